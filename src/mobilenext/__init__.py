@@ -1,0 +1,46 @@
+"""MobileNeXt on PaddlePaddle: the models, checkpoint conversion, and an evaluation to trust.
+
+    import mobilenext
+    network = mobilenext.create_model("mobilenext_x1_0", weights="mobilenext_x1_0.safetensors")
+
+Importing this package is light; Paddle is imported by what computes.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Preprocessing": "mobilenext.data",
+    "convert_checkpoint": "mobilenext.weights.convert",
+    "create_model": "mobilenext.weights.pretrained",
+    "evaluate": "mobilenext.evaluation.evaluate",
+    "list_models": "mobilenext.models",
+    "load_weights": "mobilenext.weights.checkpoint",
+    "predict": "mobilenext.evaluation.predict",
+    "read_weights": "mobilenext.weights.checkpoint",
+}
+__all__ = [
+    "Preprocessing",
+    "__version__",
+    "convert_checkpoint",
+    "create_model",
+    "evaluate",
+    "list_models",
+    "load_weights",
+    "predict",
+    "read_weights",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mobilenext' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

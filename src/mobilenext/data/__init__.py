@@ -1,0 +1,17 @@
+"""Images on disk to the network's input. Knows nothing about models."""
+
+from mobilenext.data.dataset import Dataset, DatasetSummary, Record, describe, open_dataset
+from mobilenext.data.images import IMAGE_SUFFIXES, find_images, read_image
+from mobilenext.data.preprocessing import Preprocessing
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Dataset",
+    "DatasetSummary",
+    "Preprocessing",
+    "Record",
+    "describe",
+    "find_images",
+    "open_dataset",
+    "read_image",
+]

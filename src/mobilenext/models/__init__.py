@@ -1,0 +1,64 @@
+"""The networks by name. Importing this package is light; Paddle is imported when a network is made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mobilenext.errors import MissingDependency, UsageError
+from mobilenext.models.cards import MODELS, ModelCard, Published, WeightsCard, find_model, list_models
+
+if TYPE_CHECKING:
+    from mobilenext.models._layers import Network
+
+__all__ = ["MODELS", "ModelCard", "Published", "WeightsCard", "build_network", "find_model", "list_models"]
+
+
+def build_network(name: str, *, num_classes: int = 1000, identity_divisor: int = 1) -> Network:
+    """A freshly initialised network in training mode.
+
+    Args:
+        name: one of :func:`list_models`.
+        num_classes: rows of the classifier.
+        identity_divisor: the shortcut joins the first ``C // identity_divisor`` channels of a block (paper: the
+            identity tensor multiplier is 1 / identity_divisor). Only MobileNeXt of a width has it.
+
+    Raises:
+        UsageError: an unknown name, or a number that the network cannot have.
+        MissingDependency: Paddle is not installed.
+    """
+    card = find_model(name)
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
+        raise UsageError(f"num_classes is {num_classes!r}; expected a whole number from 1 up")
+    if isinstance(identity_divisor, bool) or not isinstance(identity_divisor, int) or identity_divisor < 1:
+        raise UsageError(f"identity_divisor is {identity_divisor!r}; expected 1, 2, 3, 4 or 6 (1: the full shortcut)")
+    if identity_divisor != 1 and card.family != "mobilenext":
+        raise UsageError(
+            f"{card.name} has no partial shortcut: identity_divisor is {identity_divisor}, expected 1 "
+            "(only mobilenext_x0_35 .. x1_4 have one)"
+        )
+    require_paddle()
+    if card.family == "mobilenext":
+        from mobilenext.models.sandglass import MobileNeXt
+
+        return MobileNeXt(**card.arguments, num_classes=num_classes, identity_divisor=identity_divisor)
+    if card.family == "mobilenext_se":
+        from mobilenext.models.sandglass_se import MobileNeXtSE
+
+        return MobileNeXtSE(**card.arguments, num_classes=num_classes)
+    from mobilenext.models.inverted_residual import MobileNetV2
+
+    return MobileNetV2(**card.arguments, num_classes=num_classes)
+
+
+def require_paddle() -> None:
+    """Import Paddle, or say in one line how to install it.
+
+    Raises:
+        MissingDependency: Paddle is not installed.
+    """
+    try:
+        import paddle  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise MissingDependency(
+            "PaddlePaddle is not installed: `pip install 'mobilenext[cpu]'`, or a GPU build from paddlepaddle.org.cn"
+        ) from error

@@ -1,0 +1,78 @@
+"""Worker processes that keep the order: what goes in comes out, once each, in the same order, or an error says why.
+
+There is no shared memory and no silent replacement; a worker that dies ends the run. Processes are started afresh
+(not forked, which Paddle does not survive) and do not import the caller's main module, so a script needs no guard.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from types import TracebackType
+from typing import Any, TypeVar
+
+from loky.process_executor import ProcessPoolExecutor
+
+from mobilenext.errors import MobileNeXtError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class WorkerDied(MobileNeXtError):
+    """A worker process was killed or crashed."""
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class WorkerPool:
+    """A context manager over `workers` processes, each started with `environment` added to the caller's."""
+
+    def __init__(self, workers: int, environment: Mapping[str, str] | None = None) -> None:
+        self.workers = workers
+        self._executor = ProcessPoolExecutor(
+            max_workers=workers,
+            initializer=_leave_interrupts_to_the_parent,
+            env=dict(environment or {}),
+        )
+
+    def __enter__(self) -> WorkerPool:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        # After an error or Ctrl-C nothing that the workers still do is of use.
+        self._executor.shutdown(wait=True, kill_workers=error is not None)
+
+    def call(self, function: Callable[..., R], *arguments: Any) -> R:
+        """Run one call in a worker and wait for it. Exceptions come back as they were raised."""
+        return self._result(self._executor.submit(function, *arguments))
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """The results in the order of `items`; at most three calls for each worker are under way at a time."""
+        pending: deque[Future[R]] = deque()
+        for item in items:
+            pending.append(self._executor.submit(function, item))
+            if len(pending) >= 3 * self.workers:
+                yield self._result(pending.popleft())
+        while pending:
+            yield self._result(pending.popleft())
+
+    def _result(self, future: Future[R]) -> R:
+        try:
+            return future.result()
+        except BrokenProcessPool as error:  # loky's TerminatedWorkerError is one
+            raise WorkerDied(
+                f"a worker process ended unexpectedly ({str(error).splitlines()[0]}). It may have been killed, or "
+                "memory ran out: try fewer --workers."
+            ) from error

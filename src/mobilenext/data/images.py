@@ -1,0 +1,249 @@
+"""Image files to RGB pixels: the only decoder of this package.
+
+What a file becomes (always mode "RGB", 8 bits a channel, by Pillow alone):
+
+    RGB, YCbCr, HSV, CMYK, YCCK     Pillow's own conversion; colour profiles are not applied
+    grey, 1-bit                     three equal channels
+    palette                         the palette's colours
+    alpha, palette transparency     dropped, not blended: hidden colours show, as in the reference pipelines
+    grey of 9 to 16 bits            its 8 highest bits, as Pillow does for 16-bit colour (its grey would clip to white)
+    grey of 32 bits, signed, float  ImageError: such numbers have no defined black and white
+    CIE L*a*b*                      ImageError: needs colour management
+    several frames or pages         the first
+    EXIF orientation                ignored, unless `apply_orientation`; one that cannot be read counts as upright.
+                                    Pillow itself always turns a TIFF by its orientation tag, here as everywhere
+
+What is refused with an `ImageError`: a file that is missing, empty, not a regular file, in none of `FORMATS` (the
+content decides, never the suffix), larger than `MAX_PIXELS`, or that Pillow reports as truncated or broken. Damage
+that Pillow's libraries repair by themselves (some JPEG streams) stays unnoticed, as in the reference pipelines.
+
+Source of the rules: the evaluation of the released checkpoints opens each file with Pillow and ``convert("RGB")``.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
+
+from mobilenext.errors import DataError, ImageError, UsageError
+
+PathLike: TypeAlias = str | os.PathLike[str]
+
+# By content. Not "all that Pillow knows": EPS runs an external program, and the exotic rest is only attack surface.
+FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+
+# By name, used only to choose files when a folder is listed; compared in lower case.
+IMAGE_SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+
+# Pillow's own threshold for warning of a decompression bomb (1 GiB / 4 / 3), here a refusal. At Pillow's 4 bytes a
+# pixel it is 341 MiB. A constant of our own, because Image.MAX_IMAGE_PIXELS belongs to the whole process.
+MAX_PIXELS = 89_478_485
+
+_TURNS = {  # EXIF orientation -> what makes the image upright; 1 is upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def read_image(path: PathLike, *, apply_orientation: bool = False) -> Image.Image:
+    """Decode one file to an image of mode "RGB": loaded, detached from the file, at most `MAX_PIXELS` pixels.
+
+    Evaluation leaves `apply_orientation` off, because the reference pipelines do; turn it on for phone photographs.
+
+    Raises:
+        ImageError: with the path, what was found and what to do; see the rules above.
+        UsageError: Pillow was told, process-wide, to fill truncated images with grey.
+    """
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise UsageError(
+            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set in this process: truncated images would pass as whole, "
+            "their missing part grey; set it to False before reading images"
+        )
+    path = Path(path)
+    _require_file_with_content(path)
+    with _pillow_errors_as_image_errors(path), path.open("rb") as file:
+        image = Image.open(file, formats=_available_formats())
+        _require_size(path, image)
+        image.load()
+        _require_size(path, image)  # again: an ICO may hold a larger image than it announces
+        rgb = _to_rgb(path, image)
+        return _upright(image, rgb) if apply_orientation else rgb
+
+
+def find_images(paths: Iterable[PathLike]) -> list[Path]:
+    """The image files that `paths` stand for, in order: a file for itself, whatever its name; a folder for the images
+    below it, as `images_below` chooses and sorts them.
+
+    Raises:
+        DataError: a path that does not exist, a folder without images, or a folder that cannot be listed.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            images, _ = images_below(path)
+            if not images:
+                raise DataError(f"{path}: no images in this folder; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
+            found += images
+        elif path.exists():
+            found.append(path)
+        else:
+            raise DataError(f"{path}: no such file or folder")
+    return found
+
+
+def images_below(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The images below `folder`, at any depth, and the other files; in each folder sorted by name, links followed.
+
+    An image has a suffix of `IMAGE_SUFFIXES`, in any case, and neither its name nor a folder's below `folder` begins
+    with a dot: macOS puts a ``._photo.jpg`` that is no image beside each photo it copies.
+
+    Raises:
+        DataError: a folder that cannot be listed, instead of leaving out what is in it.
+    """
+    images: list[Path] = []
+    others: list[Path] = []
+    for path, hidden in _files_below(folder):
+        is_image = not hidden and path.suffix.lower() in IMAGE_SUFFIXES
+        (images if is_image else others).append(path)
+    return images, others
+
+
+def _files_below(
+    folder: Path, hidden: bool = False, above: frozenset[Path] = frozenset()
+) -> Iterator[tuple[Path, bool]]:
+    """Each file, and whether it or a folder on the way to it is hidden."""
+    here = folder.resolve()
+    if here in above:  # a link that leads back up
+        return
+    try:
+        with os.scandir(folder) as entries:
+            is_folder = {entry.name: entry.is_dir() for entry in entries}
+    except OSError as error:
+        raise DataError(f"{folder}: this folder cannot be listed: {error}") from error
+    for name in sorted(is_folder):
+        name_hidden = hidden or name.startswith(".")
+        if is_folder[name]:
+            yield from _files_below(folder / name, name_hidden, above | {here})
+        else:
+            yield folder / name, name_hidden
+
+
+def _require_file_with_content(path: Path) -> None:
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise ImageError(f"{path}: cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageError(f"{path}: this is a folder; expected one image file")
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+        raise ImageError(f"{path}: this is a device or a pipe; expected one image file")
+    if status.st_size == 0:
+        raise ImageError(f"{path}: the file is empty (0 bytes); fetch it again or take it off the list")
+
+
+@contextmanager
+def _pillow_errors_as_image_errors(path: Path) -> Iterator[None]:
+    """Around opening, decoding and converting one file. Keep the rest out: a bug must not pass for a bad image."""
+    try:
+        # Pillow warns of what is decided here: size limits, odd metadata, transparency. Only its own warnings are
+        # ignored, so that if threads overlap (the filters are shared) nobody else's can get lost.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            yield
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageError(
+            f"{path}: not an image in a format that is read here ({', '.join(_available_formats())}), or its header "
+            f"is broken; it begins with {_first_bytes(path)!r}. Convert it or take it off the list"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(
+            f"{path}: more than {MAX_PIXELS:,} pixels (Pillow: {_one_line(error)}); shrink it or take it off the list"
+        ) from error
+    # Hostile bytes make Pillow raise nearly anything: OSError, SyntaxError, ValueError, struct.error, IndexError,
+    # MemoryError, ...
+    except Exception as error:
+        raise ImageError(
+            f"{path}: Pillow cannot decode this file: {type(error).__name__}: {_one_line(error)}. "
+            "It is truncated, broken or of an unsupported kind; fetch it again or take it off the list"
+        ) from error
+
+
+def _require_size(path: Path, image: Image.Image) -> None:
+    width, height = image.size
+    if not 0 < width * height <= MAX_PIXELS:
+        raise ImageError(
+            f"{path}: {width} x {height} = {width * height:,} pixels; "
+            f"expected 1 to {MAX_PIXELS:,}: shrink it or take it off the list"
+        )
+
+
+def _to_rgb(path: Path, image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        return _high_byte(path, image).convert("RGB")
+    if image.mode in ("F", "LAB"):
+        raise ImageError(
+            f"{path}: pixels of mode {image.mode!r} ({'floating point' if image.mode == 'F' else 'CIE L*a*b*'}) have "
+            "no one meaning as 8-bit RGB; convert the file to RGB or grey with a tool of your choice"
+        )
+    return image.convert("RGB")
+
+
+def _high_byte(path: Path, image: Image.Image) -> Image.Image:
+    """Grey of 9 to 16 bits to mode "L"."""
+    bits = 16
+    if isinstance(image, TiffImageFile):  # the one format whose grey Pillow does not scale to 16 bits
+        (bits,) = image.tag_v2[ExifTags.Base.BitsPerSample]
+        if image.mode == "I":
+            raise ImageError(
+                f"{path}: {bits}-bit integers, signed or longer than 16 bits, have no one meaning as 8-bit grey; "
+                "convert the file to unsigned grey of 8 or 16 bits"
+            )
+    return Image.fromarray((np.asarray(image) >> (bits - 8)).astype(np.uint8))  # [H, W]
+
+
+def _upright(image: Image.Image, rgb: Image.Image) -> Image.Image:
+    """`rgb` turned by the orientation that `image` carries (EXIF tag 274, as in PIL.ImageOps.exif_transpose)."""
+    try:
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # the stated rule: broken EXIF, which raises nearly anything too, is an upright image
+        return rgb
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+@cache
+def _available_formats() -> tuple[str, ...]:
+    """`FORMATS` without those that this build of Pillow lacks (AVIF came with 11.3); it would raise KeyError."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _first_bytes(path: Path) -> bytes:
+    """They tell a saved web page or a pointer file from a broken image."""
+    try:
+        with path.open("rb") as file:
+            return file.read(12)
+    except OSError:
+        return b""
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,169 @@
+"""From an RGB image to the network's input: the only resize, crop and normalisation of this package.
+
+The rules are torchvision's (Resize of the short side, CenterCrop, ToTensor, Normalize on PIL images), which the
+released checkpoints were evaluated with; only Pillow and numpy are needed to follow them to the bit:
+
+    resize       short side to `resize_size`, long side to int(resize_size * long / short), by Pillow, of the whole
+                 image in one step, so antialiased (but for "nearest")
+    crop         `image_size` square; top = round((height - image_size) / 2), a half to the even side; left likewise
+    normalise    ((pixel / 255) - mean) / std, in float32 after each step
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from mobilenext.data.images import MAX_PIXELS
+from mobilenext.errors import ImageError, UsageError, nearest
+
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+Tensor: TypeAlias = npt.NDArray[np.float32]
+
+INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+MAX_IMAGE_SIZE = 4096
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes the input of a network. Belongs to the weights: other values, other accuracy.
+
+    The defaults are those of all released MobileNeXt checkpoints (their training and evaluation scripts and logs).
+
+    Raises:
+        UsageError: a value outside its range.
+    """
+
+    image_size: int = 224  # pixels, side of the square crop
+    crop_pct: float = 0.875  # side of the crop / short side after resizing, above 0 and up to 1
+    interpolation: str = "bicubic"  # one of INTERPOLATIONS
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of R, G, B on a scale of 0 to 1
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        if type(self.image_size) is not int or not 1 <= self.image_size <= MAX_IMAGE_SIZE:
+            raise UsageError(f"image_size is {self.image_size!r}; expected an integer from 1 to {MAX_IMAGE_SIZE}")
+        if not _is_number(self.crop_pct) or not 0 < self.crop_pct <= 1:
+            raise UsageError(f"crop_pct is {self.crop_pct!r}; expected a fraction above 0 and up to 1, such as 0.875")
+        if self.interpolation not in INTERPOLATIONS:
+            raise UsageError(
+                f"interpolation is {self.interpolation!r}; expected one of {', '.join(INTERPOLATIONS)}"
+                f"{nearest(str(self.interpolation), INTERPOLATIONS)}"
+            )
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if not isinstance(values, tuple | list) or len(values) != 3 or not all(map(_is_number, values)):
+                raise UsageError(f"{name} is {values!r}; expected three finite numbers, for R, G and B")
+            # Lists (from JSON) and integers are welcome, but equal records must be equal, hashable and print alike.
+            object.__setattr__(self, name, tuple(map(float, values)))
+        object.__setattr__(self, "crop_pct", float(self.crop_pct))
+        if min(self.std) <= 0:
+            raise UsageError(f"std is {self.std!r}; expected three numbers above 0")
+
+    @property
+    def resize_size(self) -> int:
+        """Short side after resizing, in pixels: floor(image_size / crop_pct), at least `image_size`."""
+        # Floating point puts some quotients that are whole just below: 123 / 0.0041 is 29999.999999999996.
+        return math.floor(self.image_size / self.crop_pct + 1e-6)
+
+    def pixels(self, image: Image.Image) -> Pixels:
+        """Resize and crop an image of mode "RGB" to uint8 [image_size, image_size, 3].
+
+        Raises:
+            ImageError: so narrow an image that, resized, it would have more than `MAX_PIXELS` pixels.
+            UsageError: the image has another mode.
+        """
+        if image.mode != "RGB":
+            raise UsageError(f"an image of mode {image.mode!r}; expected 'RGB': read files with read_image")
+        width, height = self._resized(*image.size)
+        resized = image.resize((width, height), Image.Resampling[self.interpolation.upper()])
+        # Never negative: the short side is resize_size >= image_size, because crop_pct <= 1.
+        left = round((width - self.image_size) / 2)
+        top = round((height - self.image_size) / 2)
+        return np.array(resized.crop((left, top, left + self.image_size, top + self.image_size)))
+
+    def normalize(self, pixels: Pixels) -> Tensor:
+        """uint8 pixels [..., H, W, 3] to float32 [..., 3, H, W], contiguous.
+
+        Raises:
+            UsageError: another type or shape.
+        """
+        if pixels.dtype != np.uint8 or pixels.ndim < 3 or pixels.shape[-1] != 3:
+            raise UsageError(f"pixels are {pixels.dtype} {list(pixels.shape)}; expected uint8 [..., H, W, 3]")
+        # A pixel has 256 values, so all arithmetic is done once on a table: the same bits, in less time.
+        values = np.arange(256, dtype=np.float32) / np.float32(255)  # [256]
+        mean = np.array(self.mean, dtype=np.float32)[:, None]  # [3, 1]
+        std = np.array(self.std, dtype=np.float32)[:, None]  # [3, 1]
+        table = (values - mean) / std  # [3, 256]
+        tensor = np.empty((*pixels.shape[:-3], 3, *pixels.shape[-3:-1]), dtype=np.float32)
+        for channel in range(3):  # mode="clip" lets numpy write straight into `out`; a uint8 is never out of range
+            np.take(table[channel], pixels[..., channel], out=tensor[..., channel, :, :], mode="clip")
+        return tensor
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """An image of mode "RGB" to float32 [3, image_size, image_size]. Raises as `pixels` does."""
+        return self.normalize(self.pixels(image))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as JSON can hold it; `from_dict` gives an equal one back."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
+        """A record from exactly the keys that `to_dict` writes.
+
+        Raises:
+            UsageError: a key too many or too few, or a value outside its range.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        for key in values:
+            if key not in known:
+                raise UsageError(
+                    f"unknown preprocessing key {key!r}; expected {', '.join(known)}{nearest(str(key), known)}"
+                )
+        if missing := [key for key in known if key not in values]:
+            raise UsageError(f"preprocessing lacks {', '.join(missing)}; expected {', '.join(known)}")
+        return cls(**values)
+
+    def replace(self, **overrides: Any) -> Preprocessing:
+        """A copy with other values for some keys.
+
+        Raises:
+            UsageError: an unknown key, or a value outside its range.
+        """
+        return self.from_dict(self.to_dict() | overrides)
+
+    def describe(self) -> str:
+        """One line for people, with every value in it."""
+        return (
+            f"short side {self.resize_size} {self.interpolation}, centre crop {self.image_size}, "
+            f"mean {self.mean}, std {self.std}"
+        )
+
+    def _resized(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height after resizing a `width` x `height` image."""
+        short, long = sorted((width, height))
+        if short < 1:
+            raise ImageError(f"an image of {width} x {height} pixels; expected at least 1 x 1")
+        new_short, new_long = self.resize_size, int(self.resize_size * long / short)
+        # Pillow holds RGB at 4 bytes a pixel, and the crop is cut only from the finished whole, so one strip of
+        # 1 x 100,000 would ask for 26 GB at the default size.
+        if new_short * new_long > MAX_PIXELS:
+            raise ImageError(
+                f"an image of {width} x {height} pixels would be {new_short} x {new_long} = {new_short * new_long:,} "
+                f"pixels after resizing its short side to {new_short}; expected up to {MAX_PIXELS:,}: too narrow to "
+                "be classified, take it off the list"
+            )
+        return (new_short, new_long) if width <= height else (new_long, new_short)
+
+
+def _is_number(value: object) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)

@@ -1,0 +1,85 @@
+"""What all the networks here are made of: rounding rules, initialisation and the feature-map interface."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import paddle
+from paddle import nn
+
+
+def make_divisible(value: float, divisor: int) -> int:
+    """The multiple of `divisor` nearest to `value`, at least `divisor` and never below 90 % of `value`."""
+    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+def conv_normal(channels: int, kernel_size: int) -> nn.initializer.Normal:
+    """He initialisation by fan-out, N(0, 2 / (k * k * out_channels)), also for depthwise convolutions.
+
+    The authors do not divide the fan by the groups (``mnext.py``); neither do we.
+    """
+    return nn.initializer.Normal(0.0, math.sqrt(2.0 / (kernel_size * kernel_size * channels)))
+
+
+def classifier_linear(in_features: int, num_classes: int) -> nn.Linear:
+    """The last layer: weights N(0, 0.01), zero bias. Paddle stores the weight as [in_features, num_classes]."""
+    weight = paddle.ParamAttr(initializer=nn.initializer.Normal(0.0, 0.01))
+    return nn.Linear(in_features, num_classes, weight_attr=weight)
+
+
+class Feature(NamedTuple):
+    """One map of the feature pyramid."""
+
+    block: int  # index into the network's blocks() whose output this is
+    channels: int
+    stride: int  # of the input, in pixels
+
+
+class Network(nn.Layer):  # type: ignore[misc]
+    """A classifier that is a stem, a sequence of named blocks, a global average pool and a linear layer.
+
+    With :meth:`keep_features_only` it loses its head and returns a feature pyramid; names stay as they are, so that
+    the same weights fit.
+    """
+
+    num_classes: int
+    features_info: tuple[Feature, ...]  # the last map at each of the strides 4, 8, 16 and 32
+    head_layers: tuple[str, ...]  # the attributes that keep_features_only removes
+    features_only = False
+
+    def stem(self, x: paddle.Tensor) -> paddle.Tensor:
+        """What comes before the first of the blocks()."""
+        return x
+
+    def blocks(self) -> list[tuple[str, nn.Layer]]:
+        """Every block in order, with the name that the original network gives it."""
+        raise NotImplementedError
+
+    def head(self, x: paddle.Tensor) -> paddle.Tensor:
+        """From the last feature map [N, C, h, w] to logits [N, num_classes]."""
+        raise NotImplementedError
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor | list[paddle.Tensor]:
+        """Normalised images [N, 3, H, W], H and W free, to logits [N, num_classes] or to the four feature maps."""
+        x = self.stem(x)
+        wanted = [feature.block for feature in self.features_info]
+        maps = []
+        for index, (_, block) in enumerate(self.blocks()):
+            x = block(x)
+            if index in wanted:
+                maps.append(x)  # [N, channels, H / stride, W / stride] of features_info
+        return maps if self.features_only else self.head(x)
+
+    def keep_features_only(self) -> None:
+        """Remove the head: from now on :meth:`forward` returns the maps that ``features_info`` describes."""
+        for name in self.head_layers:
+            delattr(self, name)
+        self.features_only = True
+
+
+def last_map_at_each_stride(channels_and_strides: list[tuple[int, int]]) -> tuple[Feature, ...]:
+    """From (channels, total stride) after every block to the last block at each of the strides 4, 8, 16, 32."""
+    last = {stride: (index, channels) for index, (channels, stride) in enumerate(channels_and_strides)}
+    return tuple(Feature(last[stride][0], last[stride][1], stride) for stride in (4, 8, 16, 32))

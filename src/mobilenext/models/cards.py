@@ -1,0 +1,177 @@
+"""One table of everything that has a name: the models, their sizes, and the weights that exist for them.
+
+Plain data without Paddle, so that it can be listed at once. Sizes are those of 1000 classes at 224 x 224 pixels;
+the tests hold them against the built networks. Published numbers are quoted from where ``origin`` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from mobilenext.data.preprocessing import Preprocessing
+from mobilenext.errors import UsageError, nearest
+from mobilenext.weights.store import Source
+
+
+@dataclass(frozen=True)
+class Published:
+    """An accuracy that somebody else reported, and on what."""
+
+    dataset: str
+    images: int
+    top1_percent: float
+    top5_percent: float
+
+
+@dataclass(frozen=True)
+class WeightsCard:
+    """Weights that can be had: ``model.tag``, where from, and what they need to be used rightly."""
+
+    tag: str
+    origin: str
+    licence: str
+    source: Source | None  # None: the file ships with the package
+    published: Published | None
+    epoch: int | None = None
+    identity_divisor: int = 1
+    use: str = "auto"  # which state dict of the checkpoint: raw or ema (auto: ema where there is one)
+    num_classes: int = 1000
+    preprocessing: Preprocessing = Preprocessing()
+    bundled: str = ""  # name of the file in mobilenext/weights/bundled/
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A network: how it is built, how large it is, what its paper reports."""
+
+    name: str
+    family: str  # mobilenext | mobilenext_se | mobilenetv2
+    arguments: Mapping[str, Any]  # of the family's class
+    parameters: int  # trainable values
+    mult_adds: int  # of convolutions and the linear layer
+    mult_adds_with_bn: int  # and one for each value that a batch norm scales
+    paper_top1_percent: float | None
+    weights: tuple[WeightsCard, ...] = ()
+
+
+IMAGENET_VAL = "ImageNet-1k validation"
+AUTHORS = "github.com/zhoudaquan/rethinking_bottleneck_design at 195ee73"
+_AUTHORS_FILES = "https://github.com/zhoudaquan/rethinking_bottleneck_design/raw/195ee73/mobilenext/output"
+
+
+def _released(
+    tag: str, folder: str, git_blob: str, top1: float, top5: float, epoch: int, divisor: int = 1, use: str = "raw"
+) -> WeightsCard:
+    """One of the authors' five checkpoints; `git_blob` is the file's id in their repository."""
+    return WeightsCard(
+        tag=tag,
+        origin=f"{AUTHORS}, folder {folder}",
+        licence="none stated by the authors",
+        source=Source(f"{folder}.pth.tar", f"{_AUTHORS_FILES}/{folder}/model_best.pth.tar", git_blob=git_blob),
+        published=Published(IMAGENET_VAL, 50_000, top1, top5),
+        epoch=epoch,
+        identity_divisor=divisor,
+        use=use,
+    )
+
+
+_RELEASED = MappingProxyType(
+    {
+        "mobilenext_x1_0": (
+            _released("in1k", "74_02_full_id_tensor", "e0a567e52c86ab4a66863745162c758f3fd27d84", 74.022, 91.646, 207),
+            _released(
+                "in1k_half_id",
+                "74_09_i2rnetv3_half_id",
+                "03f9b1b59f67ccd2191f7846ff9ad7e8647c753d",
+                74.092,
+                91.812,
+                197,
+                divisor=2,
+            ),
+            WeightsCard(
+                tag="paddleclas",
+                origin="PaddleClas, ppcls/arch/backbone/model_zoo/mobilenext.py",
+                licence="Apache-2.0",
+                source=Source(
+                    "MobileNeXt_x1_0_pretrained.pdparams",
+                    "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/MobileNeXt_x1_0_pretrained.pdparams",
+                ),
+                published=None,
+                use="raw",
+                note="no accuracy and no checksum are published",
+            ),
+        ),
+        "mobilenext_s": (
+            # The run's log speaks of EMA, and no log shows the file being loaded: what it holds decides.
+            _released("in1k", "76_05_3_94_model", "ca388f33536dba371e82807553042a938e082e4c", 76.056, 92.744, 497, 1, "auto"),
+        ),
+        "mobilenext_l": (
+            _released("in1k", "4_29M_76_6", "41e94c826600560a08675c9ffa7bf4d1df60fc69", 76.586, 92.934, 456, use="ema"),
+        ),
+        "mobilenext_l_ghost": (
+            _released("in1k", "5_68M_76_8", "2a7772ab796a0b6598068e1755ce3378a0c10f1d", 76.788, 93.178, 531, use="ema"),
+        ),
+    }
+)  # fmt: skip
+
+
+def _row(name: str, family: str, arguments: dict[str, Any], sizes: tuple[int, int, int], top1: float | None) -> ModelCard:
+    return ModelCard(name, family, MappingProxyType(arguments), *sizes, top1, _RELEASED.get(name, ()))
+
+
+# Sizes: parameters, mult-adds of convolutions and linear, the same with batch norm.
+# Accuracy: the paper's, top-1 % on ImageNet; none where the paper prints none.
+MODELS: Mapping[str, ModelCard] = MappingProxyType(
+    {
+        card.name: card
+        for card in (
+            _row("mobilenext_x0_35", "mobilenext", {"width": 0.35}, (1_913_976, 75_141_032, 78_200_984), 64.7),
+            _row("mobilenext_x0_5", "mobilenext", {"width": 0.5}, (2_152_304, 103_256_448, 107_362_256), 67.7),
+            _row("mobilenext_x0_75", "mobilenext", {"width": 0.75}, (2_766_168, 207_926_720, 214_094_840), 72.0),
+            _row("mobilenext_x1_0", "mobilenext", {"width": 1.0}, (3_535_416, 311_342_592, 319_406_032), 74.0),
+            _row("mobilenext_x1_4", "mobilenext", {"width": 1.4}, (6_126_168, 588_319_256, 599_721_752), 76.1),
+            _row("mobilenext_s", "mobilenext_se", {"depth": 1.0}, (3_937_011, 330_182_144, 340_140_512), 76.05),
+            _row("mobilenext_l", "mobilenext_se", {"depth": 1.1, "groups": 2}, (4_287_498, 415_057_856, 431_991_766), 76.7),
+            _row("mobilenext_l_ghost", "mobilenext_se", {"depth": 1.1, "ghost": True}, (5_683_740, 422_884_864, 438_170_806), None),
+            _row("mobilenetv2_x0_35", "mobilenetv2", {"width": 0.35}, (1_677_128, 59_285_808, 62_148_584), None),
+            _row("mobilenetv2_x0_5", "mobilenetv2", {"width": 0.5}, (1_968_680, 97_131_840, 100_771_952), None),
+            _row("mobilenetv2_x0_75", "mobilenetv2", {"width": 0.75}, (2_636_424, 209_069_792, 214_925_096), 69.9),
+            _row("mobilenetv2_x1_0", "mobilenetv2", {"width": 1.0}, (3_504_872, 300_774_272, 307_452_384), 72.3),
+            _row("mobilenetv2_x1_4", "mobilenetv2", {"width": 1.4}, (6_108_776, 582_195_824, 591_769_248), 74.9),
+        )
+    }
+)
+
+
+def find_model(name: str) -> ModelCard:
+    """The card of a model; case does not matter, so PaddleClas' ``MobileNeXt_x1_0`` is known too.
+
+    Raises:
+        UsageError: no such model; the nearest name is in the message.
+    """
+    card = MODELS.get(name.lower())
+    if card is None:
+        raise UsageError(
+            f"unknown model {name!r}{nearest(name, MODELS)}\nknown: {', '.join(MODELS)} (`mobilenext list` shows them)"
+        )
+    return card
+
+
+def list_models() -> list[str]:
+    """The names of all models, smallest of each family first."""
+    return list(MODELS)
+
+
+def find_weights_card(*, git_blob: str = "", sha256: str = "") -> tuple[ModelCard, WeightsCard] | None:
+    """The published checkpoint that a file with this id or checksum is, if it is one."""
+    for card in MODELS.values():
+        for weights in card.weights:
+            source = weights.source
+            if source and ((git_blob and source.git_blob == git_blob) or (sha256 and source.sha256 == sha256)):
+                return card, weights
+    return None
+

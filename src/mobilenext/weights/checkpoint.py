@@ -1,0 +1,292 @@
+"""Weights as this package uses them: tensors in Paddle's names and layouts, with all that belongs to them.
+
+``read_weights`` takes any file that ``foreign`` can read, our own safetensors among them, finds out what it is and
+converts it in memory; ``write_weights`` writes it; ``load_weights`` puts it into a network. All three are strict.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mobilenext.data.preprocessing import Preprocessing
+from mobilenext.errors import OutputError, UsageError, WeightsError
+from mobilenext.models import MODELS, build_network, find_model
+from mobilenext.models.cards import WeightsCard, find_weights_card
+from mobilenext.weights import naming
+from mobilenext.weights.foreign import git_blob_id, read_foreign, select_state_dict
+from mobilenext.weights.naming import Array, Entry
+
+if TYPE_CHECKING:
+    from paddle import nn
+
+FORMAT = "mobilenext weights 1"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Everything that a checkpoint file says, or that its card knows."""
+
+    model: str
+    num_classes: int
+    identity_divisor: int
+    preprocessing: Preprocessing
+    tensors: Mapping[str, Array] = field(repr=False)  # float32, Paddle's names and layouts
+    entries: tuple[Entry, ...] = field(repr=False)
+    labels: tuple[str, ...] | None  # a name for each class
+    path: Path  # the file that was read
+    sha256: str  # of that file
+    source_name: str  # the file that the weights first came from, and its checksum
+    source_sha256: str
+    card: str | None  # "model.tag" of published weights
+    kind: str  # raw | ema
+    dialect: str  # names in the file: paddle | pytorch
+    dropped: tuple[str, ...]  # entries of the file that no network has a place for
+    notes: tuple[str, ...]
+
+    @property
+    def published(self) -> WeightsCard | None:
+        """The card of the published weights that these are."""
+        if self.card is None:
+            return None
+        model, _, tag = self.card.partition(".")
+        return next((card for card in MODELS[model].weights if card.tag == tag), None) if model in MODELS else None
+
+    def metadata(self) -> dict[str, str]:
+        """What is stored beside the tensors in a safetensors file."""
+        values = {
+            "format": FORMAT,
+            "model": self.model,
+            "num_classes": str(self.num_classes),
+            "identity_divisor": str(self.identity_divisor),
+            "preprocessing": json.dumps(self.preprocessing.to_dict()),
+            "kind": self.kind,
+            "source_name": self.source_name,
+            "source_sha256": self.source_sha256,
+        }
+        if self.card:
+            values["card"] = self.card
+        if self.labels:
+            values["labels"] = json.dumps(self.labels, ensure_ascii=False)
+        return values
+
+
+def read_weights(
+    path: str | os.PathLike[str],
+    *,
+    model: str | None = None,
+    use: str | None = None,
+    identity_divisor: int | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    labels: tuple[str, ...] | None = None,
+) -> Weights:
+    """Read a checkpoint, recognise its network and convert it in memory.
+
+    Args:
+        path: PyTorch's, Paddle's or a safetensors file; ``.safetensors`` or ``.pdparams`` may be left out.
+        model: what it must be; recognised from the file when not given.
+        use: ``raw``, ``ema`` or ``auto`` (EMA where there is one).
+        identity_divisor: cannot be read from a foreign file; known for published ones, else 1.
+        preprocessing: fields that replace the stored or default ones.
+        labels: a name for each class.
+
+    Raises:
+        WeightsError: unreadable, not one of the networks here, another model than asked for, or not finite.
+        UsageError: an unknown model name or option value.
+    """
+    asked = find_model(model) if model is not None else None
+    file = read_foreign(_with_suffix(Path(path)))
+    stored = file.metadata if file.metadata.get("format") == FORMAT else {}
+    published = None if stored else find_weights_card(git_blob=git_blob_id(file.path), sha256=file.sha256)
+    if stored and "card" in stored:
+        published_name: str | None = stored["card"]
+    else:
+        published_name = f"{published[0].name}.{published[1].tag}" if published else None
+
+    state = select_state_dict(file, use or (published[1].use if published else "auto"))
+    notes = list(state.notes)
+    recognised = naming.recognise({name: tensor.shape for name, tensor in state.tensors.items()})
+    if asked and asked.name != recognised.model:
+        raise WeightsError(
+            f"{path} holds {recognised.model} ({recognised.num_classes} classes); asked for {asked.name}. "
+            f"Use --model {recognised.model}, or the weights of {asked.name}."
+        )
+    dropped = tuple(name for name in state.tensors if name.endswith(naming.COUNTER))
+    if dropped:
+        notes.append(f"{len(dropped)} num_batches_tracked counters dropped (not used outside PyTorch's training)")
+    tensors, rounded = _as_float32(naming.to_paddle(state.tensors, recognised), path)
+    notes += rounded
+
+    divisor = identity_divisor
+    if divisor is None and stored:
+        divisor = _stored_integer(stored, "identity_divisor", path)
+    if divisor is None:
+        divisor = published[1].identity_divisor if published else 1
+        if not published and MODELS[recognised.model].family == "mobilenext":
+            notes.append("the identity divisor cannot be read from the file: 1 is assumed (--identity-divisor)")
+
+    fields = json.loads(stored["preprocessing"]) if "preprocessing" in stored else {}
+    base = Preprocessing.from_dict(fields) if fields else published[1].preprocessing if published else Preprocessing()
+    stored_labels = tuple(json.loads(stored["labels"])) if "labels" in stored else None
+    labels = labels or stored_labels
+    if labels and len(labels) != recognised.num_classes:
+        raise UsageError(f"{len(labels)} labels for {recognised.num_classes} classes: expected one name for each class")
+    return Weights(
+        model=recognised.model,
+        num_classes=recognised.num_classes,
+        identity_divisor=divisor,
+        preprocessing=replace(base, **preprocessing) if preprocessing else base,
+        tensors=tensors,
+        entries=recognised.entries,
+        labels=labels,
+        path=file.path,
+        sha256=file.sha256,
+        source_name=stored.get("source_name", file.path.name),
+        source_sha256=stored.get("source_sha256", file.sha256),
+        card=published_name,
+        kind=stored.get("kind", state.kind),
+        dialect=recognised.dialect,
+        dropped=dropped,
+        notes=tuple(notes),
+    )
+
+
+def _with_suffix(path: Path) -> Path:
+    """The path itself, or with the suffix that was left out."""
+    if not path.is_file():
+        for suffix in (".safetensors", ".pdparams"):
+            candidate = path.with_name(path.name + suffix)
+            if candidate.is_file():
+                return candidate
+    return path
+
+
+def _stored_integer(stored: Mapping[str, str], name: str, path: str | os.PathLike[str]) -> int:
+    text = stored.get(name, "")
+    if not text.isdecimal() or int(text) < 1:
+        raise WeightsError(f"{path}: its metadata says {name} = {text!r}; expected a whole number from 1 up")
+    return int(text)
+
+
+def _as_float32(
+    tensors: Mapping[str, Array], path: str | os.PathLike[str]
+) -> tuple[dict[str, Array], list[str]]:
+    """All tensors as float32: exact from 16 bits, rounded (and said so) from float64; integers are not weights."""
+    converted: dict[str, Array] = {}
+    rounded = 0
+    for name, tensor in tensors.items():
+        if tensor.dtype.kind != "f":
+            raise WeightsError(f"{path}: {name} has the type {tensor.dtype}; expected floating point")
+        with np.errstate(over="ignore"):
+            converted[name] = tensor.astype(np.float32, copy=False)
+        if not np.isfinite(converted[name]).all():
+            raise WeightsError(f"{path}: {name} holds values that are not finite; the checkpoint is damaged or diverged")
+        rounded += tensor.dtype.itemsize > 4 and not np.array_equal(converted[name].astype(tensor.dtype), tensor)
+    return converted, [f"{rounded} float64 tensors rounded to float32"] if rounded else []
+
+
+def write_weights(weights: Weights, path: str | os.PathLike[str], *, to: str = "paddle") -> dict[str, Array]:
+    """Write a safetensors or ``.pdparams`` file, atomically, and return the tensors as they were written.
+
+    Args:
+        weights: what to write.
+        path: the suffix decides the format; ``.pdparams`` has no room for the metadata.
+        to: names and layouts, ``paddle`` or ``pytorch`` (safetensors only).
+
+    Raises:
+        UsageError: another suffix.
+        OutputError: it cannot be written.
+    """
+    path = Path(path)
+    if to == "pytorch":
+        tensors = naming.to_pytorch(weights.tensors, weights.entries)
+    else:
+        tensors = dict(weights.tensors)
+    if path.suffix == ".safetensors":
+        from safetensors.numpy import save
+
+        content = save(tensors, metadata=weights.metadata())
+    elif path.suffix == ".pdparams" and to == "paddle":
+        import io
+
+        import paddle
+
+        buffer = io.BytesIO()
+        paddle.save(dict(tensors), buffer)
+        content = buffer.getvalue()
+    else:
+        expected = ".safetensors or .pdparams" if to == "paddle" else ".safetensors (PyTorch reads it without pickle)"
+        raise UsageError(f"output {path} has the suffix {path.suffix!r}; expected {expected}")
+    write_atomically(path, content)
+    return tensors
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write `content` beside `path` and rename it, so that `path` is either whole or as it was before.
+
+    Raises:
+        OutputError: no folder, no permission, no space.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True) if temporary.parent.is_dir() else None
+        raise OutputError(f"cannot write {path}: {error.strerror or error}; nothing was changed there") from error
+
+
+def load_weights(
+    network: nn.Layer, weights: Weights | str | os.PathLike[str], *, use: str | None = None
+) -> Weights:
+    """Put weights into a network that :func:`mobilenext.create_model` made; every tensor on both sides exactly once.
+
+    Args:
+        network: its own tensors stay untouched when anything does not fit.
+        weights: a file, or what :func:`read_weights` returned.
+        use: see :func:`read_weights`.
+
+    Returns:
+        The weights, with what is known about them.
+
+    Raises:
+        WeightsError: a name or a shape differs; both sides are listed.
+    """
+    if not isinstance(weights, Weights):
+        weights = read_weights(weights, use=use)
+    entries = naming.entries_of(network)
+    tensors = weights.tensors
+    if getattr(network, "features_only", False):
+        heads = tuple(f"{name}." for name in network.head_layers)
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(heads)}
+    problems = naming.differences(entries, {name: tensor.shape for name, tensor in tensors.items()}, "paddle")
+    if problems:
+        raise WeightsError(
+            f"{weights.path} ({weights.model}, {weights.num_classes} classes) does not fit this network, which is "
+            f"unchanged; {len(problems)} differences:\n{naming.table_of(problems)}"
+        )
+    network.set_state_dict(dict(tensors))
+    return weights
+
+
+def network_of(weights: Weights) -> nn.Layer:
+    """The network in evaluation mode with these weights."""
+    network = build_network(
+        weights.model, num_classes=weights.num_classes, identity_divisor=weights.identity_divisor
+    )
+    load_weights(network, weights)
+    network.eval()
+    return network
+
+
+__all__ = ["OutputError", "Weights", "load_weights", "network_of", "read_weights", "write_atomically", "write_weights"]

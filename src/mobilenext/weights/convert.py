@@ -1,0 +1,91 @@
+"""From a checkpoint of PyTorch or Paddle to a file of ours, or back, with a certificate of what became of each tensor."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mobilenext import __version__
+from mobilenext.errors import UsageError
+from mobilenext.weights.checkpoint import Weights, read_weights, write_atomically, write_weights
+from mobilenext.weights.naming import Array
+
+
+def convert_checkpoint(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    to: str = "paddle",
+    model: str | None = None,
+    use: str | None = None,
+    identity_divisor: int | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    labels: tuple[str, ...] | None = None,
+) -> dict[str, Any]:
+    """Convert a checkpoint and write ``<output>.certificate.json`` beside it.
+
+    Args:
+        source: what :func:`~mobilenext.weights.checkpoint.read_weights` reads, with the arguments of the same names.
+        output: a ``.safetensors`` or ``.pdparams`` file.
+        to: ``paddle``, or ``pytorch`` for PyTorch's names and layouts.
+
+    Returns:
+        The certificate: the source, what it was recognised as, and for every tensor both names, shapes and the
+        sha256 of its float32 values as they lie in the output.
+
+    Raises:
+        WeightsError: the source cannot be read or is not one of the networks here.
+        UsageError: an option that cannot work.
+        OutputError: the output cannot be written.
+    """
+    if to not in ("paddle", "pytorch"):
+        raise UsageError(f"to is {to!r}; expected 'paddle' or 'pytorch'")
+    output = Path(output)
+    if output.exists() and Path(source).exists() and output.samefile(source):
+        raise UsageError(f"{output} is the source itself; expected another output")
+    weights = read_weights(
+        source,
+        model=model,
+        use=use,
+        identity_divisor=identity_divisor,
+        preprocessing=preprocessing,
+        labels=labels,
+    )
+    written = write_weights(weights, output, to=to)
+    certificate = _certificate(weights, output, written, to)
+    text = json.dumps(certificate, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(output.with_name(output.name + ".certificate.json"), text.encode())
+    return certificate
+
+
+def _certificate(weights: Weights, output: Path, written: Mapping[str, Array], to: str) -> dict[str, Any]:
+    tensors = []
+    for entry in weights.entries:
+        tensor = written[entry.name(to)]
+        tensors.append(
+            {
+                "source": entry.name(weights.dialect),
+                "output": entry.name(to),
+                "source_shape": list(entry.shape(weights.dialect)),
+                "output_shape": list(tensor.shape),
+                "transposed": entry.transposed and weights.dialect != to,
+                "sha256": hashlib.sha256(tensor.tobytes()).hexdigest(),
+            }
+        )
+    return {
+        "source": {"name": weights.path.name, "sha256": weights.sha256, "names": weights.dialect, "kind": weights.kind},
+        "first_source": {"name": weights.source_name, "sha256": weights.source_sha256, "published": weights.card},
+        "output": {"name": output.name, "sha256": hashlib.sha256(output.read_bytes()).hexdigest(), "names": to},
+        "model": weights.model,
+        "num_classes": weights.num_classes,
+        "identity_divisor": weights.identity_divisor,
+        "preprocessing": weights.preprocessing.to_dict(),
+        "dropped": list(weights.dropped),
+        "notes": list(weights.notes),
+        "tensors": tensors,
+        "mobilenext": __version__,
+    }

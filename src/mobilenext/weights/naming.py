@@ -1,0 +1,169 @@
+"""Names and layouts: which tensor of a checkpoint is which tensor of a network.
+
+The networks here carry the original's parameter names, so PyTorch and Paddle differ by two rules only, both of the
+layer that owns the tensor and never of its shape:
+
+* batch norm: ``running_mean`` and ``running_var`` are ``_mean`` and ``_variance`` in Paddle; PyTorch's
+  ``num_batches_tracked``, a counter that evaluation does not use, has no counterpart;
+* linear: PyTorch stores the weight as [out, in], Paddle as [in, out].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from paddle import nn
+
+from mobilenext.errors import WeightsError
+from mobilenext.models import MODELS, build_network
+
+Array = npt.NDArray[np.generic]
+COUNTER = "num_batches_tracked"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of a network under both conventions."""
+
+    paddle_name: str
+    pytorch_name: str
+    paddle_shape: tuple[int, ...]
+    transposed: bool  # between the conventions
+
+    def name(self, dialect: str) -> str:
+        return self.paddle_name if dialect == "paddle" else self.pytorch_name
+
+    def shape(self, dialect: str) -> tuple[int, ...]:
+        return self.paddle_shape[::-1] if self.transposed and dialect == "pytorch" else self.paddle_shape
+
+
+def entries_of(network: nn.Layer) -> tuple[Entry, ...]:
+    """Every tensor of the network's state dict, in order, with the rule of the layer that owns it."""
+    owners = dict(network.named_sublayers())
+    entries = []
+    for name, tensor in network.state_dict().items():
+        owner, _, leaf = name.rpartition(".")
+        layer = owners[owner]
+        if isinstance(layer, nn.BatchNorm2D):
+            leaf = {"_mean": "running_mean", "_variance": "running_var"}.get(leaf, leaf)
+        transposed = isinstance(layer, nn.Linear) and leaf == "weight"
+        entries.append(Entry(name, f"{owner}.{leaf}", tuple(tensor.shape), transposed))
+    return tuple(entries)
+
+
+def dialect_of(names: Iterable[str]) -> str:
+    """``"paddle"`` or ``"pytorch"``, by the names of the batch norm statistics.
+
+    Raises:
+        WeightsError: neither, or both.
+    """
+    found = {
+        dialect
+        for name in names
+        for leaf, dialect in (("_mean", "paddle"), ("running_mean", "pytorch"))
+        if name.rpartition(".")[2] == leaf
+    }
+    if len(found) != 1:
+        raise WeightsError(
+            f"these are not the weights of a network here: {'both Paddle and PyTorch' if found else 'no'} batch norm "
+            "statistics are among the tensors; expected names such as features.0.1.running_mean (PyTorch) or "
+            "features.0.1._mean (Paddle)"
+        )
+    return found.pop()
+
+
+def _family(names: Iterable[str]) -> str:
+    names = set(names)
+    if "_conv_stem.weight" in names:
+        return "mobilenext_se"
+    if "features.1.conv.0.weight" in names:
+        return "mobilenext"
+    if "features.1.conv.0.0.weight" in names:
+        return "mobilenetv2"
+    raise WeightsError(
+        "these tensors belong to no network here; expected the names of MobileNeXt (features.1.conv.0.weight), "
+        "MobileNeXt-S/L (_conv_stem.weight) or torchvision's MobileNetV2 (features.1.conv.0.0.weight); found "
+        + ", ".join(sorted(names)[:5])
+    )
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What a checkpoint's names and shapes say about it."""
+
+    model: str
+    num_classes: int
+    dialect: str
+    entries: tuple[Entry, ...]
+
+
+def recognise(shapes: Mapping[str, tuple[int, ...]]) -> Recognised:
+    """The model, and its number of classes, that these tensors (name to shape) are the weights of.
+
+    All names and all shapes must fit; ``num_batches_tracked`` is passed over.
+
+    Raises:
+        WeightsError: no model fits; for the nearest one, both sides of every difference are listed.
+    """
+    shapes = {name: shape for name, shape in shapes.items() if not name.endswith(COUNTER)}
+    dialect = dialect_of(shapes)
+    family = _family(shapes)
+    head = "_fc.bias" if family == "mobilenext_se" else "classifier.1.bias"
+    if len(shapes.get(head, ())) != 1:
+        raise WeightsError(f"no classifier: expected a tensor {head} [classes], found {shapes.get(head, 'none')}")
+    num_classes = shapes[head][0]
+    nearest: tuple[int, str, list[str]] | None = None
+    for card in MODELS.values():
+        if card.family != family:
+            continue
+        entries = entries_of(build_network(card.name, num_classes=num_classes))
+        problems = differences(entries, shapes, dialect)
+        if not problems:
+            return Recognised(card.name, num_classes, dialect, entries)
+        if nearest is None or len(problems) < nearest[0]:
+            nearest = len(problems), card.name, problems
+    assert nearest is not None  # every family has models
+    count, name, problems = nearest
+    raise WeightsError(
+        f"these tensors fit none of the models; the nearest is {name}, with {count} differences:\n"
+        + table_of(problems)
+        + "\nA checkpoint of another implementation or width cannot be converted."
+    )
+
+
+def differences(entries: Iterable[Entry], shapes: Mapping[str, tuple[int, ...]], dialect: str) -> list[str]:
+    """One line for every tensor that is missing, not expected or of another shape; empty when all fit."""
+    expected = {entry.name(dialect): entry.shape(dialect) for entry in entries}
+    lines = []
+    for name in [*expected, *(name for name in shapes if name not in expected)]:
+        want, have = expected.get(name), shapes.get(name)
+        if want != have:
+            lines.append(f"{name:44} {list(want) if want else '-'!s:22} {list(have) if have else '-'!s}")
+    return lines
+
+
+def table_of(lines: list[str], most: int = 12) -> str:
+    """The lines of :func:`differences` under a heading, the first `most` of them."""
+    more = [f"... and {len(lines) - most} more"] if len(lines) > most else []
+    return "\n".join([f"{'tensor':44} {'expected':22} found", *lines[:most], *more])
+
+
+def to_paddle(tensors: Mapping[str, Array], recognised: Recognised) -> dict[str, Array]:
+    """The tensors under Paddle's names and layouts; every one but the counters exactly once."""
+    return {
+        entry.paddle_name: _layout(tensors[entry.name(recognised.dialect)], entry, recognised.dialect)
+        for entry in recognised.entries
+    }
+
+
+def to_pytorch(tensors: Mapping[str, Array], entries: Iterable[Entry]) -> dict[str, Array]:
+    """Paddle's tensors under PyTorch's names and layouts."""
+    return {entry.pytorch_name: _layout(tensors[entry.paddle_name], entry, "pytorch") for entry in entries}
+
+
+def _layout(tensor: Array, entry: Entry, other: str) -> Array:
+    """From or to the convention `other`; transposing is its own inverse."""
+    return np.ascontiguousarray(tensor.T) if entry.transposed and other == "pytorch" else tensor

@@ -1,0 +1,127 @@
+"""Weights by name: ``model.tag`` from a card, downloaded or shipped with the package, or a file."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mobilenext.errors import UsageError, WeightsError, nearest
+from mobilenext.models import ModelCard, WeightsCard, build_network, find_model
+from mobilenext.weights import store
+
+if TYPE_CHECKING:
+    from mobilenext.models._layers import Network
+
+BUNDLED = Path(__file__).parent / "bundled"
+log = logging.getLogger(__name__)
+
+
+def locate(model: str | None, weights: str | os.PathLike[str] | None) -> Path:
+    """The file that is meant, downloaded if need be.
+
+    Args:
+        model: a model's name, or ``model.tag``.
+        weights: a file, a tag of the model's card, or None for the first on the card.
+
+    Raises:
+        UsageError: nothing of that name, or a model without published weights.
+        WeightsError: a path to a file that does not exist.
+        DownloadError: it cannot be fetched or does not verify.
+    """
+    name, _, tag = (model or "").partition(".")
+    text = os.fspath(weights) if weights is not None else tag
+    candidate = Path(text)
+    if text and (candidate.is_file() or candidate.suffix or os.sep in text):
+        return candidate  # read_weights says what is wrong with it
+    if not name:
+        found = f"weights {text!r} is no file" if text else "no weights"
+        raise UsageError(f"{found}; expected --weights FILE, or --model NAME whose card has weights")
+    card = find_model(name)
+    available = ", ".join(entry.tag for entry in card.weights)
+    if not text:
+        if not card.weights:
+            raise UsageError(no_weights(card))
+        return file_of(card, card.weights[0])
+    for entry in card.weights:
+        if text in (entry.tag, f"{card.name}.{entry.tag}"):
+            return file_of(card, entry)
+    siblings = sorted(path.name for path in candidate.parent.glob(f"{candidate.name}*"))
+    raise WeightsError(
+        f"weights {text!r}: no such file and no such tag{nearest(text, [entry.tag for entry in card.weights])}; "
+        f"{card.name} has {f'the tags {available}' if available else 'no published weights'}"
+        + (f"; files of a similar name: {', '.join(siblings[:5])}" if siblings else "")
+    )
+
+
+def no_weights(card: ModelCard) -> str:
+    """What to tell somebody who wants weights that nobody has published."""
+    return (
+        f"nobody has published weights for {card.name}; name a file with --weights, or train it: the paper's recipe "
+        "is in docs/accuracy.md, section \"Widths without weights\""
+    )
+
+
+def file_of(card: ModelCard, entry: WeightsCard) -> Path:
+    """The file of published weights, from the package, the cache or the network."""
+    if entry.source is None:
+        return BUNDLED / entry.bundled
+    if store.cached(entry.source) is None:
+        log.info("%s.%s: %s (licence: %s)", card.name, entry.tag, entry.origin, entry.licence)
+    return store.fetch(entry.source)
+
+
+def create_model(
+    name: str,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    num_classes: int | None = None,
+    identity_divisor: int | None = None,
+    features_only: bool = False,
+) -> Network:
+    """A network by name, with or without weights, in evaluation mode when it has some.
+
+    Args:
+        name: one of :func:`mobilenext.list_models`.
+        weights: a file or a tag of the model's card (``in1k``); None leaves the network freshly initialised.
+        num_classes: None takes the weights' (or 1000). Another number than the weights' makes a fresh classifier of
+            that size, and the log says which two tensors are fresh.
+        identity_divisor: None takes the weights' (or 1).
+        features_only: return the last maps [N, C, H / s, W / s] at the strides s = 4, 8, 16 and 32, described by
+            ``network.features_info``, instead of logits.
+
+    Raises:
+        UsageError: an unknown name or an impossible number.
+        WeightsError: weights of another model, or unreadable ones.
+    """
+    card = find_model(name.partition(".")[0])
+    if weights is None and "." not in name:
+        network = build_network(card.name, num_classes=num_classes or 1000, identity_divisor=identity_divisor or 1)
+        if features_only:
+            network.keep_features_only()
+        return network
+
+    from dataclasses import replace
+
+    from mobilenext.weights.checkpoint import load_weights, read_weights
+
+    loaded = read_weights(locate(name, weights), model=card.name, identity_divisor=identity_divisor)
+    classes = loaded.num_classes if num_classes is None else num_classes
+    network = build_network(card.name, num_classes=classes, identity_divisor=loaded.identity_divisor)
+    if classes != loaded.num_classes:
+        head = tuple(f"{layer}." for layer in network.head_layers)
+        own = {key: tensor.numpy() for key, tensor in network.state_dict().items()}
+        fresh = [key for key, tensor in own.items() if key.startswith(head) and tensor.shape != loaded.tensors[key].shape]
+        log.warning(
+            "%d classes instead of the weights' %d: %s are freshly initialised",
+            classes,
+            loaded.num_classes,
+            " and ".join(fresh),
+        )
+        loaded = replace(loaded, tensors={**loaded.tensors, **{key: own[key] for key in fresh}})
+    load_weights(network, loaded)
+    if features_only:
+        network.keep_features_only()
+    network.eval()
+    return network
