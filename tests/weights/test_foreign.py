@@ -7,6 +7,7 @@ JSON. Hostile and damaged files are built here, byte by byte.
 from __future__ import annotations
 
 import builtins
+import contextlib
 import copyreg
 import gzip
 import hashlib
@@ -28,7 +29,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import safetensors
 import safetensors.numpy
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -184,7 +184,7 @@ def test_weights_may_lie_under_model() -> None:
     ],
 )
 def test_no_usable_state_dict(content: Any, use: str, said: str) -> None:
-    with pytest.raises(WeightsError, match="weights.pth") as caught:
+    with pytest.raises(WeightsError, match=r"^weights\.pth: ") as caught:
         select_state_dict(file_with(content), use)
     assert said in str(caught.value)
 
@@ -201,6 +201,10 @@ def write_safetensors(path: Path, header: Any, body: bytes = b"") -> Path:
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + body)
     return path
+
+
+def tensor(shape: Any, begin: Any, end: Any, kind: Any = "F32") -> dict[str, Any]:
+    return {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
 
 
 def test_safetensors_reads_as_its_own_package_writes(tmp_path: Path) -> None:
@@ -221,8 +225,7 @@ def test_safetensors_reads_as_its_own_package_writes(tmp_path: Path) -> None:
 def test_safetensors_bfloat16_is_widened_exactly(tmp_path: Path) -> None:
     values = np.array([[1.0, -2.5], [3.0e38, 1.0e-40]], np.float32)
     upper = (values.view(np.uint32) >> 16).astype(np.uint16)
-    path = tmp_path / "w.safetensors"
-    path.write_bytes(safetensors.serialize({"w": {"dtype": "bfloat16", "shape": [2, 2], "data": upper.tobytes()}}))
+    path = write_safetensors(tmp_path / "w", {"w": tensor([2, 2], 0, 8, "BF16")}, upper.astype("<u2").tobytes())
     read = read_foreign(path).content["w"]
     assert read.dtype == np.float32
     np.testing.assert_array_equal(read.view(np.uint32), upper.astype(np.uint32) << 16)
@@ -233,10 +236,6 @@ def test_a_safetensors_header_that_begins_like_a_pickle(tmp_path: Path) -> None:
     assert struct.pack("<Q", len(text)).startswith(b"\x80\x02")
     file = read_foreign(write_safetensors(tmp_path / "w", text, b"\1\2"))
     assert file.content["w"].tolist() == [1, 2]
-
-
-def tensor(shape: Any, begin: Any, end: Any, kind: Any = "F32") -> dict[str, Any]:
-    return {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
 
 
 @pytest.mark.parametrize(
@@ -400,7 +399,8 @@ def test_a_nested_payload_is_not_loaded(tmp_path: Path) -> None:
 
 EMPTY = call(name("collections", "OrderedDict"))
 DTYPE = call(name("numpy", "dtype"), text("f4"), b"\x89", b"\x88")
-ARRAY = call(name("numpy.core.multiarray", "_reconstruct"), name("numpy", "ndarray"), b"K\x00\x85", b"C\x01b")
+RECONSTRUCT = name("numpy.core.multiarray", "_reconstruct")
+ARRAY = call(RECONSTRUCT, name("numpy", "ndarray"), b"K\x00\x85", b"C\x01b")
 ENCODE = name("_codecs", "encode")
 
 
@@ -424,16 +424,18 @@ def numpy_state(shape: bytes, dtype: bytes, data: bytes) -> bytes:
         (call(ENCODE, text("x"), text("hex")), "_codecs.encode('x', 'hex')"),
         (call(ENCODE, text("\u20ac"), text("latin1")), "above 255"),
         (call(name("builtins", "bytes"), b"J\xff\xff\xff\x7f"), "bytes(2147483647)"),
-        (call(name("builtins", "set"), b"](]e"), "damaged"),
+        (call(name("builtins", "set"), b"](]e"), "set(a list)"),
         (call(name("builtins", "set"), b"]]a"), "set(a list)"),
         (call(name("builtins", "tuple"), text("abc")), "tuple('abc')"),
         (call(name("argparse", "Namespace"), b"K\x01"), "argparse.Namespace(1)"),
         (call(name("collections", "OrderedDict"), b"]K\x01a"), "OrderedDict(a list)"),
+        (call(name("collections", "OrderedDict"), b"K\x01"), "OrderedDict(1)"),
         (call(name("collections", "defaultdict"), text("x")), "defaultdict('x')"),
         (call(name("torch", "device"), b"]"), "torch.device(a list)"),
         (call(name("torch._utils", "_rebuild_tensor_v2"), b"NNNNNN"), "_rebuild_tensor(None, None, None, None)"),
         (call(name("torch._utils", "_rebuild_tensor_v2")), "_rebuild_tensor_v2()"),
         (call(name("torch._utils", "_rebuild_parameter"), b"NNN"), "_rebuild_parameter(None"),
+        (call(name("torch._utils", "_rebuild_tensor_v3"), b"N" * 7), "_rebuild_tensor_v3(None"),
         # attributes
         (b"]}" + text("__class__") + b"Nsb", "sets attributes on a list"),
         (text("x") + b"}b", "sets attributes on 'x'"),
@@ -446,10 +448,10 @@ def numpy_state(shape: bytes, dtype: bytes, data: bytes) -> bytes:
         (call(name("numpy", "dtype"), text("V16"), b"\x89", b"\x88"), "'V16'"),
         (call(name("numpy", "dtype"), text("f4,O"), b"\x89", b"\x88"), "'f4,O'"),
         (DTYPE + b"(K\x03" + text("<") + b"N(" + text("f0") + b"t}K\xffK\xffK\x00tb", "dtype with fields"),
-        (call(name("numpy.core.multiarray", "_reconstruct"), name("collections", "OrderedDict"), b"K\x00\x85", b"C\x01b"),
-         "_reconstruct(a Global"),
-        (call(name("numpy.core.multiarray", "_reconstruct"), name("numpy", "ndarray"), b"J\xff\xff\xff\x7f\x85", b"C\x01b"),
-         "_reconstruct(a Global, a tuple"),
+        (call(RECONSTRUCT, name("collections", "OrderedDict"), b"K\x00\x85", b"C\x01b"), "_reconstruct(a Global"),
+        (call(RECONSTRUCT, name("numpy", "ndarray"), b"J\xff\xff\xff\x7f\x85", b"C\x01b"), "(a Global, a tuple"),
+        (call(name("numpy", "dtype"), b"N"), "numpy.dtype(None)"),
+        (call(name("numpy.core.multiarray", "scalar"), DTYPE, b"N"), "scalar(a NumpyDtype, None)"),
         (ARRAY, "without contents"),
         (ARRAY + b"Nb", "not plain bytes"),
         (numpy_state(b"K\x01\x85", DTYPE, b"]"), "not plain bytes"),
@@ -538,14 +540,13 @@ def test_older_spellings(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        pytest.param(b"]" * 300_000 + b"a" * 299_999, "nested deeper", id="lists"),
-        pytest.param(b")" + b"\x85" * 300_000, "nested deeper", id="tuples"),
-        pytest.param(b"})" + b"\x85" * 300_000 + b"Ns", "is a dict key", id="deep key"),
+        pytest.param(b"]" * 100_000 + b"a" * 99_999, "nested deeper", id="lists"),
+        pytest.param(b")" + b"\x85" * 100_000, "nested deeper", id="tuples"),
+        pytest.param(b"})" + b"\x85" * 100_000 + b"Ns", "is a dict key", id="deep key"),
         pytest.param(b"})" + b"q\x00h\x00\x86" * 60 + b"Ns", "is a dict key", id="key of shared tuples"),
-        pytest.param(b"]" + b"q\x00]h\x00ah\x00a" * 60, "nested deeper", id="shared lists"),
         pytest.param(b"]q\x00h\x00a", "nested deeper", id="a list in itself"),
         pytest.param(b"}q\x00Nh\x00s", "nested deeper", id="a dict in itself"),
-        pytest.param(b"(" * 300_000, "damaged", id="marks"),
+        pytest.param(b"(" * 100_000, "damaged", id="marks"),
         pytest.param(b"N" * 1_000_001, "opcodes", id="opcodes"),
         pytest.param(
             text("x" * 1_000_000) + b"q\x00" + (ENCODE + b"h\x00" + text("latin1") + b"\x86R") * 200,
@@ -568,7 +569,6 @@ def test_older_spellings(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_bomb_is_refused_in_little_memory(tmp_path: Path, body: bytes, said: str) -> None:
     path = as_paddle(tmp_path / "w", body)
-    started = time.monotonic()
     tracemalloc.start()
     try:
         message = refusal(path)
@@ -577,7 +577,12 @@ def test_a_bomb_is_refused_in_little_memory(tmp_path: Path, body: bytes, said: s
         tracemalloc.stop()
     assert said in message
     assert peak < 256 * 2**20
-    assert time.monotonic() - started < 20
+
+
+def test_lists_that_double_sixty_times_end_soon(tmp_path: Path) -> None:
+    started = time.monotonic()
+    assert "more than 1,000,000 values" in refusal(as_paddle(tmp_path / "w", b"]" + b"q\x00]h\x00ah\x00a" * 60))
+    assert time.monotonic() - started < 30  # 2^60 steps would take centuries
 
 
 # --- PyTorch's storages -----------------------------------------------------------------------------------------------
@@ -594,9 +599,7 @@ def storage(key: str, count: int, kind: str = "FloatStorage", view: bytes | None
 
 def strided(reference: bytes, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *more: bytes) -> bytes:
     numbers = [b"(" + b"".join(map(whole, axis)) + b"t" for axis in (shape, strides)]
-    return call(
-        name("torch._utils", "_rebuild_tensor_v2"), reference, whole(offset), *numbers, b"\x89", EMPTY, *more
-    )  # fmt: skip
+    return call(name("torch._utils", "_rebuild_tensor_v2"), reference, whole(offset), *numbers, b"\x89", EMPTY, *more)
 
 
 FOUR = np.arange(4, dtype="<f4").tobytes()
@@ -706,6 +709,7 @@ ONE = strided(storage("k", 4), 0, (4,), (1,))
         (ONE, ("k", "k"), 4, FOUR, "'k' is listed twice"),
         (ONE, ("k", "j"), 4, FOUR, "'j' is listed and no tensor uses it"),
         (ONE, (), 4, FOUR, "the first is 'k'"),
+        (b"](" + ONE + storage("j", 1) + b"e", ("k", "j"), 4, FOUR, "the file ends before storage 'j'"),
         (
             strided(storage("k", 2**60), 0, (4,), (1,)),
             ("k",),
@@ -724,6 +728,12 @@ def test_a_stream_that_lies(
     tmp_path: Path, body: bytes, keys: tuple[str, ...], count: int, data: bytes, said: str
 ) -> None:
     assert said in refusal(stream_of(tmp_path, body, count, data, keys))
+
+
+def test_a_stream_without_a_list_of_storages(tmp_path: Path) -> None:
+    path = as_torch_stream(tmp_path / "w", ONE)
+    path.write_bytes(path.read_bytes().removesuffix(pickle.dumps([], 2)) + pickle.dumps([1], 2))
+    assert "the list of storages is damaged" in refusal(path)
 
 
 def test_a_stream_of_another_protocol(tmp_path: Path) -> None:
@@ -786,6 +796,16 @@ def test_a_storage_of_another_size(tmp_path: Path) -> None:
     assert "no entry 'archive/data/k'" in refusal(as_torch_zip(tmp_path / "w", ZIP_ONE))
     body = strided(storage("k", 2**60, view=None), 0, (4,), (1,))
     assert "claims 4,611,686,018,427,387,904 bytes, 16 are there" in refusal(as_torch_zip(tmp_path / "w", body, k=FOUR))
+
+
+def test_a_zip_of_very_many_entries(tmp_path: Path) -> None:
+    path = tmp_path / "w"
+    path.write_bytes(b"PK\x03\x04" + b"PK\x01\x02" * 100_001)
+    assert "more than 100,000 entries" in refusal(path)
+
+
+def test_a_zip_whose_pickle_refers_to_something_else(tmp_path: Path) -> None:
+    assert "other than a storage" in refusal(as_torch_zip(tmp_path / "w", storage("k", 4), k=FOUR))
 
 
 def test_other_zip_archives(tmp_path: Path) -> None:
@@ -860,6 +880,7 @@ def test_plain_pickles_of_arrays(tmp_path: Path, protocol: int) -> None:
         "empty": np.zeros((0, 3), np.float16),
         "bool": np.array([True, False]),
         "number": np.float32(0.1),
+        "sets": [{1}, frozenset({"a"})],
         "args": Namespace(a=(1, 2.5, None), b={"c": [b"d"]}),
     }
     path = tmp_path / "w.pdparams"
@@ -868,6 +889,7 @@ def test_plain_pickles_of_arrays(tmp_path: Path, protocol: int) -> None:
     for key in ("f", "big", "empty", "bool"):
         np.testing.assert_array_equal(read[key], content[key])
         assert encoded(read[key])["array"] == content[key].dtype.name
+    assert read["sets"] == [{1}, {"a"}]
     assert read["number"] == float(np.float32(0.1))
     assert read["args"] == {"a": (1, 2.5, None), "b": {"c": [b"d"]}}
 
@@ -959,7 +981,7 @@ def test_control_characters_do_not_reach_the_terminal(tmp_path: Path) -> None:
 
 # --- Random damage ----------------------------------------------------------------------------------------------------
 
-DAMAGE = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+DAMAGE = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 fixture_names = st.sampled_from(WRITTEN)
 
 
@@ -967,13 +989,12 @@ def survives(path: Path) -> None:
     """Either a `ForeignFile` of plain data or a `WeightsError`, in little memory."""
     tracemalloc.start()
     try:
-        file = read_foreign(path)
-        json.dumps(encoded(file.content))
-        select_state_dict(file)
-    except WeightsError as error:
-        assert str(error).startswith(str(path))
-    finally:
+        with contextlib.suppress(WeightsError):
+            file = read_foreign(path)
+            json.dumps(encoded(file.content))
+            select_state_dict(file)
         _, peak = tracemalloc.get_traced_memory()
+    finally:
         tracemalloc.stop()
     assert peak < 256 * 2**20
 

@@ -79,7 +79,7 @@ def read_image(path: PathLike, *, apply_orientation: bool = False) -> Image.Imag
     path = Path(path)
     _require_file_with_content(path)
     with _pillow_errors_as_image_errors(path), path.open("rb") as file:
-        image = Image.open(file, formats=_available_formats())
+        image = Image.open(file, formats=available_formats())
         _require_size(path, image)
         image.load()
         _require_size(path, image)  # again: an ICO may hold a larger image than it announces
@@ -171,7 +171,7 @@ def _pillow_errors_as_image_errors(path: Path) -> Iterator[None]:
         raise
     except UnidentifiedImageError as error:
         raise ImageError(
-            f"{path}: not an image in a format that is read here ({', '.join(_available_formats())}), or its header "
+            f"{path}: not an image in a format that is read here ({', '.join(available_formats())}), or its header "
             f"is broken; it begins with {_first_bytes(path)!r}. Convert it or take it off the list"
         ) from error
     except Image.DecompressionBombError as error:
@@ -230,7 +230,7 @@ def _upright(image: Image.Image, rgb: Image.Image) -> Image.Image:
 
 
 @cache
-def _available_formats() -> tuple[str, ...]:
+def available_formats() -> tuple[str, ...]:
     """`FORMATS` without those that this build of Pillow lacks (AVIF came with 11.3); it would raise KeyError."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)

@@ -80,7 +80,9 @@ def _list_text(list_file: Path) -> str:
         with list_file.open("rb") as file:
             data = file.read(4096)
             if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                raise DatasetError(f"{list_file}: this list is UTF-16, as some Windows programs write; save it as UTF-8")
+                raise DatasetError(
+                    f"{list_file}: this list is UTF-16, as some Windows programs write; save it as UTF-8"
+                )
             if b"\0" in data:  # before the rest is read: it might be an archive of the whole data set
                 raise DatasetError(f"{list_file}: a binary file; expected a text of names and labels")
             data += file.read()

@@ -31,7 +31,7 @@ import httpx
 from filelock import FileLock, Timeout
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from mobilenext.errors import DownloadError, OutputError, UsageError
+from mobilenext.errors import DownloadError, OutputError, UsageError, WeightsError
 from mobilenext.weights.foreign import git_blob_id
 
 _log = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ def verify(path: Path, source: Source) -> str | None:
             expected = json.loads(record.read_text(encoding="utf-8"))["sha256"]
             if (found := _sha256(path)) != expected:
                 return f"{path} is not what was downloaded: expected sha256 {expected} (from {record}), found {found}"
-    except OSError as error:
+    except (OSError, WeightsError) as error:
         return f"{path} cannot be verified: {error}"
     except (ValueError, KeyError, TypeError):
         return f"{path} cannot be verified: its record {record} is damaged, delete that too"

@@ -1,0 +1,432 @@
+"""Evaluate a checkpoint on a data set: every image exactly once, the same counts however the work is divided.
+
+    weights file ──> prepared network ──┐
+                                        ├──> worker processes: read, preprocess, predict ──> journal ──> result
+    data set ──> checked records ───────┘
+
+On a CPU each worker process does all three steps by itself, which is what keeps every core busy; on a GPU the
+workers read and preprocess, and this process predicts.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mobilenext.data import Dataset, Preprocessing, Record, open_dataset, read_image
+from mobilenext.data.batches import WorkerPool, available_cores
+from mobilenext.errors import DataError, ImageError, OutputError, UsageError
+from mobilenext.evaluation.diagnosis import diagnose
+from mobilenext.evaluation.environment import environment
+from mobilenext.evaluation.journal import JOURNAL, PREDICTIONS, RESULT, Journal, line_of, setup_digest
+from mobilenext.evaluation.latency import measure_latency
+from mobilenext.evaluation.metrics import Counts, Prediction, predictions_of
+from mobilenext.models import WeightsCard
+from mobilenext.runtime import FAST_PROCESS, RuntimeSpec, open_runtime, prepare, resolve_device
+from mobilenext.weights.checkpoint import Weights, read_weights, write_atomically
+from mobilenext.weights.pretrained import locate
+
+log = logging.getLogger(__name__)
+CHUNK = 8  # images handed to a worker at a time; more would make a small data set uneven, less costs messages
+LATENCY_IMAGES = 20
+SAME_POINTS = 0.05  # decoders and kernels move a published top-1 by this much
+
+Progress = Callable[[int, int, int], None]  # images done, images in all, correct so far
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the work is divided; it must not change any count."""
+
+    device: str
+    workers: int
+    threads: int
+    batch_size: int
+
+    def environment(self) -> dict[str, str]:
+        """For the worker processes, whose libraries read it when they are loaded."""
+        return {**FAST_PROCESS, "OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads)}
+
+
+def make_plan(device: str, workers: int | None, threads: int | None, batch_size: int | None) -> Plan:
+    """Fill in what was not asked for: on a CPU one single-threaded process a core, one image at a time.
+
+    Raises:
+        UsageError: a number below one, or a device that is not there.
+    """
+    for name, value in (("workers", workers), ("threads", threads), ("batch_size", batch_size)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise UsageError(f"{name} is {value!r}; expected a whole number from 1 up")
+    device = resolve_device(device) if device != "auto" else _automatic_device()
+    cores = available_cores()
+    threads = threads or 1
+    return Plan(
+        device=device,
+        workers=workers or (max(1, cores // threads) if device == "cpu" else min(8, cores)),
+        threads=threads,
+        batch_size=batch_size or (1 if device == "cpu" else 64),
+    )
+
+
+def _automatic_device() -> str:
+    """A GPU needs a GPU build; without one, Paddle need not even be imported to know that it is the CPU."""
+    import importlib.metadata
+
+    try:
+        importlib.metadata.version("paddlepaddle-gpu")
+    except importlib.metadata.PackageNotFoundError:
+        return "cpu"
+    return resolve_device("auto")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the first worker found out: the weights without their tensors, and how to run them."""
+
+    weights: Weights
+    spec: RuntimeSpec
+    notes: tuple[str, ...]
+
+
+def _prepare(path: Path, options: Mapping[str, Any], folder: Path, runtime: Mapping[str, Any]) -> Prepared:
+    weights = read_weights(path, **options)
+    spec, notes = prepare(weights, folder, **runtime)
+    return Prepared(replace(weights, tensors={}, entries=()), spec, tuple(notes))
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker does with each chunk of records."""
+
+    spec: RuntimeSpec | None  # None: read and preprocess only
+    preprocessing: Preprocessing
+    batch_size: int
+    unreadable: str
+
+
+_open_once = lru_cache(maxsize=1)(open_runtime)  # one network a process
+
+
+def _read(job: Job, records: Sequence[Record]) -> list[tuple[Record, Any]]:
+    """The pixels (uint8 [H, W, 3]) of each record, or the sentence that says why it cannot be read."""
+    images: list[tuple[Record, Any]] = []
+    for record in records:
+        try:
+            images.append((record, job.preprocessing.pixels(read_image(record.path))))
+        except ImageError as error:
+            if job.unreadable == "stop":
+                raise
+            images.append((record, str(error)))
+    return images
+
+
+def _predict(job: Job, predict: Callable[[Any], Any], images: Sequence[tuple[Record, Any]]) -> list[Prediction]:
+    """Rows in the order of `images`; the network sees the readable ones, ``batch_size`` at a time."""
+    readable = [(record, pixels) for record, pixels in images if not isinstance(pixels, str)]
+    rows: dict[int, Prediction] = {}
+    for start in range(0, len(readable), job.batch_size):
+        records, pixels = zip(*readable[start : start + job.batch_size], strict=True)
+        logits = predict(job.preprocessing.normalize(np.stack(pixels)))
+        for row in predictions_of(
+            logits, (r.index for r in records), (r.name for r in records), (r.label for r in records)
+        ):
+            rows[row.index] = row
+    for record, problem in images:
+        if isinstance(problem, str):
+            rows[record.index] = Prediction(record.index, record.name, record.label, (), (), None, problem)
+    return [rows[record.index] for record, _ in images]
+
+
+def _read_and_predict(job: Job, records: Sequence[Record]) -> list[Prediction]:
+    assert job.spec is not None
+    return _predict(job, _open_once(job.spec).predict, _read(job, records))
+
+
+def predict_records(pool: WorkerPool, job: Job, records: Sequence[Record]) -> Iterator[list[Prediction]]:
+    """Rows for all `records`, in their order, a chunk at a time."""
+    size = math.ceil(CHUNK / job.batch_size) * job.batch_size
+    chunks = [records[start : start + size] for start in range(0, len(records), size)]
+    assert job.spec is not None
+    if job.spec.device == "cpu":
+        yield from pool.map(partial(_read_and_predict, job), chunks)
+    else:
+        network = open_runtime(job.spec)
+        for images in pool.map(partial(_read, replace(job, spec=None)), chunks):
+            yield _predict(job, network.predict, images)
+
+
+def evaluate(
+    data: str | os.PathLike[str],
+    *,
+    model: str | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    output: str | os.PathLike[str] | None = None,
+    list_file: str | os.PathLike[str] | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    identity_divisor: int | None = None,
+    use: str | None = None,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    threads: int | None = None,
+    device: str = "auto",
+    runtime: str = "auto",
+    engine: str = "auto",
+    limit: int | None = None,
+    unreadable: str = "stop",
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Top-1 and top-5 of a checkpoint on a data set, its latency, and how it compares with a published number.
+
+    Args:
+        data: a folder in one of the layouts of :func:`mobilenext.data.open_dataset`.
+        model: a model's name, or ``model.tag``; recognised from the weights when not given.
+        weights: a file, a tag of the model's card, or None for the card's first.
+        output: a folder for ``result.json``, ``predictions.jsonl`` and the journal; None keeps nothing.
+        list_file: another list than ``val_list.txt``.
+        preprocessing: fields of :class:`mobilenext.Preprocessing` that replace those of the weights.
+        identity_divisor: replaces that of the weights.
+        use: ``raw``, ``ema`` or ``auto``.
+        batch_size, workers, threads: how the work is divided; the counts do not depend on it.
+        device: ``auto``, ``cpu`` or ``gpu``.
+        runtime: ``auto``, ``paddle`` or ``paddle-inference``; engine: of Paddle Inference on a CPU.
+        limit: only the first images; the result is stamped as partial.
+        unreadable: ``stop``, or ``wrong`` to count an unreadable image as a wrong answer.
+        resume: go on with the journal in `output`.
+        progress: called after each chunk.
+
+    Returns:
+        What is written to ``result.json``.
+
+    Raises:
+        UsageError: an option that cannot work. DatasetError, ImageError, WeightsError, DownloadError: what was read.
+        OutputError: what could not be written. CheckFailed: no runtime computes what the network does.
+    """
+    if unreadable not in ("stop", "wrong"):
+        raise UsageError(f"unreadable is {unreadable!r}; expected stop or wrong")
+    if resume and output is None:
+        raise UsageError("resume was asked for without an output folder, where the journal would be")
+    plan = make_plan(device, workers, threads, batch_size)
+    path = locate(model, weights)
+    # A problem of the data set should not wait for the network.
+    dataset = open_dataset(data, list_file=list_file, limit=limit)
+
+    with tempfile.TemporaryDirectory(prefix="mobilenext-") as scratch:
+        options = {
+            "model": model.partition(".")[0] if model else None,
+            "use": use,
+            "identity_divisor": identity_divisor,
+            "preprocessing": dict(preprocessing or {}),
+        }
+        choice = {"runtime": runtime, "engine": engine, "device": plan.device, "threads": plan.threads}
+        # A process of its own: this one stays small, and the latency is measured while nothing else runs.
+        with WorkerPool(1, plan.environment()) as single:
+            prepared = single.call(_prepare, path, options, Path(scratch), choice)
+            found = prepared.weights
+            dataset = open_dataset(data, list_file=list_file, num_classes=found.num_classes, limit=limit)
+            for note in (*found.notes, *prepared.notes):
+                log.info("%s", note)
+            log.info("model: %s, %d classes, from %s", found.model, found.num_classes, path)
+            log.info("preprocessing: %s", found.preprocessing.describe())
+            log.info(
+                "data: %d images of %s (%s); %s on %s, %d processes of %d threads",
+                len(dataset), data, dataset.layout, prepared.spec.describe(), plan.device, plan.workers, plan.threads,
+            )  # fmt: skip
+            setup = _setup(dataset, prepared, unreadable)
+            folder = Path(output) if output is not None else Path(scratch) / "output"
+            if resume and (finished := _finished(folder, setup)):
+                log.info("%s is finished already", folder)
+                return finished
+            journal = Journal(folder, setup, resume=resume)
+            latency = single.call(measure_latency, prepared.spec, found.preprocessing, _readable_images(dataset))
+
+        job = Job(prepared.spec, found.preprocessing, plan.batch_size, unreadable)
+        try:
+            counts, speed = _run(journal, dataset, job, plan, found.num_classes, progress)
+        finally:
+            journal.close()
+        result = {
+            **_headline(prepared, dataset, plan, setup),
+            **counts.summary(),
+            "latency_ms": latency["median"],
+            "latency": latency,
+            **speed,
+            "comparison": compare(found.published, counts, dataset, found),
+            "diagnosis": diagnose(journal.rows, found.num_classes),
+            "per_class": counts.per_class(found.labels or dataset.class_names),
+            "environment": environment(),
+        }
+        _write(folder, journal, result)
+    return result
+
+
+def _setup(dataset: Dataset, prepared: Prepared, unreadable: str) -> dict[str, Any]:
+    """Everything that decides what the predictions are; what only decides how fast they come is left out."""
+    weights = prepared.weights
+    return {
+        "data_sha256": dataset.digest(),
+        "images": len(dataset),
+        "weights_sha256": weights.sha256,
+        "kind": weights.kind,
+        "model": weights.model,
+        "num_classes": weights.num_classes,
+        "identity_divisor": weights.identity_divisor,
+        "preprocessing": weights.preprocessing.to_dict(),
+        "runtime": prepared.spec.describe(),
+        "device": prepared.spec.device,
+        "unreadable": unreadable,
+    }
+
+
+def _headline(prepared: Prepared, dataset: Dataset, plan: Plan, setup: Mapping[str, Any]) -> dict[str, Any]:
+    weights = prepared.weights
+    return {
+        "model": weights.model,
+        "weights": {
+            "file": weights.path.name,
+            "sha256": weights.sha256,
+            "card": weights.card,
+            "kind": weights.kind,
+            "source_name": weights.source_name,
+            "source_sha256": weights.source_sha256,
+        },
+        "weights_sha256": weights.sha256,
+        "num_classes": weights.num_classes,
+        "identity_divisor": weights.identity_divisor,
+        "preprocessing": weights.preprocessing.to_dict(),
+        "data": {
+            "folder": dataset.root.name,
+            "layout": dataset.layout,
+            "list_file": dataset.list_file.name if dataset.list_file else None,
+            "images_in_list": dataset.total,
+            "sha256": setup["data_sha256"],
+        },
+        "partial": len(dataset) < dataset.total,
+        "runtime": prepared.spec.runtime,
+        "engine": prepared.spec.engine,
+        "device": plan.device,
+        "workers": plan.workers,
+        "threads": plan.threads,
+        "batch_size": plan.batch_size,
+        "notes": [*weights.notes, *prepared.notes],
+        "setup_digest": setup_digest(setup),
+    }
+
+
+def _readable_images(dataset: Dataset) -> list[Path]:
+    """The first images that can be read, for timing; what is wrong with the others, the evaluation says."""
+    paths = []
+    for record in dataset.records[: 2 * LATENCY_IMAGES]:
+        try:
+            read_image(record.path)
+        except ImageError:
+            continue
+        paths.append(record.path)
+    return paths[:LATENCY_IMAGES]
+
+
+def _run(
+    journal: Journal, dataset: Dataset, job: Job, plan: Plan, num_classes: int, progress: Progress | None
+) -> tuple[Counts, dict[str, Any]]:
+    """Predict what the journal does not hold yet; the counts of all rows, and the speed of the new ones."""
+    counts = Counts(num_classes)
+    for row in journal.rows:
+        counts.add(row)
+    done = len(journal.rows)
+    if done:
+        log.info("resumed: %d of %d images were there", done, len(dataset))
+    remaining = dataset.records[done:]
+    seconds = 0.0
+    if remaining:
+        with WorkerPool(plan.workers, plan.environment()) as pool:
+            # The first rows include starting the processes; the clock starts behind them.
+            started = None
+            for rows in predict_records(pool, job, remaining):
+                if started is None:
+                    started, first = time.perf_counter(), len(rows)
+                journal.add(rows)
+                for row in rows:
+                    counts.add(row)
+                    if row.error is not None:
+                        log.warning("counted as wrong: %s", row.error)
+                if progress:
+                    progress(counts.images, len(dataset), counts.top1)
+            assert started is not None
+            seconds = time.perf_counter() - started
+    if counts.images != len(dataset):
+        raise DataError(f"{counts.images} predictions for {len(dataset)} images; the journal is not complete")
+    timed = len(remaining) - first if remaining else 0
+    return counts, {
+        "images_per_second": round(timed / seconds, 2) if timed and seconds else None,
+        "resumed_images": done,
+    }
+
+
+def compare(card: WeightsCard | None, counts: Counts, dataset: Dataset, weights: Weights) -> dict[str, Any] | None:
+    """The published number beside the measured one: expected, measured, difference, verdict."""
+    if card is None or card.published is None:
+        return None
+    published = card.published
+    summary = counts.summary()
+    values: dict[str, Any] = {
+        "dataset": published.dataset,
+        "origin": card.origin,
+        "expected_top1_percent": published.top1_percent,
+        "measured_top1_percent": summary["top1_percent"],
+    }
+    reasons = []
+    if counts.images != published.images:
+        reasons.append(f"{counts.images} images instead of {published.images}")
+    if weights.preprocessing != card.preprocessing:
+        reasons.append("another preprocessing")
+    if weights.identity_divisor != card.identity_divisor:
+        reasons.append(f"identity divisor {weights.identity_divisor} instead of {card.identity_divisor}")
+    if reasons:
+        return {**values, "verdict": "not comparable", "reason": ", ".join(reasons)}
+    difference = round(summary["top1_percent"] - published.top1_percent, 3)
+    if abs(difference) <= SAME_POINTS:
+        verdict, reason = "reproduced", f"within {SAME_POINTS} points, which decoders and kernels account for"
+    else:
+        verdict, reason = "differs", f"by more than the {SAME_POINTS} points that decoders and kernels account for"
+    return {**values, "difference_points": difference, "verdict": verdict, "reason": reason}
+
+
+def _finished(folder: Path, setup: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The result in `folder`, if it is of this setup and nothing is under way."""
+    if not (folder / RESULT).is_file() or (folder / JOURNAL).is_file():
+        return None
+    try:
+        result = json.loads((folder / RESULT).read_text())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(result, dict) or result.get("setup_digest") != setup_digest(setup):
+        raise UsageError(f"{folder / RESULT} is of another evaluation; choose another output folder, or leave out --resume")
+    return result
+
+
+def _write(folder: Path, journal: Journal, result: Mapping[str, Any]) -> None:
+    """Predictions first, the result last: where a result is, all of it is."""
+    result_file = folder / RESULT
+    if result_file.is_file():
+        log.warning("the earlier result in %s is replaced", folder)
+    free = shutil.disk_usage(folder).free
+    needed = journal.path.stat().st_size
+    if free < needed:
+        raise OutputError(f"{folder}: {free} bytes are free, {needed} are needed; --resume finishes when there is room")
+    write_atomically(folder / PREDICTIONS, b"".join(line_of(row.to_dict()) for row in journal.rows))
+    write_atomically(result_file, (json.dumps(result, indent=1, ensure_ascii=False) + "\n").encode())
+    journal.remove()
+
+

@@ -1,0 +1,161 @@
+"""From logits to integer counts, and from counts to numbers that are divided once.
+
+Ranking rule: by logit, the largest first; equal logits by class id, the smallest first. Logits that are not finite
+have no rank and are an error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mobilenext.errors import WeightsError
+
+TOP = 5
+Z95 = 1.959963984540054  # the normal distribution's 97.5 % quantile
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network said of one image: one line of ``predictions.jsonl``."""
+
+    index: int
+    path: str
+    label: int
+    top5: tuple[int, ...]  # class ids, the best first; empty for an unreadable image
+    scores: tuple[float, ...]  # their softmax probabilities
+    loss: float | None  # cross-entropy of the label, in nats
+    error: str | None = None  # why the image could not be read
+
+    def to_dict(self) -> dict[str, Any]:
+        values: dict[str, Any] = {
+            "index": self.index,
+            "path": self.path,
+            "label": self.label,
+            "top5": list(self.top5),
+            "scores": list(self.scores),
+            "loss": self.loss,
+        }
+        return values if self.error is None else {**values, "error": self.error}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Prediction:
+        """The inverse of :meth:`to_dict`; KeyError, TypeError or ValueError for anything else."""
+        loss = values["loss"]
+        return cls(
+            index=int(values["index"]),
+            path=str(values["path"]),
+            label=int(values["label"]),
+            top5=tuple(int(value) for value in values["top5"]),
+            scores=tuple(float(value) for value in values["scores"]),
+            loss=None if loss is None else float(loss),
+            error=values.get("error"),
+        )
+
+
+def softmax(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Probabilities [N, classes] in float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    exponents = np.exp(shifted)
+    return np.asarray(exponents / exponents.sum(axis=1, keepdims=True))
+
+
+def ranked(logits: npt.NDArray[Any], k: int = TOP) -> npt.NDArray[np.int64]:
+    """The `k` best class ids [N, k] by the ranking rule.
+
+    Raises:
+        WeightsError: a logit is NaN or infinite.
+    """
+    if not np.isfinite(logits).all():
+        row = int(np.flatnonzero(~np.isfinite(logits).all(axis=1))[0])
+        raise WeightsError(
+            f"the network's logits are not finite (first in row {row} of the batch): the weights are damaged, "
+            "or do not belong to this model and preprocessing"
+        )
+    return np.argsort(-logits, axis=1, kind="stable")[:, :k]
+
+
+def predictions_of(
+    logits: npt.NDArray[Any], indices: Iterable[int], paths: Iterable[str], labels: Iterable[int]
+) -> list[Prediction]:
+    """One :class:`Prediction` for each row of `logits` [N, classes]."""
+    best = ranked(logits)
+    probabilities = softmax(logits)
+    rows = []
+    for row, (index, path, label) in enumerate(zip(indices, paths, labels, strict=True)):
+        ids = tuple(int(value) for value in best[row])
+        scores = tuple(round(float(probabilities[row, value]), 6) for value in ids)
+        loss = -math.log(max(float(probabilities[row, label]), 1e-300))
+        rows.append(Prediction(index, path, label, ids, scores, round(loss, 6)))
+    return rows
+
+
+@dataclass
+class Counts:
+    """Sums over predictions; nothing is divided before :meth:`summary`."""
+
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        self.images = self.top1 = self.top5 = self.unreadable = 0
+        self.loss = 0.0
+        self.by_class = np.zeros((self.num_classes, 3), np.int64)  # images, correct top-1, correct top-5
+
+    def add(self, row: Prediction) -> None:
+        first, among = row.top5[:1] == (row.label,), row.label in row.top5
+        self.images += 1
+        self.top1 += first
+        self.top5 += among
+        self.by_class[row.label] += (1, first, among)
+        if row.loss is None:
+            self.unreadable += 1
+        else:
+            self.loss += row.loss
+
+    def summary(self) -> dict[str, Any]:
+        """Counts, percentages, 95 % intervals and the loss, as they stand in ``result.json``."""
+        readable = self.images - self.unreadable
+        return {
+            "images": self.images,
+            "unreadable": self.unreadable,
+            "correct_top1": self.top1,
+            "correct_top5": self.top5,
+            "top1_percent": percent(self.top1, self.images),
+            "top5_percent": percent(self.top5, self.images),
+            "top1_interval_percent": wilson_percent(self.top1, self.images),
+            "top5_interval_percent": wilson_percent(self.top5, self.images),
+            "loss": round(self.loss / readable, 6) if readable else None,
+        }
+
+    def per_class(self, labels: tuple[str, ...] | None) -> list[dict[str, Any]]:
+        """The classes that occur, with their counts and top-1 percentage."""
+        return [
+            {
+                "class": number,
+                **({"name": labels[number]} if labels else {}),
+                "images": int(images),
+                "correct_top1": int(top1),
+                "correct_top5": int(top5),
+                "top1_percent": percent(int(top1), int(images)),
+            }
+            for number, (images, top1, top5) in enumerate(self.by_class)
+            if images
+        ]
+
+
+def percent(count: int, of: int) -> float:
+    """100 * count / of, to the thousandth."""
+    return round(100 * count / of, 3)
+
+
+def wilson_percent(count: int, of: int) -> list[float]:
+    """Wilson's 95 % interval of a proportion (Wilson 1927), in percent."""
+    share, z2 = count / of, Z95**2
+    centre = (share + z2 / (2 * of)) / (1 + z2 / of)
+    half = Z95 * math.sqrt(share * (1 - share) / of + z2 / (4 * of * of)) / (1 + z2 / of)
+    return [round(100 * (centre - half), 3), round(100 * (centre + half), 3)]

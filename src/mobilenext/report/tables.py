@@ -1,0 +1,103 @@
+"""Results as text: aligned in a terminal, and valid Markdown when pasted into a document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table with padded columns."""
+    widths = [max(len(row[column]) for row in (heading, *rows)) for column in range(len(heading))]
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
+
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([line(heading), rule, *(line(row) for row in rows)])
+
+
+def result_table(result: Mapping[str, Any]) -> str:
+    """The product of an evaluation: environment, top-1, top-5, latency."""
+    measured = result["environment"]
+    paddle = measured.get("paddlepaddle") or measured.get("paddlepaddle-gpu") or "?"
+    engine = "" if result["engine"] in ("eager", "gpu") else f" ({result['engine']})"
+    where = measured["processor"] if result["device"] == "cpu" else "GPU"
+    latency = result["latency"]
+    cells = [
+        f"Paddle {paddle}, {result['runtime']}{engine}, {where}",
+        _share(result, "top1"),
+        _share(result, "top5"),
+        f"{latency['median']:.2f} ms (p10 {latency['p10']:.2f}, p90 {latency['p90']:.2f}; batch 1, "
+        f"threads: {latency['threads']})",
+    ]
+    return table(["environment", "top-1", "top-5", "latency"], [cells])
+
+
+def _share(result: Mapping[str, Any], which: str) -> str:
+    low, high = result[f"{which}_interval_percent"]
+    return (
+        f"{result[f'{which}_percent']:.2f} % ({result[f'correct_{which}']}/{result['images']}; "
+        f"95 %: {low:.2f} to {high:.2f})"
+    )
+
+
+def result_lines(result: Mapping[str, Any]) -> list[str]:
+    """Everything that is said at the end of an evaluation, the table among it."""
+    lines = []
+    if result["partial"]:
+        lines.append(f"PARTIAL: the first {result['images']} of {result['data']['images_in_list']} images")
+    if result["unreadable"]:
+        lines.append(f"{result['unreadable']} unreadable images were counted as wrong")
+    lines.append(result_table(result))
+    speed, latency = result["images_per_second"], result["latency"]
+    if speed is not None:
+        lines.append(
+            f"{speed:.1f} images/s with {result['workers']} processes of {result['threads']} threads; reading and "
+            f"preprocessing one image: {latency['preprocessing_median']} ms"
+        )
+    lines += comparison_lines(result["comparison"])
+    lines += [f"diagnosis: {sentence}" for sentence in result["diagnosis"]]
+    if result["partial"]:
+        lines.append("PARTIAL: not a result for the whole data set")
+    return lines
+
+
+def comparison_lines(comparison: Mapping[str, Any] | None) -> list[str]:
+    """Expected, measured, difference, verdict."""
+    if comparison is None:
+        return []
+    expected, measured = comparison["expected_top1_percent"], comparison["measured_top1_percent"]
+    difference = comparison.get("difference_points")
+    cells = [
+        f"{expected:.3f} %",
+        f"{measured:.3f} %",
+        f"{difference:+.3f} points" if difference is not None else "-",
+        f"{comparison['verdict']}: {comparison['reason']}",
+    ]
+    return ["", f"published: {comparison['dataset']}, {comparison['origin']}"] + [
+        table(["expected top-1", "measured", "difference", "verdict"], [cells])
+    ]
+
+
+def models_table() -> str:
+    """All models with their sizes, the paper's top-1, and the weights that can be had."""
+    from mobilenext.models import MODELS
+
+    rows = []
+    for card in MODELS.values():
+        for index, weights in enumerate(card.weights or (None,)):
+            first = index == 0
+            published = weights.published if weights else None
+            rows.append(
+                [
+                    card.name if first else "",
+                    f"{card.parameters / 1e6:.2f} M" if first else "",
+                    f"{card.mult_adds / 1e6:.1f} M" if first else "",
+                    ("-" if card.paper_top1_percent is None else f"{card.paper_top1_percent:g} %") if first else "",
+                    "none published" if weights is None else weights.tag,
+                    f"{published.top1_percent:.3f} % ({published.dataset})" if published else "-",
+                    weights.licence if weights else "-",
+                ]
+            )
+    return table(["model", "parameters", "mult-adds", "paper top-1", "weights", "their top-1", "licence"], rows)
