@@ -28,15 +28,15 @@ from mobilenext.models import build_network
 from mobilenext.weights.checkpoint import read_weights, write_weights
 
 MODEL = "mobilenext_x0_35"
-PREPROCESSING = Preprocessing(image_size=32, crop_pct=1.0)
-EPOCHS, BATCH, RATE, DECAY = 36, 64, 0.05, 1e-4
+PREPROCESSING = Preprocessing(image_size=64, crop_pct=1.0)
+EPOCHS, BATCH, RATE, DECAY = 24, 32, 0.02, 1e-4
 
 
 def augmented(image: Image.Image, random: np.random.Generator) -> np.ndarray:
-    """A little turned, scaled and shifted: float32 [3, 32, 32]."""
+    """A little turned, scaled and shifted: float32 [3, 64, 64]."""
     turn, scale = math.radians(random.uniform(-12, 12)), random.uniform(0.85, 1.15)
     a, b = math.cos(turn) / scale, math.sin(turn) / scale
-    dx, dy = random.uniform(-3, 3, size=2)
+    dx, dy = random.uniform(-6, 6, size=2)
     centre = PREPROCESSING.image_size / 2
     matrix = (a, b, centre - a * centre - b * centre + dx, -b, a, centre + b * centre - a * centre + dy)
     big = Image.fromarray(PREPROCESSING.pixels(image))
@@ -63,7 +63,7 @@ def main() -> None:
     network = build_network(MODEL, num_classes=10)
     steps = options.epochs * (len(images) // BATCH)
     schedule = paddle.optimizer.lr.CosineAnnealingDecay(RATE, steps)
-    warm = paddle.optimizer.lr.LinearWarmup(schedule, 2 * (len(images) // BATCH), 0.01, RATE)
+    warm = paddle.optimizer.lr.LinearWarmup(schedule, 3 * (len(images) // BATCH), 0.001, RATE)
     optimizer = paddle.optimizer.Momentum(warm, 0.9, network.parameters(), use_nesterov=True, weight_decay=DECAY)
 
     for epoch in range(options.epochs):

@@ -284,11 +284,12 @@ def test_problems_of_class_folders_at_once(tmp_path: Path) -> None:
 
 def test_what_is_not_laid_out_as_a_data_set_is_told_what_is(tmp_path: Path) -> None:
     tree(tmp_path, "flat/a.jpg", "flat/b.jpg", "flat_val/val/a.jpg", "texts/a.txt", "parts/train/cat/a.jpg", "file")
-    tree(tmp_path, "parts/test/b.jpg", "no_images/cat/a.txt")
+    tree(tmp_path, "parts/test/b.jpg", "no_images/cat/a.txt", "one_folder/files/a.jpg")
     (tmp_path / "empty").mkdir()
     expected = {
-        "flat": f"2 images in {tmp_path / 'flat'}, and nothing gives them labels",
-        "flat_val": f"1 images in {tmp_path / 'flat_val/val'}, and nothing gives them labels",
+        "flat": f"{tmp_path / 'flat'} holds all images (2), and nothing gives them labels.",
+        "flat_val": f"{tmp_path / 'flat_val/val'} holds all images (1), and nothing gives them labels.",
+        "one_folder": f"{tmp_path / 'one_folder/files'} holds all images (1), and nothing gives them labels.",
         "texts": "no images in this folder",
         "no_images": "no images in this folder",
         "empty": "this folder is empty",

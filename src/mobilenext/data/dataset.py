@@ -5,7 +5,7 @@ Layouts, tried in this order:
     a list file given by the caller                 "list"
     ROOT/val_list.txt                               "list"
     ROOT/val/<class>/**                             "class-folders"
-    ROOT/<class>/**                                 "class-folders"
+    ROOT/<class>/**, with two classes or more       "class-folders"
 
 How a list is read is told in `mobilenext.data.list_file`.
 
@@ -160,7 +160,8 @@ def _folder_of_classes(root: Path) -> Path | None:
     if _subfolders(root / "val"):
         return root / "val"
     subfolders = _subfolders(root)
-    if not subfolders or _SPLIT_FOLDERS.intersection(subfolders) or any(root.glob(f"*/{LIST_NAME}")):
+    # One folder of images is far more often a flat data set than one with a single class.
+    if len(subfolders) < 2 or _SPLIT_FOLDERS.intersection(subfolders) or any(root.glob(f"*/{LIST_NAME}")):
         return None
     return root
 
@@ -214,7 +215,7 @@ def _check_class_names(folder: Path, class_names: list[str], num_classes: int | 
 
 
 def _refuse_layout(root: Path) -> NoReturn:
-    raise DatasetError(f"{root}: {_what_was_found(root)}.\n{LAYOUTS}")
+    raise DatasetError(f"{root}: {_what_was_found(root)}\n{LAYOUTS}")
 
 
 def _what_was_found(root: Path) -> str:
@@ -224,11 +225,11 @@ def _what_was_found(root: Path) -> str:
     if (parent / LIST_NAME).is_file():
         return f"{parent / LIST_NAME} exists: did you mean {parent}?"
     if (root / IMAGES_FOLDER).is_dir():
-        return f"there is a folder {IMAGES_FOLDER} but no list; expected {root / LIST_NAME}"
+        return f"there is a folder {IMAGES_FOLDER} but no list; expected {root / LIST_NAME}."
     images, others = images_below(root)
     if not images:
-        return "no images in this folder" if others or _subfolders(root) else "this folder is empty"
+        return "no images in this folder." if others or _subfolders(root) else "this folder is empty."
     folders = {image.parent for image in images}
     if len(folders) == 1:
-        return f"{len(images):,} images in {folders.pop()}, and nothing gives them labels"
-    return f"no {LIST_NAME}, and no class folders in val; found the folders {', '.join(_subfolders(root))}"
+        return f"{folders.pop()} holds all images ({len(images):,}), and nothing gives them labels."
+    return f"no {LIST_NAME}, and no class folders in val; found the folders {', '.join(_subfolders(root))}."

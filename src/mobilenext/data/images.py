@@ -48,7 +48,7 @@ IMAGE_SUFFIXES = frozenset(
 )
 
 # Pillow's own threshold for warning of a decompression bomb (1 GiB / 4 / 3), here a refusal. At Pillow's 4 bytes a
-# pixel it is 341 MiB. A constant of our own, because Image.MAX_IMAGE_PIXELS belongs to the whole process.
+# pixel it is 341 MiB, twice that while converting. Not Image.MAX_IMAGE_PIXELS, which belongs to the whole process.
 MAX_PIXELS = 89_478_485
 
 _TURNS = {  # EXIF orientation -> what makes the image upright; 1 is upright

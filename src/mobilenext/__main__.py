@@ -1,0 +1,7 @@
+"""``python -m mobilenext``."""
+
+import sys
+
+from mobilenext.cli import main
+
+sys.exit(main())

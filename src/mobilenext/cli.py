@@ -1,0 +1,356 @@
+"""The command line: verbs that parse, make one call and print.
+
+Results go to standard output; progress, notes and errors to standard error. Exit codes: 0 done, 1 a check failed,
+2 usage, 3 data, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mobilenext import __version__
+from mobilenext.errors import MobileNeXtError
+
+RUNTIMES = ("auto", "paddle", "paddle-inference")
+ENGINES = ("auto", "openvino", "onednn", "native")
+INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    try:
+        options = parser().parse_args(arguments)
+    except SystemExit as stop:  # argparse has printed what it had to say
+        return int(stop.code or 0)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    for noisy in ("httpx", "httpcore", "filelock"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        code: int = options.run(options)
+        sys.stdout.flush()
+        return code
+    except MobileNeXtError as error:
+        print(f"mobilenext: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("mobilenext: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, `| head` for one
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The grammar of all verbs."""
+    top = argparse.ArgumentParser(
+        prog="mobilenext",
+        description="MobileNeXt on PaddlePaddle: from a checkpoint to an accuracy and latency table.",
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"mobilenext {__version__}")
+    verbs = top.add_subparsers(metavar="COMMAND", required=True)
+
+    def verb(name: str, run: Any, summary: str) -> argparse.ArgumentParser:
+        added = verbs.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        added.set_defaults(run=run)
+        return added
+
+    command = verb("list", _list, "models: sizes, published accuracy, weights, licence")
+    _json_flag(command)
+
+    command = verb("convert", _convert, "a PyTorch or Paddle checkpoint to safetensors or .pdparams, or back")
+    command.add_argument("source", help="a .pth, .pth.tar, .pdparams or .safetensors file, or model.tag of a card")
+    command.add_argument("-o", "--output", required=True, help="a .safetensors or .pdparams file")
+    command.add_argument("--to", choices=("paddle", "pytorch"), default="paddle", help="names and layouts to write")
+    command.add_argument("--model", help="what it must be; recognised when not given")
+    command.add_argument("--labels", help="a text file with the name of one class on each line, stored in the output")
+    _weights_options(command)
+    _json_flag(command)
+
+    command = verb("evaluate", _evaluate, "top-1, top-5 and latency of a checkpoint on a data set")
+    command.add_argument("data", help="a folder: imgs/ + val_list.txt, or a folder for each class")
+    _model_options(command)
+    command.add_argument("-o", "--output", help="folder for result.json, predictions.jsonl and evaluate.log")
+    command.add_argument("--list", dest="list_file", help="another list file: an image name and a label on each line")
+    command.add_argument("--batch-size", type=int, help="images a call of the network (CPU: 1, GPU: 64)")
+    command.add_argument("--workers", type=int, help="processes (default: one for each core)")
+    command.add_argument("--limit", type=int, help="only the first N images; the result is stamped PARTIAL")
+    command.add_argument("--unreadable", choices=("stop", "wrong"), default="stop", help="what an unreadable image does")
+    command.add_argument("--resume", action="store_true", help="go on with the unfinished evaluation in --output")
+    _json_flag(command)
+
+    command = verb("predict", _predict, "the top classes of images")
+    command.add_argument("images", nargs="+", help="files, and folders that are searched through")
+    _model_options(command)
+    command.add_argument("--topk", type=int, default=5, help="classes for each image (default 5)")
+    _json_flag(command)
+
+    command = verb("check-data", _check_data, "read a data set's list and decode every image")
+    command.add_argument("data")
+    command.add_argument("--list", dest="list_file", help="another list file")
+    command.add_argument("--num-classes", type=int, help="labels must be below it (1000 compares with ImageNet too)")
+    command.add_argument("--workers", type=int, help="processes (default: one for each core)")
+    command.add_argument("--no-decode", action="store_true", help="check the list only")
+    _json_flag(command)
+
+    command = verb("quickstart", _quickstart, "evaluate the bundled model on handwritten digits; needs no data")
+    command.add_argument("-o", "--output", default="runs/quickstart", help="folder (default runs/quickstart)")
+    command.add_argument("--workers", type=int, help="processes (default: one for each core)")
+    _json_flag(command)
+
+    command = verb("info", _info, "versions, processor and other facts that a result depends on")
+    _json_flag(command)
+    return top
+
+
+def _json_flag(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print JSON on standard output, all else on standard error")
+
+
+def _weights_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--use", choices=("auto", "raw", "ema"), help="which weights of a checkpoint (auto: EMA if any)")
+    command.add_argument("--identity-divisor", type=int, help="the shortcut's share of the channels is 1/N")
+    group = command.add_argument_group("preprocessing (default: that of the weights)")
+    group.add_argument("--image-size", type=int, help="side of the crop, pixels")
+    group.add_argument("--crop-pct", type=float, help="crop side / short side")
+    group.add_argument("--interpolation", choices=INTERPOLATIONS)
+    group.add_argument("--mean", nargs=3, type=float, metavar=("R", "G", "B"))
+    group.add_argument("--std", nargs=3, type=float, metavar=("R", "G", "B"))
+
+
+def _model_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--model", help="a name of `mobilenext list`, or model.tag; recognised from the weights")
+    command.add_argument("--weights", help="a file, or a tag of the model's card (default: the card's first)")
+    _weights_options(command)
+    command.add_argument("--threads", type=int, help="of each process (default 1)")
+    command.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
+    command.add_argument("--runtime", choices=RUNTIMES, default="auto", help="CPU default: paddle-inference")
+    command.add_argument("--engine", choices=ENGINES, default="auto", help="of paddle-inference on a CPU")
+
+
+def _preprocessing(options: argparse.Namespace) -> dict[str, Any]:
+    names = ("image_size", "crop_pct", "interpolation", "mean", "std")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+
+
+def _shared(options: argparse.Namespace) -> dict[str, Any]:
+    """What evaluate and predict have in common."""
+    names = ("model", "weights", "use", "identity_divisor", "device", "runtime", "engine")
+    return {name: getattr(options, name) for name in names} | {"preprocessing": _preprocessing(options)}
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def _list(options: argparse.Namespace) -> int:
+    if options.json:
+        from dataclasses import asdict
+
+        from mobilenext.models import MODELS
+
+        rows = []
+        for card in MODELS.values():
+            row = {name: getattr(card, name) for name in card.__dataclass_fields__ if name not in ("arguments", "weights")}
+            rows.append({**row, "weights": [asdict(weights) for weights in card.weights]})
+        _print_json(rows)
+        return 0
+    from mobilenext.report.tables import models_table
+
+    print(models_table())
+    print("\nparameters and mult-adds (multiply-accumulates of convolutions and linear, not FLOPs): 1000 classes, 224 pixels")
+    return 0
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from mobilenext.models import MODELS
+    from mobilenext.weights.convert import convert_checkpoint
+    from mobilenext.weights.pretrained import locate
+
+    source = Path(options.source)
+    if not source.exists() and options.source.partition(".")[0].lower() in MODELS:
+        source = locate(options.source, None)
+    labels = tuple(_read_text(Path(options.labels)).split("\n")) if options.labels else None
+    while labels and not labels[-1]:
+        labels = labels[:-1]
+    certificate = convert_checkpoint(
+        source,
+        options.output,
+        to=options.to,
+        model=options.model,
+        use=options.use,
+        identity_divisor=options.identity_divisor,
+        preprocessing=_preprocessing(options),
+        labels=labels,
+    )
+    for note in certificate["notes"]:
+        logging.info("%s", note)
+    if options.json:
+        _print_json(certificate)
+        return 0
+    print(
+        f"{certificate['model']}, {certificate['num_classes']} classes, identity divisor "
+        f"{certificate['identity_divisor']}: {len(certificate['tensors'])} tensors, {len(certificate['dropped'])} "
+        f"counters dropped\nwritten: {options.output} ({options.to} names) and {options.output}.certificate.json"
+    )
+    return 0
+
+
+def _read_text(path: Path) -> str:
+    from mobilenext.errors import DataError
+
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    names = ("list_file", "batch_size", "workers", "threads", "limit", "unreadable", "resume")
+    arguments = _shared(options) | {name: getattr(options, name) for name in names}
+    return _evaluate_and_print(options.data, options.output, options.json, arguments)
+
+
+def _evaluate_and_print(data: str | Path, output: str | None, as_json: bool, arguments: dict[str, Any]) -> int:
+    from mobilenext.evaluation.evaluate import evaluate
+    from mobilenext.report.tables import result_lines
+
+    with _log_file(output), _progress_bar() as progress:
+        result = evaluate(data, output=output, progress=progress, **arguments)
+        text = "\n".join(result_lines(result))
+        (logging.getLogger("mobilenext.table").info if as_json else _print_and_log)(text)
+        if output:
+            logging.info("written: %s", ", ".join(str(Path(output) / n) for n in ("result.json", "predictions.jsonl")))
+    if as_json:
+        _print_json(result)
+    verdict = (result["comparison"] or {}).get("verdict")
+    return 1 if verdict == "differs" else 0
+
+
+def _print_and_log(text: str) -> None:
+    """To standard output, and to the log file but not to standard error as well."""
+    print(text, flush=True)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.emit(logging.makeLogRecord({"msg": text, "levelno": logging.INFO, "levelname": "INFO"}))
+
+
+@contextlib.contextmanager
+def _log_file(output: str | None) -> Iterator[None]:
+    """Everything that is logged also goes to ``evaluate.log``, once the output folder can be written."""
+    if output is None:
+        yield
+        return
+    from mobilenext.errors import OutputError
+    from mobilenext.evaluation.journal import LOG
+
+    try:
+        Path(output).mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(Path(output) / LOG, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write to {output}: {error.strerror or error}; choose another --output") from error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    except MobileNeXtError as error:
+        logging.getLogger("mobilenext").debug("%s", error)
+        raise
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
+@contextlib.contextmanager
+def _progress_bar() -> Iterator[Any]:
+    """A bar with images/s, running top-1 and time left; none when standard error is not a terminal."""
+    from tqdm import tqdm
+
+    bar = tqdm(unit=" images", disable=None, dynamic_ncols=True, file=sys.stderr)
+
+    def show(done: int, total: int, correct: int) -> None:
+        bar.total = total
+        bar.set_postfix_str(f"top-1 {100 * correct / done:.2f} %", refresh=False)
+        bar.update(done - bar.n)
+
+    try:
+        yield show
+    finally:
+        bar.close()
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from mobilenext.evaluation.predict import predict
+
+    threads = 1 if options.threads is None else options.threads
+    rows = predict(options.images, topk=options.topk, threads=threads, **_shared(options))
+    if options.json:
+        _print_json(rows)
+        return 0
+    for row in rows:
+        print(row["path"])
+        for rank, (number, score) in enumerate(zip(row["classes"], row["scores"], strict=True)):
+            name = f"  {row['labels'][rank]}" if "labels" in row else ""
+            print(f"  {100 * score:6.2f} %  class {number}{name}")
+    return 0
+
+
+def _check_data(options: argparse.Namespace) -> int:
+    from mobilenext.evaluation.check import check_data
+
+    with _progress_bar() as progress:
+        summary = check_data(
+            options.data,
+            list_file=options.list_file,
+            num_classes=options.num_classes,
+            workers=options.workers,
+            decode=not options.no_decode,
+            progress=lambda done, total: progress(done, total, done),
+        )
+    if options.json:
+        _print_json(summary)
+    else:
+        for name, value in summary.items():
+            if name not in ("warnings", "unreadable"):
+                print(f"{name.replace('_', ' ')}: {value}")
+        for sentence in (*summary["warnings"], *summary["unreadable"]):
+            print(f"! {sentence}")
+    return 3 if summary["unreadable"] else 0
+
+
+def _quickstart(options: argparse.Namespace) -> int:
+    from mobilenext.data.digits import write_digits
+
+    output = Path(options.output)
+    data = write_digits(output / "digits")
+    logging.info(
+        "A demonstration: handwritten digits (scikit-learn, 8 x 8 pixels) and a MobileNeXt x0.35 trained on others of "
+        "them.\nThe same with your own: mobilenext evaluate DATA --model MODEL --weights FILE -o FOLDER\n"
+    )
+    arguments = {"model": "mobilenext_x0_35.digits", "workers": options.workers}
+    return _evaluate_and_print(data, str(output), options.json, arguments)
+
+
+def _info(options: argparse.Namespace) -> int:
+    from mobilenext.evaluation.environment import environment
+
+    facts = environment()
+    if options.json:
+        _print_json(facts)
+    else:
+        for name, value in facts.items():
+            print(f"{name}: {value}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
