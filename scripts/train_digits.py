@@ -93,7 +93,9 @@ def main() -> None:
         plain = Path(folder) / "digits.pdparams"
         paddle.save(network.state_dict(), str(plain))
         weights = read_weights(plain, model=MODEL, identity_divisor=1, labels=tuple("0123456789"))
-    weights = replace(weights, preprocessing=PREPROCESSING, source_name="scripts/train_digits.py", card=f"{MODEL}.digits")
+    weights = replace(
+        weights, preprocessing=PREPROCESSING, source_name="scripts/train_digits.py", card=f"{MODEL}.digits"
+    )
     write_weights(weights, options.output)
 
 

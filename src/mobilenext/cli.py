@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     for noisy in ("httpx", "httpcore", "filelock"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    os.environ.setdefault("GLOG_minloglevel", "2")  # read when Paddle is imported: its C++ greets every predictor
     try:
         code: int = options.run(options)
         sys.stdout.flush()
@@ -40,12 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MobileNeXtError as error:
         print(f"mobilenext: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:  # a folder that may not be entered, a disk that fails
+        if isinstance(error, BrokenPipeError):  # the reader of our output has gone, `| head` for one
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        print(f"mobilenext: {error}", file=sys.stderr)
+        return 3
     except KeyboardInterrupt:
         print("mobilenext: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output has gone, `| head` for one
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -83,7 +87,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--batch-size", type=int, help="images a call of the network (CPU: 1, GPU: 64)")
     command.add_argument("--workers", type=int, help="processes (default: one for each core)")
     command.add_argument("--limit", type=int, help="only the first N images; the result is stamped PARTIAL")
-    command.add_argument("--unreadable", choices=("stop", "wrong"), default="stop", help="what an unreadable image does")
+    command.add_argument(
+        "--unreadable", choices=("stop", "wrong"), default="stop", help="what an unreadable image does"
+    )
     command.add_argument("--resume", action="store_true", help="go on with the unfinished evaluation in --output")
     _json_flag(command)
 
@@ -112,11 +118,15 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _json_flag(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--json", action="store_true", help="print JSON on standard output, all else on standard error")
+    command.add_argument(
+        "--json", action="store_true", help="print JSON on standard output, all else on standard error"
+    )
 
 
 def _weights_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--use", choices=("auto", "raw", "ema"), help="which weights of a checkpoint (auto: EMA if any)")
+    command.add_argument(
+        "--use", choices=("auto", "raw", "ema"), help="which weights of a checkpoint (auto: EMA if any)"
+    )
     command.add_argument("--identity-divisor", type=int, help="the shortcut's share of the channels is 1/N")
     group = command.add_argument_group("preprocessing (default: that of the weights)")
     group.add_argument("--image-size", type=int, help="side of the crop, pixels")
@@ -160,14 +170,18 @@ def _list(options: argparse.Namespace) -> int:
 
         rows = []
         for card in MODELS.values():
-            row = {name: getattr(card, name) for name in card.__dataclass_fields__ if name not in ("arguments", "weights")}
+            row = {
+                name: getattr(card, name) for name in card.__dataclass_fields__ if name not in ("arguments", "weights")
+            }
             rows.append({**row, "weights": [asdict(weights) for weights in card.weights]})
         _print_json(rows)
         return 0
     from mobilenext.report.tables import models_table
 
     print(models_table())
-    print("\nparameters and mult-adds (multiply-accumulates of convolutions and linear, not FLOPs): 1000 classes, 224 pixels")
+    print(
+        "\nparameters and mult-adds (multiply-accumulates of convolutions and linear, not FLOPs): 1000 classes, 224 pixels"
+    )
     return 0
 
 

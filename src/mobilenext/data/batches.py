@@ -70,9 +70,10 @@ class WorkerPool:
 
     def _result(self, future: Future[R]) -> R:
         try:
-            return future.result()
+            result: R = future.result()
         except BrokenProcessPool as error:  # loky's TerminatedWorkerError is one
             raise WorkerDied(
                 f"a worker process ended unexpectedly ({str(error).splitlines()[0]}). It may have been killed, or "
                 "memory ran out: try fewer --workers."
             ) from error
+        return result

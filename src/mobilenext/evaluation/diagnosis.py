@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from mobilenext.evaluation.metrics import Prediction
 
+Integers = npt.NDArray[np.int64]
 ENOUGH = 100  # images below which a score says nothing
 
 
@@ -53,7 +55,7 @@ def diagnose(rows: Sequence[Prediction], num_classes: int) -> list[str]:
     return found
 
 
-def _permutation(labels: np.ndarray, predicted: np.ndarray, correct: int) -> list[str]:  # type: ignore[type-arg]
+def _permutation(labels: Integers, predicted: Integers, correct: int) -> list[str]:
     """The sentence for labels that are a renaming of the network's classes, if they are."""
     learnt: dict[int, int] = {}
     hits = tried = 0

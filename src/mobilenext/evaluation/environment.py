@@ -42,7 +42,7 @@ def environment() -> dict[str, Any]:
 def processor() -> tuple[str, list[str]]:
     """The processor's name and those of its features that matter here."""
     text = _read("/proc/cpuinfo")
-    fields = {}
+    fields: dict[str, str] = {}
     for line in text.splitlines():
         key, _, value = line.partition(":")
         fields.setdefault(key.strip().lower(), value.strip())

@@ -412,7 +412,9 @@ def _finished(folder: Path, setup: Mapping[str, Any]) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     if not isinstance(result, dict) or result.get("setup_digest") != setup_digest(setup):
-        raise UsageError(f"{folder / RESULT} is of another evaluation; choose another output folder, or leave out --resume")
+        raise UsageError(
+            f"{folder / RESULT} is of another evaluation; choose another output folder, or leave out --resume"
+        )
     return result
 
 
@@ -428,5 +430,3 @@ def _write(folder: Path, journal: Journal, result: Mapping[str, Any]) -> None:
     write_atomically(folder / PREDICTIONS, b"".join(line_of(row.to_dict()) for row in journal.rows))
     write_atomically(result_file, (json.dumps(result, indent=1, ensure_ascii=False) + "\n").encode())
     journal.remove()
-
-

@@ -119,7 +119,9 @@ _RELEASED = MappingProxyType(
 )  # fmt: skip
 
 
-def _row(name: str, family: str, arguments: dict[str, Any], sizes: tuple[int, int, int], top1: float | None) -> ModelCard:
+def _row(
+    name: str, family: str, arguments: dict[str, Any], sizes: tuple[int, int, int], top1: float | None
+) -> ModelCard:
     return ModelCard(name, family, MappingProxyType(arguments), *sizes, top1, _RELEASED.get(name, ()))
 
 
@@ -135,8 +137,20 @@ MODELS: Mapping[str, ModelCard] = MappingProxyType(
             _row("mobilenext_x1_0", "mobilenext", {"width": 1.0}, (3_535_416, 311_342_592, 319_406_032), 74.0),
             _row("mobilenext_x1_4", "mobilenext", {"width": 1.4}, (6_126_168, 588_319_256, 599_721_752), 76.1),
             _row("mobilenext_s", "mobilenext_se", {"depth": 1.0}, (3_937_011, 330_182_144, 340_140_512), 76.05),
-            _row("mobilenext_l", "mobilenext_se", {"depth": 1.1, "groups": 2}, (4_287_498, 415_057_856, 431_991_766), 76.7),
-            _row("mobilenext_l_ghost", "mobilenext_se", {"depth": 1.1, "ghost": True}, (5_683_740, 422_884_864, 438_170_806), None),
+            _row(
+                "mobilenext_l",
+                "mobilenext_se",
+                {"depth": 1.1, "groups": 2},
+                (4_287_498, 415_057_856, 431_991_766),
+                76.7,
+            ),
+            _row(
+                "mobilenext_l_ghost",
+                "mobilenext_se",
+                {"depth": 1.1, "ghost": True},
+                (5_683_740, 422_884_864, 438_170_806),
+                None,
+            ),
             _row("mobilenetv2_x0_35", "mobilenetv2", {"width": 0.35}, (1_677_128, 59_285_808, 62_148_584), None),
             _row("mobilenetv2_x0_5", "mobilenetv2", {"width": 0.5}, (1_968_680, 97_131_840, 100_771_952), None),
             _row("mobilenetv2_x0_75", "mobilenetv2", {"width": 0.75}, (2_636_424, 209_069_792, 214_925_096), 69.9),
@@ -174,4 +188,3 @@ def find_weights_card(*, git_blob: str = "", sha256: str = "") -> tuple[ModelCar
             if source and ((git_blob and source.git_blob == git_blob) or (sha256 and source.sha256 == sha256)):
                 return card, weights
     return None
-

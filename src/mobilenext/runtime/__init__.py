@@ -119,7 +119,7 @@ def prepare(
     probe = np.random.default_rng(0).standard_normal((2, 3, size, size), dtype=np.float32)
     expected = paddle_eager.forward(network, probe)
     paddle_inference.write(network, folder, size)
-    notes = []
+    notes: list[str] = []
     for candidate in engines:
         spec = RuntimeSpec(name, candidate, device, threads, folder)
         problem = paddle_inference.unavailable(candidate) or _difference(spec, probe, expected)

@@ -174,9 +174,7 @@ def _stored_integer(stored: Mapping[str, str], name: str, path: str | os.PathLik
     return int(text)
 
 
-def _as_float32(
-    tensors: Mapping[str, Array], path: str | os.PathLike[str]
-) -> tuple[dict[str, Array], list[str]]:
+def _as_float32(tensors: Mapping[str, Array], path: str | os.PathLike[str]) -> tuple[dict[str, Array], list[str]]:
     """All tensors as float32: exact from 16 bits, rounded (and said so) from float64; integers are not weights."""
     converted: dict[str, Array] = {}
     rounded = 0
@@ -186,7 +184,9 @@ def _as_float32(
         with np.errstate(over="ignore"):
             converted[name] = tensor.astype(np.float32, copy=False)
         if not np.isfinite(converted[name]).all():
-            raise WeightsError(f"{path}: {name} holds values that are not finite; the checkpoint is damaged or diverged")
+            raise WeightsError(
+                f"{path}: {name} holds values that are not finite; the checkpoint is damaged or diverged"
+            )
         rounded += tensor.dtype.itemsize > 4 and not np.array_equal(converted[name].astype(tensor.dtype), tensor)
     return converted, [f"{rounded} float64 tensors rounded to float32"] if rounded else []
 
@@ -204,10 +204,7 @@ def write_weights(weights: Weights, path: str | os.PathLike[str], *, to: str = "
         OutputError: it cannot be written.
     """
     path = Path(path)
-    if to == "pytorch":
-        tensors = naming.to_pytorch(weights.tensors, weights.entries)
-    else:
-        tensors = dict(weights.tensors)
+    tensors = naming.to_pytorch(weights.tensors, weights.entries) if to == "pytorch" else dict(weights.tensors)
     if path.suffix == ".safetensors":
         from safetensors.numpy import save
 
@@ -246,9 +243,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise OutputError(f"cannot write {path}: {error.strerror or error}; nothing was changed there") from error
 
 
-def load_weights(
-    network: nn.Layer, weights: Weights | str | os.PathLike[str], *, use: str | None = None
-) -> Weights:
+def load_weights(network: nn.Layer, weights: Weights | str | os.PathLike[str], *, use: str | None = None) -> Weights:
     """Put weights into a network that :func:`mobilenext.create_model` made; every tensor on both sides exactly once.
 
     Args:
@@ -281,9 +276,7 @@ def load_weights(
 
 def network_of(weights: Weights) -> nn.Layer:
     """The network in evaluation mode with these weights."""
-    network = build_network(
-        weights.model, num_classes=weights.num_classes, identity_divisor=weights.identity_divisor
-    )
+    network = build_network(weights.model, num_classes=weights.num_classes, identity_divisor=weights.identity_divisor)
     load_weights(network, weights)
     network.eval()
     return network

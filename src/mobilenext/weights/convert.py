@@ -1,4 +1,4 @@
-"""From a checkpoint of PyTorch or Paddle to a file of ours, or back, with a certificate of what became of each tensor."""
+"""From a checkpoint of PyTorch or Paddle to a file of ours, or back; a certificate says what became of each tensor."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def no_weights(card: ModelCard) -> str:
     """What to tell somebody who wants weights that nobody has published."""
     return (
         f"nobody has published weights for {card.name}; name a file with --weights, or train it: the paper's recipe "
-        "is in docs/accuracy.md, section \"Widths without weights\""
+        'is in docs/accuracy.md, section "Widths without weights"'
     )
 
 
@@ -112,7 +112,9 @@ def create_model(
     if classes != loaded.num_classes:
         head = tuple(f"{layer}." for layer in network.head_layers)
         own = {key: tensor.numpy() for key, tensor in network.state_dict().items()}
-        fresh = [key for key, tensor in own.items() if key.startswith(head) and tensor.shape != loaded.tensors[key].shape]
+        fresh = [
+            key for key, tensor in own.items() if key.startswith(head) and tensor.shape != loaded.tensors[key].shape
+        ]
         log.warning(
             "%d classes instead of the weights' %d: %s are freshly initialised",
             classes,

@@ -29,7 +29,7 @@ from urllib.request import url2pathname
 
 import httpx
 from filelock import FileLock, Timeout
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 from mobilenext.errors import DownloadError, OutputError, UsageError, WeightsError
 from mobilenext.weights.foreign import git_blob_id

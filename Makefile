@@ -1,0 +1,50 @@
+# `make quickstart` and `make test` each work on a fresh machine with Python 3.10 to 3.13.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+OLDEST = .venv-oldest
+DATA ?=
+
+.PHONY: help setup quickstart test lint types test-oldest bench results clean
+
+help:
+	@echo "make quickstart   set up and evaluate the bundled model on handwritten digits"
+	@echo "make test         set up, lint, check types and run the tests"
+	@echo "make setup        .venv with the package and everything optional that runs here"
+	@echo "make test-oldest  the tests on the oldest supported Paddle, 2.6.2"
+	@echo "make bench DATA=… evaluation speed and latency against the usual loop"
+
+setup: $(VENV)/.done
+
+$(VENV)/.done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,quickstart,dev]'
+	@touch $@
+
+quickstart: setup
+	$(BIN)/mobilenext quickstart
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+test: lint types
+	$(BIN)/python -m pytest
+
+test-oldest: $(OLDEST)/.done
+	$(OLDEST)/bin/python -m pytest
+
+$(OLDEST)/.done: pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e '.[cpu,quickstart,dev]'
+	@touch $@
+
+bench: setup
+	@test -n "$(DATA)" || { echo "usage: make bench DATA=folder-with-imgs-and-val_list.txt"; exit 2; }
+	$(BIN)/python benchmarks/evaluation.py $(DATA)
+
+clean:
+	rm -rf $(VENV) $(OLDEST) .pytest_cache .mypy_cache .ruff_cache

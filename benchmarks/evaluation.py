@@ -1,0 +1,202 @@
+"""Speed of the evaluation with mobilenext_x1_0 at 224 pixels, interleaved in one run with two yardsticks.
+
+    python benchmarks/evaluation.py DATA [--rounds 3] [-o results/bench_evaluation.json]
+
+evaluate        `mobilenext evaluate`, defaults: images/s, latency, peak memory of all its processes
+plain loop      what other ports do: Paddle eager, batch 32, two paddle.io.DataLoader workers, the same preprocessing
+preprocessing   reading and preprocessing alone, in as many processes as evaluate uses
+eager latency   one image, Paddle eager
+
+Weights are random: they do not change the speed. Starting up is left out of all rates. Every part runs in a process of
+its own, in turn, for as many rounds as asked; medians and the ratio of every round are written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mobilenext.data import Preprocessing, open_dataset, read_image
+from mobilenext.data.batches import WorkerPool, available_cores
+from mobilenext.evaluation.environment import environment
+from mobilenext.report.tables import table
+
+BATCH, LOADER_WORKERS = 32, 2
+
+
+def save_random_weights(path: Path) -> None:
+    import paddle
+
+    from mobilenext.models import build_network
+
+    paddle.seed(0)
+    paddle.save(build_network("mobilenext_x1_0").state_dict(), str(path))
+
+
+def plain_loop(data: Path, weights: Path) -> dict[str, float]:
+    """Images/s of the usual loop, without its first batch; and the latency of one image."""
+    import paddle
+
+    from mobilenext import create_model
+
+    preprocessing = Preprocessing()
+    records = open_dataset(data).records
+
+    class Images(paddle.io.Dataset):
+        def __len__(self) -> int:
+            return len(records)
+
+        def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+            return preprocessing(read_image(records[index].path)), records[index].label
+
+    network = create_model("mobilenext_x1_0", weights=weights)
+    started, done = 0.0, -BATCH
+    with paddle.no_grad():
+        for images, _labels in paddle.io.DataLoader(Images(), batch_size=BATCH, num_workers=LOADER_WORKERS):
+            network(images).numpy()
+            started = started or time.perf_counter()
+            done += len(images)
+        rate = done / (time.perf_counter() - started)
+        image = paddle.rand([1, 3, 224, 224])
+        seconds = []
+        for _ in range(40):
+            begun = time.perf_counter()
+            network(image).numpy()
+            seconds.append(time.perf_counter() - begun)
+    return {"images_per_second": rate, "latency_ms": 1000 * statistics.median(seconds[10:])}
+
+
+def _preprocess(paths: list[Path]) -> int:
+    preprocessing = Preprocessing()
+    for path in paths:
+        preprocessing(read_image(path))
+    return len(paths)
+
+
+def preprocessing_alone(data: Path) -> dict[str, float]:
+    paths = [record.path for record in open_dataset(data).records]
+    chunks = [paths[start : start + 8] for start in range(0, len(paths), 8)]
+    with WorkerPool(available_cores()) as pool:
+        list(pool.map(_preprocess, chunks[: 2 * available_cores()]))  # starts the processes
+        started = time.perf_counter()
+        done = sum(pool.map(_preprocess, chunks))
+        return {"images_per_second": done / (time.perf_counter() - started)}
+
+
+class MemoryOfTree(threading.Thread):
+    """The largest sum of proportional set sizes of a process and its descendants, in MiB (Linux)."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.pid, self.peak_mib = pid, 0.0
+
+    def run(self) -> None:
+        while Path(f"/proc/{self.pid}").exists():
+            self.peak_mib = max(self.peak_mib, self._now(self.pid) / 1024)
+            time.sleep(0.2)
+
+    def _now(self, pid: int) -> int:
+        try:
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            size = sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+            tasks = Path(f"/proc/{pid}/task").iterdir()
+            children = " ".join((task / "children").read_text() for task in tasks).split()
+        except OSError:
+            return 0
+        return size + sum(self._now(int(child)) for child in children)
+
+
+def evaluate(data: Path, weights: Path) -> dict[str, float]:
+    command = [sys.executable, "-m", "mobilenext", "evaluate", str(data), "--weights", str(weights), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        memory = MemoryOfTree(process.pid)
+        memory.start()
+        result = json.loads(process.communicate()[0])
+    return {
+        "images_per_second": result["images_per_second"],
+        "latency_ms": result["latency_ms"],
+        "engine": result["engine"],
+        "peak_memory_mib": memory.peak_mib,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("-o", "--output", type=Path, default=Path("results/bench_evaluation.json"))
+    parser.add_argument("--part", choices=("plain", "preprocessing"), help=argparse.SUPPRESS)
+    parser.add_argument("--weights", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.part:
+        part = (
+            plain_loop(options.data, options.weights) if options.part == "plain" else preprocessing_alone(options.data)
+        )
+        print(json.dumps(part))
+        return
+
+    rounds: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "random.pdparams"
+        save_random_weights(weights)
+        for number in range(options.rounds):
+            one: dict[str, Any] = {"evaluate": evaluate(options.data, weights)}
+            for name in ("plain", "preprocessing"):
+                command = [sys.executable, __file__, str(options.data), "--part", name, "--weights", str(weights)]
+                output = subprocess.run(command, check=True, stdout=subprocess.PIPE, env={**os.environ}).stdout
+                one[name] = json.loads(output.decode().splitlines()[-1])
+            rounds.append(one)
+            print(f"round {number + 1}: {one}", file=sys.stderr)
+
+    def median(part: str, key: str) -> float:
+        return round(statistics.median(one[part][key] for one in rounds), 2)
+
+    ours, plain = median("evaluate", "images_per_second"), median("plain", "images_per_second")
+    summary = {
+        "model": "mobilenext_x1_0",
+        "image_size": 224,
+        "data": {"folder": options.data.name, "images": len(open_dataset(options.data))},
+        "evaluate_images_per_second": ours,
+        "plain_loop_images_per_second": plain,
+        "preprocessing_images_per_second": median("preprocessing", "images_per_second"),
+        "evaluate_over_plain_loop": round(
+            statistics.median(
+                one["evaluate"]["images_per_second"] / one["plain"]["images_per_second"] for one in rounds
+            ),
+            2,
+        ),
+        "latency_ms": median("evaluate", "latency_ms"),
+        "eager_latency_ms": median("plain", "latency_ms"),
+        "engine": rounds[0]["evaluate"]["engine"],
+        "peak_memory_mib": max(one["evaluate"]["peak_memory_mib"] for one in rounds),
+        "rounds": rounds,
+        "environment": environment(),
+    }
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(summary, indent=1) + "\n")
+    print(
+        table(
+            ["what", "images/s", "one image"],
+            [
+                ["evaluate", f"{ours:.1f}", f"{summary['latency_ms']} ms"],
+                ["plain loop, eager", f"{plain:.1f}", f"{summary['eager_latency_ms']} ms"],
+                ["preprocessing alone", f"{summary['preprocessing_images_per_second']:.1f}", "-"],
+            ],
+        )
+    )
+    print(f"evaluate is {summary['evaluate_over_plain_loop']} times the plain loop (target: 8)")
+
+
+if __name__ == "__main__":
+    main()
