@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser().parse_args(arguments)
     except SystemExit as stop:  # argparse has printed what it had to say
         return int(stop.code or 0)
+    logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     for noisy in ("httpx", "httpcore", "filelock"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -179,9 +180,7 @@ def _list(options: argparse.Namespace) -> int:
     from mobilenext.report.tables import models_table
 
     print(models_table())
-    print(
-        "\nparameters and mult-adds (multiply-accumulates of convolutions and linear, not FLOPs): 1000 classes, 224 pixels"
-    )
+    print("\nparameters and mult-adds (multiply-accumulates, not FLOPs): 1000 classes, 224 x 224 pixels")
     return 0
 
 
@@ -267,9 +266,11 @@ def _log_file(output: str | None) -> Iterator[None]:
     from mobilenext.errors import OutputError
     from mobilenext.evaluation.journal import LOG
 
+    log = Path(output) / LOG
+    made = [folder for folder in (log.parent, *log.parent.parents) if not folder.exists()]
     try:
-        Path(output).mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(Path(output) / LOG, encoding="utf-8")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(log, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise OutputError(f"cannot write to {output}: {error.strerror or error}; choose another --output") from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
@@ -277,11 +278,18 @@ def _log_file(output: str | None) -> Iterator[None]:
     try:
         yield
     except MobileNeXtError as error:
-        logging.getLogger("mobilenext").debug("%s", error)
+        if log.is_file() and log.stat().st_size:
+            handler.emit(logging.makeLogRecord({"msg": str(error), "levelno": logging.ERROR, "levelname": "ERROR"}))
         raise
     finally:
         logging.getLogger().removeHandler(handler)
-        handler.close()
+        with contextlib.suppress(OSError):  # a full disk: what is lost is the log's last line
+            handler.close()
+        if log.is_file() and not log.stat().st_size:  # refused before anything happened: leave nothing behind
+            with contextlib.suppress(OSError):
+                log.unlink()
+                for folder in made:
+                    folder.rmdir()
 
 
 @contextlib.contextmanager

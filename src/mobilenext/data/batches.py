@@ -56,7 +56,8 @@ class WorkerPool:
 
     def call(self, function: Callable[..., R], *arguments: Any) -> R:
         """Run one call in a worker and wait for it. Exceptions come back as they were raised."""
-        return self._result(self._executor.submit(function, *arguments))
+        future: Future[R] = self._executor.submit(function, *arguments)
+        return self._result(future)
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """The results in the order of `items`; at most three calls for each worker are under way at a time."""

@@ -28,11 +28,13 @@ def diagnose(rows: Sequence[Prediction], num_classes: int) -> list[str]:
     predicted = np.array([row.top5[0] for row in readable])
     correct = int((labels == predicted).sum())
     chance = count / num_classes
-    if correct > chance + 4 * math.sqrt(chance) + 0.01 * count:
+    near_chance = chance + 3 * math.sqrt(chance * (1 - 1 / num_classes)) + 0.01 * count  # binomial
+    # With few images of few classes, chance reaches up to scores that deserve no suspicion.
+    if correct > near_chance or near_chance > (chance + count) / 2:
         return []
     found = [f"top-1 is near random: {correct} of {count} images, where guessing gives about {chance:.0f}"]
 
-    explained = 3 * correct + 10
+    explained = max(3 * correct + 10, 2 * chance)
     for shift, meaning in ((-1, "labels run from 1, not from 0"), (1, "labels are one too low")):
         hits = int((labels + shift == predicted).sum())
         if hits > explained:

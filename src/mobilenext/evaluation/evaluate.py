@@ -119,12 +119,21 @@ class Job:
 _open_once = lru_cache(maxsize=1)(open_runtime)  # one network a process
 
 
+def pixels_of(path: Path, preprocessing: Preprocessing, *, apply_orientation: bool = False) -> Any:
+    """Read and preprocess one file; every ImageError names it."""
+    image = read_image(path, apply_orientation=apply_orientation)
+    try:
+        return preprocessing.pixels(image)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+
+
 def _read(job: Job, records: Sequence[Record]) -> list[tuple[Record, Any]]:
     """The pixels (uint8 [H, W, 3]) of each record, or the sentence that says why it cannot be read."""
     images: list[tuple[Record, Any]] = []
     for record in records:
         try:
-            images.append((record, job.preprocessing.pixels(read_image(record.path))))
+            images.append((record, pixels_of(record.path, job.preprocessing)))
         except ImageError as error:
             if job.unreadable == "stop":
                 raise
@@ -250,7 +259,8 @@ def evaluate(
                 log.info("%s is finished already", folder)
                 return finished
             journal = Journal(folder, setup, resume=resume)
-            latency = single.call(measure_latency, prepared.spec, found.preprocessing, _readable_images(dataset))
+            timed = _readable_images(dataset, found.preprocessing)
+            latency = single.call(measure_latency, prepared.spec, found.preprocessing, timed)
 
         job = Job(prepared.spec, found.preprocessing, plan.batch_size, unreadable)
         try:
@@ -325,12 +335,12 @@ def _headline(prepared: Prepared, dataset: Dataset, plan: Plan, setup: Mapping[s
     }
 
 
-def _readable_images(dataset: Dataset) -> list[Path]:
+def _readable_images(dataset: Dataset, preprocessing: Preprocessing) -> list[Path]:
     """The first images that can be read, for timing; what is wrong with the others, the evaluation says."""
     paths = []
     for record in dataset.records[: 2 * LATENCY_IMAGES]:
         try:
-            read_image(record.path)
+            pixels_of(record.path, preprocessing)
         except ImageError:
             continue
         paths.append(record.path)
@@ -393,6 +403,8 @@ def compare(card: WeightsCard | None, counts: Counts, dataset: Dataset, weights:
         reasons.append("another preprocessing")
     if weights.identity_divisor != card.identity_divisor:
         reasons.append(f"identity divisor {weights.identity_divisor} instead of {card.identity_divisor}")
+    if card.use != "auto" and weights.kind != card.use:
+        reasons.append(f"{weights.kind} weights instead of {card.use}")
     if reasons:
         return {**values, "verdict": "not comparable", "reason": ", ".join(reasons)}
     difference = round(summary["top1_percent"] - published.top1_percent, 3)

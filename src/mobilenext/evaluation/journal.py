@@ -26,7 +26,10 @@ def setup_digest(setup: Mapping[str, Any]) -> str:
 
 def line_of(values: Mapping[str, Any]) -> bytes:
     """One line of JSON."""
-    return (json.dumps(values, ensure_ascii=False, separators=(", ", ": ")) + "\n").encode()
+    try:
+        return (json.dumps(values, ensure_ascii=False, separators=(", ", ": ")) + "\n").encode()
+    except UnicodeEncodeError:  # a file name that is no text: its surrogates are escaped
+        return (json.dumps(values, separators=(", ", ": ")) + "\n").encode()
 
 
 class Journal:
@@ -47,9 +50,12 @@ class Journal:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             content = self.path.read_bytes() if self.path.is_file() else b""
+            if not resume and content.count(b"\n") < 2:
+                content = b""  # stopped before the first image: nothing to lose
             if content and not resume:
+                images = content.count(b"\n") - 1
                 raise UsageError(
-                    f"{self.path} is an unfinished evaluation of {max(0, content.count(b'{') - 1)} images: add "
+                    f"{self.path} is an unfinished evaluation of {images} images: add "
                     "--resume to go on with it, or delete that file to start anew"
                 )
             kept = self._read(content, digest) if content else 0
@@ -81,7 +87,7 @@ class Journal:
         for number, line in enumerate(lines[1:]):
             try:
                 row = Prediction.from_dict(json.loads(line))
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, OverflowError) as error:
                 raise DataError(f"{self.path}: line {number + 2} is damaged; delete the file to start anew") from error
             if row.index != number:
                 raise DataError(f"{self.path}: line {number + 2} holds image {row.index}; expected image {number}")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mobilenext.data import find_images, read_image
+from mobilenext.data import find_images
 from mobilenext.errors import UsageError
+from mobilenext.evaluation.evaluate import pixels_of
 from mobilenext.evaluation.metrics import ranked, softmax
 from mobilenext.runtime import open_runtime, prepare, resolve_device
 from mobilenext.weights.checkpoint import read_weights
 from mobilenext.weights.pretrained import locate
+
+log = logging.getLogger(__name__)
 
 
 def predict(
@@ -55,12 +59,15 @@ def predict(
     )
     rows = []
     with tempfile.TemporaryDirectory(prefix="mobilenext-") as folder:
-        spec, _ = prepare(
+        spec, notes = prepare(
             loaded, Path(folder), runtime=runtime, engine=engine, device=resolve_device(device), threads=threads
         )
+        for note in (*loaded.notes, *notes):
+            log.info("%s", note)
         network = open_runtime(spec)
         for path in paths:
-            image = loaded.preprocessing(read_image(path, apply_orientation=True))
+            pixels = pixels_of(path, loaded.preprocessing, apply_orientation=True)
+            image = loaded.preprocessing.normalize(pixels)
             logits = network.predict(image[None])  # [1, classes]
             classes = [int(number) for number in ranked(logits, topk)[0]]
             scores = softmax(logits)[0]

@@ -7,7 +7,7 @@ the tests hold them against the built networks. Published numbers are quoted fro
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -39,7 +39,7 @@ class WeightsCard:
     identity_divisor: int = 1
     use: str = "auto"  # which state dict of the checkpoint: raw or ema (auto: ema where there is one)
     num_classes: int = 1000
-    preprocessing: Preprocessing = Preprocessing()
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
     bundled: str = ""  # name of the file in mobilenext/weights/bundled/
     note: str = ""
 
@@ -81,6 +81,20 @@ def _released(
 
 _RELEASED = MappingProxyType(
     {
+        "mobilenext_x0_35": (
+            WeightsCard(
+                tag="digits",
+                origin="scripts/train_digits.py, for the quickstart",
+                licence="Apache-2.0",
+                source=None,
+                bundled="mobilenext_x0_35.digits.safetensors",
+                published=Published("digits, the last 599", 599, 0.0, 0.0),
+                num_classes=10,
+                preprocessing=Preprocessing(image_size=64, crop_pct=1.0),
+                use="raw",
+                note="a demonstration: ten handwritten digits",
+            ),
+        ),
         "mobilenext_x1_0": (
             _released("in1k", "74_02_full_id_tensor", "e0a567e52c86ab4a66863745162c758f3fd27d84", 74.022, 91.646, 207),
             _released(
@@ -107,7 +121,9 @@ _RELEASED = MappingProxyType(
         ),
         "mobilenext_s": (
             # The run's log speaks of EMA, and no log shows the file being loaded: what it holds decides.
-            _released("in1k", "76_05_3_94_model", "ca388f33536dba371e82807553042a938e082e4c", 76.056, 92.744, 497, 1, "auto"),
+            _released(
+                "in1k", "76_05_3_94_model", "ca388f33536dba371e82807553042a938e082e4c", 76.056, 92.744, 497, use="auto"
+            ),
         ),
         "mobilenext_l": (
             _released("in1k", "4_29M_76_6", "41e94c826600560a08675c9ffa7bf4d1df60fc69", 76.586, 92.934, 456, use="ema"),

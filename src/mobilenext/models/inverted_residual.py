@@ -5,7 +5,6 @@ The layout, the channel rounding and the parameter names are torchvision's, so t
 
 from __future__ import annotations
 
-
 import paddle
 from paddle import nn
 

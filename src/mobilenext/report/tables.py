@@ -75,8 +75,10 @@ def comparison_lines(comparison: Mapping[str, Any] | None) -> list[str]:
         f"{difference:+.3f} points" if difference is not None else "-",
         f"{comparison['verdict']}: {comparison['reason']}",
     ]
-    return ["", f"published: {comparison['dataset']}, {comparison['origin']}"] + [
-        table(["expected top-1", "measured", "difference", "verdict"], [cells])
+    return [
+        "",
+        f"published: {comparison['dataset']}, {comparison['origin']}",
+        table(["expected top-1", "measured", "difference", "verdict"], [cells]),
     ]
 
 

@@ -137,7 +137,7 @@ def _difference(spec: RuntimeSpec, probe: Floats, expected: Floats) -> str | Non
         found = open_runtime(spec).predict(probe)
     except (RuntimeError, ValueError, NotImplementedError) as error:  # what Paddle's C++ errors are raised as
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return f"it fails with {type(error).__name__}: {lines[-1] if lines else 'no message'} (a known kind of Paddle fault)"
+        return f"Paddle fails with {type(error).__name__}: {lines[-1] if lines else 'no message'}"
     # Float32 noise is amplified by a deep network; a wrong kernel is off by the logits' own size.
     allowed = 1e-2 * float(expected.std())
     worst = float(np.abs(found - expected).max())

@@ -49,6 +49,8 @@ class PaddleInference:
             config.set_cpu_math_library_num_threads(spec.threads)
             # oneDNN is on by default from Paddle 3: leaving it out would not turn it off.
             if spec.engine == "openvino":
+                # Without a folder it leaves its compiled networks in, and takes them from, __cache__ where we are run.
+                config.set_optim_cache_dir(str(spec.folder / "cache"))
                 config.enable_openvino_engine(inference.PrecisionType.Float32)
             elif spec.engine == "onednn":
                 config.enable_mkldnn()

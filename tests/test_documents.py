@@ -1,0 +1,44 @@
+"""The documents say what the results and the command line say."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mobilenext.cli import parser
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_tables_are_made_from_the_results() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "update_tables.py"), "--check"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, f"run `python scripts/update_tables.py`: {done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize("name", ["README.md", "README_cn.md"])
+def test_every_command_in_the_readme_is_understood(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    commands = re.findall(r"^    mobilenext (.+?)(?:\s+#.*)?$", text, flags=re.MULTILINE)
+    assert len(commands) >= 6
+    for command in commands:
+        parser().parse_args(command.split())  # SystemExit names what it does not know
+
+
+def test_the_two_readmes_have_the_same_sections_and_commands() -> None:
+    texts = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README_cn.md")]
+    headings = [len(re.findall(r"^#+ ", text, flags=re.MULTILINE)) for text in texts]
+    commands = [re.findall(r"^    (?:mobilenext|make|pip) \S+(?: \S+)?", text, flags=re.MULTILINE) for text in texts]
+    assert headings[0] == headings[1]
+    assert commands[0] == commands[1]
+
+
+def test_links_lead_to_files() -> None:
+    for document in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")):
+        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
+            assert target.startswith("https://") or (document.parent / target).exists(), f"{document.name}: {target}"
