@@ -66,7 +66,10 @@ def bench() -> str:
         ["preprocessing alone", f"{result['preprocessing_images_per_second']:.1f}", "-", "-", "-"],
     ]
     where = result["environment"]
-    note = f"Medians of {len(result['rounds'])} rounds on {where['cores']} cores, {where['processor']}, Paddle {where['paddlepaddle']}; one thread."
+    note = (
+        f"Medians of {len(result['rounds'])} rounds on {where['cores']} cores, {where['processor']}, "
+        f"Paddle {where['paddlepaddle']}; the single image with one thread."
+    )
     return table(["", "images/s", "ratio", "one image", "peak memory"], rows) + "\n\n" + note
 
 

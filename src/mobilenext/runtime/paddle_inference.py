@@ -22,8 +22,9 @@ STEM = "model"
 
 def write(network: paddle.nn.Layer, folder: Path, image_size: int) -> None:
     """Save the network (evaluation mode) as ``model.pdmodel`` and ``model.pdiparams``, with a free batch size."""
-    older_format = paddle.pir_utils.OldIrGuard() if hasattr(paddle, "pir_utils") else contextlib.nullcontext()
-    with older_format:
+    # Paddle 2 writes nothing else.
+    guard = getattr(getattr(paddle, "pir_utils", None), "OldIrGuard", contextlib.nullcontext)
+    with guard():
         shape = InputSpec([None, 3, image_size, image_size], "float32", "image")
         static = paddle.jit.to_static(network, input_spec=[shape], full_graph=True)
         paddle.jit.save(static, str(folder / STEM))
