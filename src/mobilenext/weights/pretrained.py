@@ -41,9 +41,11 @@ def locate(model: str | None, weights: str | os.PathLike[str] | None) -> Path:
     card = find_model(name)
     available = ", ".join(entry.tag for entry in card.weights)
     if not text:
-        if not card.weights:
+        # What ships with the package is a demonstration, and taken only when it is named.
+        published = [entry for entry in card.weights if not entry.bundled]
+        if not published:
             raise UsageError(no_weights(card))
-        return file_of(card, card.weights[0])
+        return file_of(card, published[0])
     for entry in card.weights:
         if text in (entry.tag, f"{card.name}.{entry.tag}"):
             return file_of(card, entry)
