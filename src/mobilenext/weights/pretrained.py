@@ -60,8 +60,8 @@ def locate(model: str | None, weights: str | os.PathLike[str] | None) -> Path:
 def no_weights(card: ModelCard) -> str:
     """What to tell somebody who wants weights that nobody has published."""
     return (
-        f"nobody has published weights for {card.name}; name a file with --weights, or train it: the paper's recipe "
-        'is in docs/accuracy.md, section "Widths without weights"'
+        f"nobody has published ImageNet weights for {card.name}; name a file with --weights, or train it: the authors' "
+        "recipe is in docs/accuracy.md, section 'Widths without weights'"
     )
 
 
