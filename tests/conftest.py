@@ -1,20 +1,25 @@
-"""A small world to evaluate in: 24 images, a network of 4 classes whose answers differ, and its predictions by hand."""
+"""A small world to evaluate in: 24 images, a network of 8 classes whose answers differ, and its predictions by hand."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 IMAGES = 24
-CLASSES = 4
-SIZE = 32
-SMALL = {"image_size": SIZE, "crop_pct": 1.0}  # of Preprocessing; the rest are its defaults
+LONG = 200
+CLASSES = 8
 
 
 @dataclass(frozen=True)
@@ -25,34 +30,32 @@ class World:
     weights: Path  # .pdparams
     names: list[str]
     labels: list[int]
-    inputs: np.ndarray  # [24, 3, 32, 32], preprocessed by other code than the package's
-    logits: np.ndarray  # [24, 4], from Paddle's eager network
+    inputs: np.ndarray  # [N, 3, 32, 32], preprocessed by other code than the package's
+    logits: np.ndarray  # [N, 8], from Paddle's eager network
 
     def ranking(self) -> list[list[int]]:
+        """All classes of each image, the best first."""
         return [sorted(range(CLASSES), key=lambda number: -row[number]) for row in self.logits.tolist()]
 
-    def correct_top1(self) -> int:
-        return sum(best[0] == label for best, label in zip(self.ranking(), self.labels, strict=True))
+    def correct(self, k: int) -> int:
+        return sum(label in best[:k] for best, label in zip(self.ranking(), self.labels, strict=True))
 
 
-def draw(seed: int) -> Image.Image:
+def write_list(data: Path, labels: list[int]) -> None:
+    lines = [f"val {number:04}.png {label}\n" for number, label in enumerate(labels)]
+    (data / "val_list.txt").write_text("".join(lines))
+
+
+def _draw(count: int, folder: Path, seed: int) -> None:
     """Coarse colourful squares, 40 wide and 48 high."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (6, 5, 3), dtype=np.uint8)
-    return Image.fromarray(coarse.repeat(8, axis=0).repeat(8, axis=1))
-
-
-def write_data(folder: Path, count: int, labels: list[int] | None = None, seed: int = 0) -> Path:
-    """A data set of `count` images with a list."""
     (folder / "imgs").mkdir(parents=True)
-    labels = labels or [number % CLASSES for number in range(count)]
     for number in range(count):
-        draw(seed + number).save(folder / "imgs" / f"val {number:04}.png")
-    lines = [f"val {number:04}.png {labels[number]}\n" for number in range(count)]
-    (folder / "val_list.txt").write_text("".join(lines))
-    return folder
+        coarse = np.random.default_rng([seed, number]).integers(0, 256, (6, 5, 3), dtype=np.uint8)
+        image = Image.fromarray(coarse.repeat(8, axis=0).repeat(8, axis=1))
+        image.save(folder / "imgs" / f"val {number:04}.png")
 
 
-def preprocess_by_hand(path: Path) -> np.ndarray:
+def _preprocess(path: Path) -> np.ndarray:
     """40 x 48 to 32 x 38, the middle 32 x 32, normalised: written out for this one size."""
     with Image.open(path) as image:
         resized = image.convert("RGB").resize((32, 38), Image.Resampling.BICUBIC).crop((0, 3, 32, 35))
@@ -61,48 +64,123 @@ def preprocess_by_hand(path: Path) -> np.ndarray:
     return ((scaled - mean) / std).transpose(2, 0, 1)
 
 
+def _world(data: Path, weights: Path, inputs: np.ndarray, logits: np.ndarray) -> World:
+    """Two thirds of the labels are the network's first choice, the others its third and its last."""
+    assert np.diff(np.sort(logits, axis=1), axis=1).min() > 1e-3, "two logits of one image are too close for a test"
+    best = np.argsort(-logits, axis=1)
+    rank = [(0, 0, 2, 0, 0, CLASSES - 1)[number % 6] for number in range(len(logits))]
+    labels = [int(row[place]) for row, place in zip(best, rank, strict=True)]
+    write_list(data, labels)
+    names = [f"imgs/val {number:04}.png" for number in range(len(logits))]
+    return World(data, weights, names, labels, inputs, logits)
+
+
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, World]:
     import paddle
 
     from mobilenext.models import build_network
 
     folder = tmp_path_factory.mktemp("world")
-    labels = [int(label) for label in np.random.default_rng(7).integers(0, CLASSES, IMAGES)]
-    data = write_data(folder / "data", IMAGES, labels)
-    names = [f"imgs/val {number:04}.png" for number in range(IMAGES)]
-    inputs = np.stack([preprocess_by_hand(data / name) for name in names])
+    inputs = []
+    for name, count, seed in (("data", IMAGES, 0), ("long", LONG, 1)):
+        _draw(count, folder / name, seed)
+        inputs.append(np.stack([_preprocess(path) for path in sorted((folder / name / "imgs").iterdir())]))
 
     paddle.seed(1)
     network = build_network("mobilenext_x0_35", num_classes=CLASSES)
+
+    def logits_of(batch: np.ndarray) -> np.ndarray:
+        with paddle.no_grad():
+            return np.asarray(network(paddle.to_tensor(batch)).numpy())
+
     # A fresh network answers every image alike. Statistics of these very images, and a classifier that looks at what
     # distinguishes them, make it answer differently.
     network.train()
-    with paddle.no_grad(), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "When training, we now always track")  # Paddle says so at every call
         for _ in range(40):
-            network(paddle.to_tensor(inputs))
+            logits_of(inputs[0])
     network.eval()
     state = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     (weight,) = (name for name, value in state.items() if value.ndim == 2)
     bias = weight.removesuffix("weight") + "bias"
-    random = np.random.default_rng(3)
-    state[weight] = random.standard_normal(state[weight].shape, dtype=np.float32)
+    state[weight] = np.random.default_rng(3).standard_normal(state[weight].shape, dtype=np.float32)
     state[bias] = np.zeros(CLASSES, np.float32)
-
-    def logits_of(state: dict[str, Any]) -> np.ndarray:
-        network.set_state_dict(state)
-        with paddle.no_grad():
-            return np.asarray(network(paddle.to_tensor(inputs)).numpy())
-
-    raw = logits_of(state)
+    network.set_state_dict(state)
+    raw = logits_of(inputs[0])
     scale = 2 / raw.std(axis=0)
     state[weight] = (state[weight] * scale).astype(np.float32)
     state[bias] = (-raw.mean(axis=0) * scale).astype(np.float32)
-    logits = logits_of(state)
-    ordered = np.sort(logits, axis=1)
-    assert np.diff(ordered, axis=1).min() > 1e-3, "two logits of one image are too close for a test"
-    assert len(set(logits.argmax(axis=1).tolist())) == CLASSES, "the network does not use all classes"
+    network.set_state_dict(state)
     path = folder / "network.pdparams"
     paddle.save(state, str(path))
-    return World(data, path, names, labels, inputs, logits)
+    small, long = (
+        _world(folder / name, path, batch, logits_of(batch))
+        for name, batch in zip(("data", "long"), inputs, strict=True)
+    )
+    assert len(set(small.logits.argmax(axis=1).tolist())) >= CLASSES - 2, "the network uses few classes"
+    return small, long
+
+
+@pytest.fixture(scope="session")
+def world(worlds: tuple[World, World]) -> World:
+    return worlds[0]
+
+
+@pytest.fixture(scope="session")
+def long_world(worlds: tuple[World, World]) -> World:
+    """The same network on more images, for what is to be interrupted."""
+    return worlds[1]
+
+
+def _command() -> list[str]:
+    script = Path(sys.executable).with_name("mobilenext")
+    return [str(script)] if script.is_file() else [sys.executable, "-m", "mobilenext"]
+
+
+@pytest.fixture(scope="session")
+def mobilenext() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the installed command; it must never print a traceback."""
+
+    def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        command = [*_command(), *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=cwd, check=False)
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start the installed command in a process group of its own, which does not outlive the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(*arguments: object) -> subprocess.Popen[str]:
+        command = [*_command(), *map(str, arguments)]
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+@pytest.fixture(scope="session")
+def wait_for_rows() -> Callable[[Path, int], None]:
+    """Wait until a journal holds so many images."""
+
+    def wait(journal: Path, rows: int) -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if journal.is_file() and journal.read_bytes().count(b"\n") > rows:
+                return
+            time.sleep(0.005)
+        raise AssertionError(f"{journal} does not reach {rows} rows")
+
+    return wait

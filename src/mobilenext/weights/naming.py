@@ -12,13 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from paddle import nn
 
 from mobilenext.errors import WeightsError
 from mobilenext.models import MODELS, build_network
+
+if TYPE_CHECKING:
+    from paddle import nn
 
 Array = npt.NDArray[np.generic]
 COUNTER = "num_batches_tracked"
@@ -42,6 +45,8 @@ class Entry:
 
 def entries_of(network: nn.Layer) -> tuple[Entry, ...]:
     """Every tensor of the network's state dict, in order, with the rule of the layer that owns it."""
+    from paddle import nn  # here, because who only asks for names need not wait for Paddle
+
     owners = dict(network.named_sublayers())
     entries = []
     for name, tensor in network.state_dict().items():
