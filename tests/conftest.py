@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-IMAGES = 24
-LONG = 200
+IMAGES = 24  # fewer when the network cannot tell two classes apart
+LONG = 120
 CLASSES = 8
 
 
@@ -41,11 +41,6 @@ class World:
         return sum(label in best[:k] for best, label in zip(self.ranking(), self.labels, strict=True))
 
 
-def write_list(data: Path, labels: list[int]) -> None:
-    lines = [f"val {number:04}.png {label}\n" for number, label in enumerate(labels)]
-    (data / "val_list.txt").write_text("".join(lines))
-
-
 def _draw(count: int, folder: Path, seed: int) -> None:
     """Coarse colourful squares, 40 wide and 48 high."""
     (folder / "imgs").mkdir(parents=True)
@@ -66,12 +61,15 @@ def _preprocess(path: Path) -> np.ndarray:
 
 def _world(data: Path, weights: Path, inputs: np.ndarray, logits: np.ndarray) -> World:
     """Two thirds of the labels are the network's first choice, the others its third and its last."""
-    assert np.diff(np.sort(logits, axis=1), axis=1).min() > 1e-3, "two logits of one image are too close for a test"
+    # An image with two logits so close that rounding may swap them is left off the list.
+    clear = np.flatnonzero(np.diff(np.sort(logits, axis=1), axis=1).min(axis=1) > 2e-3)
+    inputs, logits = inputs[clear], logits[clear]
     best = np.argsort(-logits, axis=1)
     rank = [(0, 0, 2, 0, 0, CLASSES - 1)[number % 6] for number in range(len(logits))]
     labels = [int(row[place]) for row, place in zip(best, rank, strict=True)]
-    write_list(data, labels)
-    names = [f"imgs/val {number:04}.png" for number in range(len(logits))]
+    names = [f"imgs/val {number:04}.png" for number in clear]
+    lines = [f"{name.removeprefix('imgs/')} {label}\n" for name, label in zip(names, labels, strict=True)]
+    (data / "val_list.txt").write_text("".join(lines))
     return World(data, weights, names, labels, inputs, logits)
 
 
@@ -97,9 +95,12 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, World]:
     # A fresh network answers every image alike. Statistics of these very images, and a classifier that looks at what
     # distinguishes them, make it answer differently.
     network.train()
+    for layer in network.sublayers():
+        if isinstance(layer, paddle.nn.BatchNorm2D):
+            layer._momentum = 0.4  # share of the old statistics that each pass keeps
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "When training, we now always track")  # Paddle says so at every call
-        for _ in range(40):
+        for _ in range(12):
             logits_of(inputs[0])
     network.eval()
     state = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
@@ -108,8 +109,12 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, World]:
     state[weight] = np.random.default_rng(3).standard_normal(state[weight].shape, dtype=np.float32)
     state[bias] = np.zeros(CLASSES, np.float32)
     network.set_state_dict(state)
+    # The difference of large, nearly equal numbers would magnify rounding: take the images' mean feature out.
+    features = np.linalg.lstsq(state[weight].T.astype(float), logits_of(inputs[0]).T.astype(float), rcond=None)[0].T
+    print(features.shape, features.mean(0).std(), features.std(0).mean())
     raw = logits_of(inputs[0])
     scale = 2 / raw.std(axis=0)
+    print('MEANSTD', raw.mean(axis=0), raw.std(axis=0))
     state[weight] = (state[weight] * scale).astype(np.float32)
     state[bias] = (-raw.mean(axis=0) * scale).astype(np.float32)
     network.set_state_dict(state)

@@ -67,8 +67,9 @@ def test_those_are_all_that_the_authors_released() -> None:
     assert len(set(blobs)) == len(blobs)
 
 
-def test_the_first_weights_of_a_model_are_its_plain_ones() -> None:
-    assert {name: card.weights[0].tag for name, card in MODELS.items() if card.weights} == {
+def test_the_first_published_weights_of_a_model_are_its_plain_ones() -> None:
+    published = {name: [weights.tag for weights in card.weights if weights.source] for name, card in MODELS.items()}
+    assert {name: tags[0] for name, tags in published.items() if tags} == {
         "mobilenext_x1_0": "in1k",
         "mobilenext_s": "in1k",
         "mobilenext_l": "in1k",
@@ -89,6 +90,12 @@ def test_what_the_papers_report() -> None:
         "mobilenetv2_x1_0": 72.3,
         "mobilenetv2_x1_4": 74.9,
     }
+
+
+def test_weights_come_from_an_address_or_with_the_package() -> None:
+    for card in MODELS.values():
+        for weights in card.weights:
+            assert (weights.source is None) == bool(weights.bundled)
 
 
 def test_an_unknown_file_has_no_card() -> None:

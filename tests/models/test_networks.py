@@ -440,13 +440,13 @@ def test_networks_without_a_partial_shortcut_refuse_a_divisor(model: str) -> Non
 
 @pytest.mark.parametrize("classes", [0, -1, 10.0, "10", True, None])
 def test_impossible_numbers_of_classes(classes: Any) -> None:
-    with pytest.raises(UsageError, match="num_classes is .*; expected a whole number from 1 up"):
+    with pytest.raises(UsageError, match=r"num_classes is .*; expected a whole number from 1 up"):
         build_network("mobilenext_x0_35", num_classes=classes)
 
 
 @pytest.mark.parametrize("divisor", [0, -2, 2.0, "2", True, None])
 def test_impossible_divisors(divisor: Any) -> None:
-    with pytest.raises(UsageError, match="identity_divisor is .*; expected 1, 2, 3, 4 or 6"):
+    with pytest.raises(UsageError, match=r"identity_divisor is .*; expected 1, 2, 3, 4 or 6"):
         build_network("mobilenext_x0_35", identity_divisor=divisor)
 
 

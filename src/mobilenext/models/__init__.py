@@ -29,13 +29,7 @@ def build_network(name: str, *, num_classes: int = 1000, identity_divisor: int =
     card = find_model(name)
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
         raise UsageError(f"num_classes is {num_classes!r}; expected a whole number from 1 up")
-    if isinstance(identity_divisor, bool) or not isinstance(identity_divisor, int) or identity_divisor < 1:
-        raise UsageError(f"identity_divisor is {identity_divisor!r}; expected 1, 2, 3, 4 or 6 (1: the full shortcut)")
-    if identity_divisor != 1 and card.family != "mobilenext":
-        raise UsageError(
-            f"{card.name} has no partial shortcut: identity_divisor is {identity_divisor}, expected 1 "
-            "(only mobilenext_x0_35 .. x1_4 have one)"
-        )
+    check_identity_divisor(card, identity_divisor)
     require_paddle()
     if card.family == "mobilenext":
         from mobilenext.models.sandglass import MobileNeXt
@@ -48,6 +42,17 @@ def build_network(name: str, *, num_classes: int = 1000, identity_divisor: int =
     from mobilenext.models.inverted_residual import MobileNetV2
 
     return MobileNetV2(**card.arguments, num_classes=num_classes)
+
+
+def check_identity_divisor(card: ModelCard, identity_divisor: int) -> None:
+    """Raises UsageError for a divisor that the model's shortcuts cannot have."""
+    if isinstance(identity_divisor, bool) or not isinstance(identity_divisor, int) or identity_divisor < 1:
+        raise UsageError(f"identity_divisor is {identity_divisor!r}; expected 1, 2, 3, 4 or 6 (1: the full shortcut)")
+    if identity_divisor != 1 and card.family != "mobilenext":
+        raise UsageError(
+            f"{card.name} has no partial shortcut: identity_divisor is {identity_divisor}, expected 1 "
+            "(only mobilenext_x0_35 .. x1_4 have one)"
+        )
 
 
 def require_paddle() -> None:

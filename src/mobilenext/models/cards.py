@@ -88,7 +88,7 @@ _RELEASED = MappingProxyType(
                 licence="Apache-2.0",
                 source=None,
                 bundled="mobilenext_x0_35.digits.safetensors",
-                published=Published("digits, the last 599", 599, 0.0, 0.0),
+                published=Published("digits, the last 599", 599, 98.998, 99.833),
                 num_classes=10,
                 preprocessing=Preprocessing(image_size=64, crop_pct=1.0),
                 use="raw",

@@ -30,6 +30,7 @@ FAST_PROCESS = {
     "MALLOC_TOP_PAD_": "67108864",
     "MKL_DEBUG_CPU_TYPE": "5",
     "GLOG_minloglevel": "2",
+    "PYTHONWARNINGS": "ignore:No ccache found",  # Paddle's remark, when imported, on building extensions
 }
 
 

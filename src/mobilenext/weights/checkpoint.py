@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import OutputError, UsageError, WeightsError
-from mobilenext.models import MODELS, build_network, find_model
+from mobilenext.models import MODELS, build_network, check_identity_divisor, find_model
 from mobilenext.models.cards import WeightsCard, find_weights_card
 from mobilenext.weights import naming
 from mobilenext.weights.foreign import git_blob_id, read_foreign, select_state_dict
@@ -130,18 +130,17 @@ def read_weights(
         divisor = published[1].identity_divisor if published else 1
         if not published and MODELS[recognised.model].family == "mobilenext":
             notes.append("the identity divisor cannot be read from the file: 1 is assumed (--identity-divisor)")
+    check_identity_divisor(MODELS[recognised.model], divisor)
 
-    fields = json.loads(stored["preprocessing"]) if "preprocessing" in stored else {}
-    base = Preprocessing.from_dict(fields) if fields else published[1].preprocessing if published else Preprocessing()
-    stored_labels = tuple(json.loads(stored["labels"])) if "labels" in stored else None
-    labels = labels or stored_labels
+    base = _stored_preprocessing(stored, path) or (published[1].preprocessing if published else Preprocessing())
+    labels = labels or _stored_labels(stored, recognised.num_classes, path)
     if labels and len(labels) != recognised.num_classes:
         raise UsageError(f"{len(labels)} labels for {recognised.num_classes} classes: expected one name for each class")
     return Weights(
         model=recognised.model,
         num_classes=recognised.num_classes,
         identity_divisor=divisor,
-        preprocessing=replace(base, **preprocessing) if preprocessing else base,
+        preprocessing=base.replace(**preprocessing) if preprocessing else base,
         tensors=tensors,
         entries=recognised.entries,
         labels=labels,
@@ -172,6 +171,35 @@ def _stored_integer(stored: Mapping[str, str], name: str, path: str | os.PathLik
     if not text.isdecimal() or int(text) < 1:
         raise WeightsError(f"{path}: its metadata says {name} = {text!r}; expected a whole number from 1 up")
     return int(text)
+
+
+def _stored_json(stored: Mapping[str, str], name: str, path: str | os.PathLike[str]) -> Any:
+    """The metadata entry, or None where the file has none."""
+    try:
+        return json.loads(stored[name]) if name in stored else None
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path}: its metadata says {name} = {stored[name][:80]!r}; expected JSON") from error
+
+
+def _stored_preprocessing(stored: Mapping[str, str], path: str | os.PathLike[str]) -> Preprocessing | None:
+    fields = _stored_json(stored, "preprocessing", path)
+    if fields is None:
+        return None
+    try:
+        if not isinstance(fields, dict):
+            raise UsageError("expected a record")
+        return Preprocessing.from_dict(fields)
+    except UsageError as error:
+        raise WeightsError(f"{path}: its metadata has a preprocessing that cannot be used: {error}") from error
+
+
+def _stored_labels(stored: Mapping[str, str], num_classes: int, path: str | os.PathLike[str]) -> tuple[str, ...] | None:
+    names = _stored_json(stored, "labels", path)
+    if names is None:
+        return None
+    if not isinstance(names, list) or len(names) != num_classes or not all(isinstance(name, str) for name in names):
+        raise WeightsError(f"{path}: its metadata has labels that are not {num_classes} names, one for each class")
+    return tuple(names)
 
 
 def _as_float32(tensors: Mapping[str, Array], path: str | os.PathLike[str]) -> tuple[dict[str, Array], list[str]]:
@@ -206,9 +234,7 @@ def write_weights(weights: Weights, path: str | os.PathLike[str], *, to: str = "
     path = Path(path)
     tensors = naming.to_pytorch(weights.tensors, weights.entries) if to == "pytorch" else dict(weights.tensors)
     if path.suffix == ".safetensors":
-        from safetensors.numpy import save
-
-        content = save(tensors, metadata=weights.metadata())
+        content = _safetensors(tensors, weights.metadata())
     elif path.suffix == ".pdparams" and to == "paddle":
         import io
 
@@ -222,6 +248,22 @@ def write_weights(weights: Weights, path: str | os.PathLike[str], *, to: str = "
         raise UsageError(f"output {path} has the suffix {path.suffix!r}; expected {expected}")
     write_atomically(path, content)
     return tensors
+
+
+def _safetensors(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
+    """The bytes of a safetensors file; the same for the same content, so that checksums can be compared.
+
+    The safetensors package writes the metadata in an order that changes from one call to the next.
+    """
+    from safetensors.numpy import save
+
+    content = save(dict(tensors), metadata=dict(metadata))
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    header["__metadata__"] = dict(sorted(metadata.items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + content[start:]
 
 
 def write_atomically(path: Path, content: bytes) -> None:

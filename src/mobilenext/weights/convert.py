@@ -45,8 +45,6 @@ def convert_checkpoint(
     if to not in ("paddle", "pytorch"):
         raise UsageError(f"to is {to!r}; expected 'paddle' or 'pytorch'")
     output = Path(output)
-    if output.exists() and Path(source).exists() and output.samefile(source):
-        raise UsageError(f"{output} is the source itself; expected another output")
     weights = read_weights(
         source,
         model=model,
@@ -55,6 +53,8 @@ def convert_checkpoint(
         preprocessing=preprocessing,
         labels=labels,
     )
+    if output.exists() and output.samefile(weights.path):  # which may have a suffix that `source` leaves out
+        raise UsageError(f"{output} is the source itself; expected another output")
     written = write_weights(weights, output, to=to)
     certificate = _certificate(weights, output, written, to)
     text = json.dumps(certificate, indent=1, ensure_ascii=False) + "\n"

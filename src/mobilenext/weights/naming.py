@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -95,6 +96,12 @@ def _family(names: Iterable[str]) -> str:
     )
 
 
+@lru_cache(maxsize=2 * len(MODELS))
+def _entries_by_name(model: str, num_classes: int) -> tuple[Entry, ...]:
+    """Kept, since a network has to be built for it."""
+    return entries_of(build_network(model, num_classes=num_classes))
+
+
 @dataclass(frozen=True)
 class Recognised:
     """What a checkpoint's names and shapes say about it."""
@@ -120,11 +127,20 @@ def recognise(shapes: Mapping[str, tuple[int, ...]]) -> Recognised:
     if len(shapes.get(head, ())) != 1:
         raise WeightsError(f"no classifier: expected a tensor {head} [classes], found {shapes.get(head, 'none')}")
     num_classes = shapes[head][0]
+    weight_name = head.removesuffix("bias") + "weight"
+    weight = shapes.get(weight_name, ())
+    if num_classes < 1 or len(weight) != 2 or weight[0 if dialect == "pytorch" else 1] != num_classes:
+        # Before a network with as many classes as a file claims is built.
+        order = "[classes, channels]" if dialect == "pytorch" else "[channels, classes]"
+        raise WeightsError(
+            f"no classifier: expected {head} [classes] and {weight_name} {order} of the same classes, at least one; "
+            f"found {[num_classes]} and {list(weight) if weight_name in shapes else 'none'}"
+        )
     nearest: tuple[int, str, list[str]] | None = None
     for card in MODELS.values():
         if card.family != family:
             continue
-        entries = entries_of(build_network(card.name, num_classes=num_classes))
+        entries = _entries_by_name(card.name, num_classes)
         problems = differences(entries, shapes, dialect)
         if not problems:
             return Recognised(card.name, num_classes, dialect, entries)
@@ -146,7 +162,8 @@ def differences(entries: Iterable[Entry], shapes: Mapping[str, tuple[int, ...]],
     for name in [*expected, *(name for name in shapes if name not in expected)]:
         want, have = expected.get(name), shapes.get(name)
         if want != have:
-            lines.append(f"{name:44} {list(want) if want else '-'!s:22} {list(have) if have else '-'!s}")
+            shown = ["-" if shape is None else str(list(shape)) for shape in (want, have)]
+            lines.append(f"{name:44} {shown[0]:22} {shown[1]}")
     return lines
 
 

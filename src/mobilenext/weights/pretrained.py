@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 from pathlib import Path
@@ -33,12 +34,16 @@ def locate(model: str | None, weights: str | os.PathLike[str] | None) -> Path:
     name, _, tag = (model or "").partition(".")
     text = os.fspath(weights) if weights is not None else tag
     candidate = Path(text)
+    card = find_model(name) if name else None
+    if text and not candidate.is_file():
+        for entry in card.weights if card else ():
+            if text in (entry.tag, f"{card.name}.{entry.tag}"):
+                return file_of(card, entry)
     if text and (candidate.is_file() or candidate.suffix or os.sep in text):
         return candidate  # read_weights says what is wrong with it
-    if not name:
+    if card is None:
         found = f"weights {text!r} is no file" if text else "no weights"
         raise UsageError(f"{found}; expected --weights FILE, or --model NAME whose card has weights")
-    card = find_model(name)
     available = ", ".join(entry.tag for entry in card.weights)
     if not text:
         # What ships with the package is a demonstration, and taken only when it is named.
@@ -46,10 +51,7 @@ def locate(model: str | None, weights: str | os.PathLike[str] | None) -> Path:
         if not published:
             raise UsageError(no_weights(card))
         return file_of(card, published[0])
-    for entry in card.weights:
-        if text in (entry.tag, f"{card.name}.{entry.tag}"):
-            return file_of(card, entry)
-    siblings = sorted(path.name for path in candidate.parent.glob(f"{candidate.name}*"))
+    siblings = sorted(path.name for path in candidate.parent.glob(f"{glob.escape(candidate.name)}*"))
     raise WeightsError(
         f"weights {text!r}: no such file and no such tag{nearest(text, [entry.tag for entry in card.weights])}; "
         f"{card.name} has {f'the tags {available}' if available else 'no published weights'}"
@@ -99,7 +101,9 @@ def create_model(
     """
     card = find_model(name.partition(".")[0])
     if weights is None and "." not in name:
-        network = build_network(card.name, num_classes=num_classes or 1000, identity_divisor=identity_divisor or 1)
+        options = {"num_classes": num_classes, "identity_divisor": identity_divisor}
+        asked = {key: value for key, value in options.items() if value is not None}
+        network = build_network(card.name, **asked)
         if features_only:
             network.keep_features_only()
         return network

@@ -1,0 +1,342 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mobilenext import evaluate, predict
+from mobilenext.data import Preprocessing, open_dataset
+from mobilenext.data.batches import WorkerPool
+from mobilenext.errors import ImageError, UsageError
+from mobilenext.evaluation.evaluate import Job, Plan, compare, make_plan, pixels_of, predict_records
+from mobilenext.evaluation.journal import JOURNAL, LOG, PREDICTIONS, RESULT
+from mobilenext.evaluation.metrics import Counts, Prediction
+from mobilenext.models.cards import Published, WeightsCard
+from mobilenext.runtime import prepare
+from mobilenext.weights.checkpoint import Weights, read_weights
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from tests.conftest import World
+
+SMALL: dict[str, Any] = {"image_size": 32, "crop_pct": 1.0}
+
+
+def predictions(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / PREDICTIONS).read_bytes().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """One evaluation with the defaults: its folder and its result."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    here = folder / "here"
+    here.mkdir()
+    before = Path.cwd()
+    os.chdir(here)
+    try:
+        result = evaluate(world.data, weights=world.weights, output=folder / "out", preprocessing=SMALL)
+    finally:
+        os.chdir(before)
+    assert list(here.iterdir()) == [], "an evaluation must not write where the user stands"
+    yield folder / "out", result
+
+
+def test_the_counts_are_those_of_the_plain_computation(world: World, finished: tuple[Path, dict[str, Any]]) -> None:
+    _, result = finished
+    assert result["images"] == len(world.labels)
+    assert result["correct_top1"] == world.correct(1)
+    assert result["correct_top5"] == world.correct(5)
+    assert 0 < world.correct(1) < world.correct(5) < len(world.labels), "else this test says little"
+    assert result["top1_percent"] == pytest.approx(100 * world.correct(1) / len(world.labels), abs=5e-4)
+    logits = world.logits.astype(np.float64)
+    losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(logits)), world.labels]
+    assert result["loss"] == pytest.approx(losses.mean(), abs=1e-3)
+    for row in result["per_class"]:
+        mine = [best for best, label in zip(world.ranking(), world.labels, strict=True) if label == row["class"]]
+        assert row["images"] == len(mine)
+        assert row["correct_top1"] == sum(best[0] == row["class"] for best in mine)
+        assert row["correct_top5"] == sum(row["class"] in best[:5] for best in mine)
+
+
+def test_the_predictions_are_those_of_the_plain_computation(world: World, finished: tuple[Path, dict[str, Any]]) -> None:
+    rows = predictions(finished[0])
+    assert [row["index"] for row in rows] == list(range(len(world.labels)))
+    assert [row["path"] for row in rows] == world.names
+    assert [row["label"] for row in rows] == world.labels
+    assert [row["top5"] for row in rows] == [best[:5] for best in world.ranking()]
+    exponents = np.exp(world.logits.astype(np.float64))
+    probabilities = exponents / exponents.sum(axis=1, keepdims=True)
+    for row, expected in zip(rows, probabilities, strict=True):
+        assert row["scores"] == pytest.approx([expected[number] for number in row["top5"]], abs=1e-3)
+
+
+def test_the_result_can_be_recomputed_from_the_predictions(finished: tuple[Path, dict[str, Any]]) -> None:
+    folder, result = finished
+    rows = predictions(folder)
+    assert sum(row["top5"][0] == row["label"] for row in rows) == result["correct_top1"]
+    assert sum(row["label"] in row["top5"] for row in rows) == result["correct_top5"]
+    assert math.fsum(row["loss"] for row in rows) / len(rows) == pytest.approx(result["loss"], abs=1e-6)
+
+
+def test_the_files_and_what_the_result_says(world: World, finished: tuple[Path, dict[str, Any]]) -> None:
+    import hashlib
+
+    folder, result = finished
+    assert sorted(path.name for path in folder.iterdir()) == [PREDICTIONS, RESULT]
+    assert json.loads((folder / RESULT).read_text()) == result
+    assert result["model"] == "mobilenext_x0_35"
+    assert result["num_classes"] == 8
+    assert result["weights_sha256"] == hashlib.sha256(world.weights.read_bytes()).hexdigest()
+    assert result["preprocessing"] == Preprocessing(**SMALL).to_dict()
+    assert result["partial"] is False
+    assert result["unreadable"] == 0
+    assert result["comparison"] is None
+    assert result["diagnosis"] == []
+    assert (result["runtime"], result["device"], result["batch_size"]) == ("paddle-inference", "cpu", 1)
+    latency = result["latency"]
+    assert 0 < latency["p10"] <= latency["median"] <= latency["p90"]
+    assert result["latency_ms"] == latency["median"]
+    assert latency["runs"] >= 100
+    assert latency["preprocessing_median"] > 0
+    assert result["images_per_second"] > 0
+    for fact in ("python", "numpy", "pillow", "jpeg_library", "processor", "cores"):
+        assert result["environment"][fact]
+
+
+@pytest.mark.parametrize(("runtime", "workers", "threads"), [("auto", 1, 2), ("auto", 2, 1), ("paddle", 2, 1)])
+def test_the_division_of_work_changes_nothing(
+    runtime: str, workers: int, threads: int, world: World, finished: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    expected = predictions(finished[0])
+    records = open_dataset(world.data).records
+    weights = read_weights(world.weights, preprocessing=SMALL)
+    spec, _ = prepare(weights, tmp_path, runtime=runtime, engine="auto", device="cpu", threads=threads)
+    plan = Plan("cpu", workers, threads, 1)
+    with WorkerPool(workers, plan.environment()) as pool:
+        for batch_size in (1, 7, 64):
+            job = Job(spec, weights.preprocessing, batch_size, "stop")
+            rows = [row.to_dict() for chunk in predict_records(pool, job, records) for row in chunk]
+            exact = ("index", "path", "label", "top5")
+            assert [[row[key] for key in exact] for row in rows] == [[row[key] for key in exact] for row in expected]
+            for row, other in zip(rows, expected, strict=True):
+                assert row["scores"] == pytest.approx(other["scores"], abs=1e-4)
+
+
+def test_a_whole_evaluation_by_the_other_runtime(world: World, finished: tuple[Path, dict[str, Any]]) -> None:
+    seen: list[tuple[int, int, int]] = []
+    result = evaluate(
+        world.data, model="mobilenext_x0_35", weights=world.weights, preprocessing=SMALL, runtime="paddle", workers=1,
+        threads=2, batch_size=7, progress=lambda *numbers: seen.append(numbers),
+    )  # fmt: skip
+    assert (result["runtime"], result["engine"], result["threads"]) == ("paddle", "eager", 2)
+    same = ("images", "correct_top1", "correct_top5", "top1_interval_percent", "per_class", "weights_sha256", "data")
+    assert {key: result[key] for key in same} == {key: finished[1][key] for key in same}
+    total = len(world.labels)
+    assert seen[-1] == (total, total, world.correct(1))
+    assert [numbers[0] for numbers in seen] == [min(14 * (k + 1), total) for k in range(len(seen))]
+
+
+def test_predict_equals_evaluate(world: World, finished: tuple[Path, dict[str, Any]]) -> None:
+    expected = predictions(finished[0])
+    files = [world.data / name for name in world.names[:6]]
+    rows = predict(files, weights=world.weights, preprocessing=SMALL)
+    assert [row["path"] for row in rows] == [str(path) for path in files]
+    for row, other in zip(rows, expected[:6], strict=True):
+        assert row["classes"] == other["top5"]
+        assert row["scores"] == pytest.approx(other["scores"], abs=2e-6)
+
+
+@pytest.fixture
+def damaged(world: World, tmp_path: Path) -> Path:
+    """The data set with one file that is no image and one that is too narrow to be resized."""
+    data = tmp_path / "damaged"
+    shutil.copytree(world.data, data)
+    (data / world.names[5]).write_text("this is not an image")
+    Image.new("RGB", (1, 100_000)).save(data / world.names[9])
+    return data
+
+
+def test_unreadable_images(world: World, damaged: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"weights": world.weights, "preprocessing": SMALL, "output": tmp_path / "out"}
+    with pytest.raises(ImageError) as caught:
+        evaluate(damaged, **options)
+    assert str(damaged / world.names[5]) in str(caught.value)
+    assert not (tmp_path / "out" / RESULT).exists()
+    assert not (tmp_path / "out" / PREDICTIONS).exists()
+
+    # Nothing was finished, so nothing hinders a new start in the same folder.
+    result = evaluate(damaged, **options, unreadable="wrong")
+    assert (result["images"], result["unreadable"]) == (len(world.labels), 2)
+    right = [best[0] == label for best, label in zip(world.ranking(), world.labels, strict=True)]
+    assert result["correct_top1"] == sum(right) - right[5] - right[9]
+    rows = predictions(tmp_path / "out")
+    assert [row["index"] for row in rows if "error" in row] == [5, 9]
+    for index in (5, 9):
+        assert rows[index]["path"] == world.names[index]
+        assert str(damaged / world.names[index]) in rows[index]["error"]
+        assert (rows[index]["top5"], rows[index]["scores"], rows[index]["loss"]) == ([], [], None)
+    others = [row for row in rows if "error" not in row]
+    assert [row["top5"] for row in others] == [b[:5] for i, b in enumerate(world.ranking()) if i not in (5, 9)]
+
+
+def test_every_image_error_names_its_file(damaged: Path, world: World) -> None:
+    for index in (5, 9):
+        path = damaged / world.names[index]
+        with pytest.raises(ImageError) as caught:
+            pixels_of(path, Preprocessing(**SMALL))
+        assert str(caught.value).count(str(path)) == 1
+
+
+def test_killed_and_resumed(
+    long_world: World,
+    start: Callable[..., subprocess.Popen[str]],
+    wait_for_rows: Callable[[Path, int], None],
+    tmp_path: Path,
+) -> None:
+    world, killed, whole = long_world, tmp_path / "killed", tmp_path / "whole"
+    options: dict[str, Any] = {"weights": world.weights, "preprocessing": SMALL, "runtime": "paddle", "workers": 1}
+    expected = evaluate(world.data, output=whole, **options)
+    assert expected["correct_top1"] == world.correct(1)
+
+    words = ["--weights", world.weights, "--image-size", 32, "--crop-pct", 1, "--runtime", "paddle", "--workers", 1]
+    process = start("evaluate", world.data, "-o", killed, *words)
+    wait_for_rows(killed / JOURNAL, 8)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    kept = (killed / JOURNAL).read_bytes().count(b"\n") - 1
+    assert 8 <= kept < len(world.labels), "it was not killed midway"
+    assert sorted(path.name for path in killed.iterdir()) == [LOG, JOURNAL]
+    shutil.copytree(killed, tmp_path / "second")
+
+    before = (killed / JOURNAL).read_bytes()
+    with pytest.raises(UsageError, match=r"unfinished evaluation of \d+ images: add --resume"):
+        evaluate(world.data, output=killed, **options)
+    with pytest.raises(UsageError, match="preprocessing: .*'interpolation': 'bicubic'.*'interpolation': 'bilinear'"):
+        other = {**options, "preprocessing": {**SMALL, "interpolation": "bilinear"}}
+        evaluate(world.data, output=killed, resume=True, **other)
+    assert (killed / JOURNAL).read_bytes() == before
+
+    result = evaluate(world.data, output=killed, resume=True, **options)
+    assert result["resumed_images"] == kept
+    assert (killed / PREDICTIONS).read_bytes() == (whole / PREDICTIONS).read_bytes()
+    same = ("images", "correct_top1", "correct_top5", "loss", "per_class", "setup_digest", "top1_interval_percent")
+    assert {key: result[key] for key in same} == {key: expected[key] for key in same}
+    assert not (killed / JOURNAL).exists()
+    again = evaluate(world.data, output=killed, resume=True, **options)
+    assert again == result, "a finished evaluation is given back as it is"
+
+    result = evaluate(world.data, output=tmp_path / "second", resume=True, **{**options, "workers": 2}, batch_size=7)
+    assert [row["top5"] for row in predictions(tmp_path / "second")] == [best[:5] for best in world.ranking()]
+    assert {key: result[key] for key in same if key != "loss"} == {key: expected[key] for key in same if key != "loss"}
+
+
+# --- the comparison with a published number
+
+CARD = WeightsCard(
+    tag="t",
+    origin="a paper",
+    licence="none",
+    source=None,
+    published=Published("a data set", 1000, 74.0, 91.0),
+    use="raw",
+    preprocessing=Preprocessing(**SMALL),
+)
+
+
+def counts_of(correct: int, images: int) -> Counts:
+    counts = Counts(8)
+    for index in range(images):
+        counts.add(Prediction(index, "", 0, (0 if index < correct else 1,), (1.0,), 0.0))
+    return counts
+
+
+@pytest.fixture(scope="module")
+def weights(world: World) -> Weights:
+    return read_weights(world.weights, preprocessing=SMALL)
+
+
+@pytest.mark.parametrize(
+    ("correct", "verdict", "difference"),
+    [(740, "reproduced", 0.0), (741, "differs", 0.1), (739, "differs", -0.1), (0, "differs", -74.0)],
+)
+def test_verdicts(correct: int, verdict: str, difference: float, world: World, weights: Weights) -> None:
+    found = compare(CARD, counts_of(correct, 1000), open_dataset(world.data), weights)
+    assert found is not None
+    assert (found["verdict"], found["difference_points"]) == (verdict, difference)
+    assert (found["expected_top1_percent"], found["measured_top1_percent"]) == (74.0, correct / 10)
+
+
+@pytest.mark.parametrize(("published", "verdict"), [(73.95, "reproduced"), (74.05, "reproduced"), (73.949, "differs")])
+def test_the_bound_of_the_verdict(published: float, verdict: str, world: World, weights: Weights) -> None:
+    card = replace(CARD, published=Published("a data set", 1000, published, 91.0))
+    found = compare(card, counts_of(740, 1000), open_dataset(world.data), weights)
+    assert found is not None
+    assert found["verdict"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("images", "change", "reason"),
+    [
+        (999, {}, "999 images instead of 1000"),
+        (1000, {"preprocessing": Preprocessing(image_size=32)}, "another preprocessing"),
+        (1000, {"identity_divisor": 2}, "identity divisor 2 instead of 1"),
+        (1000, {"kind": "ema"}, "ema weights instead of raw"),
+    ],
+)
+def test_what_cannot_be_compared(
+    images: int, change: dict[str, Any], reason: str, world: World, weights: Weights
+) -> None:
+    found = compare(CARD, counts_of(740, images), open_dataset(world.data), replace(weights, **change))
+    assert found is not None
+    assert (found["verdict"], found["reason"]) == ("not comparable", reason)
+    assert "difference_points" not in found
+
+
+def test_nothing_published_nothing_compared(world: World, weights: Weights) -> None:
+    for card in (None, replace(CARD, published=None)):
+        assert compare(card, counts_of(1, 1), open_dataset(world.data), weights) is None
+
+
+# --- what fails before anything is started
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": 0}, "workers is 0"),
+        ({"threads": -1}, "threads is -1"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_size": 1.5}, "batch_size is 1.5"),
+        ({"workers": True}, "workers is True"),
+        ({"unreadable": "skip"}, "expected stop or wrong"),
+        ({"resume": True}, "without an output folder"),
+        ({"device": "tpu"}, "expected auto, cpu or gpu"),
+        ({"limit": 0}, "limit is 0"),
+        ({"model": "mobilenxt_x1_0"}, "did you mean 'mobilenext_x1_0'"),
+    ],
+)
+def test_options_that_cannot_work(options: dict[str, Any], message: str, world: World, tmp_path: Path) -> None:
+    weights = None if "model" in options else world.weights
+    output = None if "resume" in options else tmp_path / "out"
+    with pytest.raises(UsageError, match=message):
+        evaluate(world.data, weights=weights, output=output, **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_plans() -> None:
+    assert make_plan("cpu", 3, 2, 16) == Plan("cpu", 3, 2, 16)
+    assert make_plan("cpu", None, None, None).batch_size == 1
+    environment = Plan("cpu", 1, 3, 1).environment()
+    assert (environment["OMP_NUM_THREADS"], environment["MKL_NUM_THREADS"]) == ("3", "3")
