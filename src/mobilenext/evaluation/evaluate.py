@@ -163,6 +163,14 @@ def _read_and_predict(job: Job, records: Sequence[Record]) -> list[Prediction]:
     return _predict(job, _open_once(job.spec).predict, _read(job, records))
 
 
+def _warm_up(job: Job) -> None:
+    """Import what is needed and, where this process will predict, open the network and use it once."""
+    assert job.spec is not None
+    if job.spec.device == "cpu":
+        size = job.preprocessing.image_size
+        _open_once(job.spec).predict(np.zeros((1, 3, size, size), np.float32))
+
+
 def predict_records(pool: WorkerPool, job: Job, records: Sequence[Record]) -> Iterator[list[Prediction]]:
     """Rows for all `records`, in their order, a chunk at a time."""
     size = math.ceil(CHUNK / job.batch_size) * job.batch_size
@@ -361,11 +369,10 @@ def _run(
     seconds = 0.0
     if remaining:
         with WorkerPool(plan.workers, plan.environment()) as pool:
-            # The first rows include starting the processes; the clock starts behind them.
-            started = None
+            # Starting the processes is left out of the speed.
+            list(pool.map(_warm_up, [job] * plan.workers))
+            started = time.perf_counter()
             for rows in predict_records(pool, job, remaining):
-                if started is None:
-                    started, first = time.perf_counter(), len(rows)
                 journal.add(rows)
                 for row in rows:
                     counts.add(row)
@@ -373,13 +380,11 @@ def _run(
                         log.warning("counted as wrong: %s", row.error)
                 if progress:
                     progress(counts.images, len(dataset), counts.top1)
-            assert started is not None
             seconds = time.perf_counter() - started
     if counts.images != len(dataset):
         raise DataError(f"{counts.images} predictions for {len(dataset)} images; the journal is not complete")
-    timed = len(remaining) - first if remaining else 0
     return counts, {
-        "images_per_second": round(timed / seconds, 2) if timed and seconds else None,
+        "images_per_second": round(len(remaining) / seconds, 2) if remaining else None,
         "resumed_images": done,
     }
 
