@@ -35,8 +35,9 @@ def locate(model: str | None, weights: str | os.PathLike[str] | None) -> Path:
     text = os.fspath(weights) if weights is not None else tag
     candidate = Path(text)
     card = find_model(name) if name else None
-    if text and not candidate.is_file():
-        for entry in card.weights if card else ():
+    if card is not None and not candidate.is_file():
+        # Before the suffix is looked at, which model.tag seems to have.
+        for entry in card.weights:
             if text in (entry.tag, f"{card.name}.{entry.tag}"):
                 return file_of(card, entry)
     if text and (candidate.is_file() or candidate.suffix or os.sep in text):
