@@ -77,7 +77,7 @@ def test_a_killed_worker_ends_the_run(number: int) -> None:
         return item
 
     started = time.monotonic()
-    with pytest.raises(WorkerDied, match="ended unexpectedly.*fewer --workers"), WorkerPool(2) as pool:
+    with pytest.raises(WorkerDied, match=r"ended unexpectedly.*fewer --workers"), WorkerPool(2) as pool:
         list(pool.map(die_at_seven, range(1000)))
     assert time.monotonic() - started < 10
 

@@ -5,7 +5,7 @@ import math
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,7 @@ def predictions(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def finished(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, Any]]]:
+def finished(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """One evaluation with the defaults: its folder and its result."""
     folder = tmp_path_factory.mktemp("evaluated")
     here = folder / "here"
@@ -50,7 +50,7 @@ def finished(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     finally:
         os.chdir(before)
     assert list(here.iterdir()) == [], "an evaluation must not write where the user stands"
-    yield folder / "out", result
+    return folder / "out", result
 
 
 def test_the_counts_are_those_of_the_plain_computation(world: World, finished: tuple[Path, dict[str, Any]]) -> None:
@@ -221,8 +221,8 @@ def test_killed_and_resumed(
     assert 8 <= kept < len(world.labels), "it was not killed midway"
     assert sorted(path.name for path in killed.iterdir()) == [LOG, JOURNAL]
     before = (killed / JOURNAL).read_bytes()
-    with pytest.raises(UsageError, match="preprocessing: .*'interpolation': 'bicubic'.*'interpolation': 'bilinear'"):
-        other = {**options, "preprocessing": {**SMALL, "interpolation": "bilinear"}}
+    other = {**options, "preprocessing": {**SMALL, "interpolation": "bilinear"}}
+    with pytest.raises(UsageError, match=r"preprocessing: .*'interpolation': 'bicubic'.*'interpolation': 'bilinear'"):
         evaluate(world.data, output=killed, resume=True, **other)
     assert (killed / JOURNAL).read_bytes() == before
 

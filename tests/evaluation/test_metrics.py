@@ -77,7 +77,7 @@ def test_fewer_than_five_classes() -> None:
 def test_logits_that_are_not_finite(bad: float) -> None:
     logits = LOGITS.copy()
     logits[2, 3] = bad
-    with pytest.raises(WeightsError, match="not finite.*row 2"):
+    with pytest.raises(WeightsError, match=r"not finite.*row 2"):
         predictions_of(logits, range(4), "abcd", [0, 0, 0, 0])
 
 

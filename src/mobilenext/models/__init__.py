@@ -10,6 +10,8 @@ from mobilenext.models.cards import MODELS, ModelCard, Published, WeightsCard, f
 if TYPE_CHECKING:
     from mobilenext.models._layers import Network
 
+DIVISORS = (1, 2, 3, 4, 6)  # those of the paper and its README; they divide every width of x1.0
+
 __all__ = ["MODELS", "ModelCard", "Published", "WeightsCard", "build_network", "find_model", "list_models"]
 
 
@@ -46,7 +48,7 @@ def build_network(name: str, *, num_classes: int = 1000, identity_divisor: int =
 
 def check_identity_divisor(card: ModelCard, identity_divisor: int) -> None:
     """Raises UsageError for a divisor that the model's shortcuts cannot have."""
-    if isinstance(identity_divisor, bool) or not isinstance(identity_divisor, int) or identity_divisor < 1:
+    if isinstance(identity_divisor, bool) or not isinstance(identity_divisor, int) or identity_divisor not in DIVISORS:
         raise UsageError(f"identity_divisor is {identity_divisor!r}; expected 1, 2, 3, 4 or 6 (1: the full shortcut)")
     if identity_divisor != 1 and card.family != "mobilenext":
         raise UsageError(

@@ -7,6 +7,7 @@ converts it in memory; ``write_weights`` writes it; ``load_weights`` puts it int
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from paddle import nn
 
 FORMAT = "mobilenext weights 1"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -312,6 +314,14 @@ def load_weights(network: nn.Layer, weights: Weights | str | os.PathLike[str], *
             f"{weights.path} ({weights.model}, {weights.num_classes} classes) does not fit this network, which is "
             f"unchanged; {len(problems)} differences:\n{naming.table_of(problems)}"
         )
+    divisor = getattr(network, "identity_divisor", weights.identity_divisor)
+    if divisor != weights.identity_divisor:
+        log.warning(
+            "%s was trained with identity divisor %d; this network has %d",
+            weights.path,
+            weights.identity_divisor,
+            divisor,
+        )
     network.set_state_dict(dict(tensors))
     return weights
 
@@ -322,6 +332,3 @@ def network_of(weights: Weights) -> nn.Layer:
     load_weights(network, weights)
     network.eval()
     return network
-
-
-__all__ = ["OutputError", "Weights", "load_weights", "network_of", "read_weights", "write_atomically", "write_weights"]
