@@ -17,9 +17,9 @@ from PIL import Image
 from mobilenext import evaluate, predict
 from mobilenext.data import Preprocessing, open_dataset
 from mobilenext.data.batches import WorkerPool
-from mobilenext.errors import ImageError, UsageError
-from mobilenext.evaluation.evaluate import Job, Plan, compare, make_plan, pixels_of, predict_records
-from mobilenext.evaluation.journal import JOURNAL, LOG, PREDICTIONS, RESULT
+from mobilenext.errors import ImageError, OutputError, UsageError
+from mobilenext.evaluation.evaluate import Job, Plan, _write, compare, make_plan, pixels_of, predict_records
+from mobilenext.evaluation.journal import JOURNAL, LOG, PREDICTIONS, RESULT, Journal
 from mobilenext.evaluation.metrics import Counts, Prediction
 from mobilenext.models.cards import Published, WeightsCard
 from mobilenext.runtime import prepare
@@ -234,6 +234,26 @@ def test_killed_and_resumed(
     assert not (killed / JOURNAL).exists()
     again = evaluate(world.data, output=killed, resume=True, **options)
     assert again == result, "a finished evaluation is given back as it is"
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    folder = "class \udcff"  # how Python shows the byte 0xff in a file's name
+    journal = Journal(tmp_path, {}, resume=False)
+    journal.add([Prediction(0, f"{folder}/ü.png", 0, (0,), (1.0,), 0.0)])
+    _write(tmp_path, journal, {"per_class": [{"name": folder}]})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [PREDICTIONS, RESULT]
+    assert predictions(tmp_path)[0]["path"] == f"{folder}/ü.png"
+    assert json.loads((tmp_path / RESULT).read_bytes())["per_class"][0]["name"] == folder
+
+
+def test_no_room_for_the_predictions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(tmp_path, {}, resume=False)
+    journal.add([Prediction(0, "a.png", 0, (0,), (1.0,), 0.0)])
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(100, 90, 10))  # type: ignore[attr-defined]
+    with pytest.raises(OutputError, match=r"10 bytes are free, .* are needed; --resume finishes"):
+        _write(tmp_path, journal, {})
+    journal.close()
+    assert [path.name for path in tmp_path.iterdir()] == [JOURNAL]
 
 
 # --- the comparison with a published number

@@ -6,8 +6,10 @@ There is no shared memory and no silent replacement; a worker that dies ends the
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
@@ -32,18 +34,38 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _leave_interrupts_to_the_parent() -> None:
+def _start(slots: str, threads: int | None) -> None:
+    """Run first in every worker: leave Ctrl-C to the parent, and with `threads` take that many cores for oneself.
+
+    Some inference engines bind themselves to the first cores that they may use, so that two processes of one thread
+    share one core while the other is idle. A worker that may use its own cores only cannot be bound to another's.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if threads is None or not hasattr(os, "sched_setaffinity"):
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    for slot in range(len(cores) // threads):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(os.path.join(slots, str(slot)))  # noqa: PTH102, PTH118 - one process only can make it
+            os.sched_setaffinity(0, cores[slot * threads : (slot + 1) * threads])
+            return
 
 
 class WorkerPool:
-    """A context manager over `workers` processes, each started with `environment` added to the caller's."""
+    """A context manager over `workers` processes, each started with `environment` added to the caller's.
 
-    def __init__(self, workers: int, environment: Mapping[str, str] | None = None) -> None:
+    With `threads`, the cores are shared out, so many to each process, as far as they go.
+    """
+
+    def __init__(
+        self, workers: int, environment: Mapping[str, str] | None = None, *, threads: int | None = None
+    ) -> None:
         self.workers = workers
+        self._slots = tempfile.TemporaryDirectory(prefix="mobilenext-slots-")
         self._executor = ProcessPoolExecutor(
             max_workers=workers,
-            initializer=_leave_interrupts_to_the_parent,
+            initializer=_start,
+            initargs=(self._slots.name, threads),
             env=dict(environment or {}),
         )
 
@@ -53,6 +75,7 @@ class WorkerPool:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         # After an error or Ctrl-C nothing that the workers still do is of use.
         self._executor.shutdown(wait=True, kill_workers=error is not None)
+        self._slots.cleanup()
 
     def call(self, function: Callable[..., R], *arguments: Any) -> R:
         """Run one call in a worker and wait for it. Exceptions come back as they were raised."""

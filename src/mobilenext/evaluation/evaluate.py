@@ -30,7 +30,7 @@ from mobilenext.data.batches import WorkerPool, available_cores
 from mobilenext.errors import DataError, ImageError, OutputError, UsageError
 from mobilenext.evaluation.diagnosis import diagnose
 from mobilenext.evaluation.environment import environment
-from mobilenext.evaluation.journal import JOURNAL, PREDICTIONS, RESULT, Journal, line_of, setup_digest
+from mobilenext.evaluation.journal import JOURNAL, PREDICTIONS, RESULT, Journal, encoded, line_of, setup_digest
 from mobilenext.evaluation.latency import measure_latency
 from mobilenext.evaluation.metrics import Counts, Prediction, predictions_of
 from mobilenext.models import WeightsCard
@@ -368,7 +368,7 @@ def _run(
     remaining = dataset.records[done:]
     seconds = 0.0
     if remaining:
-        with WorkerPool(plan.workers, plan.environment()) as pool:
+        with WorkerPool(plan.workers, plan.environment(), threads=plan.threads) as pool:
             # Starting the processes is left out of the speed.
             list(pool.map(_warm_up, [job] * plan.workers))
             started = time.perf_counter()
@@ -445,5 +445,5 @@ def _write(folder: Path, journal: Journal, result: Mapping[str, Any]) -> None:
     if free < needed:
         raise OutputError(f"{folder}: {free} bytes are free, {needed} are needed; --resume finishes when there is room")
     write_atomically(folder / PREDICTIONS, b"".join(line_of(row.to_dict()) for row in journal.rows))
-    write_atomically(result_file, (json.dumps(result, indent=1, ensure_ascii=False) + "\n").encode())
+    write_atomically(result_file, encoded(json.dumps(result, indent=1, ensure_ascii=False) + "\n"))
     journal.remove()

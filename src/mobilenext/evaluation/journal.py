@@ -26,10 +26,12 @@ def setup_digest(setup: Mapping[str, Any]) -> str:
 
 def line_of(values: Mapping[str, Any]) -> bytes:
     """One line of JSON."""
-    try:
-        return (json.dumps(values, ensure_ascii=False, separators=(", ", ": ")) + "\n").encode()
-    except UnicodeEncodeError:  # a file name that is no text: its surrogates are escaped
-        return (json.dumps(values, separators=(", ", ": ")) + "\n").encode()
+    return encoded(json.dumps(values, ensure_ascii=False, separators=(", ", ": ")) + "\n")
+
+
+def encoded(text: str) -> bytes:
+    """JSON as UTF-8; a file name that is no text comes from the system as surrogates, which are escaped (\\udcff)."""
+    return text.encode(errors="backslashreplace")
 
 
 class Journal:
