@@ -296,6 +296,7 @@ def _setup(dataset: Dataset, prepared: Prepared, unreadable: str) -> dict[str, A
     return {
         "data_sha256": dataset.digest(),
         "images": len(dataset),
+        "bytes": sum(record.path.stat().st_size for record in dataset.records),  # other images of the same names
         "weights_sha256": weights.sha256,
         "kind": weights.kind,
         "model": weights.model,
