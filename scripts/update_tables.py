@@ -16,7 +16,7 @@ from typing import Any
 from mobilenext.report.tables import models_table, result_table, table
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ("README.md", "README_cn.md", "docs/accuracy.md")
+DOCUMENTS = ("README.md", "README_cn.md", "docs/accuracy.md", "docs/paper_and_code.md")
 
 
 def _load(name: str) -> Any:
@@ -83,11 +83,31 @@ def sensitivity() -> str:
     return table(["preprocessing", "top-1", "points"], rows)
 
 
+def goldens() -> str:
+    rows = [
+        [
+            row["recording"],
+            f"{row['float32_difference']:.1e}",
+            f"{row['float64_difference']:.1e}",
+            f"{row['rounding']:.1e}",
+        ]
+        for row in _load("goldens.json")["rows"]
+    ]
+    heading = [
+        "recording",
+        "Paddle float32 to PyTorch float32",
+        "float64 to PyTorch float32",
+        "Paddle float32 to float64",
+    ]
+    return table(heading, rows)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "models": models_table,
     "parity": parity,
     "bench": bench,
     "sensitivity": sensitivity,
+    "goldens": goldens,
     "quickstart": lambda: result_table(_load("quickstart.json")),
 }
 

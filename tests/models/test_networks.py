@@ -6,8 +6,6 @@ files of PyTorch-named weights written here are read back as anybody's checkpoin
 
 from __future__ import annotations
 
-import json
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import paddle
 import pytest
 import safetensors.numpy
 
+from golden import GOLDENS, formula_images, formula_weights, recording, uniform
 from mobilenext.errors import UsageError
 from mobilenext.models import MODELS, build_network, find_model, list_models
 from mobilenext.models._layers import make_divisible
@@ -23,8 +22,6 @@ from mobilenext.models.counting import count
 from mobilenext.models.sandglass import MobileNeXt, partial_shortcut
 from mobilenext.models.sandglass_se import drop_connect
 from mobilenext.weights.checkpoint import load_weights, read_weights
-
-GOLDENS = Path(__file__).parents[1] / "goldens"
 
 # Recording: model, identity divisor, image size, bound on the blocks' means and standard deviations, bound on the
 # logits; both relative to a standard deviation of the recording.
@@ -47,46 +44,6 @@ RECORDED: dict[str, tuple[str, int, int, float, float]] = {
 }
 WIDTHS = {0.35: "mobilenext_x0_35", 0.5: "mobilenext_x0_5", 0.75: "mobilenext_x0_75", 1.0: "mobilenext_x1_0",
           1.4: "mobilenext_x1_4"}  # fmt: skip
-
-
-def uniform(key: str, n: int) -> np.ndarray:
-    """n float64 values in [0, 1): SplitMix64's output function on crc32(key) * 2^32 + i."""
-    with np.errstate(over="ignore"):
-        x = (np.uint64(zlib.crc32(key.encode())) << np.uint64(32)) + np.arange(n, dtype=np.uint64)
-        x = x + np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        x = x ^ (x >> np.uint64(31))
-    return (x >> np.uint64(11)).astype(np.float64) / 2.0**53
-
-
-def formula_weights(keys: list[tuple[str, list[int]]], model: str) -> dict[str, np.ndarray]:
-    """The weights of a recording, in PyTorch's names and layouts."""
-    gain = 18.0 if model in ("mobilenext_s", "mobilenext_l", "mobilenext_l_ghost") else 24.0
-    tensors = {}
-    for key, shape in keys:
-        leaf = key.rpartition(".")[2]
-        if leaf == "num_batches_tracked":
-            tensors[key] = np.zeros(shape, np.int64)
-            continue
-        u = uniform(key, int(np.prod(shape)))
-        if len(shape) == 4:
-            values = (u - 0.5) * np.sqrt(gain / (shape[1] * shape[2] * shape[3]))
-        elif len(shape) == 2:
-            values = (u - 0.5) * np.sqrt(12 / shape[1])
-        else:
-            values = 0.5 + u if leaf in ("weight", "running_var") else 0.4 * (u - 0.5)
-        tensors[key] = values.reshape(shape).astype(np.float32)
-    return tensors
-
-
-def formula_images(size: int) -> paddle.Tensor:
-    values = (uniform(f"input-{size}", 2 * 3 * size * size) - 0.5) * 4
-    return paddle.to_tensor(values.reshape(2, 3, size, size).astype(np.float32))
-
-
-def recording(name: str) -> tuple[dict[str, Any], np.ndarray]:
-    return json.loads((GOLDENS / f"{name}.json").read_text()), np.load(GOLDENS / f"{name}.npz")["logits"]
 
 
 def loaded(name: str, folder: Path, divisor: int) -> paddle.nn.Layer:

@@ -1,0 +1,58 @@
+"""How far the networks are from PyTorch's recorded logits, and how much of that is rounding.
+
+    python benchmarks/goldens.py [-o results/goldens.json]
+
+For every recording in tests/goldens: the largest difference of a logit, as a part of the recorded logits' standard
+deviation, of Paddle in float32 and in float64 (exact, for this purpose), and between the two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import paddle
+import safetensors.numpy
+
+from mobilenext.evaluation.environment import environment
+from mobilenext.weights.checkpoint import network_of, read_weights
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from golden import GOLDENS, formula_images, formula_weights, recording
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, default=Path("results/goldens.json"))
+    options = parser.parse_args()
+    rows = []
+    for name in sorted(path.stem for path in GOLDENS.glob("*.npz")):
+        record, logits = recording(name)
+        divisor = int(name.rpartition("_div")[2]) if "_div" in name else 1
+        images = formula_images(64 if "64px" in name else 224)
+        with tempfile.TemporaryDirectory() as folder, paddle.no_grad():
+            file = Path(folder) / "formula.safetensors"
+            safetensors.numpy.save_file(formula_weights(record["keys"], name), file)
+            network = network_of(read_weights(file, identity_divisor=divisor))
+            single = network(images).numpy()
+            double = network.to(dtype="float64")(images.astype("float64")).numpy()
+        assert double.dtype == np.float64
+        row = {"recording": name, "identity_divisor": divisor}
+        for key, left, right in (
+            ("float32_difference", single, logits),
+            ("float64_difference", double, logits),
+            ("rounding", single, double),
+        ):
+            row[key] = float(np.abs(left - right).max() / logits.std())
+        rows.append(row)
+        print(row)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps({"rows": rows, "environment": environment()}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
