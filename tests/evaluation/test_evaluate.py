@@ -18,9 +18,11 @@ from mobilenext import evaluate, predict
 from mobilenext.data import Preprocessing, open_dataset
 from mobilenext.data.batches import WorkerPool
 from mobilenext.errors import ImageError, OutputError, UsageError
-from mobilenext.evaluation.evaluate import Job, Plan, _write, compare, make_plan, pixels_of, predict_records
+from mobilenext.evaluation.comparison import compare
+from mobilenext.evaluation.evaluate import _write
 from mobilenext.evaluation.journal import JOURNAL, LOG, PREDICTIONS, RESULT, Journal
 from mobilenext.evaluation.metrics import Counts, Prediction
+from mobilenext.evaluation.pipeline import Job, Plan, make_plan, pixels_of, predict_records
 from mobilenext.models.cards import Published, WeightsCard
 from mobilenext.runtime import prepare
 from mobilenext.weights.checkpoint import Weights, read_weights

@@ -12,83 +12,33 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from mobilenext.data import Dataset, Preprocessing, Record, open_dataset, read_image
-from mobilenext.data.batches import WorkerPool, available_cores
+from mobilenext.data import Dataset, Preprocessing, open_dataset
+from mobilenext.data.batches import WorkerPool
 from mobilenext.errors import DataError, ImageError, OutputError, UsageError
+from mobilenext.evaluation.comparison import compare
 from mobilenext.evaluation.diagnosis import diagnose
 from mobilenext.evaluation.environment import environment
 from mobilenext.evaluation.journal import JOURNAL, PREDICTIONS, RESULT, Journal, encoded, line_of, setup_digest
 from mobilenext.evaluation.latency import measure_latency
-from mobilenext.evaluation.metrics import Counts, Prediction, predictions_of
-from mobilenext.models import WeightsCard
-from mobilenext.runtime import FAST_PROCESS, RuntimeSpec, open_runtime, prepare, resolve_device
+from mobilenext.evaluation.metrics import Counts
+from mobilenext.evaluation.pipeline import Job, Plan, make_plan, pixels_of, predict_records, warm_up
+from mobilenext.runtime import RuntimeSpec, prepare
 from mobilenext.weights.checkpoint import Weights, read_weights, write_atomically
 from mobilenext.weights.pretrained import locate
 
 log = logging.getLogger(__name__)
-CHUNK = 8  # images handed to a worker at a time; more would make a small data set uneven, less costs messages
 LATENCY_IMAGES = 20
-SAME_POINTS = 0.05  # decoders and kernels move a published top-1 by this much
 
 Progress = Callable[[int, int, int], None]  # images done, images in all, correct so far
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How the work is divided; it must not change any count."""
-
-    device: str
-    workers: int
-    threads: int
-    batch_size: int
-
-    def environment(self) -> dict[str, str]:
-        """For the worker processes, whose libraries read it when they are loaded."""
-        return {**FAST_PROCESS, "OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads)}
-
-
-def make_plan(device: str, workers: int | None, threads: int | None, batch_size: int | None) -> Plan:
-    """Fill in what was not asked for: on a CPU one single-threaded process a core, one image at a time.
-
-    Raises:
-        UsageError: a number below one, or a device that is not there.
-    """
-    for name, value in (("workers", workers), ("threads", threads), ("batch_size", batch_size)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise UsageError(f"{name} is {value!r}; expected a whole number from 1 up")
-    device = resolve_device(device) if device != "auto" else _automatic_device()
-    cores = available_cores()
-    threads = threads or 1
-    return Plan(
-        device=device,
-        workers=workers or (max(1, cores // threads) if device == "cpu" else min(8, cores)),
-        threads=threads,
-        batch_size=batch_size or (1 if device == "cpu" else 64),
-    )
-
-
-def _automatic_device() -> str:
-    """A GPU needs a GPU build; without one, Paddle need not even be imported to know that it is the CPU."""
-    import importlib.metadata
-
-    try:
-        importlib.metadata.version("paddlepaddle-gpu")
-    except importlib.metadata.PackageNotFoundError:
-        return "cpu"
-    return resolve_device("auto")
 
 
 @dataclass(frozen=True)
@@ -104,84 +54,6 @@ def _prepare(path: Path, options: Mapping[str, Any], folder: Path, runtime: Mapp
     weights = read_weights(path, **options)
     spec, notes = prepare(weights, folder, **runtime)
     return Prepared(replace(weights, tensors={}, entries=()), spec, tuple(notes))
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a worker does with each chunk of records."""
-
-    spec: RuntimeSpec | None  # None: read and preprocess only
-    preprocessing: Preprocessing
-    batch_size: int
-    unreadable: str
-
-
-_open_once = lru_cache(maxsize=1)(open_runtime)  # one network a process
-
-
-def pixels_of(path: Path, preprocessing: Preprocessing, *, apply_orientation: bool = False) -> Any:
-    """Read and preprocess one file; every ImageError names it."""
-    image = read_image(path, apply_orientation=apply_orientation)
-    try:
-        return preprocessing.pixels(image)
-    except ImageError as error:
-        raise ImageError(f"{path}: {error}") from error
-
-
-def _read(job: Job, records: Sequence[Record]) -> list[tuple[Record, Any]]:
-    """The pixels (uint8 [H, W, 3]) of each record, or the sentence that says why it cannot be read."""
-    images: list[tuple[Record, Any]] = []
-    for record in records:
-        try:
-            images.append((record, pixels_of(record.path, job.preprocessing)))
-        except ImageError as error:
-            if job.unreadable == "stop":
-                raise
-            images.append((record, str(error)))
-    return images
-
-
-def _predict(job: Job, predict: Callable[[Any], Any], images: Sequence[tuple[Record, Any]]) -> list[Prediction]:
-    """Rows in the order of `images`; the network sees the readable ones, ``batch_size`` at a time."""
-    readable = [(record, pixels) for record, pixels in images if not isinstance(pixels, str)]
-    rows: dict[int, Prediction] = {}
-    for start in range(0, len(readable), job.batch_size):
-        records, pixels = zip(*readable[start : start + job.batch_size], strict=True)
-        logits = predict(job.preprocessing.normalize(np.stack(pixels)))
-        for row in predictions_of(
-            logits, (r.index for r in records), (r.name for r in records), (r.label for r in records)
-        ):
-            rows[row.index] = row
-    for record, problem in images:
-        if isinstance(problem, str):
-            rows[record.index] = Prediction(record.index, record.name, record.label, (), (), None, problem)
-    return [rows[record.index] for record, _ in images]
-
-
-def _read_and_predict(job: Job, records: Sequence[Record]) -> list[Prediction]:
-    assert job.spec is not None
-    return _predict(job, _open_once(job.spec).predict, _read(job, records))
-
-
-def _warm_up(job: Job) -> None:
-    """Import what is needed and, where this process will predict, open the network and use it once."""
-    assert job.spec is not None
-    if job.spec.device == "cpu":
-        size = job.preprocessing.image_size
-        _open_once(job.spec).predict(np.zeros((1, 3, size, size), np.float32))
-
-
-def predict_records(pool: WorkerPool, job: Job, records: Sequence[Record]) -> Iterator[list[Prediction]]:
-    """Rows for all `records`, in their order, a chunk at a time."""
-    size = math.ceil(CHUNK / job.batch_size) * job.batch_size
-    chunks = [records[start : start + size] for start in range(0, len(records), size)]
-    assert job.spec is not None
-    if job.spec.device == "cpu":
-        yield from pool.map(partial(_read_and_predict, job), chunks)
-    else:
-        network = open_runtime(job.spec)
-        for images in pool.map(partial(_read, replace(job, spec=None)), chunks):
-            yield _predict(job, network.predict, images)
 
 
 def evaluate(
@@ -371,7 +243,7 @@ def _run(
     if remaining:
         with WorkerPool(plan.workers, plan.environment(), threads=plan.threads) as pool:
             # Starting the processes is left out of the speed.
-            list(pool.map(_warm_up, [job] * plan.workers))
+            list(pool.map(warm_up, [job] * plan.workers))
             started = time.perf_counter()
             for rows in predict_records(pool, job, remaining):
                 journal.add(rows)
@@ -388,37 +260,6 @@ def _run(
         "images_per_second": round(len(remaining) / seconds, 2) if remaining else None,
         "resumed_images": done,
     }
-
-
-def compare(card: WeightsCard | None, counts: Counts, dataset: Dataset, weights: Weights) -> dict[str, Any] | None:
-    """The published number beside the measured one: expected, measured, difference, verdict."""
-    if card is None or card.published is None:
-        return None
-    published = card.published
-    summary = counts.summary()
-    values: dict[str, Any] = {
-        "dataset": published.dataset,
-        "origin": card.origin,
-        "expected_top1_percent": published.top1_percent,
-        "measured_top1_percent": summary["top1_percent"],
-    }
-    reasons = []
-    if counts.images != published.images:
-        reasons.append(f"{counts.images} images instead of {published.images}")
-    if weights.preprocessing != card.preprocessing:
-        reasons.append("another preprocessing")
-    if weights.identity_divisor != card.identity_divisor:
-        reasons.append(f"identity divisor {weights.identity_divisor} instead of {card.identity_divisor}")
-    if card.use != "auto" and weights.kind != card.use:
-        reasons.append(f"{weights.kind} weights instead of {card.use}")
-    if reasons:
-        return {**values, "verdict": "not comparable", "reason": ", ".join(reasons)}
-    difference = round(summary["top1_percent"] - published.top1_percent, 3)
-    if abs(difference) <= SAME_POINTS:
-        verdict, reason = "reproduced", f"within {SAME_POINTS} points, which decoders and kernels account for"
-    else:
-        verdict, reason = "differs", f"by more than the {SAME_POINTS} points that decoders and kernels account for"
-    return {**values, "difference_points": difference, "verdict": verdict, "reason": reason}
 
 
 def _finished(folder: Path, setup: Mapping[str, Any]) -> dict[str, Any] | None:

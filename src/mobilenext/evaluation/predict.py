@@ -11,8 +11,8 @@ from typing import Any
 
 from mobilenext.data import find_images
 from mobilenext.errors import UsageError
-from mobilenext.evaluation.evaluate import pixels_of
 from mobilenext.evaluation.metrics import ranked, softmax
+from mobilenext.evaluation.pipeline import pixels_of
 from mobilenext.runtime import open_runtime, prepare, resolve_device
 from mobilenext.weights.checkpoint import read_weights
 from mobilenext.weights.pretrained import locate

@@ -1,0 +1,143 @@
+"""From records to predictions: how the work is divided, and what each worker process does with its share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mobilenext.data import Preprocessing, Record, read_image
+from mobilenext.data.batches import WorkerPool, available_cores
+from mobilenext.errors import ImageError, UsageError
+from mobilenext.evaluation.metrics import Prediction, predictions_of
+from mobilenext.runtime import FAST_PROCESS, RuntimeSpec, open_runtime, resolve_device
+
+CHUNK = 8  # images handed to a worker at a time; more would make a small data set uneven, less costs messages
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the work is divided; it must not change any count."""
+
+    device: str
+    workers: int
+    threads: int
+    batch_size: int
+
+    def environment(self) -> dict[str, str]:
+        """For the worker processes, whose libraries read it when they are loaded."""
+        return {**FAST_PROCESS, "OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads)}
+
+
+def make_plan(device: str, workers: int | None, threads: int | None, batch_size: int | None) -> Plan:
+    """Fill in what was not asked for: on a CPU one single-threaded process a core, one image at a time.
+
+    Raises:
+        UsageError: a number below one, or a device that is not there.
+    """
+    for name, value in (("workers", workers), ("threads", threads), ("batch_size", batch_size)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise UsageError(f"{name} is {value!r}; expected a whole number from 1 up")
+    device = resolve_device(device) if device != "auto" else _automatic_device()
+    cores = available_cores()
+    threads = threads or 1
+    return Plan(
+        device=device,
+        workers=workers or (max(1, cores // threads) if device == "cpu" else min(8, cores)),
+        threads=threads,
+        batch_size=batch_size or (1 if device == "cpu" else 64),
+    )
+
+
+def _automatic_device() -> str:
+    """A GPU needs a GPU build; without one, Paddle need not even be imported to know that it is the CPU."""
+    import importlib.metadata
+
+    try:
+        importlib.metadata.version("paddlepaddle-gpu")
+    except importlib.metadata.PackageNotFoundError:
+        return "cpu"
+    return resolve_device("auto")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker does with each chunk of records."""
+
+    spec: RuntimeSpec | None  # None: read and preprocess only
+    preprocessing: Preprocessing
+    batch_size: int
+    unreadable: str
+
+
+_open_once = lru_cache(maxsize=1)(open_runtime)  # one network a process
+
+
+def pixels_of(path: Path, preprocessing: Preprocessing, *, apply_orientation: bool = False) -> Any:
+    """Read and preprocess one file; every ImageError names it."""
+    image = read_image(path, apply_orientation=apply_orientation)
+    try:
+        return preprocessing.pixels(image)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+
+
+def _read(job: Job, records: Sequence[Record]) -> list[tuple[Record, Any]]:
+    """The pixels (uint8 [H, W, 3]) of each record, or the sentence that says why it cannot be read."""
+    images: list[tuple[Record, Any]] = []
+    for record in records:
+        try:
+            images.append((record, pixels_of(record.path, job.preprocessing)))
+        except ImageError as error:
+            if job.unreadable == "stop":
+                raise
+            images.append((record, str(error)))
+    return images
+
+
+def _predict(job: Job, predict: Callable[[Any], Any], images: Sequence[tuple[Record, Any]]) -> list[Prediction]:
+    """Rows in the order of `images`; the network sees the readable ones, ``batch_size`` at a time."""
+    readable = [(record, pixels) for record, pixels in images if not isinstance(pixels, str)]
+    rows: dict[int, Prediction] = {}
+    for start in range(0, len(readable), job.batch_size):
+        records, pixels = zip(*readable[start : start + job.batch_size], strict=True)
+        logits = predict(job.preprocessing.normalize(np.stack(pixels)))
+        for row in predictions_of(
+            logits, (r.index for r in records), (r.name for r in records), (r.label for r in records)
+        ):
+            rows[row.index] = row
+    for record, problem in images:
+        if isinstance(problem, str):
+            rows[record.index] = Prediction(record.index, record.name, record.label, (), (), None, problem)
+    return [rows[record.index] for record, _ in images]
+
+
+def _read_and_predict(job: Job, records: Sequence[Record]) -> list[Prediction]:
+    assert job.spec is not None
+    return _predict(job, _open_once(job.spec).predict, _read(job, records))
+
+
+def warm_up(job: Job) -> None:
+    """Import what is needed and, where this process will predict, open the network and use it once."""
+    assert job.spec is not None
+    if job.spec.device == "cpu":
+        size = job.preprocessing.image_size
+        _open_once(job.spec).predict(np.zeros((1, 3, size, size), np.float32))
+
+
+def predict_records(pool: WorkerPool, job: Job, records: Sequence[Record]) -> Iterator[list[Prediction]]:
+    """Rows for all `records`, in their order, a chunk at a time."""
+    size = math.ceil(CHUNK / job.batch_size) * job.batch_size
+    chunks = [records[start : start + size] for start in range(0, len(records), size)]
+    assert job.spec is not None
+    if job.spec.device == "cpu":
+        yield from pool.map(partial(_read_and_predict, job), chunks)
+    else:
+        network = open_runtime(job.spec)
+        for images in pool.map(partial(_read, replace(job, spec=None)), chunks):
+            yield _predict(job, network.predict, images)
