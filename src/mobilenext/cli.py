@@ -165,7 +165,7 @@ def _shared(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=False))
+    print(json.dumps(value, indent=1))  # ASCII: right in every locale
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilenext.data import Dataset, Preprocessing, open_dataset
-from mobilenext.data.batches import WorkerPool
+from mobilenext.data.batches import WorkerPool, available_cores
 from mobilenext.errors import DataError, ImageError, OutputError, UsageError
 from mobilenext.evaluation.comparison import compare
 from mobilenext.evaluation.diagnosis import diagnose
@@ -241,7 +241,9 @@ def _run(
     remaining = dataset.records[done:]
     seconds = 0.0
     if remaining:
-        with WorkerPool(plan.workers, plan.environment(), threads=plan.threads) as pool:
+        # A run that leaves cores free does not claim any, or two such runs would claim the same.
+        share = plan.threads if plan.workers * plan.threads >= available_cores() else None
+        with WorkerPool(plan.workers, plan.environment(), threads=share) as pool:
             # Starting the processes is left out of the speed.
             list(pool.map(warm_up, [job] * plan.workers))
             started = time.perf_counter()

@@ -111,6 +111,12 @@ def read_weights(
     else:
         published_name = f"{published[0].name}.{published[1].tag}" if published else None
 
+    if stored and use in ("raw", "ema"):
+        if stored.get("kind") != use:
+            raise WeightsError(
+                f"{path} holds {stored.get('kind')} weights; convert the original again with --use {use}"
+            )
+        use = "auto"
     state = select_state_dict(file, use or (published[1].use if published else "auto"))
     notes = list(state.notes)
     recognised = naming.recognise({name: tensor.shape for name, tensor in state.tensors.items()})

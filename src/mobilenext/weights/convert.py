@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,11 @@ def convert_checkpoint(
     )
     if output.exists() and output.samefile(weights.path):  # which may have a suffix that `source` leaves out
         raise UsageError(f"{output} is the source itself; expected another output")
+    if output.suffix == ".pdparams":
+        lost = (
+            "a .pdparams file has no room for the identity divisor, preprocessing and labels: name them when it is used"
+        )
+        weights = replace(weights, notes=(*weights.notes, lost))
     written = write_weights(weights, output, to=to)
     certificate = _certificate(weights, output, written, to)
     text = json.dumps(certificate, indent=1, ensure_ascii=False) + "\n"
