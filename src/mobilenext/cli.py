@@ -21,9 +21,7 @@ from typing import Any
 from mobilenext import __version__
 from mobilenext.errors import MobileNeXtError
 
-RUNTIMES = ("auto", "paddle", "paddle-inference")
-ENGINES = ("auto", "openvino", "onednn", "native")
-INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+RUNTIME_NAMES = "openvino, onnxruntime, paddle-inference, paddle, ncnn or tflite"  # importing them takes numpy
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser().parse_args(arguments)
     except SystemExit as stop:  # argparse has printed what it had to say
         return int(stop.code or 0)
+    if arguments is None:
+        _keep_results_apart()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for file names that are no text
     logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
@@ -56,6 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("mobilenext: interrupted", file=sys.stderr)
         return 130
+
+
+def _keep_results_apart() -> None:
+    """From here on only Python's ``sys.stdout`` is standard output; what C++ libraries print there is not a result."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        results = os.dup(1)
+        os.dup2(2, 1)
+        sys.stdout = open(results, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)  # noqa: SIM115, PTH123
 
 
 def parser() -> argparse.ArgumentParser:
@@ -105,6 +114,17 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--topk", type=int, default=5, help="classes for each image (default 5)")
     _json_flag(command)
 
+    command = verb("export", _export, "weights to a folder that other programs run, compared with Paddle")
+    command.add_argument("--model", help="a name of `mobilenext list`, or model.tag; recognised from the weights")
+    command.add_argument("--weights", help="a file, or a tag of the model's card (default: the card's first)")
+    command.add_argument("-o", "--output", required=True, help="the folder; an earlier export in it is replaced")
+    command.add_argument(
+        "--format", default="onnx", help="onnx (default), paddle, paddle-legacy, openvino, ncnn or tflite"
+    )
+    command.add_argument("--images", nargs="+", help="files and folders to compare on (default: scikit-learn's photos)")
+    _weights_options(command)
+    _json_flag(command)
+
     command = verb("check-data", _check_data, "read a data set's list and decode every image")
     command.add_argument("data")
     command.add_argument("--list", dest="list_file", help="another list file")
@@ -137,7 +157,7 @@ def _weights_options(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("preprocessing (default: that of the weights)")
     group.add_argument("--image-size", type=int, help="side of the crop, pixels")
     group.add_argument("--crop-pct", type=float, help="crop side / short side")
-    group.add_argument("--interpolation", choices=INTERPOLATIONS)
+    group.add_argument("--interpolation", help="nearest, box, bilinear, hamming, bicubic or lanczos")
     group.add_argument("--mean", nargs=3, type=float, metavar=("R", "G", "B"))
     group.add_argument("--std", nargs=3, type=float, metavar=("R", "G", "B"))
 
@@ -145,11 +165,14 @@ def _weights_options(command: argparse.ArgumentParser) -> None:
 def _model_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", help="a name of `mobilenext list`, or model.tag; recognised from the weights")
     command.add_argument("--weights", help="a file, or a tag of the model's card (default: the card's first)")
+    command.add_argument("--exported", metavar="DIR", help="a folder of `mobilenext export`, in place of the two")
+    command.add_argument("--onnx", metavar="FILE", help="any classifier in ONNX, with its --mean, --std, --image-size")
     _weights_options(command)
     command.add_argument("--threads", type=int, help="of each process (default 1)")
     command.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
-    command.add_argument("--runtime", choices=RUNTIMES, default="auto", help="CPU default: paddle-inference")
-    command.add_argument("--engine", choices=ENGINES, default="auto", help="of paddle-inference on a CPU")
+    command.add_argument("--runtime", default="auto", help=f"auto (the fastest that works), {RUNTIME_NAMES}")
+    command.add_argument("--engine", default="auto", help="of paddle-inference on a CPU: openvino, onednn or native")
+    command.add_argument("--precision", help="fp32, bf16 or int8 (default: that of the files)")
 
 
 def _preprocessing(options: argparse.Namespace) -> dict[str, Any]:
@@ -160,7 +183,8 @@ def _preprocessing(options: argparse.Namespace) -> dict[str, Any]:
 
 def _shared(options: argparse.Namespace) -> dict[str, Any]:
     """What evaluate and predict have in common."""
-    names = ("model", "weights", "use", "identity_divisor", "device", "runtime", "engine")
+    networks = ("model", "weights", "exported", "onnx", "use", "identity_divisor")
+    names = (*networks, "device", "runtime", "engine", "precision")
     return {name: getattr(options, name) for name in names} | {"preprocessing": _preprocessing(options)}
 
 
@@ -320,14 +344,35 @@ def _predict(options: argparse.Namespace) -> int:
 
     threads = 1 if options.threads is None else options.threads
     rows = predict(options.images, topk=options.topk, threads=threads, **_shared(options))
+    errors = [row["error"] for row in rows if "error" in row]
+    for error in errors:
+        logging.error("mobilenext: %s", error)
+    code = 3 if errors else 0
     if options.json:
         _print_json(rows)
-        return 0
+        return code
     for row in rows:
+        if "error" in row:
+            print(f"{row['path']}\n  not readable")
+            continue
         print(row["path"])
         for rank, (number, score) in enumerate(zip(row["classes"], row["scores"], strict=True)):
             name = f"  {row['labels'][rank]}" if "labels" in row else ""
             print(f"  {100 * score:6.2f} %  class {number}{name}")
+    return code
+
+
+def _export(options: argparse.Namespace) -> int:
+    from mobilenext.export.export import export_model
+    from mobilenext.report.tables import parity_lines
+
+    names = ("format", "model", "weights", "use", "identity_divisor", "images")
+    arguments = {name: getattr(options, name) for name in names} | {"preprocessing": _preprocessing(options)}
+    parity = export_model(options.output, **arguments)
+    (logging.info if options.json else print)("\n".join(parity_lines(parity)))
+    if options.json:
+        _print_json(parity)
+    logging.info("written: %s; use it: mobilenext evaluate DATA --exported %s", options.output, options.output)
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from mobilenext.data.dataset import Dataset, DatasetSummary, Record, describe, open_dataset
 from mobilenext.data.images import IMAGE_SUFFIXES, find_images, read_image
-from mobilenext.data.preprocessing import Preprocessing
+from mobilenext.data.preprocessing import Preprocessing, pixels_of
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -13,5 +13,6 @@ __all__ = [
     "describe",
     "find_images",
     "open_dataset",
+    "pixels_of",
     "read_image",
 ]

@@ -16,13 +16,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mobilenext.data.images import MAX_PIXELS
+from mobilenext.data.images import MAX_PIXELS, read_image
 from mobilenext.errors import ImageError, UsageError, nearest
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
@@ -163,6 +164,15 @@ class Preprocessing:
                 "be classified, take it off the list"
             )
         return (new_short, new_long) if width <= height else (new_long, new_short)
+
+
+def pixels_of(path: Path, preprocessing: Preprocessing, *, apply_orientation: bool = False) -> Pixels:
+    """Read and preprocess one file to uint8 [image_size, image_size, 3]; every ImageError names the file."""
+    image = read_image(path, apply_orientation=apply_orientation)
+    try:
+        return preprocessing.pixels(image)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
 
 
 def _is_number(value: object) -> bool:

@@ -7,12 +7,14 @@ from typing import Any
 from mobilenext.data import Dataset
 from mobilenext.evaluation.metrics import Counts
 from mobilenext.models import WeightsCard
-from mobilenext.weights.checkpoint import Weights
+from mobilenext.weights.checkpoint import WeightsRecord
 
 SAME_POINTS = 0.05  # decoders and kernels move a published top-1 by this much
 
 
-def compare(card: WeightsCard | None, counts: Counts, dataset: Dataset, weights: Weights) -> dict[str, Any] | None:
+def compare(
+    card: WeightsCard | None, counts: Counts, dataset: Dataset, weights: WeightsRecord
+) -> dict[str, Any] | None:
     """The published number beside the measured one: expected, measured, difference, verdict."""
     if card is None or card.published is None:
         return None

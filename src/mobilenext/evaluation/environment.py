@@ -13,6 +13,7 @@ from mobilenext import __version__
 from mobilenext.data.batches import available_cores
 
 PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "numpy", "pillow", "safetensors", "loky")
+OPTIONAL = ("onnxruntime", "openvino", "ncnn", "ai-edge-litert", "onnx", "paddle2onnx", "onnxslim", "pnnx")
 # What decides how fast convolutions are.
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimd", "asimddp")
 
@@ -20,7 +21,7 @@ FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_in
 def environment() -> dict[str, Any]:
     """A JSON-able record of this machine and its software; asks nothing of Paddle, so it is quick."""
     versions = {}
-    for package in PACKAGES:
+    for package in (*PACKAGES, *OPTIONAL):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
     model, features = processor()

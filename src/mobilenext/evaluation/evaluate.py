@@ -17,11 +17,10 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mobilenext.data import Dataset, Preprocessing, open_dataset
+from mobilenext.data import Dataset, Preprocessing, open_dataset, pixels_of
 from mobilenext.data.batches import WorkerPool, available_cores
 from mobilenext.errors import DataError, ImageError, OutputError, UsageError
 from mobilenext.evaluation.comparison import compare
@@ -30,10 +29,9 @@ from mobilenext.evaluation.environment import environment
 from mobilenext.evaluation.journal import JOURNAL, PREDICTIONS, RESULT, Journal, encoded, line_of, setup_digest
 from mobilenext.evaluation.latency import measure_latency
 from mobilenext.evaluation.metrics import Counts
-from mobilenext.evaluation.pipeline import Job, Plan, make_plan, pixels_of, predict_records, warm_up
-from mobilenext.runtime import RuntimeSpec, prepare
-from mobilenext.weights.checkpoint import Weights, read_weights, write_atomically
-from mobilenext.weights.pretrained import locate
+from mobilenext.evaluation.pipeline import Job, Plan, make_plan, predict_records, warm_up
+from mobilenext.evaluation.subject import Choice, Prepared, find_subject, prepare
+from mobilenext.weights.checkpoint import write_atomically
 
 log = logging.getLogger(__name__)
 LATENCY_IMAGES = 20
@@ -41,26 +39,13 @@ LATENCY_IMAGES = 20
 Progress = Callable[[int, int, int], None]  # images done, images in all, correct so far
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What the first worker found out: the weights without their tensors, and how to run them."""
-
-    weights: Weights
-    spec: RuntimeSpec
-    notes: tuple[str, ...]
-
-
-def _prepare(path: Path, options: Mapping[str, Any], folder: Path, runtime: Mapping[str, Any]) -> Prepared:
-    weights = read_weights(path, **options)
-    spec, notes = prepare(weights, folder, **runtime)
-    return Prepared(replace(weights, tensors={}, entries=()), spec, tuple(notes))
-
-
 def evaluate(
     data: str | os.PathLike[str],
     *,
     model: str | None = None,
     weights: str | os.PathLike[str] | None = None,
+    exported: str | os.PathLike[str] | None = None,
+    onnx: str | os.PathLike[str] | None = None,
     output: str | os.PathLike[str] | None = None,
     list_file: str | os.PathLike[str] | None = None,
     preprocessing: Mapping[str, Any] | None = None,
@@ -72,6 +57,7 @@ def evaluate(
     device: str = "auto",
     runtime: str = "auto",
     engine: str = "auto",
+    precision: str | None = None,
     limit: int | None = None,
     unreadable: str = "stop",
     resume: bool = False,
@@ -83,6 +69,8 @@ def evaluate(
         data: a folder in one of the layouts of :func:`mobilenext.data.open_dataset`.
         model: a model's name, or ``model.tag``; recognised from the weights when not given.
         weights: a file, a tag of the model's card, or None for the card's first.
+        exported: a folder made by ``mobilenext export``, in place of model and weights.
+        onnx: any classifier in ONNX, likewise; `preprocessing` says what it expects.
         output: a folder for ``result.json``, ``predictions.jsonl`` and the journal; None keeps nothing.
         list_file: another list than ``val_list.txt``.
         preprocessing: fields of :class:`mobilenext.Preprocessing` that replace those of the weights.
@@ -90,7 +78,8 @@ def evaluate(
         use: ``raw``, ``ema`` or ``auto``.
         batch_size, workers, threads: how the work is divided; the counts do not depend on it.
         device: ``auto``, ``cpu`` or ``gpu``.
-        runtime: ``auto``, ``paddle`` or ``paddle-inference``; engine: of Paddle Inference on a CPU.
+        runtime: ``auto`` or a key of ``mobilenext.runtime.RUNTIMES``; engine: of Paddle Inference on a CPU.
+        precision: ``fp32``, ``bf16`` or ``int8``; None: what the files are, float32 for weights.
         limit: only the first images; the result is stamped as partial.
         unreadable: ``stop``, or ``wrong`` to count an unreadable image as a wrong answer.
         resume: go on with the journal in `output`.
@@ -108,32 +97,29 @@ def evaluate(
     if resume and output is None:
         raise UsageError("resume was asked for without an output folder, where the journal would be")
     plan = make_plan(device, workers, threads, batch_size)
-    path = locate(model, weights)
+    subject = find_subject(
+        model=model, weights=weights, exported=exported, onnx=onnx, use=use, identity_divisor=identity_divisor,
+        preprocessing=preprocessing,
+    )  # fmt: skip
     # A problem of the data set should not wait for the network.
     dataset = open_dataset(data, list_file=list_file, limit=limit)
 
     with tempfile.TemporaryDirectory(prefix="mobilenext-") as scratch:
-        options = {
-            "model": model.partition(".")[0] if model else None,
-            "use": use,
-            "identity_divisor": identity_divisor,
-            "preprocessing": dict(preprocessing or {}),
-        }
-        choice = {"runtime": runtime, "engine": engine, "device": plan.device, "threads": plan.threads}
+        choice = Choice(runtime, engine, plan.device, plan.threads, precision, plan.batch_size)
         # A process of its own: this one stays small, and the latency is measured while nothing else runs.
         with WorkerPool(1, plan.environment()) as single:
-            prepared = single.call(_prepare, path, options, Path(scratch), choice)
-            found = prepared.weights
+            prepared = single.call(prepare, subject, Path(scratch), choice)
+            found = prepared.record
             dataset = open_dataset(data, list_file=list_file, num_classes=found.num_classes, limit=limit)
-            for note in (*found.notes, *prepared.notes):
+            for note in prepared.notes:
                 log.info("%s", note)
-            log.info("model: %s, %d classes, from %s", found.model, found.num_classes, path)
+            log.info("model: %s, %d classes, from %s", found.model, found.num_classes, subject.path)
             log.info("preprocessing: %s", found.preprocessing.describe())
             log.info(
                 "data: %d images of %s (%s); %s on %s, %d processes of %d threads",
                 len(dataset), data, dataset.layout, prepared.spec.describe(), plan.device, plan.workers, plan.threads,
             )  # fmt: skip
-            setup = _setup(dataset, prepared, unreadable)
+            setup = _setup(dataset, prepared)
             folder = Path(output) if output is not None else Path(scratch) / "output"
             if resume and (finished := _finished(folder, setup)):
                 log.info("%s is finished already", folder)
@@ -162,14 +148,14 @@ def evaluate(
     return result
 
 
-def _setup(dataset: Dataset, prepared: Prepared, unreadable: str) -> dict[str, Any]:
+def _setup(dataset: Dataset, prepared: Prepared) -> dict[str, Any]:
     """Everything that decides what the predictions are; what only decides how fast they come is left out."""
-    weights = prepared.weights
+    weights = prepared.record
     return {
         "data_sha256": dataset.digest(),
         "images": len(dataset),
-        "bytes": sum(record.path.stat().st_size for record in dataset.records),  # other images of the same names
         "weights_sha256": weights.sha256,
+        "files": dict(prepared.files),
         "kind": weights.kind,
         "model": weights.model,
         "num_classes": weights.num_classes,
@@ -177,12 +163,11 @@ def _setup(dataset: Dataset, prepared: Prepared, unreadable: str) -> dict[str, A
         "preprocessing": weights.preprocessing.to_dict(),
         "runtime": prepared.spec.describe(),
         "device": prepared.spec.device,
-        "unreadable": unreadable,
     }
 
 
 def _headline(prepared: Prepared, dataset: Dataset, plan: Plan, setup: Mapping[str, Any]) -> dict[str, Any]:
-    weights = prepared.weights
+    weights = prepared.record
     return {
         "model": weights.model,
         "weights": {
@@ -207,11 +192,12 @@ def _headline(prepared: Prepared, dataset: Dataset, plan: Plan, setup: Mapping[s
         "partial": len(dataset) < dataset.total,
         "runtime": prepared.spec.runtime,
         "engine": prepared.spec.engine,
+        "precision": prepared.spec.precision,
         "device": plan.device,
         "workers": plan.workers,
         "threads": plan.threads,
         "batch_size": plan.batch_size,
-        "notes": [*weights.notes, *prepared.notes],
+        "notes": list(prepared.notes),
         "setup_digest": setup_digest(setup),
     }
 
@@ -233,10 +219,11 @@ def _run(
 ) -> tuple[Counts, dict[str, Any]]:
     """Predict what the journal does not hold yet; the counts of all rows, and the speed of the new ones."""
     counts = Counts(num_classes)
-    for row in journal.rows:
-        counts.add(row)
     done = len(journal.rows)
     if done:
+        _check_resumed(journal, dataset, job.unreadable)
+        for row in journal.rows:
+            counts.add(row)
         log.info("resumed: %d of %d images were there", done, len(dataset))
     remaining = dataset.records[done:]
     seconds = 0.0
@@ -264,6 +251,21 @@ def _run(
     }
 
 
+def _check_resumed(journal: Journal, dataset: Dataset, unreadable: str) -> None:
+    """Raises UsageError where the journal's rows are not what evaluating these images now would give."""
+    for row, record in zip(journal.rows, dataset.records, strict=False):
+        if row.error is not None and unreadable == "stop":
+            raise UsageError(
+                f"{journal.path} counts {record.path} as wrong, which could not be read; add --unreadable wrong, or "
+                "delete the journal to start anew"
+            )
+        if row.bytes is not None and row.bytes != record.path.stat().st_size:
+            raise UsageError(
+                f"{record.path} has {record.path.stat().st_size} bytes, and had {row.bytes} when it was evaluated; "
+                f"restore it, or delete {journal.path} to start anew"
+            )
+
+
 def _finished(folder: Path, setup: Mapping[str, Any]) -> dict[str, Any] | None:
     """The result in `folder`, if it is of this setup and nothing is under way."""
     if not (folder / RESULT).is_file() or (folder / JOURNAL).is_file():
@@ -284,6 +286,7 @@ def _write(folder: Path, journal: Journal, result: Mapping[str, Any]) -> None:
     result_file = folder / RESULT
     if result_file.is_file():
         log.warning("the earlier result in %s is replaced", folder)
+        result_file.unlink()  # it is not of the predictions that come now
     free = shutil.disk_usage(folder).free
     needed = journal.path.stat().st_size
     if free < needed:

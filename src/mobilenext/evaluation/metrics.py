@@ -31,6 +31,7 @@ class Prediction:
     scores: tuple[float, ...]  # their softmax probabilities
     loss: float | None  # cross-entropy of the label, in nats
     error: str | None = None  # why the image could not be read
+    bytes: int | None = None  # size of the file
 
     def to_dict(self) -> dict[str, Any]:
         values: dict[str, Any] = {
@@ -41,7 +42,8 @@ class Prediction:
             "scores": list(self.scores),
             "loss": self.loss,
         }
-        return values if self.error is None else {**values, "error": self.error}
+        optional = {"error": self.error, "bytes": self.bytes}
+        return values | {name: value for name, value in optional.items() if value is not None}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Prediction:
@@ -55,6 +57,7 @@ class Prediction:
             scores=tuple(float(value) for value in values["scores"]),
             loss=None if loss is None else float(loss),
             error=values.get("error"),
+            bytes=None if values.get("bytes") is None else int(values["bytes"]),
         )
 
 

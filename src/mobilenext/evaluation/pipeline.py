@@ -6,12 +6,11 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mobilenext.data import Preprocessing, Record, read_image
+from mobilenext.data import Preprocessing, Record, pixels_of
 from mobilenext.data.batches import WorkerPool, available_cores
 from mobilenext.errors import ImageError, UsageError
 from mobilenext.evaluation.metrics import Prediction, predictions_of
@@ -43,7 +42,7 @@ def make_plan(device: str, workers: int | None, threads: int | None, batch_size:
     for name, value in (("workers", workers), ("threads", threads), ("batch_size", batch_size)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise UsageError(f"{name} is {value!r}; expected a whole number from 1 up")
-    device = resolve_device(device) if device != "auto" else _automatic_device()
+    device = resolve_device(device)
     cores = available_cores()
     threads = threads or 1
     return Plan(
@@ -52,17 +51,6 @@ def make_plan(device: str, workers: int | None, threads: int | None, batch_size:
         threads=threads,
         batch_size=batch_size or (1 if device == "cpu" else 64),
     )
-
-
-def _automatic_device() -> str:
-    """A GPU needs a GPU build; without one, Paddle need not even be imported to know that it is the CPU."""
-    import importlib.metadata
-
-    try:
-        importlib.metadata.version("paddlepaddle-gpu")
-    except importlib.metadata.PackageNotFoundError:
-        return "cpu"
-    return resolve_device("auto")
 
 
 @dataclass(frozen=True)
@@ -76,15 +64,6 @@ class Job:
 
 
 _open_once = lru_cache(maxsize=1)(open_runtime)  # one network a process
-
-
-def pixels_of(path: Path, preprocessing: Preprocessing, *, apply_orientation: bool = False) -> Any:
-    """Read and preprocess one file; every ImageError names it."""
-    image = read_image(path, apply_orientation=apply_orientation)
-    try:
-        return preprocessing.pixels(image)
-    except ImageError as error:
-        raise ImageError(f"{path}: {error}") from error
 
 
 def _read(job: Job, records: Sequence[Record]) -> list[tuple[Record, Any]]:
@@ -114,7 +93,7 @@ def _predict(job: Job, predict: Callable[[Any], Any], images: Sequence[tuple[Rec
     for record, problem in images:
         if isinstance(problem, str):
             rows[record.index] = Prediction(record.index, record.name, record.label, (), (), None, problem)
-    return [rows[record.index] for record, _ in images]
+    return [replace(rows[record.index], bytes=record.path.stat().st_size) for record, _ in images]
 
 
 def _read_and_predict(job: Job, records: Sequence[Record]) -> list[Prediction]:

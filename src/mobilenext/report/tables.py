@@ -20,12 +20,15 @@ def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def result_table(result: Mapping[str, Any]) -> str:
     """The product of an evaluation: environment, top-1, top-5, latency."""
     measured = result["environment"]
-    paddle = measured.get("paddlepaddle") or measured.get("paddlepaddle-gpu") or "?"
-    engine = "" if result["engine"] in ("eager", "gpu") else f" ({result['engine']})"
+    paddle = measured.get("paddlepaddle") or measured.get("paddlepaddle-gpu")
+    runtime = result["runtime"]
+    software = f"Paddle {paddle}, {runtime}" if runtime.startswith("paddle") else f"{runtime} {measured.get(runtime)}"
+    inside = [part for part in (result["engine"], result.get("precision")) if part not in ("", "eager", "gpu", "fp32")]
+    engine = f" ({', '.join(map(str, inside))})" if any(inside) else ""
     where = measured["processor"] if result["device"] == "cpu" else "GPU"
     latency = result["latency"]
     cells = [
-        f"Paddle {paddle}, {result['runtime']}{engine}, {where}",
+        f"{software}{engine}, {where}",
         _share(result, "top1"),
         _share(result, "top5"),
         f"{latency['median']:.2f} ms (p10 {latency['p10']:.2f}, p90 {latency['p90']:.2f}; batch 1, "
@@ -80,6 +83,22 @@ def comparison_lines(comparison: Mapping[str, Any] | None) -> list[str]:
         f"published: {comparison['dataset']}, {comparison['origin']}",
         table(["expected top-1", "measured", "difference", "verdict"], [cells]),
     ]
+
+
+def parity_lines(parity: Mapping[str, Any]) -> list[str]:
+    """How close an export is to Paddle."""
+    compared = {f"{parity['folded_batch_norms']} batch norms folded, in Paddle": parity["folding"]} | parity["runtimes"]
+    rows = [
+        [
+            name,
+            f"{row['largest_difference']:.1e}",
+            f"{row['largest_difference_of_std']:.1e}",
+            f"{row['equal_top1']} of {parity['images']}",
+        ]
+        for name, row in compared.items()
+    ]
+    heading = ["against Paddle on real images", "largest logit difference", "of the logits' std", "equal top-1"]
+    return [table(heading, rows)]
 
 
 def models_table() -> str:

@@ -1,25 +1,24 @@
 """What turns a batch of images into logits: one small interface, one module for each engine behind it.
 
-Weights are prepared once into a folder (``prepare``), and opened from there by as many processes as are wanted
-(``open_runtime``).
+A network is first written in a format (``mobilenext.export``), then opened from its folder by as many processes as
+are wanted (``open_runtime``). Nothing here is imported before it is chosen.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from types import MappingProxyType
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from mobilenext.errors import CheckFailed, UsageError
+from mobilenext.errors import MissingDependency, UsageError, nearest
 
-if TYPE_CHECKING:
-    from mobilenext.weights.checkpoint import Weights
-
-RUNTIMES = ("paddle", "paddle-inference")
-ENGINES = ("openvino", "onednn", "native")  # of Paddle Inference on a CPU, the fastest first
 Floats = npt.NDArray[np.float32]
 
 # Set for every process that computes. Freed memory is kept instead of being returned to the system after each
@@ -42,17 +41,75 @@ class Runtime(Protocol):
 
 
 @dataclass(frozen=True)
-class RuntimeSpec:
-    """Everything that a process needs to open a prepared network."""
+class RuntimeCard:
+    """One runtime: where its code is, what it opens, what must be installed for it."""
 
-    runtime: str  # paddle | paddle-inference
-    engine: str  # openvino | onednn | native (Paddle Inference on a CPU), gpu, or eager
+    name: str
+    module: str  # in this folder
+    factory: str  # the class in it
+    package: str  # what is imported, and so must be installed
+    extra: str  # of this project, that installs it
+    formats: tuple[str, ...]  # of mobilenext.export; the first is the one that is written for it
+    engines: tuple[str, ...] = ("",)  # inside the runtime, the fastest first
+    precisions: tuple[str, ...] = ("fp32",)
+    devices: tuple[str, ...] = ("cpu",)
+
+
+# The fastest first, as measured one image at a time on one core (results/bench_cpu.json): what `auto` tries in order.
+RUNTIMES: Mapping[str, RuntimeCard] = MappingProxyType(
+    {
+        card.name: card
+        for card in (
+            RuntimeCard(
+                "openvino", "openvino_runtime", "OpenVINO", "openvino", "openvino",
+                ("openvino", "onnx"), precisions=("fp32", "bf16", "int8"),
+            ),
+            RuntimeCard(
+                "onnxruntime", "onnx_runtime", "ONNXRuntime", "onnxruntime", "onnx",
+                ("onnx",), precisions=("fp32", "int8"),
+            ),
+            RuntimeCard(
+                "paddle-inference", "paddle_inference", "PaddleInference", "paddle", "cpu",
+                ("paddle-legacy", "paddle"), ("openvino", "onednn", "native"), devices=("cpu", "gpu"),
+            ),
+            RuntimeCard("paddle", "paddle_eager", "PaddleEager", "paddle", "cpu", ("weights",), devices=("cpu", "gpu")),
+            RuntimeCard("ncnn", "ncnn_runtime", "NCNN", "ncnn", "ncnn", ("ncnn",)),
+            RuntimeCard("tflite", "tflite_runtime", "TFLite", "ai_edge_litert", "tflite", ("tflite",)),
+        )
+    }
+)  # fmt: skip
+ENGINES = RUNTIMES["paddle-inference"].engines
+AUTOMATIC = ("openvino", "onnxruntime", "paddle-inference")
+PRECISIONS = ("fp32", "bf16", "int8")
+
+
+@dataclass(frozen=True)
+class RuntimeSpec:
+    """Everything that a process needs to open a network that lies in a folder."""
+
+    runtime: str  # a key of RUNTIMES
+    engine: str  # openvino | onednn | native (Paddle Inference on a CPU), gpu, eager, or empty
     device: str  # cpu | gpu
     threads: int  # of one process
     folder: Path
+    file: str = ""  # the model file in it
+    precision: str = "fp32"
+    input: str = "image"
+    output: str = "logits"
+    scratch: Path | None = None  # where an engine may keep what it compiles; None: beside the model file
 
     def describe(self) -> str:
-        return self.runtime if self.engine in ("eager", "gpu") else f"{self.runtime} ({self.engine})"
+        inside = [part for part in (self.engine, self.precision) if part not in ("", "eager", "gpu", "fp32")]
+        return f"{self.runtime} ({', '.join(inside)})" if inside else self.runtime
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way of running a network."""
+
+    runtime: str
+    engine: str
+    format: str
 
 
 def resolve_device(device: str) -> str:
@@ -63,8 +120,9 @@ def resolve_device(device: str) -> str:
     """
     if device not in ("auto", "cpu", "gpu"):
         raise UsageError(f"device is {device!r}; expected auto, cpu or gpu")
-    if device == "cpu":
-        return device
+    # A GPU needs the GPU build; without it, Paddle need not even be imported to know that it is the CPU.
+    if device == "cpu" or (device == "auto" and not _installed_distribution("paddlepaddle-gpu")):
+        return "cpu"
     import paddle
 
     compiled = paddle.device.is_compiled_with_cuda()
@@ -75,82 +133,131 @@ def resolve_device(device: str) -> str:
     return "gpu" if present else "cpu"
 
 
-def resolve_runtime(runtime: str, engine: str, device: str) -> tuple[str, tuple[str, ...]]:
-    """The runtime's name and the engines to try, in order.
+def _installed_distribution(name: str) -> bool:
+    import importlib.metadata
+
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def installed(package: str) -> bool:
+    """Whether a package can be imported; it is not imported to find out."""
+    return importlib.util.find_spec(package) is not None
+
+
+def require(packages: Collection[str], extra: str, purpose: str) -> None:
+    """Raises MissingDependency, in one line with the pip command, when one of `packages` is not installed."""
+    missing = [package for package in packages if not installed(package)]
+    if missing:
+        raise MissingDependency(
+            f"{purpose} needs {' and '.join(missing)}, which is not installed: pip install 'mobilenext[{extra}]'"
+        )
+
+
+def resolve_runtime(
+    runtime: str, engine: str, device: str, *, formats: Collection[str] | None = None, precision: str = "fp32"
+) -> list[Candidate]:
+    """The ways to run a network that fit what was asked for, in the order in which they are to be tried.
+
+    Args:
+        runtime: ``auto`` or a name; engine: ``auto`` or one of Paddle Inference on a CPU.
+        device: ``cpu`` or ``gpu``.
+        formats: those that lie there already; None: any can be written.
+        precision: ``fp32``, ``bf16`` or ``int8``.
 
     Raises:
-        UsageError: an unknown name, or an engine that the runtime does not have.
+        UsageError: an unknown name, or a combination that does not exist.
+        MissingDependency: a runtime that is asked for by name and is not installed.
     """
-    if runtime not in ("auto", *RUNTIMES):
-        raise UsageError(f"runtime is {runtime!r}; expected auto, {' or '.join(RUNTIMES)}")
+    if runtime != "auto" and runtime not in RUNTIMES:
+        raise UsageError(f"runtime is {runtime!r}; expected auto, {', '.join(RUNTIMES)}{nearest(runtime, RUNTIMES)}")
     if engine not in ("auto", *ENGINES):
         raise UsageError(f"engine is {engine!r}; expected auto, {', '.join(ENGINES)}")
+    if precision not in PRECISIONS:
+        raise UsageError(f"precision is {precision!r}; expected {', '.join(PRECISIONS)}")
     if runtime == "auto":
-        runtime = "paddle-inference" if device == "cpu" or engine != "auto" else "paddle"
-    if engine != "auto" and (runtime == "paddle" or device == "gpu"):
-        raise UsageError(f"engine {engine} belongs to the runtime paddle-inference on a CPU, not to {runtime}/{device}")
+        names = _automatic(engine, device, formats)
+    else:
+        names = (runtime,)
+        if RUNTIMES[runtime].package != "paddle":
+            require([RUNTIMES[runtime].package], RUNTIMES[runtime].extra, f"runtime {runtime}")
+    if engine != "auto" and (names != ("paddle-inference",) or device == "gpu"):
+        raise UsageError(
+            f"engine {engine} belongs to the runtime paddle-inference on a CPU, not to {' or '.join(names)} on {device}"
+        )
+    candidates = []
+    for name in names:
+        card = RUNTIMES[name]
+        if device in card.devices and precision in card.precisions:
+            usable = card.formats[:1] if formats is None else [form for form in card.formats if form in formats]
+            candidates += [Candidate(name, each, usable[0]) for each in _engines(name, engine, device) if usable]
+    if runtime == "auto":
+        candidates = [each for each in candidates if installed(RUNTIMES[each.runtime].package)]
+    if not candidates:
+        raise UsageError(_no_candidate(runtime, device, formats, precision))
+    return candidates
+
+
+def _automatic(engine: str, device: str, formats: Collection[str] | None) -> tuple[str, ...]:
+    if engine != "auto":
+        return ("paddle-inference",)
+    if formats is not None:
+        return tuple(card.name for card in RUNTIMES.values() if set(card.formats) & set(formats))
+    return AUTOMATIC if device == "cpu" else ("paddle",)
+
+
+def _engines(runtime: str, engine: str, device: str) -> tuple[str, ...]:
     if runtime == "paddle":
-        return runtime, ("eager",)
-    if device == "gpu":
-        return runtime, ("gpu",)
-    return runtime, ENGINES if engine == "auto" else (engine,)
+        return ("eager",)
+    if runtime == "paddle-inference" and device == "gpu":
+        return ("gpu",)
+    return RUNTIMES[runtime].engines if engine == "auto" else (engine,)
 
 
-def prepare(
-    weights: Weights, folder: Path, *, runtime: str, engine: str, device: str, threads: int
-) -> tuple[RuntimeSpec, list[str]]:
-    """Write what the runtime opens, and try it: its logits must be those of Paddle's own eager network.
-
-    Returns:
-        How to open it, and a sentence for every engine that was passed over.
-
-    Raises:
-        CheckFailed: an engine that was asked for by name computes something else; with ``auto``, all do.
-    """
-    from mobilenext.runtime import paddle_eager, paddle_inference
-    from mobilenext.weights.checkpoint import network_of
-
-    name, engines = resolve_runtime(runtime, engine, device)
-    if name == "paddle":
-        paddle_eager.write(weights, folder)
-        return RuntimeSpec(name, "eager", device, threads, folder), []
-
-    network = network_of(weights)
-    size = weights.preprocessing.image_size
-    probe = np.random.default_rng(0).standard_normal((2, 3, size, size), dtype=np.float32)
-    expected = paddle_eager.forward(network, probe)
-    paddle_inference.write(network, folder, size)
-    notes: list[str] = []
-    for candidate in engines:
-        spec = RuntimeSpec(name, candidate, device, threads, folder)
-        problem = paddle_inference.unavailable(candidate) or _difference(spec, probe, expected)
-        if problem is None:
-            return spec, notes
-        notes.append(f"Paddle Inference's {candidate} engine is passed over: {problem}")
-    raise CheckFailed(
-        "; ".join(notes) + ". Another engine may work (--engine openvino|onednn|native), and so does --runtime paddle."
-    )
-
-
-def _difference(spec: RuntimeSpec, probe: Floats, expected: Floats) -> str | None:
-    """None when the opened runtime computes what the eager network does, else a sentence."""
-    try:
-        found = open_runtime(spec).predict(probe)
-    except (RuntimeError, ValueError, NotImplementedError) as error:  # what Paddle's C++ errors are raised as
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return f"Paddle fails with {type(error).__name__}: {lines[-1] if lines else 'no message'}"
-    # Float32 noise is amplified by a deep network; a wrong kernel is off by the logits' own size.
-    allowed = 1e-2 * float(expected.std())
-    worst = float(np.abs(found - expected).max())
-    return None if worst <= allowed else f"its logits are off by {worst:.2g} (allowed {allowed:.2g})"
+def _no_candidate(runtime: str, device: str, formats: Collection[str] | None, precision: str) -> str:
+    """Why nothing is left, and what would be."""
+    able = [
+        card.name
+        for card in RUNTIMES.values()
+        if device in card.devices
+        and precision in card.precisions
+        and (formats is None or set(card.formats) & set(formats))
+    ]
+    what = f"a network in the format {' or '.join(sorted(formats))}" if formats is not None else "this network"
+    asked = "no installed runtime runs" if runtime == "auto" else f"runtime {runtime} does not run"
+    extras = sorted({RUNTIMES[name].extra for name in able})
+    advice = f"{' or '.join(able)} would (pip install 'mobilenext[{extras[0]}]')" if able else "no runtime here would"
+    return f"{asked} {what} in {precision} on {device}; {advice}"
 
 
 def open_runtime(spec: RuntimeSpec) -> Runtime:
-    """Open a prepared network in this process."""
-    if spec.runtime == "paddle":
-        from mobilenext.runtime.paddle_eager import PaddleEager
+    """Open a network in this process.
 
-        return PaddleEager(spec)
-    from mobilenext.runtime.paddle_inference import PaddleInference
+    Raises:
+        MissingDependency: its package is not installed. DataError: the file is damaged.
+    """
+    card = RUNTIMES[spec.runtime]
+    if card.package != "paddle":
+        require([card.package], card.extra, f"runtime {card.name}")
+    runtime: Runtime = getattr(importlib.import_module(f"mobilenext.runtime.{card.module}"), card.factory)(spec)
+    return runtime
 
-    return PaddleInference(spec)
+
+def check_precision(precision: str, features: Collection[str]) -> None:
+    """Raises UsageError where this processor would only emulate `precision`.
+
+    Args:
+        features: of the processor, as ``evaluation.environment.processor`` names them.
+    """
+    needed = {
+        "bf16": ("avx512_bf16", "amx_bf16", "asimdbf16", "bf16"),
+        "int8": ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp"),
+    }.get(precision)
+    if needed and not set(needed) & set(features):
+        raise UsageError(
+            f"{precision} was asked for, but this processor has none of {', '.join(needed)}: it would be slower than "
+            f"fp32 and, in int8, less exact; use --precision fp32"
+        )

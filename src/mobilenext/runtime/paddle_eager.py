@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import paddle
 
-from mobilenext.weights.checkpoint import network_of, read_weights, write_weights
+from mobilenext.weights.checkpoint import network_of, read_weights
 
 if TYPE_CHECKING:
     from mobilenext.runtime import Floats, RuntimeSpec
-    from mobilenext.weights.checkpoint import Weights
-
-FILE = "weights.safetensors"
-
-
-def write(weights: Weights, folder: Path) -> None:
-    """Keep the converted weights, so that a worker need not convert them again."""
-    write_weights(weights, folder / FILE)
 
 
 def forward(network: paddle.nn.Layer, batch: Floats) -> Floats:
@@ -33,7 +24,7 @@ class PaddleEager:
 
     def __init__(self, spec: RuntimeSpec) -> None:
         paddle.set_device(spec.device)
-        self._network = network_of(read_weights(spec.folder / FILE))
+        self._network = network_of(read_weights(spec.folder / spec.file))
 
     def predict(self, batch: Floats) -> Floats:
         return forward(self._network, batch)

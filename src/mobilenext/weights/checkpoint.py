@@ -10,7 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,16 +31,14 @@ FORMAT = "mobilenext weights 1"
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Weights:
-    """Everything that a checkpoint file says, or that its card knows."""
+@dataclass(frozen=True, kw_only=True)
+class WeightsRecord:
+    """What must be known about weights to use them rightly; everything but the tensors."""
 
     model: str
     num_classes: int
     identity_divisor: int
     preprocessing: Preprocessing
-    tensors: Mapping[str, Array] = field(repr=False)  # float32, Paddle's names and layouts
-    entries: tuple[Entry, ...] = field(repr=False)
     labels: tuple[str, ...] | None  # a name for each class
     path: Path  # the file that was read
     sha256: str  # of that file
@@ -48,8 +46,6 @@ class Weights:
     source_sha256: str
     card: str | None  # "model.tag" of published weights
     kind: str  # raw | ema
-    dialect: str  # names in the file: paddle | pytorch
-    dropped: tuple[str, ...]  # entries of the file that no network has a place for
     notes: tuple[str, ...]
 
     @property
@@ -59,6 +55,20 @@ class Weights:
             return None
         model, _, tag = self.card.partition(".")
         return next((card for card in MODELS[model].weights if card.tag == tag), None) if model in MODELS else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights(WeightsRecord):
+    """Everything that a checkpoint file says, or that its card knows."""
+
+    tensors: Mapping[str, Array] = field(repr=False)  # float32, Paddle's names and layouts
+    entries: tuple[Entry, ...] = field(repr=False)
+    dialect: str  # names in the file: paddle | pytorch
+    dropped: tuple[str, ...]  # entries of the file that no network has a place for
+
+    def record(self) -> WeightsRecord:
+        """All but the tensors: small, and quick to hand to another process."""
+        return WeightsRecord(**{each.name: getattr(self, each.name) for each in fields(WeightsRecord)})
 
     def metadata(self) -> dict[str, str]:
         """What is stored beside the tensors in a safetensors file."""

@@ -128,7 +128,7 @@ def verify(path: Path, source: Source) -> str | None:
         hint = f"; it looks like {looks_like}" if looks_like else ""
         if source.git_blob and (found := git_blob_id(path)) != source.git_blob:
             return f"{path} does not verify: expected git blob {source.git_blob}, found {found}{hint}"
-        if source.sha256 and (found := _sha256(path)) != source.sha256:
+        if source.sha256 and (found := sha256_of(path)) != source.sha256:
             return f"{path} does not verify: expected sha256 {source.sha256}, found {found}{hint}"
         if source.has_checksum:
             return None
@@ -136,7 +136,7 @@ def verify(path: Path, source: Source) -> str | None:
             return f"{path} is not a checkpoint: it is {looks_like or 'empty'}"
         if record.exists():
             expected = json.loads(record.read_text(encoding="utf-8"))["sha256"]
-            if (found := _sha256(path)) != expected:
+            if (found := sha256_of(path)) != expected:
                 return f"{path} is not what was downloaded: expected sha256 {expected} (from {record}), found {found}"
     except (OSError, WeightsError) as error:
         return f"{path} cannot be verified: {error}"
@@ -159,7 +159,7 @@ def _download(source: Source, final: Path, progress: bool | None) -> None:
     if not source.has_checksum:
         record = {
             "url": source.url,
-            "sha256": _sha256(part),
+            "sha256": sha256_of(part),
             "size_bytes": part.stat().st_size,
             "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
@@ -320,7 +320,8 @@ def _beside(path: Path, ending: str) -> Path:
     return path.with_name(path.name + ending)
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The checksum of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -1,0 +1,289 @@
+"""What is evaluated: weights of a model here, an exported folder, or somebody else's ONNX file; made ready to run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mobilenext.data.preprocessing import Preprocessing
+from mobilenext.errors import CheckFailed, DataError, UsageError
+from mobilenext.evaluation.environment import processor
+from mobilenext.export import FORMATS
+from mobilenext.export.sidecar import read_sidecar
+from mobilenext.runtime import (
+    Candidate,
+    Floats,
+    RuntimeSpec,
+    check_precision,
+    open_runtime,
+    require,
+    resolve_runtime,
+)
+from mobilenext.runtime.self_check import probe, problem_of
+from mobilenext.weights.checkpoint import Weights, WeightsRecord, read_weights
+from mobilenext.weights.pretrained import locate
+from mobilenext.weights.store import sha256_of
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Where a network is, and how it is to be read."""
+
+    path: Path
+    kind: str  # weights | exported | onnx
+    model: str | None = None
+    use: str | None = None
+    identity_divisor: int | None = None
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)  # fields that replace the network's own
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How it is to be run."""
+
+    runtime: str = "auto"
+    engine: str = "auto"
+    device: str = "cpu"
+    threads: int = 1
+    precision: str | None = None  # None: what the files are
+    batch_size: int = 1
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network that can be opened, and what is known about it."""
+
+    record: WeightsRecord
+    spec: RuntimeSpec
+    notes: tuple[str, ...]
+    files: Mapping[str, str] = field(default_factory=dict)  # of an exported folder, and their sha256
+
+
+def find_subject(
+    *,
+    model: str | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    exported: str | os.PathLike[str] | None = None,
+    onnx: str | os.PathLike[str] | None = None,
+    use: str | None = None,
+    identity_divisor: int | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+) -> Subject:
+    """The one network that the options name, downloaded if need be.
+
+    Raises:
+        UsageError: options that exclude each other. Else as :func:`mobilenext.weights.pretrained.locate`.
+    """
+    fields = dict(preprocessing or {})
+    if exported is None and onnx is None:
+        name = model.partition(".")[0] if model else None
+        return Subject(locate(model, weights), "weights", name, use, identity_divisor, fields)
+    source = "exported" if exported is not None else "onnx"
+    others = {"model": model, "weights": weights, "use": use, "identity divisor": identity_divisor}
+    others |= {"onnx": onnx} if source == "exported" else {}
+    given = [name for name, value in others.items() if value is not None]
+    if given:
+        raise UsageError(f"{source} was given together with {', '.join(given)}; it says by itself what it is")
+    path = Path(exported if exported is not None else onnx)  # type: ignore[arg-type]
+    if source == "onnx" and not path.is_file():
+        raise DataError(f"{path} is no file; expected an ONNX model")
+    if source == "exported" and not path.is_dir():
+        raise DataError(f"{path} is no folder; expected one made by `mobilenext export` (an ONNX file: --onnx)")
+    return Subject(path, source, preprocessing=fields)
+
+
+def prepare(subject: Subject, folder: Path, choice: Choice) -> Prepared:
+    """Make ready to run: the first candidate that computes what Paddle does. Files are written into `folder`.
+
+    Raises:
+        CheckFailed: a runtime that was asked for by name computes something else; with ``auto``, all do.
+        UsageError, DataError: what was asked for, or read.
+    """
+    if choice.precision is not None:
+        check_precision(choice.precision, processor()[1])
+    if subject.kind == "weights":
+        weights = read_weights(
+            subject.path,
+            model=subject.model,
+            use=subject.use,
+            identity_divisor=subject.identity_divisor,
+            preprocessing=subject.preprocessing,
+        )
+        return prepare_weights(weights, folder, choice)
+    if subject.kind == "exported":
+        return _prepare_exported(subject, folder, choice)
+    return _prepare_onnx(subject, folder, choice)
+
+
+def prepare_weights(weights: Weights, folder: Path, choice: Choice) -> Prepared:
+    """As `prepare`, of weights that have been read."""
+    from mobilenext.export.folding import fold_batch_norms
+    from mobilenext.export.formats import check_format, write_format
+    from mobilenext.runtime.paddle_eager import forward
+    from mobilenext.weights.checkpoint import network_of, write_weights
+
+    if choice.precision == "int8":
+        raise UsageError(
+            "int8 needs calibration: `mobilenext quantize` makes an int8 folder, which --exported evaluates"
+        )
+    precision = choice.precision or "fp32"
+    candidates = resolve_runtime(choice.runtime, choice.engine, choice.device, precision=precision)
+    if candidates[0].runtime == "paddle":
+        file = "weights.safetensors"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_weights(weights, folder / file)
+        spec = RuntimeSpec("paddle", "eager", choice.device, choice.threads, folder, file)
+        return Prepared(weights.record(), spec, weights.notes)
+
+    network = network_of(weights)
+    image = probe(weights.preprocessing)
+    expected = forward(network, image)
+    fold_batch_norms(network)
+    written: dict[str, Path] = {}
+
+    def files(candidate: Candidate) -> tuple[Path, str, str, str]:
+        name = candidate.format
+        if name not in written:
+            check_format(name)
+            target = folder / name
+            target.mkdir(parents=True, exist_ok=True)
+            write_format(network, name, target, weights.preprocessing.image_size)
+            written[name] = target
+        return written[name], FORMATS[name].file, "image", "logits"
+
+    spec, notes = _first_that_works(candidates, files, choice, precision, folder, image, expected)
+    return Prepared(weights.record(), spec, (*weights.notes, *notes))
+
+
+def _prepare_exported(subject: Subject, folder: Path, choice: Choice) -> Prepared:
+    sidecar = read_sidecar(subject.path)
+    precision = choice.precision or sidecar.precision
+    if precision == "int8" and sidecar.precision != "int8":
+        raise UsageError(f"{subject.path} is not quantised; `mobilenext quantize` makes an int8 folder")
+    if sidecar.precision == "int8" and precision != "int8":
+        raise UsageError(f"{subject.path} is int8, which no runtime can turn back into {precision}")
+    check_precision(precision, processor()[1])
+    record = _overridden(sidecar.record, subject)
+    candidates = resolve_runtime(
+        choice.runtime, choice.engine, choice.device, formats=[sidecar.format], precision=precision
+    )
+
+    def files(candidate: Candidate) -> tuple[Path, str, str, str]:
+        return subject.path, sidecar.file, sidecar.input, sidecar.output
+
+    # What Paddle was asked was normalised as the sidecar says, whatever is asked for now.
+    image = probe(sidecar.record.preprocessing)
+    expected = np.array(sidecar.self_check, np.float32)
+    spec, notes = _first_that_works(candidates, files, choice, precision, folder, image, expected)
+    return Prepared(record, spec, (*record.notes, *notes), sidecar.files)
+
+
+def _overridden(record: WeightsRecord, subject: Subject) -> WeightsRecord:
+    """The record with the preprocessing that was asked for; the size of the image is the network's."""
+    size = subject.preprocessing.get("image_size", record.preprocessing.image_size)
+    if size != record.preprocessing.image_size:
+        raise UsageError(
+            f"image size {size} was asked for, but {subject.path} takes {record.preprocessing.image_size}; export "
+            f"again with --image-size {size}"
+        )
+    return replace(record, preprocessing=record.preprocessing.replace(**subject.preprocessing))
+
+
+def _prepare_onnx(subject: Subject, folder: Path, choice: Choice) -> Prepared:
+    require(["onnxruntime"], "onnx", "an ONNX file")
+    from mobilenext.runtime.onnx_runtime import describe
+
+    described = describe(subject.path)
+    fields = dict(subject.preprocessing)
+    if described.image_size is not None and fields.setdefault("image_size", described.image_size) != (
+        described.image_size
+    ):
+        raise UsageError(
+            f"image size {fields['image_size']} was asked for, but {subject.path} takes {described.image_size}"
+        )
+    if described.batch is not None and (described.batch, choice.batch_size) != (1, 1):
+        raise UsageError(
+            f"the batch of {subject.path} is fixed to {described.batch}, and {choice.batch_size} images at a time were "
+            "asked for; expected a free first dimension: export it with a dynamic batch"
+        )
+    preprocessing = Preprocessing().replace(**fields)
+    assumed = [name for name in ("image_size", "mean", "std") if name not in fields]
+    notes = [f"{', '.join(assumed)} assumed: {preprocessing.describe()}"] if assumed else []
+    image = probe(preprocessing)
+    precision = choice.precision or "fp32"
+    candidates = resolve_runtime(choice.runtime, choice.engine, choice.device, formats=["onnx"], precision=precision)
+
+    def files(candidate: Candidate) -> tuple[Path, str, str, str]:
+        return subject.path.parent, subject.path.name, described.input, described.output
+
+    # There is no Paddle network to compare with: ONNX Runtime, with the format's own reference kernels, stands in.
+    reference = open_runtime(
+        RuntimeSpec("onnxruntime", "", "cpu", 1, *files(candidates[0])[:2], "fp32", described.input, described.output)
+    ).predict(image)
+    sha256 = sha256_of(subject.path)
+    record = WeightsRecord(
+        model=subject.path.stem,
+        num_classes=reference.shape[1],
+        identity_divisor=1,
+        preprocessing=preprocessing,
+        labels=None,
+        path=subject.path,
+        sha256=sha256,
+        source_name=subject.path.name,
+        source_sha256=sha256,
+        card=None,
+        kind="raw",
+        notes=(),
+    )
+    spec, more = _first_that_works(candidates, files, choice, precision, folder, image, reference)
+    return Prepared(record, spec, (*notes, *more))
+
+
+def _first_that_works(
+    candidates: Sequence[Candidate],
+    files: Callable[[Candidate], tuple[Path, str, str, str]],
+    choice: Choice,
+    precision: str,
+    scratch: Path,
+    image: Floats,
+    expected: Floats,
+) -> tuple[RuntimeSpec, list[str]]:
+    """The first candidate that gives the `expected` logits, and a sentence on each that was passed over."""
+    passed: list[str] = []
+    for candidate in candidates:
+        name = f"{candidate.runtime} ({candidate.engine})" if candidate.engine else candidate.runtime
+        try:
+            where, file, first, last = files(candidate)
+        except (UsageError, CheckFailed) as error:
+            if choice.runtime != "auto":
+                raise
+            passed.append(f"{name} is passed over: {error}")
+            continue
+        spec = RuntimeSpec(
+            candidate.runtime, candidate.engine, choice.device, choice.threads, where, file, precision, first, last,
+            scratch,
+        )  # fmt: skip
+        problem = problem_of(spec, image, expected)
+        if problem is None:
+            return spec, [*passed, *_reason(spec, choice, candidates)]
+        passed.append(f"{name} is passed over: {problem}")
+    raise CheckFailed(
+        "; ".join(passed) + ". Another runtime may work (--runtime), or another engine of paddle-inference "
+        "(--engine openvino|onednn|native); --runtime paddle needs neither."
+    )
+
+
+def _reason(spec: RuntimeSpec, choice: Choice, candidates: Sequence[Candidate]) -> list[str]:
+    """Why `auto` took this one."""
+    if choice.runtime != "auto" or choice.engine != "auto":
+        return []
+    names = list(dict.fromkeys(candidate.runtime for candidate in candidates))
+    return [
+        f"runtime {spec.describe()}, which gives the expected logits: the fastest such of those that are installed and "
+        f"fit ({', '.join(names)})"
+    ]

@@ -1,0 +1,66 @@
+"""Batch norms merged into the convolutions before them: the same function with half of the layers."""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+from paddle import nn
+
+
+def fold_batch_norms(network: nn.Layer) -> int:
+    """Merge, in place, every batch norm of `network` (evaluation mode) into the convolution whose output it takes.
+
+        gamma (w * x + b - mean) / sqrt(var + epsilon) + beta  =  (s w) * x + (b - mean) s + beta,
+        s = gamma / sqrt(var + epsilon)
+
+    The sums are made in float64 and rounded once.
+
+    Returns:
+        How many were merged. A batch norm that no tensor passes stays.
+    """
+    merged = 0
+    for convolution, norm, parent, name in _pairs(network):
+        scale = _float64(norm.weight) / np.sqrt(_float64(norm._variance) + norm._epsilon)  # [out]
+        bias = _float64(convolution.bias) if convolution.bias is not None else 0.0
+        shift = (bias - _float64(norm._mean)) * scale + _float64(norm.bias)  # [out]
+        weight = _float64(convolution.weight) * scale[:, None, None, None]  # [out, in / groups, k, k]
+        dtype = convolution.weight.dtype
+        convolution.weight.set_value(paddle.to_tensor(weight).astype(dtype))
+        convolution.bias = convolution.create_parameter([len(shift)], dtype=str(dtype).split(".")[-1], is_bias=True)
+        convolution.bias.set_value(paddle.to_tensor(shift).astype(dtype))
+        setattr(parent, name, nn.Identity())
+        merged += 1
+    return merged
+
+
+def _pairs(network: nn.Layer) -> list[tuple[nn.Conv2D, nn.BatchNorm2D, nn.Layer, str]]:
+    """Convolution, the batch norm that takes its output, and where that is; found by passing an image through."""
+    outputs: dict[int, tuple[nn.Conv2D, paddle.Tensor]] = {}  # the tensors are kept, or their ids would be reused
+    found: list[tuple[nn.Conv2D, nn.BatchNorm2D, nn.Layer, str]] = []
+    handles = []
+    for parent in network.sublayers(include_self=True):
+        for name, layer in parent.named_children():
+            if isinstance(layer, nn.Conv2D):
+
+                def remember(layer: nn.Layer, inputs: object, output: paddle.Tensor) -> None:
+                    outputs[id(output)] = (layer, output)
+
+                handles.append(layer.register_forward_post_hook(remember))
+            elif isinstance(layer, nn.BatchNorm2D):
+
+                def pair(
+                    layer: nn.Layer, inputs: tuple[paddle.Tensor], parent: nn.Layer = parent, name: str = name
+                ) -> None:
+                    if id(inputs[0]) in outputs:
+                        found.append((outputs[id(inputs[0])][0], layer, parent, name))
+
+                handles.append(layer.register_forward_pre_hook(pair))
+    with paddle.no_grad():
+        network(paddle.zeros([1, 3, 32, 32], dtype=next(iter(network.parameters())).dtype))
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+def _float64(tensor: paddle.Tensor) -> np.ndarray:
+    return np.asarray(tensor.numpy(), np.float64)

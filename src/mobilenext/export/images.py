@@ -1,0 +1,62 @@
+"""Real images to compare logits on, when a network has been written in another format."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mobilenext.data import find_images, pixels_of
+from mobilenext.data.preprocessing import Pixels, Preprocessing
+from mobilenext.errors import MissingDependency, UsageError
+from mobilenext.runtime import installed
+
+IMAGES = 64
+FEWEST = 8
+
+
+def parity_images(
+    images: Iterable[str | os.PathLike[str]] | None, preprocessing: Preprocessing
+) -> tuple[Pixels, list[str]]:
+    """64 images, uint8 [N, S, S, 3], resized and cropped, and where they are from.
+
+    Args:
+        images: files, and folders that are searched through: 64 of them, spread evenly. None: parts of the two photos
+            that come with scikit-learn.
+
+    Raises:
+        UsageError: fewer than 8. MissingDependency: no images were named and scikit-learn is not installed.
+    """
+    if images is None:
+        return _sample_photos(preprocessing)
+    names = [os.fspath(path) for path in images]
+    paths = find_images(names)
+    if len(paths) < FEWEST:
+        raise UsageError(f"{len(paths)} images in {', '.join(names)}; expected at least {FEWEST} to compare on")
+    chosen = [paths[i] for i in np.linspace(0, len(paths) - 1, min(IMAGES, len(paths))).round().astype(int)]
+    return np.stack([pixels_of(path, preprocessing) for path in chosen]), [path.name for path in chosen]
+
+
+def _sample_photos(preprocessing: Preprocessing) -> tuple[Pixels, list[str]]:
+    """Two photos of 640 x 427 pixels (China, a flower), cut into pieces of many sizes."""
+    if not installed("sklearn"):
+        raise MissingDependency(
+            "the export is compared with the original on real images: name some (--images FOLDER), or install "
+            "scikit-learn, which brings two photos: pip install 'mobilenext[quickstart]'"
+        )
+    from sklearn.datasets import load_sample_images
+
+    pixels, names = [], []
+    photos = load_sample_images()
+    for file, photo in zip(photos.filenames, photos.images, strict=True):
+        whole = Image.fromarray(photo)
+        for number in range(IMAGES // 2):
+            side = 120 + 9 * number  # 120 to 399 pixels
+            left = (number * 97) % (whole.width - side)
+            top = (number * 53) % (whole.height - side)
+            pixels.append(preprocessing.pixels(whole.crop((left, top, left + side, top + side))))
+            names.append(f"{Path(file).name} {side}x{side}+{left}+{top}")
+    return np.stack(pixels), names

@@ -1,0 +1,128 @@
+"""ONNX, by paddle2onnx: checked, simplified, with names that stay.
+
+paddle2onnx may lose attributes that Paddle stores in double precision (Paddle2ONNX issue 1646), and says that it has
+succeeded when it has not (Paddle issue 69128); so the batch norms are read back, and the file is looked at.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mobilenext.captured import captured_output
+from mobilenext.errors import CheckFailed
+from mobilenext.export import ONNX_PACKAGES
+from mobilenext.export.to_paddle import write_paddle
+from mobilenext.runtime import require
+
+if TYPE_CHECKING:
+    import onnx
+    from paddle import nn
+
+OPSET = 13  # the first with quantisation per channel
+
+
+def write_onnx(network: nn.Layer, onnx_file: Path, image_size: int) -> None:
+    """Write a network (evaluation mode): input ``image`` [batch, 3, S, S], output ``logits`` [batch, classes].
+
+    Raises:
+        CheckFailed: the converter fails, or what it made is not what the network is.
+        MissingDependency: a package is not installed.
+    """
+    require(ONNX_PACKAGES, "onnx", "ONNX export")
+    import onnx
+
+    model = convert(network, image_size)
+    check_batch_norms(model, network)
+    simplified = simplify(model)
+    onnx.save(simplified, onnx_file)
+
+
+def convert(network: nn.Layer, image_size: int) -> onnx.ModelProto:
+    """What paddle2onnx makes of the network, as it is."""
+    import onnx
+    import paddle2onnx
+
+    with tempfile.TemporaryDirectory(prefix="mobilenext-onnx-") as folder:
+        saved = Path(folder) / "network.json"
+        write_paddle(network, saved, image_size)
+        target = Path(folder) / "network.onnx"
+        with captured_output() as said:
+            # Its default optimiser would install packages on the way.
+            paddle2onnx.export(
+                str(saved), str(saved.with_suffix(".pdiparams")), str(target), opset_version=OPSET, optimize_tool="none"
+            )
+        if not target.is_file() or not target.stat().st_size:
+            raise CheckFailed(f"paddle2onnx wrote nothing; it said: {''.join(said)[-500:].strip() or 'nothing'}")
+        model = onnx.load(str(target))
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def check_batch_norms(model: onnx.ModelProto, network: nn.Layer) -> None:
+    """Raises CheckFailed unless the graph's batch norms are those that a tensor passes in the network, with their
+    epsilons. A folded network has none."""
+    found = sorted(
+        next((attribute.f for attribute in node.attribute if attribute.name == "epsilon"), 1e-5)
+        for node in model.graph.node
+        if node.op_type == "BatchNormalization"
+    )
+    expected = sorted(_used_epsilons(network))
+    same = len(found) == len(expected) and all(abs(a - b) <= 1e-6 * b for a, b in zip(found, expected, strict=True))
+    if not same:
+        raise CheckFailed(
+            f"the ONNX file has {len(found)} batch norms with the epsilons {sorted(set(found))}; the network has "
+            f"{len(expected)} with {sorted(set(expected))}. This is a fault of the converter: try another version of "
+            "paddle2onnx"
+        )
+
+
+def _used_epsilons(network: nn.Layer) -> list[float]:
+    """Of the batch norms that a tensor passes."""
+    import paddle
+    from paddle import nn
+
+    epsilons: list[float] = []
+    layers = [layer for layer in network.sublayers() if isinstance(layer, nn.BatchNorm2D)]
+    handles = [
+        layer.register_forward_post_hook(lambda layer, inputs, output: epsilons.append(layer._epsilon))
+        for layer in layers
+    ]
+    if layers:
+        with paddle.no_grad():
+            network(paddle.zeros([1, 3, 32, 32]))
+    for handle in handles:
+        handle.remove()
+    return epsilons
+
+
+def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Constants folded, identities removed; ``image`` and ``logits``, each with the free dimension ``batch``."""
+    import onnx
+    import onnxslim
+
+    model = onnxslim.slim(model)
+    rename_tensors(model, {model.graph.input[0].name: "image", model.graph.output[0].name: "logits"})
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    for index, node in enumerate(model.graph.node):
+        node.name = f"{node.op_type.lower()}_{index}"
+    del model.graph.value_info[:]  # sizes of every tensor in between, with the converter's names for the batch
+    left = sorted({node.op_type for node in model.graph.node} & {"Shape", "Reshape", "Identity", "Gather"})
+    if left:
+        raise CheckFailed(
+            f"the simplified ONNX graph still has {', '.join(left)}; another version of onnxslim may help"
+        )
+    model.doc_string = ""
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def rename_tensors(model: onnx.ModelProto, names: dict[str, str]) -> None:
+    """Give tensors other names, wherever they occur."""
+    for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
+        value.name = names.get(value.name, value.name)
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
