@@ -7,6 +7,7 @@ succeeded when it has not (Paddle issue 69128); so the batch norms are read back
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,10 +34,10 @@ def write_onnx(network: nn.Layer, onnx_file: Path, image_size: int) -> None:
     require(ONNX_PACKAGES, "onnx", "ONNX export")
     import onnx
 
+    epsilons = used_epsilons(network)
     model = convert(network, image_size)
-    check_batch_norms(model, network)
-    simplified = simplify(model)
-    onnx.save(simplified, onnx_file)
+    check_batch_norms(model, epsilons)
+    onnx.save(simplify(model), onnx_file)
 
 
 def convert(network: nn.Layer, image_size: int) -> onnx.ModelProto:
@@ -60,26 +61,9 @@ def convert(network: nn.Layer, image_size: int) -> onnx.ModelProto:
     return model
 
 
-def check_batch_norms(model: onnx.ModelProto, network: nn.Layer) -> None:
-    """Raises CheckFailed unless the graph's batch norms are those that a tensor passes in the network, with their
-    epsilons. A folded network has none."""
-    found = sorted(
-        next((attribute.f for attribute in node.attribute if attribute.name == "epsilon"), 1e-5)
-        for node in model.graph.node
-        if node.op_type == "BatchNormalization"
-    )
-    expected = sorted(_used_epsilons(network))
-    same = len(found) == len(expected) and all(abs(a - b) <= 1e-6 * b for a, b in zip(found, expected, strict=True))
-    if not same:
-        raise CheckFailed(
-            f"the ONNX file has {len(found)} batch norms with the epsilons {sorted(set(found))}; the network has "
-            f"{len(expected)} with {sorted(set(expected))}. This is a fault of the converter: try another version of "
-            "paddle2onnx"
-        )
-
-
-def _used_epsilons(network: nn.Layer) -> list[float]:
-    """Of the batch norms that a tensor passes."""
+def used_epsilons(network: nn.Layer) -> list[float]:
+    """Of the batch norms that a tensor passes; a folded network has none. To be asked before `convert`, which leaves
+    a network without hooks."""
     import paddle
     from paddle import nn
 
@@ -95,6 +79,22 @@ def _used_epsilons(network: nn.Layer) -> list[float]:
     for handle in handles:
         handle.remove()
     return epsilons
+
+
+def check_batch_norms(model: onnx.ModelProto, epsilons: Sequence[float]) -> None:
+    """Raises CheckFailed unless the graph's batch norms have these epsilons."""
+    found = sorted(
+        next((attribute.f for attribute in node.attribute if attribute.name == "epsilon"), 1e-5)
+        for node in model.graph.node
+        if node.op_type == "BatchNormalization"
+    )
+    expected = sorted(epsilons)
+    if len(found) != len(expected) or any(abs(a - b) > 1e-6 * b for a, b in zip(found, expected, strict=True)):
+        raise CheckFailed(
+            f"the ONNX file has {len(found)} batch norms with the epsilons {sorted(set(found))}; the network has "
+            f"{len(expected)} with {sorted(set(expected))}. This is a fault of the converter: try another version of "
+            "paddle2onnx"
+        )
 
 
 def simplify(model: onnx.ModelProto) -> onnx.ModelProto:

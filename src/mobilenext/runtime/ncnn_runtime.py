@@ -33,8 +33,9 @@ class NCNN:
 
     def _predict_one(self, image: Floats) -> Floats:
         """[3, H, W] to [classes]."""
+        image = np.ascontiguousarray(image)  # ncnn reads this memory as it lies, until it has extracted
         extractor = self._network.create_extractor()
-        extractor.input(self._input, ncnn.Mat(np.ascontiguousarray(image)))  # it reads the memory as it lies
+        extractor.input(self._input, ncnn.Mat(image))
         code, logits = extractor.extract(self._output)
         if code != 0:
             raise RuntimeError(f"ncnn ends with the code {code}")
