@@ -3,7 +3,7 @@
     python benchmarks/parity.py CHECKPOINT DATA LOGITS.npz [-o results/tiny20_parity.json] [--image-size 64]
 
 LOGITS.npz has the arrays `raw` and `ema`, [images, classes], in the order of DATA's val_list.txt. For both sets of
-weights and both runtimes: the largest difference of a logit, whether all predictions are equal, and the counts. Exit
+weights and every runtime: the largest difference of a logit, whether all predictions are equal, and the counts. Exit
 code 1 when a difference is above 1e-4 of the logits' standard deviation or a prediction differs.
 """
 
@@ -20,7 +20,8 @@ import numpy as np
 from mobilenext.data import open_dataset, read_image
 from mobilenext.evaluation.environment import environment
 from mobilenext.evaluation.metrics import ranked
-from mobilenext.runtime import ENGINES, open_runtime, prepare
+from mobilenext.evaluation.subject import Choice, prepare_weights
+from mobilenext.runtime import RUNTIMES, open_runtime
 from mobilenext.weights.checkpoint import read_weights
 
 ALLOWED = 1e-4
@@ -43,9 +44,9 @@ def main() -> int:
         weights = read_weights(options.checkpoint, use=kind, preprocessing=overrides)
         images = np.stack([weights.preprocessing(read_image(record.path)) for record in dataset.records])
         expected = recorded[kind]
-        for runtime, engine in (("paddle", "auto"), *(("paddle-inference", engine) for engine in ENGINES)):
+        for runtime, engine in ((card.name, engine) for card in RUNTIMES.values() for engine in card.engines):
             with tempfile.TemporaryDirectory() as folder:
-                spec, _ = prepare(weights, Path(folder), runtime=runtime, engine=engine, device="cpu", threads=1)
+                spec = prepare_weights(weights, Path(folder), Choice(runtime, engine or "auto")).spec
                 network = open_runtime(spec)
                 found = np.concatenate([network.predict(images[i : i + 50]) for i in range(0, len(images), 50)])
             best = ranked(found)

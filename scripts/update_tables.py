@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mobilenext.report.tables import models_table, result_table, table
+from mobilenext.report.tables import evaluation_table, models_table, result_table, table
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = ("README.md", "README_cn.md", "docs/accuracy.md", "docs/paper_and_code.md")
@@ -48,29 +48,12 @@ def parity() -> str:
 
 def bench() -> str:
     result = _load("bench_evaluation.json")
-    rows = [
-        [
-            f"`evaluate` ({result['engine']})",
-            f"{result['evaluate_images_per_second']:.1f}",
-            f"{result['evaluate_over_plain_loop']:.1f}",
-            f"{result['latency_ms']:.2f} ms",
-            f"{result['peak_memory_mib']:.0f} MiB",
-        ],
-        [
-            "usual loop",
-            f"{result['plain_loop_images_per_second']:.1f}",
-            "1",
-            f"{result['eager_latency_ms']:.2f} ms",
-            "-",
-        ],
-        ["preprocessing alone", f"{result['preprocessing_images_per_second']:.1f}", "-", "-", "-"],
-    ]
     where = result["environment"]
     note = (
         f"Medians of {len(result['rounds'])} rounds on {where['cores']} cores, {where['processor']}, "
         f"Paddle {where['paddlepaddle']}; the single image with one thread."
     )
-    return table(["", "images/s", "ratio", "one image", "peak memory"], rows) + "\n\n" + note
+    return evaluation_table(result) + "\n\n" + note
 
 
 def sensitivity() -> str:

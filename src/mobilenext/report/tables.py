@@ -101,6 +101,33 @@ def parity_lines(parity: Mapping[str, Any]) -> list[str]:
     return [table(heading, rows)]
 
 
+def evaluation_table(result: Mapping[str, Any]) -> str:
+    """Speed of the evaluation by every runtime, beside the usual loop."""
+    rows = [
+        [
+            f"`evaluate`, {row['runtime']}",
+            f"{row['images_per_second']:.1f}",
+            f"{row['over_plain_loop']:.1f}",
+            f"{100 * row['share_of_best']:.0f} %",
+            f"{row['latency_ms']:.2f} ms",
+            f"{row['peak_memory_mib']:.0f} MiB",
+        ]
+        for row in result["rows"]
+    ]
+    rows.append(
+        [
+            "usual loop",
+            f"{result['plain_loop_images_per_second']:.1f}",
+            "1",
+            "-",
+            f"{result['eager_latency_ms']:.2f} ms",
+            "-",
+        ]
+    )
+    rows.append(["preprocessing alone", f"{result['preprocessing_images_per_second']:.1f}", "-", "-", "-", "-"])
+    return table(["", "images/s", "ratio", "of the best possible", "one image", "peak memory"], rows)
+
+
 def models_table() -> str:
     """All models with their sizes, the paper's top-1, and the weights that can be had."""
     from mobilenext.models import MODELS
