@@ -125,6 +125,22 @@ def parser() -> argparse.ArgumentParser:
     _weights_options(command)
     _json_flag(command)
 
+    command = verb("quantize", _quantize, "an int8 folder, with what it costs in accuracy and gains in speed")
+    command.add_argument("--model", help="a name of `mobilenext list`, or model.tag; recognised from the weights")
+    command.add_argument("--weights", help="a file, or a tag of the model's card (default: the card's first)")
+    command.add_argument("--exported", metavar="DIR", help="a float32 folder of `mobilenext export --format onnx`")
+    command.add_argument("--onnx", metavar="FILE", help="any classifier in ONNX, with its --mean, --std, --image-size")
+    command.add_argument("-o", "--output", required=True, help="the folder; an earlier export in it is replaced")
+    command.add_argument("--calibration", required=True, metavar="DATA", help="a data set, or a folder of images")
+    command.add_argument("--calibration-list", metavar="FILE", help="another list file of it")
+    command.add_argument("--calibration-images", type=int, default=256, help="so many at most (default 256)")
+    command.add_argument("--data", help="the data set to measure on (default: the other images of --calibration)")
+    command.add_argument("--list", dest="list_file", help="another list file of --data")
+    command.add_argument("--max-drop", type=float, default=1.0, help="points of top-1 that may be lost (default 1.0)")
+    command.add_argument("--keep-float", nargs="+", default=[], metavar="LAYER", help="layers that stay float32")
+    _weights_options(command)
+    _json_flag(command)
+
     command = verb("check-data", _check_data, "read a data set's list and decode every image")
     command.add_argument("data")
     command.add_argument("--list", dest="list_file", help="another list file")
@@ -322,15 +338,18 @@ def _log_file(output: str | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _progress_bar() -> Iterator[Any]:
+def _progress_bar(*, accuracy: bool = True) -> Iterator[Any]:
     """A bar with images/s, running top-1 and time left; none when standard error is not a terminal."""
     from tqdm import tqdm
 
     bar = tqdm(unit=" images", disable=None, dynamic_ncols=True, file=sys.stderr)
 
-    def show(done: int, total: int, correct: int) -> None:
-        bar.total = total
-        bar.set_postfix_str(f"top-1 {100 * correct / done:.2f} %", refresh=False)
+    def show(done: int, total: int, correct: int = 0) -> None:
+        if bar.total != total or done < bar.n:  # the first call says where it starts; what was there costs no time
+            bar.reset(total)
+            bar.initial = bar.n = done
+        if accuracy and done:
+            bar.set_postfix_str(f"top-1 {100 * correct / done:.2f} %", refresh=False)
         bar.update(done - bar.n)
 
     try:
@@ -353,7 +372,6 @@ def _predict(options: argparse.Namespace) -> int:
         return code
     for row in rows:
         if "error" in row:
-            print(f"{row['path']}\n  not readable")
             continue
         print(row["path"])
         for rank, (number, score) in enumerate(zip(row["classes"], row["scores"], strict=True)):
@@ -376,17 +394,35 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
+def _quantize(options: argparse.Namespace) -> int:
+    from mobilenext.quantization.quantize import quantize_model
+    from mobilenext.report.tables import quantization_lines
+
+    names = (
+        *("model", "weights", "exported", "onnx", "use", "identity_divisor", "calibration", "calibration_list"),
+        *("calibration_images", "data", "list_file", "max_drop", "keep_float"),
+    )
+    arguments = {name: getattr(options, name) for name in names} | {"preprocessing": _preprocessing(options)}
+    with _progress_bar() as progress:
+        report = quantize_model(options.output, progress=progress, **arguments)
+    (logging.info if options.json else print)("\n".join(quantization_lines(report)))
+    if options.json:
+        _print_json(report)
+    logging.info("written: %s; use it: mobilenext evaluate DATA --exported %s", options.output, options.output)
+    return 0
+
+
 def _check_data(options: argparse.Namespace) -> int:
     from mobilenext.evaluation.check import check_data
 
-    with _progress_bar() as progress:
+    with _progress_bar(accuracy=False) as progress:
         summary = check_data(
             options.data,
             list_file=options.list_file,
             num_classes=options.num_classes,
             workers=options.workers,
             decode=not options.no_decode,
-            progress=lambda done, total: progress(done, total, done),
+            progress=progress,
         )
     if options.json:
         _print_json(summary)

@@ -83,7 +83,7 @@ def evaluate(
         limit: only the first images; the result is stamped as partial.
         unreadable: ``stop``, or ``wrong`` to count an unreadable image as a wrong answer.
         resume: go on with the journal in `output`.
-        progress: called after each chunk.
+        progress: called at the start, with what a resumed journal holds, and after each chunk.
 
     Returns:
         What is written to ``result.json``.
@@ -225,6 +225,8 @@ def _run(
         for row in journal.rows:
             counts.add(row)
         log.info("resumed: %d of %d images were there", done, len(dataset))
+    if progress:
+        progress(done, len(dataset), counts.top1)
     remaining = dataset.records[done:]
     seconds = 0.0
     if remaining:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +63,36 @@ def _timed(call: Callable[[], object], warm_up: int, runs: int) -> np.ndarray[An
 
 def _ms(seconds: np.floating[Any]) -> float:
     return round(1000 * float(seconds), 3)
+
+
+def interleaved_latency(
+    specs: Mapping[str, RuntimeSpec], image_size: int, runs: int = RUNS
+) -> dict[str, dict[str, Any]]:
+    """Milliseconds for one image at batch 1 of several networks in turns, so that the machine's mood meets them all.
+
+    Args:
+        specs: prepared networks, by name.
+        image_size: pixels, of the square images that all of them take.
+        runs: of each, after warming up.
+
+    Returns:
+        ``median``, ``p10``, ``p90``, ``runs`` and ``threads`` of each.
+    """
+    opened = {name: open_runtime(spec) for name, spec in specs.items()}
+    image = np.random.default_rng(0).standard_normal((1, 3, image_size, image_size), dtype=np.float32)
+    for runtime in opened.values():
+        _timed(lambda runtime=runtime: runtime.predict(image), 0, WARM_UP_RUNS)  # type: ignore[misc]
+    seconds: dict[str, list[float]] = {name: [] for name in specs}
+    for _ in range(runs):
+        for name, runtime in opened.items():
+            seconds[name] += list(_timed(lambda runtime=runtime: runtime.predict(image), 1, 1))  # type: ignore[misc]
+    return {
+        name: {
+            "median": _ms(np.median(values)),
+            "p10": _ms(np.percentile(values, 10)),
+            "p90": _ms(np.percentile(values, 90)),
+            "runs": len(values),
+            "threads": specs[name].threads,
+        }
+        for name, values in seconds.items()
+    }

@@ -24,7 +24,7 @@ from mobilenext.export.images import parity_images
 from mobilenext.export.sidecar import SIDECAR, Sidecar
 from mobilenext.runtime import FAST_PROCESS, RUNTIMES, Floats, Runtime, RuntimeSpec, installed, open_runtime
 from mobilenext.runtime.self_check import ALLOWED_OF_STD, failure, probe
-from mobilenext.weights.checkpoint import Weights, network_of, read_weights
+from mobilenext.weights.checkpoint import Weights, WeightsRecord, network_of, read_weights
 from mobilenext.weights.pretrained import locate
 from mobilenext.weights.store import sha256_of
 
@@ -137,30 +137,33 @@ def _export(
                 f"the {format} export does not compute what Paddle does, by {spec.describe()}: {problem}. Nothing was "
                 "written; another version of the converter may help"
             )
-    write_sidecar(folder, weights, format, file, "fp32", expected, parity)
+    write_sidecar(folder, weights.record(), format, file, expected, parity)
     return parity, weights.notes
 
 
 def write_sidecar(
     folder: Path,
-    weights: Weights,
+    record: WeightsRecord,
     format: str,
     file: str,
-    precision: str,
     expected: Floats,
     parity: Mapping[str, Any],
+    *,
+    precision: str = "fp32",
+    input: str = "image",
+    output: str = "logits",
 ) -> None:
-    """Describe what lies in `folder`."""
+    """Describe what lies in `folder`; `expected` are the logits for :func:`mobilenext.runtime.self_check.probe`."""
     from mobilenext.evaluation.environment import environment
 
     sidecar = Sidecar(
         format=format,
         file=file,
         precision=precision,
-        input="image",
-        output="logits",
+        input=input,
+        output=output,
         layout="NHWC" if format == "tflite" else "NCHW",
-        record=weights.record(),
+        record=record,
         files={each.name: sha256_of(each) for each in sorted(folder.iterdir()) if each.is_file()},
         self_check=tuple(map(float, expected.ravel())),
         parity=parity,

@@ -196,6 +196,8 @@ def resolve_runtime(
             candidates += [Candidate(name, each, usable[0]) for each in _engines(name, engine, device) if usable]
     if runtime == "auto":
         candidates = [each for each in candidates if installed(RUNTIMES[each.runtime].package)]
+        if precision == "int8":  # ONNX Runtime's kernels for it are the faster ones (docs/deployment.md)
+            candidates.sort(key=lambda each: each.runtime != "onnxruntime")
     if not candidates:
         raise UsageError(_no_candidate(runtime, device, formats, precision))
     return candidates
