@@ -9,6 +9,7 @@ import filecmp
 import json
 import logging
 import os
+import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +35,7 @@ from mobilenext.runtime.self_check import probe
 
 log = logging.getLogger(__name__)
 REPORT = "quantization.json"
-INT8_FILE = "model.onnx"
+FILE = "model.onnx"
 FEWEST = 16  # calibration images
 MOST = 256
 BATCH = 8
@@ -193,19 +194,19 @@ def _quantize(
     subject: Subject, work: Path, folder: Path, chosen: Sequence[Path], keep_float: tuple[str, ...]
 ) -> dict[str, Any]:
     """The work, in a process of its own: the float folder in `work`, the int8 one in `folder`."""
-    from mobilenext.quantization.onnx_int8 import calibrate, layer_losses, quantize
+    from mobilenext.quantization.onnx_int8 import calibrate, layer_losses, make_ready, quantize
 
     prepared = prepare(subject, work / "prepared", Choice(runtime="onnxruntime"))
-    source = prepared.spec.folder / prepared.spec.file
     if prepared.spec.precision != "fp32":
         raise UsageError(f"{subject.path} is {prepared.spec.precision} already; quantise the float32 one")
     float_folder = work / "fp32"
     float_folder.mkdir()
-    (float_folder / INT8_FILE).write_bytes(source.read_bytes())
+    source = float_folder / FILE
+    make_ready(prepared.spec.folder / prepared.spec.file, source)
 
     preprocessing = prepared.record.preprocessing
     ranges = calibrate(source, _batches(chosen, preprocessing), work)
-    quantize(source, folder / INT8_FILE, ranges, keep_float)
+    quantize(source, folder / FILE, ranges, keep_float)
     few = np.concatenate(list(_batches(_spread(chosen, LAYER_IMAGES), preprocessing)))
     losses = layer_losses(source, ranges, few)
 
@@ -215,8 +216,9 @@ def _quantize(
     for name, where in (("fp32", float_folder), ("int8", folder)):
         _describe(where, prepared, expected, name)
         specs[name] = RuntimeSpec(
-            "onnxruntime", "", "cpu", 1, where, INT8_FILE, name, prepared.spec.input, prepared.spec.output
+            "onnxruntime", "", "cpu", 1, where, FILE, name, prepared.spec.input, prepared.spec.output
         )
+    shutil.rmtree(work / "prepared", ignore_errors=True)
     return {
         "notes": prepared.notes,
         "record": prepared.record,
@@ -228,7 +230,7 @@ def _quantize(
 
 def _describe(folder: Path, prepared: Prepared, expected: Floats, precision: str) -> None:
     write_sidecar(
-        folder, prepared.record, "onnx", INT8_FILE, expected, {}, precision=precision, input=prepared.spec.input,
+        folder, prepared.record, "onnx", FILE, expected, {}, precision=precision, input=prepared.spec.input,
         output=prepared.spec.output,
     )  # fmt: skip
 

@@ -1,0 +1,182 @@
+"""int8 of an ONNX file by ONNX Runtime's quantiser, with the settings that were measured best (docs/deployment.md).
+
+Weights are signed 8-bit numbers with a scale for each output channel: with one scale for all, depthwise convolutions,
+whose channels differ most, lose all accuracy. Activations are unsigned with one scale for each tensor, which is the
+combination that ONNX Runtime has fast kernels for. Additions and concatenations are quantised too, so that the tensors
+between the convolutions stay 8 bits wide.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnxruntime.quantization import CalibrationDataReader, QuantType
+from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
+
+from mobilenext.errors import DataError, UsageError, nearest
+from mobilenext.runtime import Floats
+
+OPSET = 13  # the first with a scale for each channel
+# Clip is quantised away: the range of its output says the same.
+OPERATORS = (
+    *("Conv", "MatMul", "Gemm", "Add", "Mul"),
+    *("Clip", "Relu", "Concat", "Slice", "Split", "ReduceMean", "GlobalAveragePool"),
+)
+LAYERS = OPERATORS[:5]  # those that compute; the others hand on what they get
+# Of the values of a tensor that its range covers, so that single outliers do not cost everybody else precision.
+PERCENTILE = 99.995
+SETTINGS = {"ActivationSymmetric": False, "WeightSymmetric": True}
+
+Ranges: TypeAlias = Any  # onnxruntime.quantization.calibrate.TensorsData: the range of every tensor, by name
+
+
+@dataclass(frozen=True)
+class LayerLoss:
+    """What quantising one layer alone does to the logits."""
+
+    layer: str
+    signal_to_noise_db: float  # power of the logits over that of their error
+    changed_top1: int  # of the images
+
+
+def make_ready(onnx_file: Path, target: Path) -> None:
+    """Copy an ONNX file in a form that can be quantised: opset 13 or later, and a name of its own for every node.
+
+    Raises:
+        DataError: it cannot be brought to opset 13.
+    """
+    model = onnx.load(str(onnx_file))
+    version = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
+    if version < OPSET:
+        try:
+            model = onnx.version_converter.convert_version(model, OPSET)
+        except (RuntimeError, ValueError) as error:
+            raise DataError(
+                f"{onnx_file} is of ONNX opset {version} and cannot be converted to {OPSET}: {error}; export it again "
+                f"with opset {OPSET} or later"
+            ) from error
+    names: set[str] = set()
+    for index, node in enumerate(model.graph.node):
+        if not node.name or node.name in names:
+            node.name = f"{node.op_type.lower()}_{index}"
+        names.add(node.name)
+    onnx.save(model, str(target))
+
+
+class _Batches(CalibrationDataReader):  # type: ignore[misc]
+    """One batch, in the form that the calibrator asks for."""
+
+    def __init__(self, name: str, batch: Floats) -> None:
+        self._inputs: Iterator[dict[str, Floats]] = iter([{name: batch}])
+
+    def get_next(self) -> dict[str, Floats] | None:
+        return next(self._inputs, None)
+
+
+def calibrate(onnx_file: Path, batches: Iterable[Floats], scratch: Path) -> Ranges:
+    """The range of every tensor over normalised images.
+
+    Args:
+        onnx_file: made ready.
+        batches: of images [N, 3, S, S].
+        scratch: a folder for what the calibrator writes.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):  # it talks
+        calibrator = create_calibrator(
+            onnx_file,
+            list(OPERATORS),
+            augmented_model_path=str(scratch / "calibration.onnx"),
+            calibrate_method=CalibrationMethod.Percentile,
+            extra_options={"percentile": PERCENTILE},
+        )
+        name = calibrator.infer_session.get_inputs()[0].name
+        for batch in batches:  # one by one: all tensors of all images at once would not fit into memory
+            calibrator.collect_data(_Batches(name, batch))
+        return calibrator.compute_data()
+
+
+def quantize(onnx_file: Path, int8_file: Path, ranges: Ranges, keep_float: Sequence[str] = ()) -> None:
+    """Write the int8 network; input and output stay float32 and keep their names.
+
+    Args:
+        onnx_file: made ready.
+        int8_file: is written.
+        ranges: of `calibrate`.
+        keep_float: names of `layers` that stay float32.
+
+    Raises:
+        UsageError: a name that is not among the layers.
+    """
+    known = layers(onnx_file)
+    for name in keep_float:
+        if name not in known:
+            raise UsageError(
+                f"keep_float names {name!r}, which is no layer of this network{nearest(name, known)}; the layers are "
+                f"{known[0]} to {known[-1]}, the report lists those that lose most"
+            )
+    onnx.save(_quantized(onnx_file, ranges, exclude=keep_float), str(int8_file))
+
+
+def layers(onnx_file: Path) -> list[str]:
+    """The names of the nodes that compute, in the order of the network."""
+    model = onnx.load(str(onnx_file), load_external_data=False)
+    return [node.name for node in model.graph.node if node.op_type in LAYERS]
+
+
+def layer_losses(onnx_file: Path, ranges: Ranges, images: Floats) -> list[LayerLoss]:
+    """Every layer quantised alone, the one that disturbs the logits most first.
+
+    Args:
+        onnx_file: made ready.
+        ranges: of `calibrate`.
+        images: normalised, [N, 3, S, S]; some of those that were calibrated with.
+    """
+    expected = _logits(onnx.load(str(onnx_file)), images)
+    losses = []
+    for name in layers(onnx_file):
+        found = _logits(_quantized(onnx_file, ranges, only=[name]), images)
+        noise = max(float(((found - expected) ** 2).sum()), 1e-30)
+        decibels = 10 * float(np.log10(float((expected**2).sum()) / noise))
+        changed = int((found.argmax(1) != expected.argmax(1)).sum())
+        losses.append(LayerLoss(name, round(decibels, 2), changed))
+    return sorted(losses, key=lambda loss: loss.signal_to_noise_db)
+
+
+def _quantized(
+    onnx_file: Path, ranges: Ranges, *, only: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> onnx.ModelProto:
+    # The quantiser changes the model that it is given, so it is read again each time.
+    quantizer = QDQQuantizer(
+        load_model_with_shape_infer(onnx_file),
+        True,  # a scale for each channel
+        False,  # all 8 bits: only processors without VNNI would overflow
+        QuantType.QInt8,
+        QuantType.QUInt8,
+        ranges,
+        list(only),
+        list(exclude),
+        list(OPERATORS),
+        dict(SETTINGS),
+    )
+    quantizer.quantize_model()
+    model: onnx.ModelProto = quantizer.model.model
+    return model
+
+
+def _logits(model: onnx.ModelProto, images: Floats) -> Floats:
+    """[N, classes]."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return np.concatenate([session.run(None, {name: images[i : i + 8]})[0] for i in range(0, len(images), 8)])
