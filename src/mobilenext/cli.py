@@ -141,6 +141,22 @@ def parser() -> argparse.ArgumentParser:
     _weights_options(command)
     _json_flag(command)
 
+    command = verb("bench", _bench, "latency of models and runtimes, interleaved in one run")
+    command.add_argument("--model", nargs="+", default=[], help="names of `mobilenext list`, or model.tag")
+    command.add_argument("--weights", help="a file, or a tag; without it a model is freshly initialised")
+    command.add_argument("--exported", nargs="+", default=[], metavar="DIR", help="folders of `mobilenext export`")
+    command.add_argument("--onnx", nargs="+", default=[], metavar="FILE", help="ONNX files")
+    command.add_argument("--runtime", nargs="+", default=["auto"], help=f"auto, all, or some of {RUNTIME_NAMES}")
+    command.add_argument("--engine", default="auto", help="of paddle-inference: openvino, onednn or native")
+    command.add_argument("--precision", help="fp32, bf16 or int8 (default: that of the files)")
+    command.add_argument("--threads", type=_numbers, default=(1,), metavar="N,N", help="each of them (default 1)")
+    command.add_argument("--batch-size", type=_numbers, default=(1,), metavar="N,N", help="each of them (default 1)")
+    command.add_argument("--identity-divisor", type=_numbers, default=(1,), metavar="N,N", help="each of them")
+    command.add_argument("--image-size", type=int, help="pixels (default 224, or that of the weights)")
+    command.add_argument("--samples", type=int, default=50, help="timed calls of each row (default 50, at least 30)")
+    command.add_argument("-o", "--output", help="folder for bench.json, bench.md and bench.png")
+    _json_flag(command)
+
     command = verb("check-data", _check_data, "read a data set's list and decode every image")
     command.add_argument("data")
     command.add_argument("--list", dest="list_file", help="another list file")
@@ -338,11 +354,11 @@ def _log_file(output: str | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _progress_bar(*, accuracy: bool = True) -> Iterator[Any]:
+def _progress_bar(*, accuracy: bool = True, unit: str = " images") -> Iterator[Any]:
     """A bar with images/s, running top-1 and time left; none when standard error is not a terminal."""
     from tqdm import tqdm
 
-    bar = tqdm(unit=" images", disable=None, dynamic_ncols=True, file=sys.stderr)
+    bar = tqdm(unit=unit, disable=None, dynamic_ncols=True, file=sys.stderr)
 
     def show(done: int, total: int, correct: int = 0) -> None:
         if bar.total != total or done < bar.n:  # the first call says where it starts; what was there costs no time
@@ -409,6 +425,43 @@ def _quantize(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(report)
     logging.info("written: %s; use it: mobilenext evaluate DATA --exported %s", options.output, options.output)
+    return 0
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """``1,2`` to (1, 2)."""
+    return tuple(int(part) for part in text.split(","))
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from mobilenext.evaluation.bench import bench
+    from mobilenext.report.bench_report import bench_lines, write_bench
+
+    output = Path(options.output) if options.output else None
+    if output:
+        write_bench(None, output)  # what cannot be written should be known before
+    with _progress_bar(accuracy=False, unit=" rows") as progress:
+        result = bench(
+            models=options.model,
+            weights=options.weights,
+            exported=options.exported,
+            onnx=options.onnx,
+            runtimes=options.runtime,
+            engine=options.engine,
+            precision=options.precision,
+            threads=options.threads,
+            batch_sizes=options.batch_size,
+            identity_divisors=options.identity_divisor,
+            image_size=options.image_size,
+            samples=options.samples,
+            progress=progress,
+        )
+    (logging.info if options.json else print)("\n".join(bench_lines(result)))
+    if options.json:
+        _print_json(result)
+    if output:
+        for note in write_bench(result, output):
+            logging.info("%s", note)
     return 0
 
 

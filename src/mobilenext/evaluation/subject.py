@@ -180,7 +180,7 @@ def _prepare_exported(subject: Subject, folder: Path, choice: Choice) -> Prepare
     image = probe(sidecar.record.preprocessing)
     expected = np.array(sidecar.self_check, np.float32)
     spec, notes = _first_that_works(candidates, files, choice, precision, folder, image, expected)
-    return Prepared(record, spec, (*record.notes, *notes), sidecar.files)
+    return Prepared(record, spec, tuple(notes), sidecar.files)
 
 
 def _overridden(record: WeightsRecord, subject: Subject) -> WeightsRecord:

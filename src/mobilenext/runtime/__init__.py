@@ -6,8 +6,10 @@ are wanted (``open_runtime``). Nothing here is imported before it is chosen.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
+import io
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -244,7 +246,9 @@ def open_runtime(spec: RuntimeSpec) -> Runtime:
     card = RUNTIMES[spec.runtime]
     if card.package != "paddle":
         require([card.package], card.extra, f"runtime {card.name}")
-    runtime: Runtime = getattr(importlib.import_module(f"mobilenext.runtime.{card.module}"), card.factory)(spec)
+    with contextlib.redirect_stderr(io.StringIO()):  # Paddle has a remark on every number of threads but one
+        module = importlib.import_module(f"mobilenext.runtime.{card.module}")
+    runtime: Runtime = getattr(module, card.factory)(spec)
     return runtime
 
 
