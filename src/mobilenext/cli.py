@@ -146,7 +146,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--weights", help="a file, or a tag; without it a model is freshly initialised")
     command.add_argument("--exported", nargs="+", default=[], metavar="DIR", help="folders of `mobilenext export`")
     command.add_argument("--onnx", nargs="+", default=[], metavar="FILE", help="ONNX files")
-    command.add_argument("--runtime", nargs="+", default=["auto"], help=f"auto, all, or some of {RUNTIME_NAMES}")
+    command.add_argument(
+        "--runtime", nargs="+", default=["auto"], help=f"auto, all, NAME:ENGINE or some of {RUNTIME_NAMES}"
+    )
     command.add_argument("--engine", default="auto", help="of paddle-inference: openvino, onednn or native")
     command.add_argument("--precision", help="fp32, bf16 or int8 (default: that of the files)")
     command.add_argument("--threads", type=_numbers, default=(1,), metavar="N,N", help="each of them (default 1)")

@@ -78,7 +78,7 @@ def bench(
         models: names; without `weights` they are freshly initialised, which does not change their speed.
         weights: a file or a tag, for one model.
         exported, onnx: folders of ``mobilenext export`` and ONNX files, beside the models.
-        runtimes: ``auto``, names, or ``all`` for every installed runtime with every engine.
+        runtimes: ``auto``, names, ``name:engine``, or ``all`` for every installed runtime with every engine.
         engine: of Paddle Inference on a CPU.
         precision: as in ``evaluate``.
         threads, batch_sizes: each of them.
@@ -191,7 +191,10 @@ def _rows(
 ) -> tuple[list[Row], list[dict[str, str]]]:
     """Every combination that can run, its files written; and those that cannot."""
     everything = list(runtimes) == ["all"]
-    ways = _every_way() if everything else [(name, engine) for name in runtimes]
+    # "paddle-inference:onednn" names an engine for itself.
+    ways = (
+        _every_way() if everything else [(name, own or engine) for name, _, own in (r.partition(":") for r in runtimes)]
+    )
     rows: list[Row] = []
     skipped: list[dict[str, str]] = []
     for number, network in enumerate(networks):

@@ -12,7 +12,7 @@ from mobilenext.report.tables import table
 from mobilenext.runtime import require
 from mobilenext.weights.checkpoint import write_atomically
 
-MOST_BARS = 40
+MOST_POINTS = 40
 
 
 def runtime_name(row: Mapping[str, Any]) -> str:
@@ -100,7 +100,7 @@ def write_bench(result: Mapping[str, Any] | None, folder: Path) -> list[str]:
 
 
 def write_plot(result: Mapping[str, Any], path: Path) -> None:
-    """A picture of the table: bars of single rows, or lines over the mult-adds when there are many.
+    """A picture of the table: points for single rows, or lines over the mult-adds when there are many.
 
     Raises:
         MissingDependency: matplotlib is not installed.
@@ -112,8 +112,8 @@ def write_plot(result: Mapping[str, Any], path: Path) -> None:
     figure = Figure(figsize=(12, 8), dpi=100, layout="constrained")
     where = result["environment"]
     figure.suptitle(f"Milliseconds an image, {where['processor']}, {where['cores']} cores")
-    if len(rows) <= MOST_BARS:
-        _bars(figure, rows)
+    if len(rows) <= MOST_POINTS:
+        _points(figure, rows)
     else:
         _lines(figure, rows)
     figure.savefig(path)
@@ -124,7 +124,7 @@ def _colours(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return {name: f"C{index % 10}" for index, name in enumerate(names)}
 
 
-def _bars(figure: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+def _points(figure: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     axes = figure.subplots()
     colours = _colours(rows)
     labelled: set[str] = set()
@@ -133,9 +133,9 @@ def _bars(figure: Any, rows: Sequence[Mapping[str, Any]]) -> None:
         median, low, high = (row[key] / batch for key in ("median_ms", "p10_ms", "p90_ms"))
         label = None if name in labelled else name
         labelled.add(name)
-        axes.barh(position, median, color=colours[name], label=label)
-        axes.plot([low, high], [position, position], color="black", linewidth=1)
-        axes.text(max(high, median), position, f"  {median:.2f}", va="center", fontsize=8)
+        axes.plot([low, high], [position, position], color=colours[name], linewidth=2, alpha=0.5)
+        axes.plot(median, position, "o", color=colours[name], label=label)
+        axes.text(max(high, median), position, f"   {median:.2f}", va="center", fontsize=8)
     axes.set_yticks(
         range(len(rows)),
         [f"{network_name(row)}, {row['threads']} thr., batch {row['batch_size']}" for row in rows],
@@ -143,6 +143,8 @@ def _bars(figure: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     )
     axes.invert_yaxis()
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.grid(visible=True, which="both", axis="x", linewidth=0.3)
     axes.set_xlabel("milliseconds an image: median, and a line from the 10th to the 90th percentile")
     axes.legend(fontsize=8, loc="best")
     axes.margins(x=0.12)
@@ -168,6 +170,7 @@ def _lines(figure: Any, rows: Sequence[Mapping[str, Any]]) -> None:
                     axes.plot(*zip(*points, strict=True), style, color=colour, markersize=4, linewidth=1)
         axes.set_title(f"batch {batch}, {threads} thread{'s' * (threads > 1)}", fontsize=10)
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.grid(visible=True, which="both", linewidth=0.3)
         axes.set_xlabel("mult-adds of the network, millions")
         axes.set_ylabel("milliseconds an image")

@@ -1,0 +1,41 @@
+"""TFLite (LiteRT) on a CPU, with XNNPACK. Its images are NHWC, ours NCHW: they are turned round here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from mobilenext.captured import captured_output
+from mobilenext.errors import DataError
+
+if TYPE_CHECKING:
+    from mobilenext.runtime import Floats, RuntimeSpec
+
+
+class TFLite:
+    """An interpreter of one process."""
+
+    def __init__(self, spec: RuntimeSpec) -> None:
+        path = spec.folder / spec.file
+        try:
+            with captured_output():  # it announces its delegate
+                self._interpreter = Interpreter(str(path), num_threads=spec.threads)
+                self._input = self._interpreter.get_input_details()[0]["index"]
+                self._output = self._interpreter.get_output_details()[0]["index"]
+        except (ValueError, RuntimeError, IndexError) as error:
+            raise DataError(f"{path}: LiteRT cannot open it ({error}); it may be cut short: export it again") from error
+        self._shape: tuple[int, ...] = ()
+
+    def predict(self, batch: Floats) -> Floats:
+        images = np.ascontiguousarray(batch.transpose(0, 2, 3, 1))  # [N, H, W, 3]
+        if images.shape != self._shape:
+            self._interpreter.resize_tensor_input(self._input, images.shape, strict=True)
+            with captured_output():
+                self._interpreter.allocate_tensors()
+            self._shape = images.shape
+        self._interpreter.set_tensor(self._input, images)
+        self._interpreter.invoke()
+        logits: Floats = self._interpreter.get_tensor(self._output)
+        return logits
