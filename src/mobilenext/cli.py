@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(stop.code or 0)
     if arguments is None:
         _keep_results_apart()
+        signal.signal(signal.SIGTERM, _terminated)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for file names that are no text
     logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
@@ -56,6 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("mobilenext: interrupted", file=sys.stderr)
         return 130
+
+
+def _terminated(*_: object) -> None:
+    """Leave as after Ctrl-C, so that workers end and temporary folders go."""
+    raise SystemExit(143)
 
 
 def _keep_results_apart() -> None:
@@ -248,13 +255,10 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from mobilenext.models import MODELS
     from mobilenext.weights.convert import convert_checkpoint
-    from mobilenext.weights.pretrained import locate
+    from mobilenext.weights.pretrained import source_of
 
-    source = Path(options.source)
-    if not source.exists() and options.source.partition(".")[0].lower() in MODELS:
-        source = locate(options.source, None)
+    source = source_of(options.source)
     labels = tuple(_read_text(Path(options.labels)).split("\n")) if options.labels else None
     while labels and not labels[-1]:
         labels = labels[:-1]
@@ -492,6 +496,7 @@ def _check_data(options: argparse.Namespace) -> int:
 
 def _quickstart(options: argparse.Namespace) -> int:
     from mobilenext.data.digits import write_digits
+    from mobilenext.evaluation.journal import JOURNAL
 
     output = Path(options.output)
     data = write_digits(output / "digits")
@@ -499,7 +504,8 @@ def _quickstart(options: argparse.Namespace) -> int:
         "A demonstration: handwritten digits (scikit-learn, 8 x 8 pixels) and a MobileNeXt x0.35 trained on others of "
         "them.\nThe same with your own: mobilenext evaluate DATA --model MODEL --weights FILE -o FOLDER\n"
     )
-    arguments = {"model": "mobilenext_x0_35.digits", "workers": options.workers}
+    # It has no options that a resumed one could differ in.
+    arguments = {"model": "mobilenext_x0_35.digits", "workers": options.workers, "resume": (output / JOURNAL).is_file()}
     return _evaluate_and_print(data, str(output), options.json, arguments)
 
 

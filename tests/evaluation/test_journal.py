@@ -144,3 +144,16 @@ def test_no_folder_can_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="Not a directory"):
         Journal(tmp_path / "file" / "below", SETUP, resume=False)
+
+
+def test_two_evaluations_into_one_folder(tmp_path: Path) -> None:
+    first = Journal(tmp_path, SETUP, resume=False)
+    for resume in (False, True):
+        with pytest.raises(UsageError, match=r"another evaluation is writing to .*; wait for it, or choose another"):
+            Journal(tmp_path, SETUP, resume=resume)
+    first.add(ROWS)
+    first.close()
+    resumed = Journal(tmp_path, SETUP, resume=True)
+    assert resumed.rows == ROWS, "nothing of the first was lost"
+    resumed.remove()
+    assert list(tmp_path.iterdir()) == []

@@ -20,7 +20,7 @@ from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import UsageError, WeightsError
 from mobilenext.models import MODELS, WeightsCard, cards
 from mobilenext.weights import checkpoint, pretrained, store
-from mobilenext.weights.pretrained import create_model, locate
+from mobilenext.weights.pretrained import BUNDLED, create_model, locate, source_of
 from mobilenext.weights.store import Source
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
@@ -70,14 +70,11 @@ def test_tags(model: str, weights: str | None, filename: str, fetched: list[Sour
     assert [source.filename for source in fetched] == [filename]
 
 
-def test_files(file: Path, fetched: list[Source], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files(file: Path, fetched: list[Source]) -> None:
     assert locate(None, file) == file
     assert locate("mobilenext_x1_0", str(file)) == file
-    assert locate("mobilenext_x1_0.in1k", file) == file
     without_suffix = file.with_suffix("")
     assert locate("mobilenext_x0_35", without_suffix) == without_suffix  # read_weights knows the suffixes
-    Path("in1k").write_bytes(b"")
-    assert locate("mobilenext_x1_0", "in1k") == Path("in1k")  # a file comes before a tag
     assert not fetched
 
 
@@ -228,3 +225,31 @@ def test_weights_of_another_model(file: Path) -> None:
 def test_the_package_offers_it(file: Path) -> None:
     network: Any = mobilenext.create_model("mobilenext_x0_35", weights=file)
     assert mobilenext.load_weights(network, file).model == "mobilenext_x0_35"
+
+
+def test_a_file_called_like_a_tag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").write_bytes(b"not weights")
+    assert locate("mobilenext_x0_35", "digits") == BUNDLED / "mobilenext_x0_35.digits.safetensors"
+    assert locate("mobilenext_x0_35", "./digits") == Path("./digits")
+
+
+def test_a_tag_and_other_weights(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"names the weights 'digits', and weights .*a.safetensors were given too"):
+        locate("mobilenext_x0_35.digits", tmp_path / "a.safetensors")
+    assert locate("mobilenext_x0_35.digits", "digits").name == "mobilenext_x0_35.digits.safetensors"
+
+
+def test_a_suffix_that_was_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.safetensors").write_bytes(b"")
+    assert locate("mobilenext_x0_35", "a") == Path("a")
+    assert locate(None, "a") == Path("a")
+
+
+def test_what_convert_may_be_given() -> None:
+    for text in ("mobilenext_x1_0.safetensors", "mobilenext_x1_0.pth.tar", "model_best.pth.tar"):
+        assert source_of(text) == Path(text), "a file that is not there, which reading says"
+    assert source_of("mobilenext_x0_35.digits") == BUNDLED / "mobilenext_x0_35.digits.safetensors"
+    with pytest.raises(WeightsError, match="no such tag; did you mean 'digits'"):
+        source_of("mobilenext_x0_35.digit")

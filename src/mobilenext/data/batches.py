@@ -10,6 +10,8 @@ import contextlib
 import os
 import signal
 import tempfile
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
@@ -17,6 +19,7 @@ from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import Any, TypeVar
 
+from loky import cpu_count
 from loky.process_executor import ProcessPoolExecutor
 
 from mobilenext.errors import MobileNeXtError
@@ -28,19 +31,30 @@ R = TypeVar("R")
 class WorkerDied(MobileNeXtError):
     """A worker process was killed or crashed."""
 
+    exit_code = 3
+
 
 def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use, by its affinity and by a container's quota."""
+    return int(cpu_count())
 
 
-def _start(slots: str, threads: int | None) -> None:
+def _end_with(parent: int) -> None:
+    """End this process when its parent has gone, even if that was killed."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _start(parent: int, slots: str, threads: int | None) -> None:
     """Run first in every worker: leave Ctrl-C to the parent, and with `threads` take that many cores for oneself.
 
     Some inference engines bind themselves to the first cores that they may use, so that two processes of one thread
     share one core while the other is idle. A worker that may use its own cores only cannot be bound to another's.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if os.name == "posix":
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     if threads is None or not hasattr(os, "sched_setaffinity"):
         return
     cores = sorted(os.sched_getaffinity(0))
@@ -65,7 +79,7 @@ class WorkerPool:
         self._executor = ProcessPoolExecutor(
             max_workers=workers,
             initializer=_start,
-            initargs=(self._slots.name, threads),
+            initargs=(os.getpid(), self._slots.name, threads),
             env=dict(environment or {}),
         )
 
@@ -97,7 +111,7 @@ class WorkerPool:
             result: R = future.result()
         except BrokenProcessPool as error:  # loky's TerminatedWorkerError is one
             raise WorkerDied(
-                f"a worker process ended unexpectedly ({str(error).splitlines()[0]}). It may have been killed, or "
-                "memory ran out: try fewer --workers."
+                f"a worker process ended unexpectedly ({str(error).splitlines()[0]}). If memory ran out, try fewer "
+                "--workers; if the runtime itself crashed, another --runtime, such as paddle."
             ) from error
         return result

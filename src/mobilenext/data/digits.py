@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from mobilenext.errors import MissingDependency, OutputError, UsageError
+from mobilenext.files import write_atomically
 
 # In the order of the set: the first two thirds train, the last third is never trained on.
 TRAIN_IMAGES = 1198
@@ -50,8 +51,8 @@ def write_digits(folder: Path, part: str = "val") -> Path:
             Image.fromarray(pixels).save(folder / "imgs" / name)
             lines.append(f"{name} {digits.target[number]}\n")
         (folder / "labels.txt").write_text("".join(f"{digit}\n" for digit in range(10)))
-        # Last, so that a list is only there when its images are.
-        list_file.write_text("".join(lines))
+        # Last and at once, so that a list is only there when its images are.
+        write_atomically(list_file, "".join(lines).encode())
     except OSError as error:
         raise OutputError(f"cannot write the digits to {folder}: {error.strerror or error}") from error
     return folder

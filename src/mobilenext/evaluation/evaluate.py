@@ -31,7 +31,7 @@ from mobilenext.evaluation.latency import measure_latency
 from mobilenext.evaluation.metrics import Counts
 from mobilenext.evaluation.pipeline import Job, Plan, make_plan, predict_records, warm_up
 from mobilenext.evaluation.subject import Choice, Prepared, find_subject, prepare
-from mobilenext.weights.checkpoint import write_atomically
+from mobilenext.files import write_atomically
 
 log = logging.getLogger(__name__)
 LATENCY_IMAGES = 20

@@ -41,34 +41,61 @@ class Journal:
         """Open a new journal, or with `resume` the one that is there.
 
         Raises:
-            UsageError: an unfinished journal is there and `resume` was not asked for; or it is of another setup.
+            UsageError: an unfinished journal is there and `resume` was not asked for; it is of another setup; or
+                another evaluation is writing it.
             DataError: the journal is damaged before its end.
             OutputError: the folder cannot be written.
         """
         self.path = folder / JOURNAL
         self.rows: list[Prediction] = []
         self._setup = dict(setup)
-        digest = setup_digest(setup)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            content = self.path.read_bytes() if self.path.is_file() else b""
-            if not resume and content.count(b"\n") < 2:
-                content = b""  # stopped before the first image: nothing to lose
-            if content and not resume:
-                images = content.count(b"\n") - 1
-                raise UsageError(
-                    f"{self.path} is an unfinished evaluation of {images} images: add "
-                    "--resume to go on with it, or delete that file to start anew"
-                )
-            kept = self._read(content, digest) if content else 0
-            self._stream: BinaryIO = self.path.open("r+b" if content else "wb")
-            self._stream.truncate(kept)
-            self._stream.seek(kept)
-            if not kept:
-                self._stream.write(line_of({"digest": digest, "setup": self._setup}))
-                self._stream.flush()
+            fresh = not self.path.exists()
+            self._stream: BinaryIO = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
         except OSError as error:
             raise _output_error(folder, error) from error
+        try:
+            self._lock()
+            self._take_over(setup_digest(setup), resume)
+        except BaseException as error:
+            self._stream.close()
+            if fresh:
+                self.path.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise _output_error(folder, error) from error
+            raise
+
+    def _lock(self) -> None:
+        """Keep other evaluations out for as long as this process has the file open."""
+        try:
+            import fcntl
+        except ModuleNotFoundError:  # Windows
+            return
+        try:
+            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(
+                f"another evaluation is writing to {self.path.parent}; wait for it, or choose another output folder"
+            ) from error
+
+    def _take_over(self, digest: str, resume: bool) -> None:
+        """Read what is there, and stand behind it."""
+        content = self._stream.read()
+        if not resume and content.count(b"\n") < 2:
+            content = b""  # stopped before the first image: nothing to lose
+        if content and not resume:
+            images = content.count(b"\n") - 1
+            raise UsageError(
+                f"{self.path} is an unfinished evaluation of {images} images: add "
+                "--resume to go on with it, or delete that file to start anew"
+            )
+        kept = self._read(content, digest) if content else 0
+        self._stream.truncate(kept)
+        self._stream.seek(kept)
+        if not kept:
+            self._stream.write(line_of({"digest": digest, "setup": self._setup}))
+            self._stream.flush()
 
     def _read(self, content: bytes, digest: str) -> int:
         """Take the rows over; the number of bytes that are whole (being killed may cut the last line)."""
@@ -134,13 +161,3 @@ def _output_error(folder: Path, error: OSError) -> OutputError:
         f"cannot write to {folder}: {error.strerror or error}. Finished images are kept in {JOURNAL} if it is there; "
         "--resume goes on with them."
     )
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make renames in `folder` durable where the system can."""
-    if hasattr(os, "O_DIRECTORY"):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -45,6 +45,8 @@ def make_plan(device: str, workers: int | None, threads: int | None, batch_size:
     device = resolve_device(device)
     cores = available_cores()
     threads = threads or 1
+    if device == "cpu" and threads > cores:
+        raise UsageError(f"threads is {threads}, but this process may use {cores} cores; choose up to {cores}")
     return Plan(
         device=device,
         workers=workers or (max(1, cores // threads) if device == "cpu" else min(8, cores)),

@@ -15,6 +15,7 @@ from mobilenext.errors import CheckFailed, DataError, UsageError
 from mobilenext.evaluation.environment import processor
 from mobilenext.export import FORMATS
 from mobilenext.export.sidecar import read_sidecar
+from mobilenext.files import sha256_of
 from mobilenext.runtime import (
     Candidate,
     Floats,
@@ -27,7 +28,6 @@ from mobilenext.runtime import (
 from mobilenext.runtime.self_check import probe, problem_of
 from mobilenext.weights.checkpoint import Weights, WeightsRecord, read_weights
 from mobilenext.weights.pretrained import locate
-from mobilenext.weights.store import sha256_of
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,11 @@ from mobilenext.errors import CheckFailed, OutputError, UsageError
 from mobilenext.export.formats import check_format, write_format
 from mobilenext.export.images import parity_images
 from mobilenext.export.sidecar import SIDECAR, Sidecar
+from mobilenext.files import sha256_of
 from mobilenext.runtime import FAST_PROCESS, RUNTIMES, Floats, Runtime, RuntimeSpec, installed, open_runtime
 from mobilenext.runtime.self_check import ALLOWED_OF_STD, failure, probe
 from mobilenext.weights.checkpoint import Weights, WeightsRecord, network_of, read_weights
 from mobilenext.weights.pretrained import locate
-from mobilenext.weights.store import sha256_of
 
 log = logging.getLogger(__name__)
 BATCH = 3  # compared as well, besides one image at a time

@@ -14,9 +14,9 @@ from typing import Any
 from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import DataError, UsageError
 from mobilenext.export import FORMATS
+from mobilenext.files import sha256_of
 from mobilenext.runtime import PRECISIONS
 from mobilenext.weights.checkpoint import WeightsRecord
-from mobilenext.weights.store import sha256_of
 
 SIDECAR = "mobilenext.json"
 VERSION = "mobilenext export 1"

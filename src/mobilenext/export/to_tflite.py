@@ -18,7 +18,7 @@ from ai_edge_litert import schema_py_generated as schema
 from onnx import numpy_helper, shape_inference
 
 from mobilenext.errors import DataError
-from mobilenext.weights.checkpoint import write_atomically
+from mobilenext.files import write_atomically
 
 Op = schema.BuiltinOperator
 NONE, RELU6 = schema.ActivationFunctionType.NONE, schema.ActivationFunctionType.RELU6

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mobilenext.errors import MissingDependency
+from mobilenext.files import write_atomically
 from mobilenext.report.tables import table
 from mobilenext.runtime import require
-from mobilenext.weights.checkpoint import write_atomically
 
 MOST_POINTS = 40
 

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mobilenext.data.preprocessing import Preprocessing
-from mobilenext.errors import OutputError, UsageError, WeightsError
+from mobilenext.errors import UsageError, WeightsError
+from mobilenext.files import write_atomically
 from mobilenext.models import MODELS, build_network, check_identity_divisor, find_model
 from mobilenext.models.cards import WeightsCard, find_weights_card
 from mobilenext.weights import naming
 from mobilenext.weights.foreign import git_blob_id, read_foreign, select_state_dict
 from mobilenext.weights.naming import Array, Entry
+from mobilenext.weights.pretrained import with_suffix
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -113,7 +115,7 @@ def read_weights(
         UsageError: an unknown model name or option value.
     """
     asked = find_model(model) if model is not None else None
-    file = read_foreign(_with_suffix(Path(path)))
+    file = read_foreign(with_suffix(Path(path)))
     stored = file.metadata if file.metadata.get("format") == FORMAT else {}
     published = None if stored else find_weights_card(git_blob=git_blob_id(file.path), sha256=file.sha256)
     if stored and "card" in stored:
@@ -172,16 +174,6 @@ def read_weights(
         dropped=dropped,
         notes=tuple(notes),
     )
-
-
-def _with_suffix(path: Path) -> Path:
-    """The path itself, or with the suffix that was left out."""
-    if not path.is_file():
-        for suffix in (".safetensors", ".pdparams"):
-            candidate = path.with_name(path.name + suffix)
-            if candidate.is_file():
-                return candidate
-    return path
 
 
 def _stored_integer(stored: Mapping[str, str], name: str, path: str | os.PathLike[str]) -> int:
@@ -282,25 +274,6 @@ def _safetensors(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> b
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
     return len(text).to_bytes(8, "little") + text + content[start:]
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` beside `path` and rename it, so that `path` is either whole or as it was before.
-
-    Raises:
-        OutputError: no folder, no permission, no space.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True) if temporary.parent.is_dir() else None
-        raise OutputError(f"cannot write {path}: {error.strerror or error}; nothing was changed there") from error
 
 
 def load_weights(network: nn.Layer, weights: Weights | str | os.PathLike[str], *, use: str | None = None) -> Weights:

@@ -12,7 +12,8 @@ from typing import Any
 
 from mobilenext import __version__
 from mobilenext.errors import UsageError
-from mobilenext.weights.checkpoint import Weights, read_weights, write_atomically, write_weights
+from mobilenext.files import write_atomically
+from mobilenext.weights.checkpoint import Weights, read_weights, write_weights
 from mobilenext.weights.naming import Array
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobilenext.errors import UsageError, WeightsError, nearest
-from mobilenext.models import ModelCard, WeightsCard, build_network, find_model
+from mobilenext.models import MODELS, ModelCard, WeightsCard, build_network, find_model
 from mobilenext.weights import store
 
 if TYPE_CHECKING:
     from mobilenext.models._layers import Network
 
+WEIGHTS_SUFFIXES = (".safetensors", ".pdparams", ".pth", ".pt", ".pth.tar", ".bin")
 BUNDLED = Path(__file__).parent / "bundled"
 log = logging.getLogger(__name__)
 
@@ -27,20 +28,23 @@ def locate(model: str | None, weights: str | os.PathLike[str] | None) -> Path:
         weights: a file, a tag of the model's card, or None for the first on the card.
 
     Raises:
-        UsageError: nothing of that name, or a model without published weights.
+        UsageError: nothing of that name, a model without published weights, or two that contradict each other.
         WeightsError: a path to a file that does not exist.
         DownloadError: it cannot be fetched or does not verify.
     """
     name, _, tag = (model or "").partition(".")
     text = os.fspath(weights) if weights is not None else tag
+    if tag and text not in (tag, f"{name}.{tag}"):
+        raise UsageError(f"model {model} names the weights {tag!r}, and weights {text} were given too; choose one")
     candidate = Path(text)
     card = find_model(name) if name else None
-    if card is not None and not candidate.is_file():
-        # Before the suffix is looked at, which model.tag seems to have.
-        for entry in card.weights:
-            if text in (entry.tag, f"{card.name}.{entry.tag}"):
-                return file_of(card, entry)
-    if text and (candidate.is_file() or candidate.suffix or os.sep in text):
+    # A bare name is looked for on the card first: a file in the working folder may be called alike.
+    for entry in card.weights if card is not None else ():
+        if card is not None and text in (entry.tag, f"{card.name}.{entry.tag}"):
+            if candidate.is_file():
+                log.warning("weights %s of the card are taken, not the file %s (that is ./%s)", text, text, text)
+            return file_of(card, entry)
+    if text and (with_suffix(candidate).is_file() or candidate.suffix or os.sep in text):
         return candidate  # read_weights says what is wrong with it
     if card is None:
         found = f"weights {text!r} is no file" if text else "no weights"
@@ -58,6 +62,28 @@ def locate(model: str | None, weights: str | os.PathLike[str] | None) -> Path:
         f"{card.name} has {f'the tags {available}' if available else 'no published weights'}"
         + (f"; files of a similar name: {', '.join(siblings[:5])}" if siblings else "")
     )
+
+
+def with_suffix(path: Path) -> Path:
+    """The path itself, or with the suffix of weights that was left out."""
+    if not path.is_file():
+        for suffix in (".safetensors", ".pdparams"):
+            candidate = path.with_name(path.name + suffix) if path.name else path
+            if candidate.is_file():
+                return candidate
+    return path
+
+
+def source_of(text: str) -> Path:
+    """The file that ``model.tag`` or a path means.
+
+    Raises:
+        UsageError: a model's name with a tag that it does not have.
+    """
+    name, _, tag = text.partition(".")
+    if Path(text).exists() or name.lower() not in MODELS or f".{tag}" in WEIGHTS_SUFFIXES:
+        return Path(text)
+    return locate(text, None)
 
 
 def no_weights(card: ModelCard) -> str:

@@ -13,7 +13,6 @@ and SSL_CERT_FILE mean what they mean elsewhere.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -32,6 +31,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from mobilenext.errors import DownloadError, OutputError, UsageError, WeightsError
+from mobilenext.files import sha256_of
 from mobilenext.weights.foreign import git_blob_id
 
 _log = logging.getLogger(__name__)
@@ -318,12 +318,3 @@ def _cache_errors(folder: Path) -> Iterator[None]:
 
 def _beside(path: Path, ending: str) -> Path:
     return path.with_name(path.name + ending)
-
-
-def sha256_of(path: Path) -> str:
-    """The checksum of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
