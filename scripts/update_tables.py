@@ -13,10 +13,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mobilenext.report.tables import evaluation_table, models_table, result_table, table
+from mobilenext.report.bench_report import bench_note, network_name, runtime_name, write_plot
+from mobilenext.report.tables import (
+    evaluation_table,
+    models_table,
+    plain_table,
+    quantization_table,
+    result_table,
+    table,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ("README.md", "README_cn.md", "docs/accuracy.md", "docs/paper_and_code.md")
+DOCUMENTS = ("README.md", "README_cn.md", "docs/accuracy.md", "docs/deployment.md", "docs/paper_and_code.md")
+PLOT = ROOT / "docs" / "latency.png"
 
 
 def _load(name: str) -> Any:
@@ -85,12 +94,102 @@ def goldens() -> str:
     return table(heading, rows)
 
 
+def latency_rows(*names: str) -> list[dict[str, Any]]:
+    return [row for name in names for row in _load(name)["rows"]]
+
+
+def by_runtime(rows: list[dict[str, Any]], label: Callable[[dict[str, Any]], str], heading: str) -> str:
+    """A row for each `label`, a column for each runtime: milliseconds an image with 1 and with 2 threads."""
+    runtimes = list(dict.fromkeys(runtime_name(row) for row in rows))
+    labels = list(dict.fromkeys(label(row) for row in rows))
+    found = {(label(row), runtime_name(row), row["threads"]): f"{row['ms_per_image']:.2f}" for row in rows}
+    cells = [
+        [
+            name,
+            *(
+                " / ".join(found[name, runtime, threads] for threads in (1, 2)) if (name, runtime, 1) in found else "-"
+                for runtime in runtimes
+            ),
+        ]
+        for name in labels
+    ]
+    return table([heading, *runtimes], cells) + "\n\nMilliseconds an image with 1 / 2 threads."
+
+
+def bench_cpu() -> str:
+    """The networks of width 1 at batch 1, for the README."""
+    rows = [row for row in latency_rows("bench_batch1.json") if row["network"].endswith("x1_0")]
+    found = {(runtime_name(row), row["network"], row["threads"]): row for row in rows}
+    cells = []
+    for runtime in dict.fromkeys(runtime_name(row) for row in rows):
+        next_, v2 = (
+            " / ".join(f"{found[runtime, name, threads]['median_ms']:.1f}" for threads in (1, 2))
+            for name in ("mobilenext_x1_0", "mobilenetv2_x1_0")
+        )
+        row = found[runtime, "mobilenext_x1_0", 1]
+        memory, floor = f"{row['peak_memory_mib']:.0f} MiB", f"{row['times_compute_floor']:.2f}"
+        cells.append([runtime, next_, v2, floor, f"{row['start_up_ms'] / 1000:.2f} s", memory])
+    heading = ["runtime", "MobileNeXt x1.0", "MobileNetV2 x1.0", "of the compute floor", "start-up", "memory"]
+    return table(heading, cells)
+
+
+def bench_plain() -> str:
+    return plain_table(_load("bench_plain.json"))
+
+
+def precision() -> str:
+    rows = []
+    for data in ("tiny20", "nips17"):
+        for kind in ("fp32", "bf16"):
+            result = _load(f"{data}_{kind}.json")
+            rows.append(
+                [
+                    f"{result['model']}, {result['images']} images of {result['data']['folder']}",
+                    f"{result['runtime']}, {kind}",
+                    f"{result['top1_percent']:.2f} % ({result['correct_top1']})",
+                    f"{result['top5_percent']:.2f} % ({result['correct_top5']})",
+                    f"{result['latency_ms']:.2f} ms",
+                    f"{result['images_per_second']:.0f}",
+                ]
+            )
+    return table(["network", "", "top-1", "top-5", "one image, 1 thread", "images/s"], rows)
+
+
+def int8_settings() -> str:
+    result = _load("int8_settings.json")
+    rows = [
+        [
+            row["ranges"],
+            row["quantised"],
+            str(row["correct_top1"]),
+            str(row["equal_predictions"]),
+            f"{row['signal_to_noise_db']:.1f} dB",
+        ]
+        for row in result["rows"]
+    ]
+    heading = ["ranges", "quantised", "correct top-1", "equal predictions", "logits' signal to noise"]
+    return table(heading, rows)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "models": models_table,
     "parity": parity,
     "bench": bench,
     "sensitivity": sensitivity,
     "goldens": goldens,
+    "bench_cpu": bench_cpu,
+    "bench_note": lambda: bench_note(_load("bench_batch1.json")),
+    "bench_batch1": lambda: by_runtime(latency_rows("bench_batch1.json"), network_name, "batch 1"),
+    "bench_batch32": lambda: by_runtime(
+        latency_rows("bench_batch32.json", "bench_batch32_slow.json"), network_name, "batch 32"
+    ),
+    "bench_divisors": lambda: by_runtime(
+        latency_rows("bench_divisors.json"), lambda row: f"1/{row['identity_divisor']}", "shortcut of"
+    ),
+    "bench_plain": bench_plain,
+    "quantization": lambda: quantization_table([_load("tiny20_int8.json"), _load("nips17_int8.json")]),
+    "precision": precision,
+    "int8_settings": int8_settings,
     "quickstart": lambda: result_table(_load("quickstart.json")),
 }
 
@@ -114,6 +213,9 @@ def main() -> int:
             stale.append(name)
             if "--check" not in sys.argv:
                 (ROOT / name).write_text(after, encoding="utf-8")
+    if "--check" not in sys.argv:
+        both = latency_rows("bench_batch1.json", "bench_batch32.json")
+        write_plot({**_load("bench_batch1.json"), "rows": both}, PLOT)
     print("\n".join(stale) or "all tables are up to date")
     return 1 if stale and "--check" in sys.argv else 0
 

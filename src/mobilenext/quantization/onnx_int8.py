@@ -153,7 +153,12 @@ def layer_losses(onnx_file: Path, ranges: Ranges, images: Floats) -> list[LayerL
 
 
 def _quantized(
-    onnx_file: Path, ranges: Ranges, *, only: Sequence[str] = (), exclude: Sequence[str] = ()
+    onnx_file: Path,
+    ranges: Ranges,
+    *,
+    only: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    operators: Sequence[str] = OPERATORS,
 ) -> onnx.ModelProto:
     # The quantiser changes the model that it is given, so it is read again each time.
     quantizer = QDQQuantizer(
@@ -165,7 +170,7 @@ def _quantized(
         ranges,
         list(only),
         list(exclude),
-        list(OPERATORS),
+        list(operators),
         dict(SETTINGS),
     )
     quantizer.quantize_model()

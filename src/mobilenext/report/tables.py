@@ -128,6 +128,8 @@ def quantization_lines(report: Mapping[str, Any]) -> list[str]:
     """What int8 costs and gains, and where it costs most."""
     calibrated = f"calibrated with {report['calibration']['images']} images, none of which was evaluated"
     lines = [quantization_table([report]), f"{calibrated}; ONNX Runtime, 1 thread"]
+    if report["speedup"] <= 1:
+        lines.append("int8 is NOT faster here: it saves size only")
     if report["keep_float"]:
         lines.append(f"kept in float32: {', '.join(report['keep_float'])}")
     rows = [[row["layer"], f"{row['signal_to_noise_db']:.1f} dB"] for row in report["layers"][:5]]
@@ -160,6 +162,22 @@ def evaluation_table(result: Mapping[str, Any]) -> str:
     )
     rows.append(["preprocessing alone", f"{result['preprocessing_images_per_second']:.1f}", "-", "-", "-", "-"])
     return table(["", "images/s", "ratio", "of the best possible", "one image", "peak memory"], rows)
+
+
+def plain_table(result: Mapping[str, Any]) -> str:
+    """Our runtimes beside the plain ones."""
+    rows = [
+        [
+            row["way"],
+            str(row["threads"]),
+            f"{row['median_ms']:.2f} ms",
+            f"{row['p10_ms']:.2f} to {row['p90_ms']:.2f}",
+            f"{row['of_best_plain']:.2f}",
+            f"{row['times_compute_floor']:.2f}",
+        ]
+        for row in result["rows"]
+    ]
+    return table(["", "threads", "median", "p10 to p90", "of the best plain one", "of the compute floor"], rows)
 
 
 def models_table() -> str:

@@ -1,0 +1,136 @@
+"""Our runtimes beside the plain ones on the same exported network, x1.0 at 224 pixels, batch 1, interleaved in one run.
+
+    python benchmarks/latency.py [--threads 1,2] [--samples 100] [-o results/bench_plain.json]
+
+"plain" is what the documentation of ONNX Runtime and OpenVINO shows: open the file, set the threads, run. The compute
+floor is the network's mult-adds at the speed of a large float32 matrix product.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mobilenext.data.batches import WorkerPool
+from mobilenext.evaluation import bench
+from mobilenext.evaluation.environment import environment
+from mobilenext.evaluation.subject import Choice, Prepared, Subject, prepare
+from mobilenext.models import MODELS
+from mobilenext.report.tables import plain_table
+from mobilenext.runtime import RuntimeSpec, open_runtime
+
+MODEL = "mobilenext_x1_0"
+OURS = ("openvino", "onnxruntime", "paddle-inference:openvino", "paddle-inference:onednn", "paddle:auto")
+
+
+def plain_onnxruntime(file: str, threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    return lambda batch: session.run(None, {"image": batch})[0]
+
+
+def plain_openvino(file: str, threads: int) -> Any:
+    import openvino
+
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(file, "CPU", settings)
+    return lambda batch: compiled(batch)[0]
+
+
+PLAIN = {"plain ONNX Runtime": plain_onnxruntime, "plain OpenVINO": plain_openvino}
+
+
+class Calling:
+    """A function as a runtime."""
+
+    def __init__(self, function: Any) -> None:
+        self.predict = function
+
+
+def open_here(way: Any, file: str, threads: int) -> None:
+    """In the worker: what the bursts of mobilenext.evaluation.bench will call."""
+    bench._Opened.batch = np.random.default_rng(0).standard_normal((1, 3, 224, 224), dtype=np.float32)
+    bench._Opened.runtime = open_runtime(way) if isinstance(way, RuntimeSpec) else Calling(way(file, threads))
+
+
+def prepared_by(pool: WorkerPool, subject: Subject, folder: Path, way: str) -> Prepared:
+    runtime, _, engine = way.partition(":")
+    return pool.call(prepare, subject, folder, Choice(runtime, engine or "auto"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--samples", type=int, default=100)
+    parser.add_argument("-o", "--output", type=Path, default=Path("results/bench_plain.json"))
+    options = parser.parse_args()
+    threads = [int(part) for part in options.threads.split(",")]
+    macs = MODELS[MODEL].mult_adds
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
+        work = Path(scratch)
+        weights = work / "fresh.safetensors"
+        ways: dict[str, Any] = dict(PLAIN)
+        onnx_file = ""
+        for way in OURS:
+            with WorkerPool(1, bench._environment(1)) as single:
+                if not weights.is_file():
+                    single.call(bench._write_fresh, MODEL, weights)
+            with WorkerPool(1, bench._environment(1)) as single:
+                folder = work / way.replace(":", "-")
+                folder.mkdir()
+                spec = prepared_by(single, Subject(weights, "weights", MODEL, identity_divisor=1), folder, way).spec
+                ways[f"mobilenext, {spec.describe()}"] = spec
+                onnx_file = str(spec.folder / spec.file) if spec.runtime == "onnxruntime" else onnx_file
+        gemm = {count: bench._gemm(count) for count in threads}
+        opened = []
+        for count in threads:
+            for name, way in ways.items():
+                pool = stack.enter_context(WorkerPool(1, bench._environment(count)))
+                own = RuntimeSpec(**{**vars(way), "threads": count}) if isinstance(way, RuntimeSpec) else way
+                pool.call(open_here, own, onnx_file, count)
+                pool.call(bench._warm_up)
+                opened.append((name, count, pool, list[float]()))
+        for _ in range(10):
+            for _name, count, pool, seconds in opened:
+                seconds += pool.call(bench._burst, -(-options.samples // 10))
+                if count > 1:
+                    time.sleep(bench.REST_SECONDS)
+        for name, count, _pool, seconds in opened:
+            best_plain = min(np.median(taken) for other, n, _, taken in opened if n == count and other in PLAIN)
+            median = float(np.median(seconds))
+            rows.append(
+                {
+                    "way": name,
+                    "threads": count,
+                    "samples": len(seconds),
+                    "median_ms": round(1000 * median, 3),
+                    "p10_ms": round(1000 * float(np.percentile(seconds, 10)), 3),
+                    "p90_ms": round(1000 * float(np.percentile(seconds, 90)), 3),
+                    "of_best_plain": round(median / float(best_plain), 3),
+                    "times_compute_floor": round(median / (macs / gemm[count] / 1e9), 2),
+                }
+            )
+    result = {
+        "model": MODEL,
+        "gemm_gmacs": {str(count): round(value, 1) for count, value in gemm.items()},
+        "rows": rows,
+        "environment": environment(),
+    }
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(result, indent=1) + "\n")
+    print(plain_table(result))
+
+
+if __name__ == "__main__":
+    main()
