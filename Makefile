@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 OLDEST = .venv-oldest
+EXTRAS = cpu,quickstart,onnx,openvino,ncnn,tflite,quantize,bench,dev
 DATA ?=
 
-.PHONY: help setup quickstart test lint types test-oldest bench results clean
+.PHONY: help setup quickstart test lint types test-oldest bench clean
 
 help:
 	@echo "make quickstart   set up and evaluate the bundled model on handwritten digits"
@@ -18,7 +19,8 @@ setup: $(VENV)/.done
 
 $(VENV)/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,quickstart,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps pnnx  # it asks for PyTorch
 	@touch $@
 
 quickstart: setup

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import secrets
 import signal
+import socket
 import tempfile
 import threading
 import time
@@ -16,10 +19,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 from loky import cpu_count
+from loky.backend import resource_tracker
 from loky.process_executor import ProcessPoolExecutor
 
 from mobilenext.errors import MobileNeXtError
@@ -46,23 +51,48 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _start(parent: int, slots: str, threads: int | None) -> None:
-    """Run first in every worker: leave Ctrl-C to the parent, and with `threads` take that many cores for oneself.
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A temporary folder that goes even when this process is killed: loky's tracker outlives it and removes it then."""
+    with tempfile.TemporaryDirectory(prefix="mobilenext-") as name:
+        resource_tracker.register(name, "folder")
+        try:
+            yield Path(name)
+        finally:
+            resource_tracker.unregister(name, "folder")
+
+
+def _start(parent: int, pool: str, threads: int | None) -> None:
+    """Run first in every worker: end with the parent, leave Ctrl-C to it, and with `threads` claim so many cores."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if os.name == "posix":
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    if threads is not None and hasattr(os, "sched_setaffinity"):
+        _claim_cores(pool, threads)
+
+
+def _claim_cores(pool: str, threads: int) -> None:
+    """Take so many cores for oneself; where all are taken, share them.
 
     Some inference engines bind themselves to the first cores that they may use, so that two processes of one thread
     share one core while the other is idle. A worker that may use its own cores only cannot be bound to another's.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if os.name == "posix":
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    if threads is None or not hasattr(os, "sched_setaffinity"):
-        return
     cores = sorted(os.sched_getaffinity(0))
-    for slot in range(len(cores) // threads):
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(os.path.join(slots, str(slot)))  # noqa: PTH102, PTH118 - one process only can make it
-            os.sched_setaffinity(0, cores[slot * threads : (slot + 1) * threads])
-            return
+    slots = len(cores) // threads
+    for number in range(slots):
+        # Containers with a quota see all cores and may use a few: not everybody should begin with the first.
+        slot = (int(pool, 16) + number) % slots
+        # One process only can bind a name, and it is free again when that has ended, in whatever way. No file is made:
+        # a name that begins with a zero byte is one in the kernel (unix(7), abstract sockets).
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0mobilenext-{pool}-{slot}")
+        except OSError:
+            claim.close()
+            continue
+        claim.detach()  # it stays open as long as this process lives
+        os.sched_setaffinity(0, cores[slot * threads : (slot + 1) * threads])
+        return
 
 
 class WorkerPool:
@@ -75,11 +105,10 @@ class WorkerPool:
         self, workers: int, environment: Mapping[str, str] | None = None, *, threads: int | None = None
     ) -> None:
         self.workers = workers
-        self._slots = tempfile.TemporaryDirectory(prefix="mobilenext-slots-")
         self._executor = ProcessPoolExecutor(
             max_workers=workers,
             initializer=_start,
-            initargs=(os.getpid(), self._slots.name, threads),
+            initargs=(os.getpid(), secrets.token_hex(8), threads),
             env=dict(environment or {}),
         )
 
@@ -89,29 +118,34 @@ class WorkerPool:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         # After an error or Ctrl-C nothing that the workers still do is of use.
         self._executor.shutdown(wait=True, kill_workers=error is not None)
-        self._slots.cleanup()
 
     def call(self, function: Callable[..., R], *arguments: Any) -> R:
         """Run one call in a worker and wait for it. Exceptions come back as they were raised."""
-        future: Future[R] = self._executor.submit(function, *arguments)
-        return self._result(future)
+        with _deaths():
+            result: R = self._executor.submit(function, *arguments).result()
+        return result
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """The results in the order of `items`; at most three calls for each worker are under way at a time."""
         pending: deque[Future[R]] = deque()
-        for item in items:
-            pending.append(self._executor.submit(function, item))
-            if len(pending) >= 3 * self.workers:
-                yield self._result(pending.popleft())
-        while pending:
-            yield self._result(pending.popleft())
+        with _deaths():
+            for item in items:
+                pending.append(self._executor.submit(function, item))
+                if len(pending) >= 3 * self.workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
 
-    def _result(self, future: Future[R]) -> R:
-        try:
-            result: R = future.result()
-        except BrokenProcessPool as error:  # loky's TerminatedWorkerError is one
-            raise WorkerDied(
-                f"a worker process ended unexpectedly ({str(error).splitlines()[0]}). If memory ran out, try fewer "
-                "--workers; if the runtime itself crashed, another --runtime, such as paddle."
-            ) from error
-        return result
+
+@contextlib.contextmanager
+def _deaths() -> Iterator[None]:
+    """A worker that died makes the call that waits fail, or the next one: as WorkerDied, which says what to do."""
+    try:
+        yield
+    except BrokenProcessPool as error:  # loky's TerminatedWorkerError is one
+        signals = re.search(r"\{(.+)\}", str(error))
+        how = signals[1] if signals else str(error).splitlines()[0]
+        raise WorkerDied(
+            f"a worker process ended unexpectedly ({how}). SIGKILL mostly means that memory ran out: try fewer "
+            "--workers. Other signals are a crash of the runtime: try another --runtime, such as paddle."
+        ) from error

@@ -14,14 +14,13 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mobilenext.data import Dataset, Preprocessing, open_dataset, pixels_of
-from mobilenext.data.batches import WorkerPool, available_cores
+from mobilenext.data.batches import WorkerPool, available_cores, scratch_folder
 from mobilenext.errors import DataError, ImageError, OutputError, UsageError
 from mobilenext.evaluation.comparison import compare
 from mobilenext.evaluation.diagnosis import diagnose
@@ -104,11 +103,11 @@ def evaluate(
     # A problem of the data set should not wait for the network.
     dataset = open_dataset(data, list_file=list_file, limit=limit)
 
-    with tempfile.TemporaryDirectory(prefix="mobilenext-") as scratch:
+    with scratch_folder() as scratch:
         choice = Choice(runtime, engine, plan.device, plan.threads, precision, plan.batch_size)
         # A process of its own: this one stays small, and the latency is measured while nothing else runs.
         with WorkerPool(1, plan.environment()) as single:
-            prepared = single.call(prepare, subject, Path(scratch), choice)
+            prepared = single.call(prepare, subject, scratch, choice)
             found = prepared.record
             dataset = open_dataset(data, list_file=list_file, num_classes=found.num_classes, limit=limit)
             for note in prepared.notes:
@@ -120,7 +119,7 @@ def evaluate(
                 len(dataset), data, dataset.layout, prepared.spec.describe(), plan.device, plan.workers, plan.threads,
             )  # fmt: skip
             setup = _setup(dataset, prepared)
-            folder = Path(output) if output is not None else Path(scratch) / "output"
+            folder = Path(output) if output is not None else scratch / "output"
             if resume and (finished := _finished(folder, setup)):
                 log.info("%s is finished already", folder)
                 return finished

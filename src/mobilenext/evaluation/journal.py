@@ -6,8 +6,10 @@ each image, in order. When the last image is in, it becomes ``predictions.jsonl`
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,6 +19,7 @@ from mobilenext.errors import DataError, OutputError, UsageError
 from mobilenext.evaluation.metrics import Prediction
 
 JOURNAL, PREDICTIONS, RESULT, LOG = "journal.jsonl", "predictions.jsonl", "result.json", "evaluate.log"
+log = logging.getLogger(__name__)
 
 
 def setup_digest(setup: Mapping[str, Any]) -> str:
@@ -35,7 +38,7 @@ def encoded(text: str) -> bytes:
 
 
 class Journal:
-    """The rows of one evaluation, on disk as soon as they are known."""
+    """The rows of one evaluation, on disk as soon as they are known; while it is open, no other can be opened there."""
 
     def __init__(self, folder: Path, setup: Mapping[str, Any], *, resume: bool) -> None:
         """Open a new journal, or with `resume` the one that is there.
@@ -51,7 +54,6 @@ class Journal:
         self._setup = dict(setup)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            fresh = not self.path.exists()
             self._stream: BinaryIO = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
         except OSError as error:
             raise _output_error(folder, error) from error
@@ -59,25 +61,37 @@ class Journal:
             self._lock()
             self._take_over(setup_digest(setup), resume)
         except BaseException as error:
-            self._stream.close()
-            if fresh:
-                self.path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # what a full disk did not take it does not take now
+                self._stream.close()
             if isinstance(error, OSError):
                 raise _output_error(folder, error) from error
             raise
 
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def _lock(self) -> None:
-        """Keep other evaluations out for as long as this process has the file open."""
+        """Keep other evaluations out for as long as the file is open; the system lets go of it when we are killed."""
         try:
             import fcntl
         except ModuleNotFoundError:  # Windows
             return
         try:
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            # Removed between opening and locking: the journal of an evaluation that has just been finished.
+            taken = os.fstat(self._stream.fileno()).st_nlink == 0
+        except BlockingIOError:
+            taken = True
+        except OSError as error:
+            log.warning("%s cannot be locked (%s): let no other evaluation write there", self.path, error.strerror)
+            return
+        if taken:
             raise UsageError(
                 f"another evaluation is writing to {self.path.parent}; wait for it, or choose another output folder"
-            ) from error
+            )
 
     def _take_over(self, digest: str, resume: bool) -> None:
         """Read what is there, and stand behind it."""
@@ -146,8 +160,8 @@ class Journal:
 
     def remove(self) -> None:
         """The evaluation is finished and its files are written."""
+        self.path.unlink(missing_ok=True)  # before it is closed, which lets others in
         self.close()
-        self.path.unlink(missing_ok=True)
 
 
 def _changes(before: Any, now: Mapping[str, Any]) -> str:

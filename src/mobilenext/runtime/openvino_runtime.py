@@ -32,8 +32,6 @@ class OpenVINO:
             "NUM_STREAMS": 1,
             # Where the processor has AMX, OpenVINO would take bfloat16 unasked.
             "INFERENCE_PRECISION_HINT": "bf16" if spec.precision == "bf16" else "f32",
-            # The worker processes are bound to their cores already; a second opinion puts two on one core.
-            "ENABLE_CPU_PINNING": False,
         }
         self._request = core.compile_model(model, "CPU", settings).create_infer_request()
         self._input, self._output = spec.input, spec.output

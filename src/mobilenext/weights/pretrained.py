@@ -15,7 +15,7 @@ from mobilenext.weights import store
 if TYPE_CHECKING:
     from mobilenext.models._layers import Network
 
-WEIGHTS_SUFFIXES = (".safetensors", ".pdparams", ".pth", ".pt", ".pth.tar", ".bin")
+WEIGHTS_SUFFIXES = (".safetensors", ".pdparams", ".pth", ".pt", ".tar", ".bin", ".ckpt")
 BUNDLED = Path(__file__).parent / "bundled"
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,8 @@ def locate(model: str | None, weights: str | os.PathLike[str] | None) -> Path:
 
     Args:
         model: a model's name, or ``model.tag``.
-        weights: a file, a tag of the model's card, or None for the first on the card.
+        weights: a file, a tag of the model's card, ``model.tag``, or None for the first on the card. A bare name is
+            looked for on the card first, since a file in the working folder may be called alike: ``./in1k`` is a file.
 
     Raises:
         UsageError: nothing of that name, a model without published weights, or two that contradict each other.
@@ -33,33 +34,52 @@ def locate(model: str | None, weights: str | os.PathLike[str] | None) -> Path:
         DownloadError: it cannot be fetched or does not verify.
     """
     name, _, tag = (model or "").partition(".")
-    text = os.fspath(weights) if weights is not None else tag
-    if tag and text not in (tag, f"{name}.{tag}"):
-        raise UsageError(f"model {model} names the weights {tag!r}, and weights {text} were given too; choose one")
-    candidate = Path(text)
     card = find_model(name) if name else None
-    # A bare name is looked for on the card first: a file in the working folder may be called alike.
-    for entry in card.weights if card is not None else ():
-        if card is not None and text in (entry.tag, f"{card.name}.{entry.tag}"):
-            if candidate.is_file():
-                log.warning("weights %s of the card are taken, not the file %s (that is ./%s)", text, text, text)
-            return file_of(card, entry)
-    if text and (with_suffix(candidate).is_file() or candidate.suffix or os.sep in text):
-        return candidate  # read_weights says what is wrong with it
+    if weights is None:
+        if card is None:
+            raise UsageError("no weights; expected --weights FILE, or --model NAME whose card has weights")
+        return _published(card, tag)
+    text = os.fspath(weights)
+    if card is not None and tag and text not in (tag, model, f"{card.name}.{tag}"):
+        raise UsageError(f"model {model} names the weights {tag!r}, and weights {text} were given too; choose one")
+    path = Path(text)
+    if isinstance(weights, str) and (found := _on_card(card, text)):
+        if path.is_file():
+            log.warning("weights %s of the card are taken, not the file %s (that is ./%s)", text, text, text)
+        return file_of(*found)
+    if with_suffix(path).is_file() or path.suffix or os.sep in text:
+        return path  # read_weights says what is wrong with it
     if card is None:
-        found = f"weights {text!r} is no file" if text else "no weights"
-        raise UsageError(f"{found}; expected --weights FILE, or --model NAME whose card has weights")
-    available = ", ".join(entry.tag for entry in card.weights)
-    if not text:
-        # What ships with the package is a demonstration, and taken only when it is named.
-        published = [entry for entry in card.weights if not entry.bundled]
-        if not published:
-            raise UsageError(no_weights(card))
-        return file_of(card, published[0])
-    siblings = sorted(path.name for path in candidate.parent.glob(f"{glob.escape(candidate.name)}*"))
-    raise WeightsError(
-        f"weights {text!r}: no such file and no such tag{nearest(text, [entry.tag for entry in card.weights])}; "
-        f"{card.name} has {f'the tags {available}' if available else 'no published weights'}"
+        raise UsageError(
+            f"weights {text!r} is no file; expected --weights FILE, or --model NAME whose card has weights"
+        )
+    raise _nothing_of_that_name(card, text)
+
+
+def _on_card(card: ModelCard | None, text: str) -> tuple[ModelCard, WeightsCard] | None:
+    """The published weights that a tag of `card`, or ``model.tag``, names."""
+    name, _, tag = text.rpartition(".")
+    named = MODELS.get(name.lower()) if name else card
+    if named is None or card not in (None, named):
+        return None
+    return next(((named, entry) for entry in named.weights if entry.tag == tag), None)
+
+
+def _published(card: ModelCard, tag: str) -> Path:
+    """The weights of that tag, or without one the first that are no demonstration, which is only taken by name."""
+    entries = [entry for entry in card.weights if (entry.tag == tag if tag else not entry.bundled)]
+    if entries:
+        return file_of(card, entries[0])
+    raise _nothing_of_that_name(card, tag) if tag else UsageError(no_weights(card))
+
+
+def _nothing_of_that_name(card: ModelCard, text: str) -> WeightsError:
+    tags = [entry.tag for entry in card.weights]
+    known = f"the tags {', '.join(tags)}" if tags else "no published weights"
+    path = Path(text)
+    siblings = sorted(each.name for each in path.parent.glob(f"{glob.escape(path.name)}*"))
+    return WeightsError(
+        f"weights {text!r}: no such file and no such tag{nearest(text, tags)}; {card.name} has {known}"
         + (f"; files of a similar name: {', '.join(siblings[:5])}" if siblings else "")
     )
 
@@ -75,14 +95,17 @@ def with_suffix(path: Path) -> Path:
 
 
 def source_of(text: str) -> Path:
-    """The file that ``model.tag`` or a path means.
+    """What there is to convert: ``model.tag``, a file, or a model's name for the first weights on its card.
 
     Raises:
-        UsageError: a model's name with a tag that it does not have.
+        UsageError: a model without published weights.
+        WeightsError: a model's name with a tag that it does not have, and no such file.
     """
-    name, _, tag = text.partition(".")
-    if Path(text).exists() or name.lower() not in MODELS or f".{tag}" in WEIGHTS_SUFFIXES:
-        return Path(text)
+    if _on_card(None, text):
+        return locate(None, text)
+    a_file = with_suffix(Path(text)).exists() or text.lower().endswith(WEIGHTS_SUFFIXES)
+    if a_file or text.partition(".")[0].lower() not in MODELS:
+        return Path(text)  # read_weights says what is wrong with it
     return locate(text, None)
 
 
