@@ -180,9 +180,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "bench_cpu": bench_cpu,
     "bench_note": lambda: bench_note(_load("bench_batch1.json")),
     "bench_batch1": lambda: by_runtime(latency_rows("bench_batch1.json"), network_name, "batch 1"),
-    "bench_batch32": lambda: by_runtime(
-        latency_rows("bench_batch32.json", "bench_batch32_slow.json"), network_name, "batch 32"
-    ),
+    "bench_batch32": lambda: by_runtime(latency_rows("bench_batch32.json"), network_name, "batch 32"),
     "bench_divisors": lambda: by_runtime(
         latency_rows("bench_divisors.json"), lambda row: f"1/{row['identity_divisor']}", "shortcut of"
     ),

@@ -60,8 +60,8 @@ def test_every_runtime_computes_the_same(
 
 def test_auto_takes_the_first_that_is_there(weights: Weights, tmp_path: Path) -> None:
     prepared = prepare_weights(weights, tmp_path, Choice())
-    ready = installed("openvino") and all(map(installed, ONNX_PACKAGES))
-    assert prepared.spec.runtime == ("openvino" if ready else "paddle-inference")
+    ready = installed("onnxruntime") and all(map(installed, ONNX_PACKAGES))
+    assert prepared.spec.runtime == ("onnxruntime" if ready else "paddle-inference")
     assert "the fastest such of those that are installed" in prepared.notes[-1], "it says which and why"
 
 

@@ -61,19 +61,19 @@ def test_choices_with_paddle_only(asked: tuple[str, str, str], found: list[Candi
 @pytest.mark.usefixtures("everything")
 def test_choices_with_everything() -> None:
     first, second, *others = resolve_runtime("auto", "auto", "cpu")
-    assert [first, second] == [Candidate("openvino", "", "openvino"), Candidate("onnxruntime", "", "onnx")]
+    assert [first, second] == [Candidate("onnxruntime", "", "onnx"), Candidate("openvino", "", "openvino")]
     assert others == paddle_inference(*ENGINES)
     assert [each.runtime for each in resolve_runtime("auto", "auto", "cpu", precision="bf16")] == ["openvino"]
     assert resolve_runtime("auto", "auto", "cpu", formats=["ncnn"]) == [Candidate("ncnn", "", "ncnn")]
     onnx = resolve_runtime("auto", "auto", "cpu", formats=["onnx"], precision="int8")
-    assert {each.runtime for each in onnx} == {"openvino", "onnxruntime"}
+    assert [each.runtime for each in onnx] == ["onnxruntime", "openvino"]
     assert resolve_runtime("auto", "auto", "cpu", formats=["paddle"]) == paddle_inference(*ENGINES, format="paddle")
 
 
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        (("onnx", "auto", "cpu"), "runtime is 'onnx'; expected auto, openvino, .*; did you mean 'onnxruntime'"),
+        (("onnx", "auto", "cpu"), "runtime is 'onnx'; expected auto, onnxruntime, .*; did you mean 'onnxruntime'"),
         (("auto", "tensorrt", "cpu"), "engine is 'tensorrt'; expected auto, openvino"),
         (("paddle", "native", "cpu"), "belongs to the runtime paddle-inference"),
         (("paddle-inference", "native", "gpu"), "on a CPU"),
@@ -92,7 +92,7 @@ def test_precisions_and_formats_that_cannot_work() -> None:
         resolve_runtime("auto", "auto", "cpu", precision="int4")
     with pytest.raises(UsageError, match="runtime onnxruntime does not run this network in bf16 on cpu; openvino"):
         resolve_runtime("onnxruntime", "auto", "cpu", precision="bf16")
-    with pytest.raises(UsageError, match=r"runtime tflite does not run a network in the format onnx .* openvino or"):
+    with pytest.raises(UsageError, match=r"runtime tflite does not run a network in the format onnx .* onnxruntime or"):
         resolve_runtime("tflite", "auto", "cpu", formats=["onnx"])
 
 

@@ -174,6 +174,7 @@ def _quantized(
         dict(SETTINGS),
     )
     quantizer.quantize_model()
+    quantizer.model.topological_sort()
     model: onnx.ModelProto = quantizer.model.model
     return model
 

@@ -57,18 +57,18 @@ class RuntimeCard:
     devices: tuple[str, ...] = ("cpu",)
 
 
-# The fastest first, as measured one image at a time on one core (results/bench_cpu.json): what `auto` tries in order.
+# The fastest first, as measured one image at a time (results/bench_batch1.json): what `auto` tries in order.
 RUNTIMES: Mapping[str, RuntimeCard] = MappingProxyType(
     {
         card.name: card
         for card in (
             RuntimeCard(
-                "openvino", "openvino_runtime", "OpenVINO", "openvino", "openvino",
-                ("openvino", "onnx"), precisions=("fp32", "bf16", "int8"),
-            ),
-            RuntimeCard(
                 "onnxruntime", "onnx_runtime", "ONNXRuntime", "onnxruntime", "onnx",
                 ("onnx",), precisions=("fp32", "int8"),
+            ),
+            RuntimeCard(
+                "openvino", "openvino_runtime", "OpenVINO", "openvino", "openvino",
+                ("openvino", "onnx"), precisions=("fp32", "bf16", "int8"),
             ),
             RuntimeCard(
                 "paddle-inference", "paddle_inference", "PaddleInference", "paddle", "cpu",
@@ -81,7 +81,7 @@ RUNTIMES: Mapping[str, RuntimeCard] = MappingProxyType(
     }
 )  # fmt: skip
 ENGINES = RUNTIMES["paddle-inference"].engines
-AUTOMATIC = ("openvino", "onnxruntime", "paddle-inference")
+AUTOMATIC = ("onnxruntime", "openvino", "paddle-inference")
 PRECISIONS = ("fp32", "bf16", "int8")
 
 
@@ -198,8 +198,6 @@ def resolve_runtime(
             candidates += [Candidate(name, each, usable[0]) for each in _engines(name, engine, device) if usable]
     if runtime == "auto":
         candidates = [each for each in candidates if installed(RUNTIMES[each.runtime].package)]
-        if precision == "int8":  # ONNX Runtime's kernels for it are the faster ones (docs/deployment.md)
-            candidates.sort(key=lambda each: each.runtime != "onnxruntime")
     if not candidates:
         raise UsageError(_no_candidate(runtime, device, formats, precision))
     return candidates

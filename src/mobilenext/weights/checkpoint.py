@@ -22,7 +22,7 @@ from mobilenext.files import write_atomically
 from mobilenext.models import MODELS, build_network, check_identity_divisor, find_model
 from mobilenext.models.cards import WeightsCard, find_weights_card
 from mobilenext.weights import naming
-from mobilenext.weights.foreign import git_blob_id, read_foreign, select_state_dict
+from mobilenext.weights.foreign import ForeignFile, git_blob_id, read_foreign, select_state_dict
 from mobilenext.weights.naming import Array, Entry
 from mobilenext.weights.pretrained import with_suffix
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from paddle import nn
 
 FORMAT = "mobilenext weights 1"
+CERTIFICATE = ".certificate.json"  # what convert writes beside a file has its name and this
 log = logging.getLogger(__name__)
 
 
@@ -116,7 +117,7 @@ def read_weights(
     """
     asked = find_model(model) if model is not None else None
     file = read_foreign(with_suffix(Path(path)))
-    stored = file.metadata if file.metadata.get("format") == FORMAT else {}
+    stored = _stored_metadata(file)
     published = None if stored else find_weights_card(git_blob=git_blob_id(file.path), sha256=file.sha256)
     if stored and "card" in stored:
         published_name: str | None = stored["card"]
@@ -131,6 +132,8 @@ def read_weights(
         use = "auto"
     state = select_state_dict(file, use or (published[1].use if published else "auto"))
     notes = list(state.notes)
+    if stored and file.format == "paddle-pickle":
+        notes.append(f"identity divisor, preprocessing and labels are those of {file.path.name}{CERTIFICATE}")
     recognised = naming.recognise({name: tensor.shape for name, tensor in state.tensors.items()})
     if asked and asked.name != recognised.model:
         raise WeightsError(
@@ -174,6 +177,19 @@ def read_weights(
         dropped=dropped,
         notes=tuple(notes),
     )
+
+
+def _stored_metadata(file: ForeignFile) -> Mapping[str, str]:
+    """What `Weights.metadata` stored: in the file or, for Paddle's, which has no room, in its certificate."""
+    stored: Any = file.metadata
+    if file.format == "paddle-pickle":
+        try:
+            certificate = json.loads(file.path.with_name(file.path.name + CERTIFICATE).read_bytes())
+            stored = certificate["metadata"] if certificate["output"]["sha256"] == file.sha256 else {}
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            return {}
+    usable = isinstance(stored, dict) and all(isinstance(value, str) for value in stored.values())
+    return stored if usable and stored.get("format") == FORMAT else {}
 
 
 def _stored_integer(stored: Mapping[str, str], name: str, path: str | os.PathLike[str]) -> int:
@@ -242,10 +258,11 @@ def write_weights(weights: Weights, path: str | os.PathLike[str], *, to: str = "
         OutputError: it cannot be written.
     """
     path = Path(path)
+    check_output(path, to)
     tensors = naming.to_pytorch(weights.tensors, weights.entries) if to == "pytorch" else dict(weights.tensors)
     if path.suffix == ".safetensors":
         content = _safetensors(tensors, weights.metadata())
-    elif path.suffix == ".pdparams" and to == "paddle":
+    else:
         import io
 
         import paddle
@@ -253,11 +270,16 @@ def write_weights(weights: Weights, path: str | os.PathLike[str], *, to: str = "
         buffer = io.BytesIO()
         paddle.save(dict(tensors), buffer)
         content = buffer.getvalue()
-    else:
-        expected = ".safetensors or .pdparams" if to == "paddle" else ".safetensors (PyTorch reads it without pickle)"
-        raise UsageError(f"output {path} has the suffix {path.suffix!r}; expected {expected}")
     write_atomically(path, content)
     return tensors
+
+
+def check_output(path: Path, to: str) -> None:
+    """Raises UsageError for a suffix that `write_weights` does not know."""
+    if path.suffix == ".safetensors" or (path.suffix == ".pdparams" and to == "paddle"):
+        return
+    expected = ".safetensors or .pdparams" if to == "paddle" else ".safetensors (PyTorch reads it without pickle)"
+    raise UsageError(f"output {path} has the suffix {path.suffix!r}; expected {expected}")
 
 
 def _safetensors(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mobilenext import __version__
-from mobilenext.errors import UsageError
+from mobilenext.errors import OutputError, UsageError
 from mobilenext.files import write_atomically
-from mobilenext.weights.checkpoint import Weights, read_weights, write_weights
+from mobilenext.weights.checkpoint import CERTIFICATE, Weights, check_output, read_weights, write_weights
 from mobilenext.weights.naming import Array
 
 
@@ -28,7 +29,7 @@ def convert_checkpoint(
     preprocessing: Mapping[str, Any] | None = None,
     labels: tuple[str, ...] | None = None,
 ) -> dict[str, Any]:
-    """Convert a checkpoint and write ``<output>.certificate.json`` beside it.
+    """Convert a checkpoint and write ``<output>.certificate.json`` beside it; both appear, or none.
 
     Args:
         source: what :func:`~mobilenext.weights.checkpoint.read_weights` reads, with the arguments of the same names.
@@ -47,6 +48,7 @@ def convert_checkpoint(
     if to not in ("paddle", "pytorch"):
         raise UsageError(f"to is {to!r}; expected 'paddle' or 'pytorch'")
     output = Path(output)
+    check_output(output, to)
     weights = read_weights(
         source,
         model=model,
@@ -58,14 +60,24 @@ def convert_checkpoint(
     if output.exists() and output.samefile(weights.path):  # which may have a suffix that `source` leaves out
         raise UsageError(f"{output} is the source itself; expected another output")
     if output.suffix == ".pdparams":
-        lost = (
-            "a .pdparams file has no room for the identity divisor, preprocessing and labels: name them when it is used"
+        elsewhere = (
+            "a .pdparams file has no room for the identity divisor, preprocessing and labels: they are read from its "
+            "certificate as long as that lies beside it, and have to be named where it does not"
         )
-        weights = replace(weights, notes=(*weights.notes, lost))
-    written = write_weights(weights, output, to=to)
-    certificate = _certificate(weights, output, written, to)
-    text = json.dumps(certificate, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(output.with_name(output.name + ".certificate.json"), text.encode())
+        weights = replace(weights, notes=(*weights.notes, elsewhere))
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
+            new = Path(folder) / output.name
+            written = write_weights(weights, new, to=to)
+            certificate = _certificate(weights, new, written, to)
+            text = json.dumps(certificate, indent=1, ensure_ascii=False) + "\n"
+            write_atomically(new.with_name(new.name + CERTIFICATE), text.encode())
+            # Both are there, and what is left needs no room. A certificate alone does no harm: it names its file.
+            new.with_name(new.name + CERTIFICATE).replace(output.with_name(output.name + CERTIFICATE))
+            new.replace(output)
+    except OSError as error:
+        raise OutputError(f"cannot write {output}: {error.strerror or error}") from error
     return certificate
 
 
@@ -91,6 +103,7 @@ def _certificate(weights: Weights, output: Path, written: Mapping[str, Array], t
         "num_classes": weights.num_classes,
         "identity_divisor": weights.identity_divisor,
         "preprocessing": weights.preprocessing.to_dict(),
+        "metadata": weights.metadata(),  # as stored in a safetensors file; read from here for a .pdparams
         "dropped": list(weights.dropped),
         "notes": list(weights.notes),
         "tensors": tensors,

@@ -37,6 +37,12 @@ class Entry:
     paddle_shape: tuple[int, ...]
     transposed: bool  # between the conventions
 
+    @property
+    def counter(self) -> str | None:
+        """What PyTorch calls the counter of the batch norm that this is the mean of."""
+        owner, _, leaf = self.pytorch_name.rpartition(".")
+        return f"{owner}.{COUNTER}" if leaf == "running_mean" else None
+
     def name(self, dialect: str) -> str:
         return self.paddle_name if dialect == "paddle" else self.pytorch_name
 
@@ -115,12 +121,11 @@ class Recognised:
 def recognise(shapes: Mapping[str, tuple[int, ...]]) -> Recognised:
     """The model, and its number of classes, that these tensors (name to shape) are the weights of.
 
-    All names and all shapes must fit; ``num_batches_tracked`` is passed over.
+    All names and all shapes must fit; ``num_batches_tracked`` of the network's batch norms is passed over.
 
     Raises:
         WeightsError: no model fits; for the nearest one, both sides of every difference are listed.
     """
-    shapes = {name: shape for name, shape in shapes.items() if not name.endswith(COUNTER)}
     dialect = dialect_of(shapes)
     family = _family(shapes)
     head = "_fc.bias" if family == "mobilenext_se" else "classifier.1.bias"
@@ -141,7 +146,9 @@ def recognise(shapes: Mapping[str, tuple[int, ...]]) -> Recognised:
         if card.family != family:
             continue
         entries = _entries_by_name(card.name, num_classes)
-        problems = differences(entries, shapes, dialect)
+        counters = {entry.counter for entry in entries}
+        named = {name: shape for name, shape in shapes.items() if name not in counters}
+        problems = differences(entries, named, dialect)
         if not problems:
             return Recognised(card.name, num_classes, dialect, entries)
         if nearest is None or len(problems) < nearest[0]:
