@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from loky import cpu_count
+from loky import cpu_count, process_executor
 from loky.backend import resource_tracker
 from loky.process_executor import ProcessPoolExecutor
 
@@ -65,6 +65,8 @@ def scratch_folder() -> Iterator[Path]:
 def _start(parent: int, pool: str, threads: int | None) -> None:
     """Run first in every worker: end with the parent, leave Ctrl-C to it, and with `threads` claim so many cores."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Where psutil is installed loky would replace a process that has grown by 300 MB, and what it has opened with it.
+    process_executor._USE_PSUTIL = False
     if os.name == "posix":
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     if threads is not None and hasattr(os, "sched_setaffinity"):
