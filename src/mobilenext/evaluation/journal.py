@@ -95,7 +95,7 @@ class Journal:
 
     def _take_over(self, digest: str, resume: bool) -> None:
         """Read what is there, and stand behind it."""
-        content = self._stream.read()
+        content = self._stream.read() if self.path.is_file() else b""  # not a device, which may have no end
         if not resume and content.count(b"\n") < 2:
             content = b""  # stopped before the first image: nothing to lose
         if content and not resume:
