@@ -123,6 +123,34 @@ def test_evaluate_json(mobilenext: Run, world: World, tmp_path: Path) -> None:
     assert list(here.iterdir()) == [], "no output was asked for"
 
 
+def test_export_and_use_it(mobilenext: Run, world: World, tmp_path: Path) -> None:
+    out = tmp_path / "exported"
+    done = mobilenext(
+        "export", "--weights", world.weights, *SMALL, "--format", "paddle-legacy", "-o", out, "--images",
+        world.data / "imgs", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    parity = json.loads(done.stdout)
+    assert (parity["images"], [row["equal_top1"] for row in parity["runtimes"].values()]) == (24, [24])
+    assert "| against Paddle on real images" in done.stderr
+    done = mobilenext("evaluate", world.data, "--exported", out, "--json")
+    assert json.loads(done.stdout)["correct_top1"] == world.correct(1), done.stderr
+    done = mobilenext("predict", world.data / world.names[0], "--exported", out, "--json")
+    assert json.loads(done.stdout)[0]["classes"] == world.ranking()[0][:5], done.stderr
+    again = mobilenext("export", "--weights", world.weights, *SMALL, "-o", world.data, "--format", "paddle-legacy")
+    assert (again.returncode, "is no earlier export" in again.stderr) == (2, True)
+
+
+def test_bench_writes_its_files(mobilenext: Run, world: World, tmp_path: Path) -> None:
+    done = mobilenext(
+        "bench", "--model", "mobilenext_x0_35", "--image-size", 32, "--runtime", "paddle-inference:onednn", "--samples",
+        30, "-o", tmp_path / "out",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "paddle-inference (onednn)" in done.stdout
+    assert {"bench.json", "bench.md"} <= {path.name for path in (tmp_path / "out").iterdir()}
+
+
 def test_evaluate_with_limit(mobilenext: Run, world: World, tmp_path: Path) -> None:
     out = tmp_path / "new" / "out"
     done = mobilenext("evaluate", world.data, "--weights", world.weights, *SMALL, "--limit", 10, "-o", out)
@@ -222,6 +250,12 @@ BAD = {
     "predict zero": (("predict", "DATA", *W, "--topk", 0), 2, "topk is 0"),
     "convert to nowhere": (("convert", "WEIGHTS", "-o", "OUT/x.pth"), 2, "suffix '.pth'; expected .safetensors"),
     "convert below a file": (("convert", "WEIGHTS", "-o", "TEXT/x.safetensors"), 3, "cannot write"),
+    "few samples": (("bench", "--model", "mobilenext_x1_0", "--samples", 10), 2, "expected at least 30"),
+    "no number of threads": (("bench", "--threads", "a"), 2, "'a'; expected whole numbers with commas"),
+    "unknown format": (("export", *W, "--format", "onx", "-o", "OUT"), 2, "did you mean 'onnx'"),
+    "quantise text": (("quantize", *W, "--calibration", "TEXT", "-o", "OUT"), 3, ""),
+    "int8 of weights": (evaluate(*W, *SMALL, "--precision", "int8"), 2, "needs calibration"),
+    "exported of nothing": (("predict", "DATA", "--exported", "DATA"), 3, "has no mobilenext.json"),
     "check zero workers": (("check-data", "DATA", "--workers", 0), 2, "workers is 0"),
 }
 

@@ -436,6 +436,8 @@ def _quantize(options: argparse.Namespace) -> int:
 
 def _numbers(text: str) -> tuple[int, ...]:
     """``1,2`` to (1, 2)."""
+    if not all(part.isdecimal() for part in text.split(",")):
+        raise argparse.ArgumentTypeError(f"{text!r}; expected whole numbers with commas between them, such as 1,2")
     return tuple(int(part) for part in text.split(","))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from in_process import Here
 from mobilenext.errors import OutputError, UsageError
 from mobilenext.evaluation import bench as module
 from mobilenext.evaluation.bench import bench
@@ -138,20 +139,13 @@ def test_what_cannot_be_measured(options: dict[str, Any], message: str, monkeypa
 def test_all_says_what_it_skips(monkeypatch: pytest.MonkeyPatch) -> None:
     real = module._prepare
 
-    class Here:
-        def __init__(self, *arguments: Any) -> None: ...
-
-        def __enter__(self) -> Here:
-            return self
-
-        def __exit__(self, *arguments: object) -> None: ...
-
+    class OnlyOneDNN(Here):
         def call(self, function: Any, *arguments: Any) -> Any:
             if function is real and arguments[2].engine != "onednn":
                 raise UsageError("not here")
             return function(*arguments)
 
-    monkeypatch.setattr(module, "WorkerPool", Here)
+    monkeypatch.setattr(module, "WorkerPool", OnlyOneDNN)
     monkeypatch.setattr(module, "_gemm", lambda threads: 1.0)
     monkeypatch.setattr(module, "installed", lambda package: package == "paddle")
     result = bench(models=["mobilenext_x0_35"], runtimes=["all"], samples=30, image_size=32)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from in_process import Here
 from mobilenext.errors import CheckFailed, DataError, MissingDependency, OutputError, UsageError
 from mobilenext.evaluation.subject import Choice, find_subject, prepare
 from mobilenext.export import FORMATS, export
@@ -22,20 +23,6 @@ if TYPE_CHECKING:
     from tests.conftest import World
 
 SMALL = {"image_size": 32, "crop_pct": 1.0}
-
-
-class Here:
-    """In place of the worker process, so that what it calls can be replaced."""
-
-    def __init__(self, *arguments: Any) -> None: ...
-
-    def __enter__(self) -> Here:
-        return self
-
-    def __exit__(self, *arguments: object) -> None: ...
-
-    def call(self, function: Any, *arguments: Any) -> Any:
-        return function(*arguments)
 
 
 @pytest.fixture

@@ -200,7 +200,7 @@ def _rows(
     for number, network in enumerate(networks):
         for runtime, chosen in ways:
             folder = work / f"{number}-{runtime}-{chosen}"
-            choice = Choice(runtime, chosen, precision=precision, batch_size=max(batch_sizes))
+            choice = Choice(runtime, chosen, precision=precision)
             try:
                 with WorkerPool(1, _environment(1)) as single:
                     prepared, mult_adds = single.call(_prepare, network, folder, choice)

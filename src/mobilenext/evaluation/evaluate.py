@@ -104,7 +104,7 @@ def evaluate(
     dataset = open_dataset(data, list_file=list_file, limit=limit)
 
     with scratch_folder() as scratch:
-        choice = Choice(runtime, engine, plan.device, plan.threads, precision, plan.batch_size)
+        choice = Choice(runtime, engine, plan.device, plan.threads, precision)
         # A process of its own: this one stays small, and the latency is measured while nothing else runs.
         with WorkerPool(1, plan.environment()) as single:
             prepared = single.call(prepare, subject, scratch, choice)

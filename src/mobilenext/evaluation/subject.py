@@ -25,7 +25,7 @@ from mobilenext.runtime import (
     require,
     resolve_runtime,
 )
-from mobilenext.runtime.self_check import probe, problem_of
+from mobilenext.runtime.self_check import failure, probe, problem_of
 from mobilenext.weights.checkpoint import Weights, WeightsRecord, read_weights
 from mobilenext.weights.pretrained import locate
 
@@ -51,7 +51,6 @@ class Choice:
     device: str = "cpu"
     threads: int = 1
     precision: str | None = None  # None: what the files are
-    batch_size: int = 1
 
 
 @dataclass(frozen=True)
@@ -206,11 +205,6 @@ def _prepare_onnx(subject: Subject, folder: Path, choice: Choice) -> Prepared:
         raise UsageError(
             f"image size {fields['image_size']} was asked for, but {subject.path} takes {described.image_size}"
         )
-    if described.batch is not None and (described.batch, choice.batch_size) != (1, 1):
-        raise UsageError(
-            f"the batch of {subject.path} is fixed to {described.batch}, and {choice.batch_size} images at a time were "
-            "asked for; expected a free first dimension: export it with a dynamic batch"
-        )
     preprocessing = Preprocessing().replace(**fields)
     assumed = [name for name in ("image_size", "mean", "std") if name not in fields]
     notes = [f"{', '.join(assumed)} assumed: {preprocessing.describe()}"] if assumed else []
@@ -222,9 +216,16 @@ def _prepare_onnx(subject: Subject, folder: Path, choice: Choice) -> Prepared:
         return subject.path.parent, subject.path.name, described.input, described.output
 
     # There is no Paddle network to compare with: ONNX Runtime, with the format's own reference kernels, stands in.
-    reference = open_runtime(
-        RuntimeSpec("onnxruntime", "", "cpu", 1, *files(candidates[0])[:2], "fp32", described.input, described.output)
-    ).predict(image)
+    where = files(candidates[0])
+    try:
+        reference = open_runtime(RuntimeSpec("onnxruntime", "", "cpu", 1, *where[:2], "fp32", *where[2:])).predict(
+            image
+        )
+    except RuntimeError as error:
+        raise DataError(
+            f"{subject.path} cannot run an image of {preprocessing.image_size} pixels: {failure(error)}; another "
+            "--image-size may be what it expects"
+        ) from error
     sha256 = sha256_of(subject.path)
     record = WeightsRecord(
         model=subject.path.stem,

@@ -42,7 +42,6 @@ class Described:
 
     input: str
     output: str
-    batch: int | None  # None: free
     image_size: int | None  # None: free
 
 
@@ -50,7 +49,7 @@ def describe(path: Path) -> Described:
     """What a file of unknown origin takes and gives.
 
     Raises:
-        DataError: it cannot be read, or is not a classifier of one image [N, 3, S, S] in float32.
+        DataError: it cannot be read, or is not a classifier of images [N, 3, S, S] in float32 with N free.
     """
     session = open_session(path)
     inputs, outputs = session.get_inputs(), session.get_outputs()
@@ -64,9 +63,14 @@ def describe(path: Path) -> Described:
     fits = len(shape) == 4 and shape[1] in (3, None) and shape[2] == shape[3] and taken.type == "tensor(float)"
     if not fits:
         raise DataError(f"{path} takes {_listed(inputs)}; expected float [N, 3, S, S], a square RGB image")
+    if shape[0] is not None:
+        raise DataError(
+            f"the batch of {path} is fixed to {shape[0]}; expected a free first dimension: export it with a dynamic "
+            "batch"
+        )
     if len(given.shape) != 2 or given.type != "tensor(float)":
         raise DataError(f"{path} gives {_listed(outputs)}; expected float [N, classes]")
-    return Described(taken.name, given.name, shape[0], shape[2])
+    return Described(taken.name, given.name, shape[2])
 
 
 def _listed(values: Sequence[onnxruntime.NodeArg]) -> str:
@@ -81,5 +85,8 @@ class ONNXRuntime:
         self._input, self._output = spec.input, spec.output
 
     def predict(self, batch: Floats) -> Floats:
-        logits: Floats = self._session.run([self._output], {self._input: batch})[0]
+        try:
+            logits: Floats = self._session.run([self._output], {self._input: batch})[0]
+        except Exception as error:  # as above
+            raise RuntimeError(str(error)) from error
         return logits
