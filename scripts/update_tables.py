@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mobilenext.report.bench_report import bench_note, network_name, runtime_name, write_plot
+from mobilenext.report.bench_report import bench_note, bench_table, network_name, runtime_name, write_plot
 from mobilenext.report.tables import (
     evaluation_table,
     models_table,
@@ -185,6 +185,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         latency_rows("bench_divisors.json"), lambda row: f"1/{row['identity_divisor']}", "shortcut of"
     ),
     "bench_plain": bench_plain,
+    "bench_int8": lambda: bench_table(_load("bench_int8.json")),
     "quantization": lambda: quantization_table([_load("tiny20_int8.json"), _load("nips17_int8.json")]),
     "precision": precision,
     "int8_settings": int8_settings,
