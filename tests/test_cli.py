@@ -253,7 +253,6 @@ BAD = {
     "few samples": (("bench", "--model", "mobilenext_x1_0", "--samples", 10), 2, "expected at least 30"),
     "no number of threads": (("bench", "--threads", "a"), 2, "'a'; expected whole numbers with commas"),
     "unknown format": (("export", *W, "--format", "onx", "-o", "OUT"), 2, "did you mean 'onnx'"),
-    "quantise text": (("quantize", *W, "--calibration", "TEXT", "-o", "OUT"), 3, ""),
     "int8 of weights": (evaluate(*W, *SMALL, "--precision", "int8"), 2, "needs calibration"),
     "exported of nothing": (("predict", "DATA", "--exported", "DATA"), 3, "has no mobilenext.json"),
     "check zero workers": (("check-data", "DATA", "--workers", 0), 2, "workers is 0"),

@@ -155,7 +155,8 @@ def require(packages: Collection[str], extra: str, purpose: str) -> None:
     missing = [package for package in packages if not installed(package)]
     if missing:
         raise MissingDependency(
-            f"{purpose} needs {' and '.join(missing)}, which is not installed: pip install 'mobilenext[{extra}]'"
+            f"{purpose} needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed: "
+            f"pip install 'mobilenext[{extra}]'"
         )
 
 
