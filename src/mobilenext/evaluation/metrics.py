@@ -120,6 +120,19 @@ class Counts:
         else:
             self.loss += row.loss
 
+    def to_vector(self) -> npt.NDArray[np.float64]:
+        """All sums as one vector, to be added to those of other processes; float64 holds every count exactly."""
+        return np.array([self.images, self.top1, self.top5, self.unreadable, self.loss, *self.by_class.flat])
+
+    @classmethod
+    def from_vector(cls, vector: npt.NDArray[np.float64]) -> Counts:
+        """The inverse of :meth:`to_vector`."""
+        counts = cls((len(vector) - 5) // 3)
+        counts.images, counts.top1, counts.top5, counts.unreadable = (int(value) for value in vector[:4])
+        counts.loss = float(vector[4])
+        counts.by_class = vector[5:].astype(np.int64).reshape(-1, 3)
+        return counts
+
     def summary(self) -> dict[str, Any]:
         """Counts, percentages, 95 % intervals and the loss, as they stand in ``result.json``."""
         readable = self.images - self.unreadable

@@ -29,6 +29,14 @@ def classifier_linear(in_features: int, num_classes: int) -> nn.Linear:
     return nn.Linear(in_features, num_classes, weight_attr=weight)
 
 
+def drop_connect(x: paddle.Tensor, rate: float, training: bool) -> paddle.Tensor:
+    """Stochastic depth: zero whole samples of `x` [N, C, H, W] with probability `rate`, scale the others up."""
+    if not training or rate == 0.0:
+        return x
+    keep = paddle.floor(1.0 - rate + paddle.rand([x.shape[0], 1, 1, 1], dtype=x.dtype))
+    return x / (1.0 - rate) * keep
+
+
 class Feature(NamedTuple):
     """One map of the feature pyramid."""
 
@@ -71,6 +79,13 @@ class Network(nn.Layer):  # type: ignore[misc]
             if index in wanted:
                 maps.append(x)  # [N, channels, H / stride, W / stride] of features_info
         return maps if self.features_only else self.head(x)
+
+    def set_drop_connect(self, rate: float) -> None:
+        """From now on, in training, the branch beside a shortcut is dropped with a probability that grows linearly
+        with depth, from 0 to just below `rate`."""
+        blocks = self.blocks()
+        for index, (_, block) in enumerate(blocks):
+            block.drop_connect_rate = rate * index / len(blocks)
 
     def keep_features_only(self) -> None:
         """Remove the head: from now on :meth:`forward` returns the maps that ``features_info`` describes."""

@@ -8,7 +8,13 @@ from __future__ import annotations
 import paddle
 from paddle import nn
 
-from mobilenext.models._layers import Network, classifier_linear, last_map_at_each_stride, make_divisible
+from mobilenext.models._layers import (
+    Network,
+    classifier_linear,
+    drop_connect,
+    last_map_at_each_stride,
+    make_divisible,
+)
 from mobilenext.models.sandglass import conv_bn, depthwise, pointwise
 
 # One row a stage: expansion t, output channels, repeats, stride of the first block (MobileNetV2, table 2).
@@ -36,10 +42,12 @@ class InvertedResidual(nn.Layer):  # type: ignore[misc]
         layers += pointwise(hidden, out_channels)
         self.conv = nn.Sequential(*layers)
         self.shortcut = stride == 1 and in_channels == out_channels
+        self.drop_connect_rate = 0.0
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """[N, in_channels, H, W] to [N, out_channels, H / stride, W / stride]."""
-        return x + self.conv(x) if self.shortcut else self.conv(x)
+        branch = self.conv(x)
+        return x + drop_connect(branch, self.drop_connect_rate, self.training) if self.shortcut else branch
 
 
 class MobileNetV2(Network):

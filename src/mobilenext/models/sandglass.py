@@ -28,6 +28,7 @@ from mobilenext.models._layers import (
     Network,
     classifier_linear,
     conv_normal,
+    drop_connect,
     last_map_at_each_stride,
     make_divisible,
 )
@@ -159,10 +160,14 @@ class Sandglass(nn.Layer):  # type: ignore[misc]
         self.conv = nn.Sequential(*layers)
         self.plan = plan
         self.identity_divisor = identity_divisor
+        self.drop_connect_rate = 0.0
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         branch = self.conv(x)
-        return partial_shortcut(branch, x, self.identity_divisor) if self.plan.shortcut else branch
+        if not self.plan.shortcut:
+            return branch
+        branch = drop_connect(branch, self.drop_connect_rate, self.training)
+        return partial_shortcut(branch, x, self.identity_divisor)
 
 
 class MobileNeXt(Network):

@@ -14,7 +14,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from mobilenext.models._layers import Network, classifier_linear, conv_normal, last_map_at_each_stride
+from mobilenext.models._layers import Network, classifier_linear, conv_normal, drop_connect, last_map_at_each_stride
 
 # One row a stage: repeats, kernel, stride, reduction t, input and output channels.
 STAGES = (
@@ -108,6 +108,7 @@ class SqueezeExciteBlock(nn.Layer):  # type: ignore[misc]
         self._se_reduce = conv_same(plan.out_channels, plan.squeezed_channels, 1, bias=True)
         self._se_expand = conv_same(plan.squeezed_channels, plan.out_channels, 1, bias=True)
         self.plan = plan
+        self.drop_connect_rate = plan.drop_connect
 
     def residual(self, x: paddle.Tensor) -> paddle.Tensor:
         """The convolutions of the block: [N, in, H, W] to [N, out, H / stride, W / stride]."""
@@ -119,15 +120,7 @@ class SqueezeExciteBlock(nn.Layer):  # type: ignore[misc]
         branch = branch * F.sigmoid(self._se_expand(F.silu(self._se_reduce(pooled))))
         if not self.plan.shortcut:
             return branch
-        return drop_connect(branch, self.plan.drop_connect, self.training) + x
-
-
-def drop_connect(x: paddle.Tensor, rate: float, training: bool) -> paddle.Tensor:
-    """Stochastic depth: zero whole samples of `x` [N, C, H, W] with probability `rate`, scale the others up."""
-    if not training or rate == 0.0:
-        return x
-    keep = paddle.floor(1.0 - rate + paddle.rand([x.shape[0], 1, 1, 1], dtype=x.dtype))
-    return x / (1.0 - rate) * keep
+        return drop_connect(branch, self.drop_connect_rate, self.training) + x
 
 
 class SandglassSE(SqueezeExciteBlock):

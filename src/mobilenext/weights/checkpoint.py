@@ -261,7 +261,7 @@ def write_weights(weights: Weights, path: str | os.PathLike[str], *, to: str = "
     check_output(path, to)
     tensors = naming.to_pytorch(weights.tensors, weights.entries) if to == "pytorch" else dict(weights.tensors)
     if path.suffix == ".safetensors":
-        content = _safetensors(tensors, weights.metadata())
+        content = safetensors_bytes(tensors, weights.metadata())
     else:
         import io
 
@@ -282,7 +282,7 @@ def check_output(path: Path, to: str) -> None:
     raise UsageError(f"output {path} has the suffix {path.suffix!r}; expected {expected}")
 
 
-def _safetensors(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
+def safetensors_bytes(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
     """The bytes of a safetensors file; the same for the same content, so that checksums can be compared.
 
     The safetensors package writes the metadata in an order that changes from one call to the next.

@@ -1,0 +1,364 @@
+"""Training runs side by side: a table, what differs between them, the spread over seeds, and their curves."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from mobilenext.errors import DataError, UsageError
+from mobilenext.files import write_atomically
+from mobilenext.report.tables import table
+from mobilenext.runtime import require
+
+KINDS = {"raw": "-", "ema": "--"}  # the weights as trained and their moving average, with the style of their lines
+# Okabe and Ito's palette without the yellow, too pale on white; groups beyond the seventh get markers as well.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+# What does not tell a setup from another: a group goes over the seed, the others do not decide what is learnt.
+NOT_SETUP = ("seed", "data.folder", "parameters")
+_CONFIG = ("model", "recipe.name", "seed", "identity_divisor", "data", "steps_per_epoch", "epochs")
+_BEST = ("best.images", "best.correct_top1", "best.epoch", "best.kind")
+_RESULT = (*_BEST, "final.raw", "images_per_second", "train_seconds")
+_EPOCH = ("epoch", "train_loss", "seconds", "images_per_second", "val")
+_REMEDY = "restore the file, or leave this run out"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run as it lies on disk; `result` is None until it is finished."""
+
+    folder: Path
+    name: str
+    config: dict[str, Any]
+    steps: list[dict[str, Any]]
+    epochs: list[dict[str, Any]]
+    result: dict[str, Any] | None
+
+
+def read_run(folder: Path) -> Run:
+    """Read the folder of a training run, finished or not; a last line of the log that a kill cut is left out.
+
+    Raises:
+        DataError: there is no run, or one of its files is damaged; with the file and the line.
+    """
+    config, result, log = (_content(folder / name) for name in ("run.json", "result.json", "log.jsonl"))
+    if config is None:
+        found = "run.json is missing" if folder.is_dir() else "not a folder" if folder.exists() else "no such folder"
+        raise DataError(f"{folder}: {found}; expected a training run; name the folder that was trained into")
+    rows: dict[str, list[dict[str, Any]]] = {"step": [], "epoch": []}
+    for number, line in enumerate((log or b"").split(b"\n")[:-1], 1):
+        where = f"{folder / 'log.jsonl'}: line {number}"
+        row = _parsed(line, where, ("event",))
+        if row["event"] not in rows:
+            raise DataError(f"{where}: the event is {row['event']!r}; expected {' or '.join(rows)}; {_REMEDY}")
+        _expect(row, ("global_step", "loss", "lr") if row["event"] == "step" else _EPOCH, where)
+        _expect_counts(row.get("val"), where)
+        rows[row["event"]].append(row)
+    setup = _parsed(config, f"{folder / 'run.json'}", _CONFIG)
+    finished = None if result is None else _parsed(result, f"{folder / 'result.json'}", _RESULT)
+    _expect_counts(finished and finished["final"], f"{folder / 'result.json'}")
+    return Run(folder, folder.resolve().name, setup, rows["step"], rows["epoch"], finished)
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}; expected a file that can be read; {_REMEDY}") from error
+
+
+def _parsed(content: bytes, where: str, fields: Sequence[str]) -> Any:
+    try:
+        value = json.loads(content)
+    except ValueError as error:  # of JSON, which names the line, or of UTF-8
+        raise DataError(f"{where} is damaged ({error}); expected JSON; {_REMEDY}") from error
+    _expect(value, fields, where)
+    return value
+
+
+def _expect(value: Any, fields: Sequence[str], where: str) -> None:
+    for field in fields:
+        inner = value
+        for part in field.split("."):
+            if not isinstance(inner, dict) or part not in inner:
+                raise DataError(f"{where}: there is no {field}; expected {', '.join(fields)}; {_REMEDY}")
+            inner = inner[part]
+
+
+def _expect_counts(evaluation: Any, where: str) -> None:
+    for kind in KINDS if evaluation is not None else ():
+        if kind == "raw" or evaluation.get(kind) is not None:
+            _expect(evaluation, (f"{kind}.correct_top1", f"{kind}.images"), where)
+
+
+def comparison(runs: Sequence[Run]) -> dict[str, Any]:
+    """A JSON-able summary of each run, what differs between them, groups over seeds, and pairs of groups."""
+    names, different, repeated = _names(runs), differences(runs), []
+    groups: dict[tuple[str, str], tuple[Run, list[float]]] = {}  # label, kind: a run of it, top-1 of each seed
+    for label, members in _groups([run for run in runs if run.result]).items():
+        firsts = {run.config["seed"]: run for run in reversed(members)}  # the same seed again is not another sample
+        repeated += [names[runs.index(run)] for run in members if firsts[run.config["seed"]] is not run]
+        for kind in KINDS:
+            counts = [run.result["final"].get(kind) for run in firsts.values() if run.result]
+            if len(counts) > 1 and all(counts):
+                groups[label, kind] = members[0], [_percent(one) for one in counts]
+    return {
+        "runs": [{"run": name, **_summary(run)} for name, run in zip(names, runs, strict=True)],
+        "differences": different,
+        "repeated": repeated,
+        "groups": [
+            {"group": label, "kind": kind, "n": len(values), "mean_top1_percent": statistics.mean(values)}
+            | {"std_points": statistics.stdev(values), "min_top1_percent": min(values), "max_top1_percent": max(values)}
+            for (label, kind), (_, values) in groups.items()
+        ],
+        "pairs": [
+            {"group": label, "minus": other, "kind": kind, **welch(values, others)}
+            for ((other, kind), (one, others)), ((label, same), (two, values)) in combinations(groups.items(), 2)
+            if kind == same and not any(map(_is_checksum, differences([one, two])))
+        ],
+    }
+
+
+def differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
+    """The configuration fields in which the runs differ, nested ones as ``recipe.lr``: a value for each run."""
+    flat = [_flat(run.config) for run in runs]
+    values = {field: [config.get(field) for config in flat] for config in flat for field in config}
+    return {field: each for field, each in values.items() if any(one != each[0] for one in each)}
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for key, value in config.items():
+        if key != "environment":
+            fields |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return fields
+
+
+def _is_checksum(field: str) -> bool:
+    return field.startswith("data.") and field.endswith("sha256")
+
+
+def _shown(value: Any) -> str:
+    return value[:8] if isinstance(value, str) and len(value) == 64 else str(value)  # a checksum by its first digits
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """The folders' names, or their paths where two have the same name."""
+    names = [run.name for run in runs]
+    return [run.name if names.count(run.name) == 1 else str(run.folder) for run in runs]
+
+
+def _groups(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """The runs that differ in nothing but the seed, under a label that tells them from the others."""
+    setups: dict[str, list[Run]] = {}
+    for run in runs:
+        setup = {field: value for field, value in _flat(run.config).items() if field not in NOT_SETUP}
+        setups.setdefault(json.dumps(setup, sort_keys=True), []).append(run)
+    groups = {}
+    for members in setups.values():
+        alike = [run for run, *_ in setups.values() if _label(run) == _label(members[0])]
+        different = {field: values for field, values in differences(alike).items() if field not in NOT_SETUP}
+        own = [f"{name.split('.')[-1]} {_shown(values[alike.index(members[0])])}" for name, values in different.items()]
+        groups[", ".join(dict.fromkeys([_label(members[0]), *own]))] = members
+    return groups
+
+
+def _label(run: Run) -> str:
+    divisor = run.config["identity_divisor"]
+    return f"{run.config['model']}{f', divisor {divisor}' if divisor != 1 else ''}, {run.config['recipe']['name']}"
+
+
+def _percent(counts: Mapping[str, Any]) -> float:
+    return float(100 * counts["correct_top1"] / counts["images"])
+
+
+def _evaluated(run: Run, kind: str) -> dict[float, dict[str, Any]]:
+    """The counts by the epoch after which these weights were evaluated."""
+    return {row["epoch"]: row["val"][kind] for row in run.epochs if row["val"] and row["val"].get(kind)}
+
+
+def _summary(run: Run) -> dict[str, Any]:
+    config, result, last = run.config, run.result, run.epochs[-1] if run.epochs else {"epoch": 0}
+    tried = [{"epoch": at, "kind": kind, **counts} for kind in KINDS for at, counts in _evaluated(run, kind).items()]
+    best = result["best"] if result else max(tried, key=_percent, default=None)
+    final = {kind: result["final"].get(kind) for kind in KINDS} if result else {}
+    return {
+        **{key: config[key] for key in ("model", "identity_divisor", "seed", "epochs")},
+        "recipe": config["recipe"]["name"],
+        "finished": result is not None,
+        "epochs_done": last["epoch"],
+        "final": {kind: counts and {**counts, "top1_percent": _percent(counts)} for kind, counts in final.items()},
+        "best": best and {**best, "top1_percent": _percent(best)},
+        "train_loss": last.get("train_loss"),
+        "images_per_second": (result or last).get("images_per_second"),
+        "train_seconds": result["train_seconds"] if result else sum(row["seconds"] for row in run.epochs),
+    }
+
+
+def comparison_lines(runs: Sequence[Run]) -> list[str]:
+    """All that is printed: the runs, what differs, and the spread over seeds."""
+    result, names = comparison(runs), _names(runs)
+    heading = ["run", "model", "divisor", "recipe", "seed", "epochs", "final top-1", "EMA top-1", "best", "train loss"]
+    lines = [table([*heading, "images/s", "hours"], [_cells(row) for row in result["runs"]]), ""]
+    for field, values in result["differences"].items():
+        shown = [_shown(value) for value in values]
+        holders = {one: [name for name, value in zip(names, shown, strict=True) if value == one] for one in shown}
+        start = "WARNING: not comparable, the data differ" if _is_checksum(field) else "differs"
+        each = [f"{value} ({', '.join(of)})" for value, of in holders.items()]
+        lines.append(f"{start}: {field}: {'; '.join(each)}")
+    lines += [f"not counted again: {name} repeats a seed of its group" for name in result["repeated"]]
+    return [*lines, "", *_group_lines(result)] if result["groups"] else lines
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    def share(counts: Mapping[str, Any] | None) -> str:
+        return f"{counts['top1_percent']:.2f} % ({counts['correct_top1']}/{counts['images']})" if counts else "-"
+
+    best, loss, speed = row["best"], row["train_loss"], row["images_per_second"]
+    return [
+        *(str(row[key]) for key in ("run", "model", "identity_divisor", "recipe", "seed")),
+        f"{row['epochs_done']}/{row['epochs']}",
+        *(share(row["final"].get("raw")) if row["finished"] else "unfinished", share(row["final"].get("ema"))),
+        f"{best['top1_percent']:.2f} % ({best['kind']}, epoch {best['epoch']})" if best else "-",
+        *("-" if loss is None else f"{loss:.3f}", "-" if speed is None else f"{speed:.1f}"),
+        f"{row['train_seconds'] / 3600:.2f}",
+    ]
+
+
+def _group_lines(result: Mapping[str, Any]) -> list[str]:
+    """The groups, numbered so that the pairs below can be short."""
+    number = {(row["group"], row["kind"]): f"#{place}" for place, row in enumerate(result["groups"], 1)}
+    values = ("mean_top1_percent", "std_points", "min_top1_percent", "max_top1_percent")
+    rows = [
+        [
+            number[row["group"], row["kind"]],
+            row["group"],
+            row["kind"],
+            str(row["n"]),
+            *(f"{row[v]:.2f}" for v in values),
+        ]
+        for row in result["groups"]
+    ]
+    lines = [table(["", "final top-1 over seeds, %", "weights", "n", "mean", "std", "min", "max"], rows), ""]
+    for pair in result["pairs"]:
+        name, other = (number[pair[key], pair["kind"]] for key in ("group", "minus"))
+        interval = "no interval without spread"
+        if pair["interval_points"]:
+            interval = "95 % (Welch): {:+.2f} to {:+.2f}".format(*pair["interval_points"])
+        lines.append(f"{name} minus {other}: {pair['difference_points']:+.2f} points; {interval}")
+    return lines
+
+
+def welch(first: Sequence[float], second: Sequence[float]) -> dict[str, Any]:
+    """mean(first) - mean(second) and its 95 % interval by Welch's t-test (1947); None when neither has any spread."""
+    parts = [(statistics.variance(values) / len(values), len(values) - 1) for values in (first, second)]
+    difference, variance = statistics.mean(first) - statistics.mean(second), sum(part for part, _ in parts)
+    if variance == 0:
+        return {"difference_points": difference, "interval_points": None, "degrees_of_freedom": None}
+    degrees = variance**2 / sum(part**2 / freedom for part, freedom in parts)
+    half = student_quantile(0.975, degrees) * math.sqrt(variance)
+    interval = [difference - half, difference + half]
+    return {"difference_points": difference, "interval_points": interval, "degrees_of_freedom": degrees}
+
+
+def student_quantile(probability: float, degrees: float) -> float:
+    """The t below which Student's distribution has `probability`, from 1/2; 1 to 10 000 degrees of freedom.
+
+    With t = sqrt(degrees) tan(angle) the density becomes cos(angle)^(degrees - 1), smooth on a bounded range: its
+    integral from 0 by Simpson's rule, over the whole known from the gamma function, is bisected for the angle.
+    """
+    whole = math.sqrt(math.pi) * math.exp(math.lgamma(degrees / 2) - math.lgamma((degrees + 1) / 2))  # -pi/2 to pi/2
+    low, high, parts = 0.0, math.pi / 2, 200
+    for _ in range(50):
+        angle = (low + high) / 2
+        heights = [math.cos(angle * place / parts) ** (degrees - 1) for place in range(parts + 1)]
+        area = (heights[0] + heights[-1] + 4 * sum(heights[1::2]) + 2 * sum(heights[2:-1:2])) * angle / parts / 3
+        low, high = (angle, high) if area < (probability - 0.5) * whole else (low, angle)
+    return math.sqrt(degrees) * math.tan(low)
+
+
+def write_curves(runs: Sequence[Run], path: Path) -> None:
+    """Training loss, validation top-1 and learning rate against the epoch, 1600 px wide, as .png or .svg.
+
+    Runs that differ only in the seed share a colour: thin lines, and a thick one for their mean.
+
+    Raises:
+        MissingDependency: matplotlib is not installed.
+        UsageError: another kind of picture.
+        OutputError: it cannot be written.
+    """
+    require(["matplotlib"], "bench", "the picture of the curves")
+    from matplotlib.figure import Figure
+
+    if path.suffix not in (".png", ".svg"):
+        raise UsageError(f"the picture is called {path.name!r}; expected a name that ends in .png or .svg")
+    groups = _groups(runs)
+    labels = [f"{label}, {_seeds(members)}" for label, members in groups.items()]
+    columns = max(1, min(4, 190 // (8 + max(map(len, labels)))))
+    figure = Figure(figsize=(16, 5.9 + 0.25 * (len(labels) // columns)), dpi=100, layout="constrained")
+    loss, top1, rate = panels = figure.subplots(1, 3)
+    for axes, title in zip(panels, ("training loss", "validation top-1, %", "learning rate"), strict=True):
+        axes.set_title(title, fontsize=13)
+        axes.set_xlabel("epoch", fontsize=11)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", linewidth=0.4)
+    rates = [dict(_points(members[0], "lr")) for members in groups.values()]
+    for place, members in enumerate(groups.values()):
+        look: dict[str, Any] = {"color": COLOURS[place % len(COLOURS)], "marker": "o" if place >= len(COLOURS) else ""}
+        look |= {"linewidth": 2.4 if len(groups) < 6 else 1.7, "markevery": (0.012 * place, 0.15)}
+        for run in members:
+            loss.plot(*_xy(dict(_points(run, "loss"))), color=look["color"], linewidth=0.5, alpha=0.3, zorder=1)
+        # The mean of an epoch belongs to its middle; an evaluation comes at its end.
+        _seed_lines(loss, [{row["epoch"] - 0.5: row["train_loss"] for row in run.epochs} for run in members], "-", look)
+        for kind, style in KINDS.items():
+            curves = [{at: _percent(counts) for at, counts in _evaluated(run, kind).items()} for run in members]
+            _seed_lines(top1, curves, style, look)
+        # Equal learning rates lie on each other: the longest is drawn whole, the others as their share of dashes on it.
+        own = rates[place].items()
+        sharing = [other for other, each in enumerate(rates) if own <= each.items() or each.items() <= own]
+        whole = place == max(sharing, key=lambda other: len(rates[other]))
+        dashes = "-" if whole else (-8 * sharing.index(place), (8, 8 * len(sharing) - 8))
+        rate.plot(*_xy(rates[place]), linestyle=dashes, zorder=2 if whole else 3, **look)
+        loss.plot([], [], label=labels[place], **look)
+    keys = {"raw weights": ("-", 2.4), "EMA weights": ("--", 2.4), "thin: single steps and seeds": ("-", 0.6)}
+    for label, (style, width) in keys.items():
+        loss.plot([], [], style, color="grey", linewidth=width, label=label)
+    figure.legend(loc="outside lower center", ncols=columns, fontsize=11, frameon=False)
+    picture = io.BytesIO()
+    figure.savefig(picture, format=path.suffix[1:])
+    write_atomically(path, picture.getvalue())
+
+
+def _seeds(members: Sequence[Run]) -> str:
+    seeds = ", ".join(str(run.config["seed"]) for run in members)
+    unfinished = sum(run.result is None for run in members)
+    of = f" ({unfinished} unfinished)" if len(members) > 1 else " (unfinished)"
+    return f"seed{'s' * (len(members) > 1)} {seeds}{of * (unfinished > 0)}"
+
+
+def _points(run: Run, field: str) -> list[tuple[float, float]]:
+    """A field of the step rows against the epoch, in fractions of it."""
+    return [(row["global_step"] / run.config["steps_per_epoch"], row[field]) for row in run.steps]
+
+
+def _xy(curve: Mapping[float, float]) -> tuple[list[float], list[float]]:
+    return list(curve), list(curve.values())
+
+
+def _seed_lines(axes: Any, curves: Sequence[Mapping[float, float]], style: str, look: Mapping[str, Any]) -> None:
+    """A thin line for each seed, and a thick one for their mean where all of them have a value."""
+    if len(curves) > 1:
+        for curve in curves:
+            axes.plot(*_xy(curve), style, color=look["color"], linewidth=0.8, alpha=0.7)
+    shared = [at for at in curves[0] if all(at in curve for curve in curves)]
+    mean = {at: statistics.mean(curve[at] for curve in curves) for at in shared}
+    alone = {"marker": "o", "markevery": None} if len(mean) == 1 else {}  # there is no line through one point
+    axes.plot(*_xy(mean), style, **{**look, **alone})

@@ -1,0 +1,258 @@
+"""Depthwise convolutions that train fast on a CPU.
+
+Paddle's own kernel unfolds every channel into a matrix and multiplies that by a vector of nine numbers; on a CPU it
+takes nine tenths of a training step of MobileNeXt (results/bench_train.json). :func:`accelerate` replaces it, in
+training and on a CPU only, by loops that Numba compiles. Weights, names and results stay what they were, up to the order
+of a sum.
+
+How the loops work. A map is copied into a small scratch memory with its zero padding around it, so that a step of the
+kernel's tap is a step in memory and edges need no care. Then each of the K * K taps is one pass over a long vector:
+
+    out[p] += tap[u, v] * scratch[p + offset(u, v)]
+
+With a stride s, the scratch memory holds s * s maps, every s-th row and column in each, and the passes stay the same.
+Small maps (2 x 2 in the last stage at 64 pixels) are put behind one another, so that the vectors stay long.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import paddle
+from numba import njit
+from paddle import nn
+from paddle.autograd import PyLayer
+
+Floats = npt.NDArray[np.float32]
+SCRATCH = 2048  # float32 values of one map in the scratch memory: all of it stays in the first-level cache
+
+# Sums may be reordered (that is what vectors need), but NaN and infinity must stay what they are.
+_compiled = njit(fastmath={"contract", "reassoc", "nsz", "arcp"}, nogil=True, error_model="numpy", cache=True)
+
+
+class Geometry(NamedTuple):
+    """Stride and padding of a convolution."""
+
+    stride: int
+    top: int  # zeros before the first row
+    bottom: int
+    left: int
+    right: int
+
+    def output(self, height: int, width: int, kernel_size: int) -> tuple[int, int]:
+        """Rows and columns of the result."""
+        rows = (height + self.top + self.bottom - kernel_size) // self.stride + 1
+        columns = (width + self.left + self.right - kernel_size) // self.stride + 1
+        return rows, columns
+
+
+def accelerate(network: nn.Layer) -> int:
+    """Let the depthwise convolutions of `network` use the loops of this module; the number of those that do.
+
+    In evaluation mode, on a GPU and for other types than float32 they stay Paddle's.
+    """
+    found = 0
+    for layer in network.sublayers():
+        if isinstance(layer, nn.Conv2D) and (geometry := _geometry_of(layer)):
+            layer.forward = partial(_forward, layer, geometry, layer.forward)
+            found += 1
+    return found
+
+
+def depthwise_conv2d(x: paddle.Tensor, weight: paddle.Tensor, geometry: Geometry) -> paddle.Tensor:
+    """Each channel of x [N, C, H, W] with its own kernel of weight [C, 1, K, K]; float32, on a CPU, differentiable."""
+    return _Depthwise.apply(x, weight, geometry)
+
+
+def _geometry_of(layer: nn.Conv2D) -> Geometry | None:
+    """The geometry of a depthwise convolution of a form that the loops know."""
+    channels, of_group, *kernel = layer.weight.shape
+    plain = layer._data_format == "NCHW" and list(layer._dilation) == [1, 1] and layer.bias is None
+    if of_group != 1 or layer._groups != channels or layer._in_channels != channels or not plain:
+        return None
+    strides, padding = list(layer._stride), layer._padding
+    if kernel[0] != kernel[1] or strides[0] != strides[1] or isinstance(padding, str):
+        return None
+    if isinstance(padding, int):
+        padding = [padding] * 4
+    if len(padding) != 4:
+        padding = [padding[0], padding[0], padding[1], padding[1]]
+    return Geometry(strides[0], *padding)
+
+
+def _forward(layer: nn.Conv2D, geometry: Geometry, native: Callable[[Any], Any], x: paddle.Tensor) -> paddle.Tensor:
+    if layer.training and x.dtype == layer.weight.dtype == paddle.float32 and x.place.is_cpu_place():
+        return depthwise_conv2d(x, layer.weight, geometry)
+    return native(x)
+
+
+class _Depthwise(PyLayer):  # type: ignore[misc]
+    @staticmethod
+    def forward(ctx: Any, x: paddle.Tensor, weight: paddle.Tensor, geometry: Geometry) -> paddle.Tensor:
+        x = x.contiguous() if hasattr(x, "contiguous") else x
+        images, channels, height, width = x.shape
+        result = paddle.empty([images, channels, *geometry.output(height, width, weight.shape[-1])], x.dtype)
+        _over_channels(_convolve, geometry, _array(x), _array(weight), _array(result))
+        ctx.save_for_backward(x, weight)
+        ctx.geometry = geometry
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, gradient: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
+        x, weight = ctx.saved_tensor()
+        gradient = gradient.contiguous() if hasattr(gradient, "contiguous") else gradient
+        of_x, of_weight = paddle.empty_like(x), paddle.empty_like(weight)
+        arrays = (_array(x), _array(weight), _array(gradient), _array(of_x), _array(of_weight))
+        _over_channels(_differentiate, ctx.geometry, *arrays)
+        return of_x, of_weight
+
+
+def _array(tensor: paddle.Tensor) -> Floats:
+    """The tensor's own memory, [...] float32; Tensor.numpy() would copy it."""
+    values = (ctypes.c_float * tensor.size).from_address(tensor.data_ptr())
+    return np.frombuffer(values, np.float32).reshape(tensor.shape)
+
+
+@cache
+def _threads() -> ThreadPoolExecutor | None:
+    """Threads that share the channels: as many as Paddle's own kernels use."""
+    count = int(os.environ.get("OMP_NUM_THREADS") or 1)
+    return ThreadPoolExecutor(count) if count > 1 else None
+
+
+def _over_channels(kernel: Any, geometry: Geometry, x: Floats, weight: Floats, *arrays: Floats) -> None:
+    """Run `kernel` on all channels; no channel depends on another, so the result does not depend on the threads."""
+    stride, top, _, left, _ = geometry
+    channels = x.shape[1]
+    threads = _threads()
+    if threads is None:
+        kernel(x, weight, *arrays, stride, top, left, 0, channels)
+        return
+    share = -(-channels // threads._max_workers)
+    parts = [(first, min(first + share, channels)) for first in range(0, channels, share)]
+    for done in [threads.submit(kernel, x, weight, *arrays, stride, top, left, *part) for part in parts]:
+        done.result()
+
+
+@_compiled
+def _layout(x_shape, y_shape, K, stride, top, left):  # type: ignore[no-untyped-def]
+    """Images in the scratch memory at a time, columns of one of its maps, values of a map, values of all images' maps,
+    and the offset of each tap."""
+    rows = (max((y_shape[2] - 1) * stride + K, x_shape[2] + top) + stride - 1) // stride
+    columns = (max((y_shape[3] - 1) * stride + K, x_shape[3] + left) + stride - 1) // stride
+    area = rows * columns
+    block = min(x_shape[0], max(1, SCRATCH // area))
+    offsets = np.empty(K * K, np.int64)
+    for u in range(K):
+        for v in range(K):
+            phase = (u % stride) * stride + v % stride
+            offsets[u * K + v] = phase * block * area + (u // stride) * columns + v // stride
+    return block, columns, area, block * area, offsets
+
+
+@_compiled
+def _scatter(image, scratch, start, columns, size, stride, top, left):  # type: ignore[no-untyped-def]
+    """One channel of one image [H, W] into its maps in the scratch memory, which begin at `start`."""
+    height, width = image.shape
+    if stride == 1:
+        for i in range(height):
+            to = start + (i + top) * columns + left
+            for j in range(width):
+                scratch[to + j] = image[i, j]
+        return
+    for i in range(height):
+        row = i + top
+        for phase in range(stride):  # the columns j with (j + left) % stride == phase
+            first = (phase - left) % stride
+            to = start + ((row % stride) * stride + phase) * size + row // stride * columns + (first + left) // stride
+            for j in range((width - first + stride - 1) // stride):
+                scratch[to + j] = image[i, first + j * stride]
+
+
+@_compiled
+def _gather(image, scratch, start, columns, size, stride, top, left):  # type: ignore[no-untyped-def]
+    """The inverse of :func:`_scatter`."""
+    height, width = image.shape
+    if stride == 1:
+        for i in range(height):
+            at = start + (i + top) * columns + left
+            for j in range(width):
+                image[i, j] = scratch[at + j]
+        return
+    for i in range(height):
+        row = i + top
+        for phase in range(stride):
+            first = (phase - left) % stride
+            at = start + ((row % stride) * stride + phase) * size + row // stride * columns + (first + left) // stride
+            for j in range((width - first + stride - 1) // stride):
+                image[i, first + j * stride] = scratch[at + j]
+
+
+@_compiled
+def _convolve(x, weight, y, stride, top, left, begin, end):  # type: ignore[no-untyped-def]
+    """y [N, C, H', W'] from x [N, C, H, W] and weight [C, 1, K, K], for the channels from `begin` to `end`."""
+    K = weight.shape[2]
+    block, columns, area, size, offsets = _layout(x.shape, y.shape, K, stride, top, left)
+    scratch = np.zeros(stride * stride * size + K * columns + K, np.float32)
+    out = np.empty(size, np.float32)
+    for c in range(begin, end):
+        taps = weight[c].reshape(K * K)
+        for first in range(0, x.shape[0], block):
+            images = min(block, x.shape[0] - first)
+            for b in range(images):
+                _scatter(x[first + b, c], scratch, b * area, columns, size, stride, top, left)
+            length = images * area
+            if K == 3:  # all nine taps in one pass
+                t0, t1, t2, t3, t4 = taps[0], taps[1], taps[2], taps[3], taps[4]
+                t5, t6, t7, t8 = taps[5], taps[6], taps[7], taps[8]
+                s0, s1, s2 = scratch[offsets[0] :], scratch[offsets[1] :], scratch[offsets[2] :]
+                s3, s4, s5 = scratch[offsets[3] :], scratch[offsets[4] :], scratch[offsets[5] :]
+                s6, s7, s8 = scratch[offsets[6] :], scratch[offsets[7] :], scratch[offsets[8] :]
+                for p in range(length):
+                    upper = t0 * s0[p] + t1 * s1[p] + t2 * s2[p]
+                    middle = t3 * s3[p] + t4 * s4[p] + t5 * s5[p]
+                    out[p] = upper + middle + (t6 * s6[p] + t7 * s7[p] + t8 * s8[p])
+            else:
+                out[:length] = 0
+                for t in range(K * K):
+                    tap, shifted = taps[t], scratch[offsets[t] :]
+                    for p in range(length):
+                        out[p] += tap * shifted[p]
+            for b in range(images):
+                _gather(y[first + b, c], out, b * area, columns, size, 1, 0, 0)
+
+
+@_compiled
+def _differentiate(x, weight, of_y, of_x, of_weight, stride, top, left, begin, end):  # type: ignore[no-untyped-def]
+    """The gradients of x and weight from that of y, for the channels from `begin` to `end`."""
+    K = weight.shape[2]
+    block, columns, area, size, offsets = _layout(x.shape, of_y.shape, K, stride, top, left)
+    scratch = np.zeros(stride * stride * size + K * columns + K, np.float32)
+    scratch_gradient = np.empty_like(scratch)
+    out = np.zeros(size, np.float32)  # stays zero beside the maps of y
+    for c in range(begin, end):
+        taps = weight[c].reshape(K * K)
+        sums = of_weight[c].reshape(K * K)
+        sums[:] = 0
+        for first in range(0, x.shape[0], block):
+            images = min(block, x.shape[0] - first)
+            for b in range(images):
+                _scatter(x[first + b, c], scratch, b * area, columns, size, stride, top, left)
+                _scatter(of_y[first + b, c], out, b * area, columns, size, 1, 0, 0)
+            scratch_gradient[:] = 0
+            for t in range(K * K):
+                tap, total = taps[t], np.float32(0)
+                shifted, shifted_gradient = scratch[offsets[t] :], scratch_gradient[offsets[t] :]
+                for p in range(images * area):
+                    shifted_gradient[p] += tap * out[p]
+                    total += shifted[p] * out[p]
+                sums[t] += total
+            for b in range(images):
+                _gather(of_x[first + b, c], scratch_gradient, b * area, columns, size, stride, top, left)

@@ -1,0 +1,176 @@
+"""Training images in batches: which, in what order and in what shape depends on (seed, epoch, index) alone.
+
+A batch is the same whatever the number of workers, and the processes of a distributed run take consecutive parts of
+it. The last images of an epoch that do not fill a batch are left out; they differ from epoch to epoch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from mobilenext.data import Preprocessing, Record, read_image
+from mobilenext.data.batches import WorkerPool
+from mobilenext.errors import DatasetError, ImageError, UsageError
+from mobilenext.training.augmentation import Augmentation, generator
+
+ORDER, PIXELS, ERASING = 0, 1, 2  # what a generator is for
+MEMORY_BYTES = 1 << 30  # data sets of up to so many bytes of pixels are kept in memory
+_SAMPLED = 50
+
+Pixels = npt.NDArray[np.uint8]
+
+
+class Item(NamedTuple):
+    """One image of a batch."""
+
+    path: Path
+    index: int  # in the data set
+    label: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """This process' part of a batch."""
+
+    images: npt.NDArray[np.float32]  # [N, 3, S, S], normalised
+    labels: npt.NDArray[np.int64]  # [N]
+    reader_seconds: float  # that the loop waited for it
+
+
+class Feeder:
+    """The batches of every epoch."""
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        augmentation: Augmentation,
+        preprocessing: Preprocessing,
+        *,
+        seed: int,
+        batch_size: int,
+        rank: int = 0,
+        world: int = 1,
+        pool: WorkerPool | None = None,
+        max_unreadable: int = 0,
+    ) -> None:
+        """
+        Args:
+            records: the training part.
+            augmentation, preprocessing: what is done to an image; of the second, mean and std.
+            seed: of order and augmentation.
+            batch_size: over all `world` processes, of which this one is number `rank`.
+            pool: processes that read; without them all images are read now, and kept in memory.
+            max_unreadable: so many images may be unreadable, and are left out of their batches.
+
+        Raises:
+            UsageError: a batch larger than the data, or one that cannot be shared evenly.
+            ImageError: too many unreadable images.
+        """
+        if batch_size > len(records):
+            raise UsageError(
+                f"batch_size is {batch_size}, but there are {len(records)} training images; choose up to that many "
+                "(--set batch_size=...)"
+            )
+        if batch_size % world:
+            raise UsageError(f"batch_size is {batch_size}; expected a multiple of the {world} processes")
+        self.unreadable: dict[str, str] = {}  # file: what is wrong with it
+        self.steps_per_epoch = len(records) // batch_size
+        self._records, self._augmentation, self._preprocessing = records, augmentation, preprocessing
+        self._seed, self._batch_size, self._rank, self._world = seed, batch_size, rank, world
+        self._max_unreadable = max_unreadable
+        self._pool = pool
+        self._memory = None if pool else self._read_all()
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from `first_step` on, both counted from 0."""
+        order = generator(self._seed, epoch, 0, ORDER).permutation(len(self._records))
+        share = self._batch_size // self._world
+        batches = []
+        for step in range(first_step, self.steps_per_epoch):
+            start = step * self._batch_size + self._rank * share
+            records = [self._records[index] for index in order[start : start + share]]
+            batches.append([Item(record.path, record.index, record.label) for record in records])
+        read = partial(_augmented, self._augmentation, self._seed, epoch, self._memory)
+        results = self._pool.map(read, batches) if self._pool else map(read, batches)
+        iterator = iter(zip(batches, results, strict=True))
+        while True:
+            started = time.perf_counter()
+            following = next(iterator, None)
+            if following is None:
+                return
+            items, pixels = following
+            batch = self._normalised(epoch, items, pixels)
+            yield Batch(*batch, reader_seconds=time.perf_counter() - started)
+
+    def _normalised(
+        self, epoch: int, items: list[Item], pixels: list[Pixels | str]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        readable = []
+        for item, image in zip(items, pixels, strict=True):
+            if isinstance(image, str):
+                self._count_unreadable(str(item.path), image)
+            else:
+                readable.append((item, image))
+        if not readable:
+            raise DatasetError(f"no image of a whole batch can be read; the first: {pixels[0]}")
+        images = self._preprocessing.normalize(np.stack([image for _, image in readable]))
+        if self._augmentation.erasing:
+            self._augmentation.erase(images, [generator(self._seed, epoch, i.index, ERASING) for i, _ in readable])
+        return images, np.array([item.label for item, _ in readable], np.int64)
+
+    def _count_unreadable(self, path: str, problem: str) -> None:
+        self.unreadable[path] = problem
+        if len(self.unreadable) > self._max_unreadable:
+            listed = "\n    ".join(list(self.unreadable.values())[:20])
+            raise ImageError(
+                f"{len(self.unreadable)} training images cannot be read; expected up to {self._max_unreadable} "
+                f"(--max-unreadable):\n    {listed}"
+            )
+
+    def _read_all(self) -> dict[int, Pixels | str]:
+        images: dict[int, Pixels | str] = {}
+        for record in self._records:
+            images[record.index] = pixels = _decoded(record.path)
+            if isinstance(pixels, str):
+                self._count_unreadable(str(record.path), pixels)
+        return images
+
+
+def fits_in_memory(records: Sequence[Record]) -> bool:
+    """Whether the pixels of all images would take at most MEMORY_BYTES, judged by some of them."""
+    sampled = [_decoded(record.path) for record in records[:: max(1, len(records) // _SAMPLED)]]
+    sizes = [pixels.nbytes for pixels in sampled if not isinstance(pixels, str)]
+    return bool(sizes) and len(records) * sum(sizes) / len(sizes) <= MEMORY_BYTES
+
+
+def _decoded(path: Path) -> Pixels | str:
+    """RGB pixels [H, W, 3] of a file, or what is wrong with it."""
+    try:
+        return np.asarray(read_image(path))
+    except ImageError as error:
+        return str(error)
+
+
+def _augmented(
+    augmentation: Augmentation, seed: int, epoch: int, memory: dict[int, Pixels | str] | None, items: list[Item]
+) -> list[Pixels | str]:
+    """Pixels [S, S, 3] for each item, or what is wrong with its file."""
+    results: list[Pixels | str] = []
+    for item in items:
+        pixels = memory[item.index] if memory is not None else _decoded(item.path)
+        if not isinstance(pixels, str):
+            try:
+                pixels = augmentation.pixels(Image.fromarray(pixels), generator(seed, epoch, item.index, PIXELS))
+            except ImageError as error:  # too narrow to be resized
+                pixels = f"{item.path}: {error}"
+        results.append(pixels)
+    return results

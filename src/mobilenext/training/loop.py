@@ -1,0 +1,360 @@
+"""The loop: steps, the log, checkpoints, validation."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import math
+import signal
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import paddle
+from paddle import nn
+
+from mobilenext.errors import CheckFailed, WeightsError
+from mobilenext.training.distributed import Ranks
+from mobilenext.training.feeding import Batch, Feeder
+from mobilenext.training.optimisation import (
+    Average,
+    cross_entropy_sum,
+    make_optimizer,
+    optimizer_state,
+    restore_optimizer,
+)
+from mobilenext.training.recipes import Recipe, learning_rate
+from mobilenext.training.run_folder import RunFolder
+from mobilenext.training.state import Position, Sums, read_state, write_state
+from mobilenext.training.validation import Validation
+
+log = logging.getLogger(__name__)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Stopped between two steps, with a checkpoint."""
+
+
+class Loop:
+    """One run from where it stands to its end."""
+
+    def __init__(
+        self,
+        network: nn.Layer,
+        recipe: Recipe,
+        feeder: Feeder,
+        validation: Validation,
+        ranks: Ranks,
+        folder: RunFolder | None,
+        *,
+        seed: int,
+        run_digest: str,
+        log_every: int,
+        save_every: float,
+        keep_best: Callable[[Loop, str], None],
+    ) -> None:
+        """
+        Args:
+            network: in training mode, with its first weights.
+            recipe, feeder, validation: what is trained, on what, and how it is judged.
+            ranks: the processes; folder: of the run, in the first of them.
+            seed: of dropout; run_digest: of the configuration, stored in checkpoints.
+            log_every: steps between two lines; save_every: seconds between two checkpoints within an epoch.
+            keep_best: called when the ``raw`` or ``ema`` weights are better than all before.
+        """
+        self.network, self.recipe, self.feeder, self.validation = network, recipe, feeder, validation
+        self.ranks, self.folder = ranks, folder
+        self.position = Position()
+        self.scalars: Any = None  # something with add_scalar(tag, value, step)
+        self._seed, self._run_digest, self._keep_best = seed, run_digest, keep_best
+        self._log_every, self._save_every = log_every, save_every
+        self._parameters = [each for each in network.parameters() if not each.stop_gradient]
+        self._optimizer = make_optimizer(recipe, network)
+        self._scaler = paddle.amp.GradScaler() if recipe.precision == "fp16" else None
+        self.average = (
+            Average(network, recipe.ema_decay, warmup=recipe.ema_warmup) if recipe.ema_decay else None
+        )
+        self._pending = paddle.zeros([3], "float64")  # loss, correct and images since the last line
+        self._seconds = self._reader_seconds = 0.0
+        self._stop_signal = 0
+
+    def restore(self, checkpoint: Path) -> None:
+        """Go to where a checkpoint stands.
+
+        Raises:
+            DataError: no such file, damaged, or of another run. WeightsError: of another network.
+        """
+        self.position, parts = read_state(checkpoint, self._run_digest)
+        expected = {name: list(tensor.shape) for name, tensor in self.network.state_dict().items()}
+        if expected != {name: list(array.shape) for name, array in parts["network"].items()}:
+            raise WeightsError(f"{checkpoint} does not fit the network that run.json describes")
+        self.network.set_state_dict(parts["network"])
+        restore_optimizer(self._optimizer, self.network, parts["optimizer"])
+        if self.average:
+            self.average.restore(parts["average"])
+        if self._scaler and self.position.scaler:
+            self._scaler.load_state_dict(self.position.scaler)
+        self.feeder.unreadable.update(self.position.unreadable)
+
+    def run(self) -> None:
+        """Train to the end.
+
+        Raises:
+            CheckFailed: the loss is not finite, or much larger than that of guessing.
+            Interrupted: a signal asked to stop; there is a checkpoint.
+            ImageError, DatasetError: what was read. OutputError: what could not be written. PeerLost: another process.
+        """
+        self.network.train()
+        with self._signals(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "When training, we now always track")  # Paddle's batch norm, of itself
+            while self.position.epoch < self.recipe.all_epochs:
+                self._train_epoch()
+                self._finish_epoch()
+
+    def weights(self) -> dict[str, npt.NDArray[np.float32]]:
+        """The network's tensors."""
+        return {name: tensor.numpy() for name, tensor in self.network.state_dict().items()}
+
+    def averaged_weights(self) -> dict[str, npt.NDArray[np.float32]]:
+        """The average's tensors."""
+        assert self.average is not None
+        return {name: tensor.numpy() for name, tensor in self.average.tensors.items()}
+
+    # One epoch.
+
+    def _train_epoch(self) -> None:
+        position, steps = self.position, self.feeder.steps_per_epoch
+        saved = time.monotonic()
+        for batch in self.feeder.epoch(position.epoch, position.step):
+            started = time.perf_counter()
+            rate = learning_rate(self.recipe, position.global_step, steps)
+            self._step(batch, rate)
+            position.step += 1
+            position.global_step += 1
+            self._seconds += time.perf_counter() - started + batch.reader_seconds
+            self._reader_seconds += batch.reader_seconds
+            position.window.steps += 1
+            if position.step % self._log_every == 0 or position.step == steps:
+                self._write_line(rate)
+            # Every process must come to the same decision, or they would wait for each other.
+            due = bool(self.ranks.sum([time.monotonic() - saved >= self._save_every])[0]) if self._save_every else True
+            if position.step < steps and (due or self._stop_signal):
+                self._flush()
+                self._save()
+                saved = time.monotonic()
+            if self._stop_signal:
+                raise Interrupted(signal.Signals(self._stop_signal).name)
+
+    def _step(self, batch: Batch, rate: float) -> None:
+        recipe, scaler = self.recipe, self._scaler
+        self._optimizer.set_lr(rate)
+        # Dropout depends on where the run stands, not on how it came there.
+        paddle.seed((self._seed << 40) + (self.position.global_step << 8) + self.ranks.rank)
+        for images, labels in zip(
+            np.array_split(batch.images, recipe.accumulate), np.array_split(batch.labels, recipe.accumulate), strict=True
+        ):
+            if not len(labels):
+                continue
+            targets = paddle.to_tensor(labels)
+            with self._mixed_precision():
+                logits = self.network(paddle.to_tensor(images))
+            loss = cross_entropy_sum(logits, targets, recipe.label_smoothing)
+            # The batch's nominal size, so that parts and processes add up to the mean over the batch.
+            part = loss / recipe.batch_size
+            (scaler.scale(part) if scaler else part).backward()
+            with paddle.no_grad():
+                correct = (logits.argmax(axis=1) == targets).sum()
+                self._pending += paddle.stack(
+                    [loss.astype("float64"), correct.astype("float64"), paddle.full([], len(labels), "float64")]
+                )
+        self.ranks.sum_gradients(self._parameters)
+        if scaler:
+            scaler.step(self._optimizer)
+            scaler.update()
+        else:
+            self._optimizer.step()
+        self._optimizer.clear_grad()
+        if self.average:
+            self.average.update(self.position.global_step)
+
+    def _mixed_precision(self) -> contextlib.AbstractContextManager[None]:
+        if self.recipe.precision == "fp32":
+            return contextlib.nullcontext()
+        dtype = {"bf16": "bfloat16", "fp16": "float16"}[self.recipe.precision]
+        mixed: contextlib.AbstractContextManager[None] = paddle.amp.auto_cast(dtype=dtype, level="O1")
+        return mixed
+
+    def _flush(self) -> None:
+        """Add what the device has summed up to the window; afterwards nothing is only there."""
+        loss, correct, images = self.ranks.sum(self._pending.numpy()).tolist()
+        window = self.position.window
+        window.loss += loss
+        window.correct += int(correct)
+        window.images += int(images)
+        window.seconds += self._seconds
+        window.reader_seconds += self._reader_seconds
+        self.position.train_seconds += self._seconds
+        self._pending = paddle.zeros([3], "float64")
+        self._seconds = self._reader_seconds = 0.0
+        self._check_loss(window)
+
+    def _check_loss(self, window: Sums) -> None:
+        """Raises CheckFailed when training has gone wrong."""
+        if not window.images:
+            return
+        loss, guessing = window.loss / window.images, math.log(self.network.num_classes)
+        if math.isfinite(loss) and loss <= 2 * guessing + 2:
+            return
+        what = "is not finite" if not math.isfinite(loss) else f"is {loss:.2f}, where guessing has {guessing:.2f}"
+        position = self.position
+        raise CheckFailed(
+            f"the loss {what} after step {position.step} of epoch {position.epoch + 1} (learning rate "
+            f"{self._optimizer.get_lr():.4g}): the training has diverged. {self._last_good()} Start a run with a lower "
+            f"rate, such as --set lr={self.recipe.lr / 2:.3g}, or a longer warm-up."
+        )
+
+    def _last_good(self) -> str:
+        if self.folder is None or not self.folder.checkpoint.is_file():
+            return "There is no checkpoint yet."
+        return f"The last good checkpoint is kept in {self.folder.checkpoint}."
+
+    def _write_line(self, rate: float) -> None:
+        """A line of the log, and of the screen, for the steps since the last one."""
+        self._flush()
+        position, window, recipe, steps = self.position, self.position.window, self.recipe, self.feeder.steps_per_epoch
+        row = {
+            "event": "step",
+            "epoch": position.epoch + 1,
+            "step": position.step,
+            "global_step": position.global_step,
+            "loss": window.loss / window.images,
+            "top1_percent": round(100 * window.correct / window.images, 3),
+            "lr": rate,
+            "images_per_second": round(window.images / window.seconds, 2),
+            "reader_cost": round(window.reader_seconds / window.steps, 5),
+            "batch_cost": round(window.seconds / window.steps, 5),
+        }
+        left = (recipe.all_epochs * steps - position.global_step) * position.train_seconds / position.global_step
+        log.info(
+            "epoch %d/%d, step %d/%d, loss: %.4f, top-1: %.2f %%, lr: %.6f, avg_reader_cost: %.5f s, "
+            "avg_batch_cost: %.5f s, avg_ips: %.2f images/s, left: %s",
+            row["epoch"], recipe.all_epochs, position.step, steps, row["loss"], row["top1_percent"], rate,
+            row["reader_cost"], row["batch_cost"], row["images_per_second"], datetime.timedelta(seconds=round(left)),
+        )  # fmt: skip
+        self._record(row)
+        position.in_epoch.add(window)
+        position.window = Sums()
+
+    def _record(self, row: dict[str, Any]) -> None:
+        if self.folder:
+            self.folder.log(row)
+        if self.scalars:
+            for name in ("loss", "top1_percent", "lr", "images_per_second"):
+                if name in row:
+                    self.scalars.add_scalar(f"train/{name}", row[name], row["global_step"])
+            for kind, counts in (row.get("val") or {}).items():
+                self.scalars.add_scalar(f"validation/{kind}_top1_percent", counts["top1_percent"], row["global_step"])
+
+    def _finish_epoch(self) -> None:
+        position, sums = self.position, self.position.in_epoch
+        validated = self._validate()
+        row = {
+            "event": "epoch",
+            "epoch": position.epoch + 1,
+            "global_step": position.global_step,
+            "lr": self._optimizer.get_lr(),
+            "train_loss": sums.loss / sums.images,
+            "train_top1_percent": round(100 * sums.correct / sums.images, 3),
+            "seconds": round(sums.seconds, 3),
+            "images_per_second": round(sums.images / sums.seconds, 2),
+            "reader_cost": round(sums.reader_seconds / sums.steps, 5),
+            "batch_cost": round(sums.seconds / sums.steps, 5),
+            "val": validated,
+        }
+        for kind, counts in validated.items():
+            log.info(
+                "epoch %d/%d, validation (%s): top-1 %.2f %% (%d of %d), top-5 %.2f %%, loss %.4f",
+                position.epoch + 1, self.recipe.all_epochs, kind, counts["top1_percent"], counts["correct_top1"],
+                counts["images"], counts["top5_percent"], counts["loss"],
+            )  # fmt: skip
+            if position.best is None or counts["correct_top1"] > position.best["correct_top1"]:
+                position.best = {"epoch": position.epoch + 1, "kind": kind, **counts}
+                self._keep_best(self, kind)
+        self._record(row)
+        position.final = validated
+        position.epoch += 1
+        position.step = 0
+        position.in_epoch = Sums()
+        self._save()
+
+    def _validate(self) -> dict[str, dict[str, Any]]:
+        """Counts of the raw weights and of their average."""
+        # Each process has seen other images: the first one's statistics are those that are kept.
+        self.ranks.share(self.network.buffers())
+        try:
+            found = {"raw": self.validation.counts(self.network)}
+            if self.average:
+                self.ranks.share(self.average.tensors.values())
+                with self.average.in_use():
+                    found["ema"] = self.validation.counts(self.network)
+        except WeightsError as error:
+            raise CheckFailed(f"the training has diverged: {error}. {self._last_good()}") from error
+        wanted = ("images", "correct_top1", "correct_top5", "top1_percent", "top5_percent", "loss")
+        return {kind: {name: counts.summary()[name] for name in wanted} for kind, counts in found.items()}
+
+    # Checkpoints and signals.
+
+    def _save(self) -> None:
+        """Write the whole state, in the first process."""
+        if self.folder is None:
+            return
+        weights = self.weights()
+        broken = [name for name, array in weights.items() if not np.isfinite(array).all()]
+        if broken:
+            raise CheckFailed(f"{broken[0]} is not finite: the training has diverged. {self._last_good()}")
+        self.position.unreadable = dict(self.feeder.unreadable)
+        if self._scaler:
+            self.position.scaler = {
+                name: value.tolist() if hasattr(value, "tolist") else value
+                for name, value in self._scaler.state_dict().items()
+            }
+        optimizer = {
+            name: tensor.numpy() for name, tensor in optimizer_state(self._optimizer, self.network).items()
+        }
+        parts = {"network": weights, "optimizer": optimizer}
+        if self.average:
+            parts["average"] = self.averaged_weights()
+        write_state(self.folder.checkpoint, self._run_digest, self.position, parts)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM end the run after the step under way, with a checkpoint; a second one at once.
+
+        With several processes they end it at once: the others might be a step ahead.
+        """
+        if self.ranks.world > 1:
+            yield
+            return
+
+        def stop(number: int, _: object) -> None:
+            self._stop_signal = number
+            signal.signal(number, before[number])
+            log.info("stopping after this step")
+
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            for number in before:
+                signal.signal(number, stop)
+        except ValueError:  # not the main thread: signals are somebody else's
+            yield
+            return
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

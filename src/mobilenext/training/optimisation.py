@@ -1,0 +1,111 @@
+"""The loss, the optimiser and the moving average of the weights."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import numpy.typing as npt
+import paddle
+import paddle.nn.functional as F
+from paddle import nn
+
+from mobilenext.training.recipes import Recipe
+
+Arrays = Mapping[str, npt.NDArray[np.float32]]
+
+
+def cross_entropy_sum(logits: paddle.Tensor, labels: paddle.Tensor, smoothing: float) -> paddle.Tensor:
+    """The sum over a batch of the cross-entropy of logits [N, K] against labels [N] smoothed towards 1 / K."""
+    log_probabilities = F.log_softmax(logits.astype("float32"))  # [N, K]
+    of_label = -paddle.take_along_axis(log_probabilities, labels.unsqueeze(1), axis=1).sum()
+    if not smoothing:
+        return of_label
+    return (1 - smoothing) * of_label - smoothing * log_probabilities.mean(axis=1).sum()
+
+
+def make_optimizer(recipe: Recipe, network: nn.Layer) -> paddle.optimizer.Optimizer:
+    """The recipe's optimiser; biases and batch norms do not decay unless it says so."""
+    decayed, free = [], []
+    for parameter in network.parameters():
+        if not parameter.stop_gradient:
+            (decayed if parameter.ndim > 1 or recipe.decay_1d else free).append(parameter)
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}]
+    if free:
+        groups.append({"params": free, "weight_decay": 0.0})
+    if recipe.optimizer == "rmsprop":
+        optimizer = paddle.optimizer.RMSProp(
+            recipe.scaled_lr,
+            rho=recipe.rmsprop_decay,
+            epsilon=recipe.rmsprop_epsilon,
+            momentum=recipe.momentum,
+            parameters=groups,
+        )
+        # In TensorFlow, which the released runs followed, the averages of the squared gradients start at 1.
+        start = {"momentum": 0.0, "mean_square": 1.0, "mean_grad": 0.0}
+        optimizer.set_state_dict(
+            {
+                f"{parameter.name}_{name}_0": np.full(parameter.shape, value, np.float32)
+                for parameter in decayed + free
+                for name, value in start.items()
+            }
+        )
+        return optimizer
+    return paddle.optimizer.Momentum(recipe.scaled_lr, recipe.momentum, groups, use_nesterov=recipe.nesterov)
+
+
+def optimizer_state(optimizer: paddle.optimizer.Optimizer, network: nn.Layer) -> dict[str, paddle.Tensor]:
+    """The optimiser's tensors as ``parameter/accumulator``, in the network's names.
+
+    Paddle's own names count the layers made in this process (``conv2d_7.w_0_velocity_0``), so they cannot be stored.
+    """
+    state = {name: value for name, value in optimizer.state_dict().items() if isinstance(value, paddle.Tensor)}
+    named = {}
+    for name, parameter in network.named_parameters():
+        prefix = f"{parameter.name}_"
+        for key in [key for key in state if key.startswith(prefix)]:
+            named[f"{name}/{key.removeprefix(prefix)}"] = state.pop(key)
+    if state:
+        raise RuntimeError(f"optimiser tensors of no parameter: {', '.join(state)}")
+    return named
+
+
+def restore_optimizer(optimizer: paddle.optimizer.Optimizer, network: nn.Layer, state: Arrays) -> None:
+    """The inverse of :func:`optimizer_state`, before the optimiser's first step."""
+    names = {name: parameter.name for name, parameter in network.named_parameters()}
+    tensors = {}
+    for key, value in state.items():
+        name, _, accumulator = key.rpartition("/")
+        tensors[f"{names[name]}_{accumulator}"] = paddle.to_tensor(value)
+    optimizer.set_state_dict(tensors)
+
+
+class Average:
+    """The exponential moving average of a network's weights and batch-norm statistics."""
+
+    def __init__(self, network: nn.Layer, decay: float, *, warmup: bool) -> None:
+        self._network, self._decay, self._warmup = network, decay, warmup
+        self.tensors = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+
+    def update(self, step: int) -> None:
+        """After the optimiser's step number `step`, counted from 0."""
+        decay = min(self._decay, (1 + step) / (10 + step)) if self._warmup else self._decay
+        with paddle.no_grad():
+            for name, tensor in self._network.state_dict().items():
+                self.tensors[name].lerp_(tensor, 1 - decay)
+
+    def restore(self, state: Arrays) -> None:
+        """Take over what was stored."""
+        for name, tensor in self.tensors.items():
+            tensor.set_value(state[name])
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """The network has the average's values inside, and its own again afterwards."""
+        own = {name: tensor.clone() for name, tensor in self._network.state_dict().items()}
+        self._network.set_state_dict(self.tensors)
+        try:
+            yield
+        finally:
+            self._network.set_state_dict(own)

@@ -1,0 +1,121 @@
+"""The folder of a training run.
+
+    run.json                  what was asked for: model, recipe, seed, data, environment
+    checkpoint.safetensors    the whole state, to go on from
+    best.safetensors          the best validation accuracy so far, raw or averaged weights
+    last.safetensors          the last weights, when the run is finished; last_ema.safetensors: their average
+    log.jsonl                 a line every few steps and for every epoch
+    train.log                 what was said
+    curves.png                loss, accuracy and learning rate
+    result.json               the outcome, written last
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from mobilenext.errors import DataError, OutputError, UsageError
+from mobilenext.files import write_atomically
+
+CONFIG, CHECKPOINT, LOG_LINES, LOG, CURVES, RESULT = (
+    "run.json", "checkpoint.safetensors", "log.jsonl", "train.log", "curves.png", "result.json",
+)  # fmt: skip
+BEST, LAST, LAST_EMA = "best.safetensors", "last.safetensors", "last_ema.safetensors"
+NOT_COMPARED = ("environment", "data_folder")  # may differ when a run goes on
+
+
+def config_digest(config: Mapping[str, Any]) -> str:
+    """A checksum of everything that decides what a run computes."""
+    compared = {name: value for name, value in config.items() if name not in NOT_COMPARED}
+    return hashlib.sha256(json.dumps(compared, sort_keys=True).encode()).hexdigest()
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """What ``run.json`` says.
+
+    Raises:
+        DataError: no run there, or a damaged one.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise DataError(f"{folder}: no {CONFIG} there; expected the folder of a training run")
+    try:
+        config = json.loads(path.read_bytes())
+        if not isinstance(config, dict):
+            raise ValueError("expected a record")
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} is damaged: {error}; start the run anew") from error
+    return config
+
+
+class RunFolder:
+    """The files of one run, while it is under way; no other run can write there at the same time."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises OutputError where nothing can be written, UsageError where a run is under way."""
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(folder / ".lock")
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise UsageError(f"another run is writing to {folder}; wait for it, or choose another output") from error
+        except OSError as error:
+            raise OutputError(f"cannot write to {folder}: {error.strerror or error}; choose another output") from error
+
+    def close(self) -> None:
+        """Let others in."""
+        self._lock.release()
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / CHECKPOINT
+
+    def begin(self, config: Mapping[str, Any]) -> None:
+        """Start a new run.
+
+        Raises:
+            UsageError: a run is there already.
+        """
+        if (self.folder / CONFIG).exists():
+            raise UsageError(
+                f"{self.folder} holds a run already; go on with it by --resume {self.folder}, or choose another output"
+            )
+        (self.folder / LOG_LINES).unlink(missing_ok=True)
+        write_json(self.folder / CONFIG, config)
+
+    def keep_log_until(self, global_step: int) -> None:
+        """Drop the lines of steps after the checkpoint: they come again."""
+        path = self.folder / LOG_LINES
+        if not path.is_file():
+            return
+        kept = []
+        for line in path.read_bytes().splitlines(keepends=True):
+            try:
+                if line.endswith(b"\n") and json.loads(line)["global_step"] <= global_step:
+                    kept.append(line)
+            except (ValueError, KeyError, TypeError):
+                continue  # the line that was being written
+        write_atomically(path, b"".join(kept))
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Append a line to the log."""
+        try:
+            with (self.folder / LOG_LINES).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise OutputError(
+                f"cannot write to {self.folder}: {error.strerror or error}; the last checkpoint is kept: make room and "
+                f"go on with --resume {self.folder}"
+            ) from error
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """One JSON file, whole or not at all."""
+    write_atomically(path, (json.dumps(value, indent=1) + "\n").encode())

@@ -1,0 +1,59 @@
+"""Batch norm whose statistics are those of the whole batch, over all processes.
+
+Paddle's own works on GPUs only; this one is made of sums that are added over the processes, and works wherever they
+can be. With it, N processes compute what one process computes on the whole batch.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import paddle
+import paddle.distributed
+from paddle import nn
+from paddle.autograd import PyLayer
+
+
+class _AllReduce(PyLayer):  # type: ignore[misc]
+    """The sum over the processes; its gradient is the sum of the gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: paddle.Tensor) -> paddle.Tensor:
+        total = x.clone()
+        paddle.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: paddle.Tensor) -> paddle.Tensor:
+        total = gradient.reshape([-1]).clone()
+        paddle.distributed.all_reduce(total)
+        return total.reshape(gradient.shape)
+
+
+def synchronise(network: nn.Layer) -> int:
+    """Let every batch norm of `network` use the statistics of all processes in training; how many there are."""
+    layers = [layer for layer in network.sublayers() if isinstance(layer, nn.BatchNorm2D)]
+    for layer in layers:
+        layer.forward = partial(_forward, layer, layer.forward)
+    return len(layers)
+
+
+def _forward(layer: nn.BatchNorm2D, native: Any, x: paddle.Tensor) -> paddle.Tensor:
+    """x [N, C, H, W] normalised by the mean and variance of all processes' images."""
+    if not layer.training:
+        return native(x)
+    channels = x.shape[1]
+    count = paddle.full([1], x.size // channels, "float32")
+    sums = paddle.concat([x.sum([0, 2, 3]), (x * x).sum([0, 2, 3]), count])  # [2 C + 1]
+    sums = _AllReduce.apply(sums)
+    total = sums[-1].detach()
+    mean, square = sums[:channels] / total, sums[channels:-1] / total
+    variance = square - mean * mean
+    with paddle.no_grad():  # Paddle's momentum is the share of the old statistics, its running variance the biased one
+        kept = layer._momentum
+        layer._mean.set_value(kept * layer._mean + (1 - kept) * mean.detach())
+        layer._variance.set_value(kept * layer._variance + (1 - kept) * variance.detach())
+    shape = [1, channels, 1, 1]
+    scale = layer.weight * (variance + layer._epsilon).rsqrt()
+    return x * scale.reshape(shape) + (layer.bias - mean * scale).reshape(shape)

@@ -1,0 +1,72 @@
+"""The accuracy of the network that is being trained: exact counts, shared among the processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import paddle
+from paddle import nn
+
+from mobilenext.data import Preprocessing, Record, pixels_of
+from mobilenext.data.batches import WorkerPool
+from mobilenext.evaluation.metrics import Counts, predictions_of
+from mobilenext.training.distributed import Ranks
+
+Pixels = npt.NDArray[np.uint8]
+
+
+class Validation:
+    """Top-1 and top-5 of a network on the validation images, each of them once."""
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        preprocessing: Preprocessing,
+        *,
+        num_classes: int,
+        batch_size: int,
+        ranks: Ranks,
+        pool: WorkerPool | None,
+    ) -> None:
+        """With `pool` its processes read the images every time; without, they are read once and kept."""
+        self._records = records[ranks.rank :: ranks.world]
+        self._preprocessing, self._num_classes, self._batch_size = preprocessing, num_classes, batch_size
+        self._ranks, self._pool = ranks, pool
+        self._kept: list[Pixels] = []
+
+    def counts(self, network: nn.Layer) -> Counts:
+        """Evaluate the network as it is; it is in training mode again afterwards.
+
+        Raises:
+            ImageError: an image that cannot be read.
+            WeightsError: logits that are not finite.
+        """
+        counts = Counts(self._num_classes)
+        network.eval()
+        with paddle.no_grad():
+            for records, pixels in self._batches():
+                logits = network(paddle.to_tensor(self._preprocessing.normalize(pixels))).numpy()
+                columns = zip(*((record.index, record.name, record.label) for record in records), strict=True)
+                for row in predictions_of(logits, *columns):
+                    counts.add(row)
+        network.train()
+        return Counts.from_vector(self._ranks.sum(counts.to_vector()))
+
+    def _batches(self) -> Iterator[tuple[Sequence[Record], Pixels]]:
+        size = self._batch_size
+        batches = [self._records[start : start + size] for start in range(0, len(self._records), size)]
+        read = partial(_read, self._preprocessing)
+        if self._pool:
+            yield from zip(batches, self._pool.map(read, batches), strict=True)
+            return
+        if not self._kept:
+            self._kept = [read(batch) for batch in batches]
+        yield from zip(batches, self._kept, strict=True)
+
+
+def _read(preprocessing: Preprocessing, records: Sequence[Record]) -> Pixels:
+    """Pixels [N, S, S, 3] of the records' images."""
+    return np.stack([pixels_of(record.path, preprocessing) for record in records])
