@@ -121,6 +121,42 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--topk", type=int, default=5, help="classes for each image (default 5)")
     _json_flag(command)
 
+    command = verb("train", _train, "train a network: from scratch, from given weights, or on from where a run stopped")
+    command.add_argument("data", nargs="?", help="imgs/ + train_list.txt + val_list.txt, or train/ and val/ of folders")
+    command.add_argument("-o", "--output", help="folder of the run, new")
+    command.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
+    command.add_argument("--model", help="a name of `mobilenext list`; with --weights it may be left out")
+    command.add_argument("--recipe", help="a name of `mobilenext recipes` (default released)")
+    command.add_argument(
+        "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="another value of the recipe"
+    )
+    command.add_argument("--weights", help="a file or a tag to begin with (default: freshly initialised)")
+    command.add_argument("--num-classes", type=int, help="default: the data's; a fresh classifier where weights differ")
+    command.add_argument("--identity-divisor", type=int, help="the shortcut's share of the channels is 1/N")
+    command.add_argument("--seed", type=int, help="of initialisation, order, augmentation and dropout (default 0)")
+    command.add_argument("--train-list", metavar="FILE", help="another list file of the training images")
+    command.add_argument("--val-list", metavar="FILE", help="another list file of the validation images")
+    command.add_argument("--labels", help="a text file with the name of one class on each line, stored in the weights")
+    command.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
+    command.add_argument("--threads", type=int, help="of each process (CPU; default 1)")
+    command.add_argument("--workers", type=int, help="processes that read images (default: none for small data)")
+    command.add_argument("--max-unreadable", type=int, default=0, metavar="N", help="so many training images may be")
+    command.add_argument("--log-every", type=int, default=20, metavar="STEPS", help="a line of the log (default 20)")
+    command.add_argument(
+        "--save-every", type=float, default=600, metavar="SECONDS", help="a checkpoint within an epoch (default 600)"
+    )
+    command.add_argument("--visualdl", action="store_true", help="scalars for VisualDL in RUN/visualdl, too")
+    _json_flag(command)
+
+    command = verb("recipes", _recipes, "the recipes of `mobilenext train`: source, expected accuracy, cost, fields")
+    command.add_argument("name", nargs="?", help="one of them, with all its fields")
+    _json_flag(command)
+
+    command = verb("compare", _compare, "training runs side by side: a table, and curves with --output")
+    command.add_argument("runs", nargs="+", metavar="RUN", help="folders of `mobilenext train`")
+    command.add_argument("-o", "--output", metavar="FILE", help="a picture of the curves, .png or .svg")
+    _json_flag(command)
+
     command = verb("export", _export, "weights to a folder that other programs run, compared with Paddle")
     command.add_argument("--model", help="a name of `mobilenext list`, or model.tag; recognised from the weights")
     command.add_argument("--weights", help="a file, or a tag of the model's card (default: the card's first)")
@@ -302,9 +338,10 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _evaluate_and_print(data: str | Path, output: str | None, as_json: bool, arguments: dict[str, Any]) -> int:
     from mobilenext.evaluation.evaluate import evaluate
+    from mobilenext.evaluation.journal import LOG
     from mobilenext.report.tables import result_lines
 
-    with _log_file(output), _progress_bar() as progress:
+    with _log_file(output, LOG), _progress_bar() as progress:
         result = evaluate(data, output=output, progress=progress, **arguments)
         text = "\n".join(result_lines(result))
         (logging.getLogger("mobilenext.table").info if as_json else _print_and_log)(text)
@@ -325,15 +362,14 @@ def _print_and_log(text: str) -> None:
 
 
 @contextlib.contextmanager
-def _log_file(output: str | None) -> Iterator[None]:
-    """Everything that is logged also goes to ``evaluate.log``, once the output folder can be written."""
+def _log_file(output: str | None, name: str) -> Iterator[None]:
+    """Everything that is logged also goes to the file `name`, once the output folder can be written."""
     if output is None:
         yield
         return
     from mobilenext.errors import OutputError
-    from mobilenext.evaluation.journal import LOG
 
-    log = Path(output) / LOG
+    log = Path(output) / name
     made = [folder for folder in (log.parent, *log.parent.parents) if not folder.exists()]
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -400,6 +436,68 @@ def _predict(options: argparse.Namespace) -> int:
             name = f"  {row['labels'][rank]}" if "labels" in row else ""
             print(f"  {100 * score:6.2f} %  class {number}{name}")
     return code
+
+
+def _train(options: argparse.Namespace) -> int:
+    from mobilenext.training.distributed import launched
+    from mobilenext.training.run_folder import LOG
+    from mobilenext.training.stopping import Stopped
+    from mobilenext.training.train import train
+
+    first = launched()[0] == 0
+    if not first:  # what all of them would say, the first one says
+        logging.getLogger().setLevel(logging.WARNING)
+    asked = (
+        *("output", "model", "recipe", "weights", "num_classes", "identity_divisor", "seed", "train_list", "val_list"),
+        *("resume", "threads", "workers"),
+    )
+    arguments = {name: value for name in asked if (value := getattr(options, name)) is not None}
+    arguments |= {
+        name: getattr(options, name)
+        for name in ("settings", "device", "max_unreadable", "log_every", "save_every", "visualdl")
+    }
+    if options.labels:
+        arguments["labels"] = tuple(_read_text(Path(options.labels)).splitlines())
+    folder = options.resume or options.output
+    try:
+        with _log_file(folder if first else None, LOG):
+            result = train(options.data, **arguments)
+            if first:
+                logging.info(
+                    "written: %s; use it: mobilenext evaluate DATA --weights %s/best.safetensors", folder, folder
+                )
+    except Stopped as stopped:
+        logging.info("mobilenext: %s", stopped)
+        return stopped.exit_code
+    if options.json and first:
+        _print_json(result)
+    return 0
+
+
+def _recipes(options: argparse.Namespace) -> int:
+    from mobilenext.report.tables import recipe_lines
+    from mobilenext.training.recipes import RECIPES, find_recipe
+
+    recipes = [find_recipe(options.name)] if options.name else list(RECIPES.values())
+    if options.json:
+        _print_json([recipe.to_dict() for recipe in recipes])
+    else:
+        print("\n".join(line for recipe in recipes for line in recipe_lines(recipe, fields=bool(options.name))))
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from mobilenext.report.training_curves import write_curves
+    from mobilenext.report.training_report import comparison, comparison_lines, read_run
+
+    runs = [read_run(Path(folder)) for folder in options.runs]
+    (logging.info if options.json else print)("\n".join(comparison_lines(runs)))
+    if options.json:
+        _print_json(comparison(runs))
+    if options.output:
+        write_curves(runs, Path(options.output))
+        logging.info("written: %s", options.output)
+    return 0
 
 
 def _export(options: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from mobilenext.errors import DataError, MissingDependency, OutputError, UsageError
 from mobilenext.report import training_report
+from mobilenext.report.training_curves import write_curves
 from mobilenext.report.training_report import (
     comparison,
     comparison_lines,
@@ -20,7 +21,6 @@ from mobilenext.report.training_report import (
     read_run,
     student_quantile,
     welch,
-    write_curves,
 )
 from mobilenext.runtime import installed
 
@@ -70,7 +70,7 @@ def a_run(folder: Path, correct: int = 100, *, done: int = EPOCHS, ema: int | No
     return folder
 
 
-def two_groups(folder: Path) -> list[Path]:
+def twogrouped(folder: Path) -> list[Path]:
     """Final top-1 of 35, 36, 37 % with divisor 1 and 30, 31, 32 % with divisor 2."""
     return [
         a_run(folder / f"div{divisor}-{seed}", base + 2 * seed, seed=seed, identity_divisor=divisor, ema=90)
@@ -145,7 +145,7 @@ def test_a_damaged_line_in_the_middle_and_bytes_that_are_no_text(tmp_path: Path)
             read_run(folder)
 
 
-def test_counts_are_expected_where_something_was_evaluated(tmp_path: Path) -> None:
+def test_counts_are_expected_where_something_wasevaluated(tmp_path: Path) -> None:
     folder = a_run(tmp_path / "run", ema=80)
     for name, where in (("log.jsonl", "line 5"), ("result.json", "result.json")):
         before = (folder / name).read_text()
@@ -207,7 +207,7 @@ def test_runs_on_other_data_are_not_compared(tmp_path: Path) -> None:
 
 
 def test_groups_over_seeds_and_their_difference(tmp_path: Path) -> None:
-    runs = [read_run(folder) for folder in two_groups(tmp_path)]
+    runs = [read_run(folder) for folder in twogrouped(tmp_path)]
     result = comparison(runs)
     raw, ema, raw_2, _ = result["groups"]
     label = "mobilenext_x0_35, tiny"
@@ -238,7 +238,7 @@ def test_groups_over_seeds_and_their_difference(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_left_out_of_groups(tmp_path: Path) -> None:
+def test_what_is_left_out_ofgrouped(tmp_path: Path) -> None:
     runs = [
         read_run(a_run(tmp_path / "a", 70, seed=0)),
         read_run(a_run(tmp_path / "b", 74, seed=1, data={"folder": "the same elsewhere"})),
@@ -302,7 +302,7 @@ def ink(path: Path) -> list[float]:
 
 @needs_matplotlib
 def test_the_picture_has_something_in_each_panel(tmp_path: Path) -> None:
-    runs = [read_run(folder) for folder in two_groups(tmp_path)]
+    runs = [read_run(folder) for folder in twogrouped(tmp_path)]
     for name, some in (("one", runs[:1]), ("six", runs)):
         write_curves(some, tmp_path / f"{name}.png")
         with Image.open(tmp_path / f"{name}.png") as image:

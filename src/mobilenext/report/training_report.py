@@ -1,8 +1,7 @@
-"""Training runs side by side: a table, what differs between them, the spread over seeds, and their curves."""
+"""Training runs side by side: a table, what differs between them, and the spread over seeds."""
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import statistics
@@ -12,16 +11,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from mobilenext.errors import DataError, UsageError
-from mobilenext.files import write_atomically
+from mobilenext.errors import DataError
 from mobilenext.report.tables import table
-from mobilenext.runtime import require
 
-KINDS = {"raw": "-", "ema": "--"}  # the weights as trained and their moving average, with the style of their lines
-# Okabe and Ito's palette without the yellow, too pale on white; groups beyond the seventh get markers as well.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+KINDS = ("raw", "ema")  # the weights as trained, and their moving average
 # What does not tell a setup from another: a group goes over the seed, the others do not decide what is learnt.
-NOT_SETUP = ("seed", "data.folder", "parameters")
+NOT_SETUP = ("seed", "data.folder")
 _CONFIG = ("model", "recipe.name", "seed", "identity_divisor", "data", "steps_per_epoch", "epochs")
 _BEST = ("best.images", "best.correct_top1", "best.epoch", "best.kind")
 _RESULT = (*_BEST, "final.raw", "images_per_second", "train_seconds")
@@ -103,13 +98,13 @@ def comparison(runs: Sequence[Run]) -> dict[str, Any]:
     """A JSON-able summary of each run, what differs between them, groups over seeds, and pairs of groups."""
     names, different, repeated = _names(runs), differences(runs), []
     groups: dict[tuple[str, str], tuple[Run, list[float]]] = {}  # label, kind: a run of it, top-1 of each seed
-    for label, members in _groups([run for run in runs if run.result]).items():
+    for label, members in grouped([run for run in runs if run.result]).items():
         firsts = {run.config["seed"]: run for run in reversed(members)}  # the same seed again is not another sample
         repeated += [names[runs.index(run)] for run in members if firsts[run.config["seed"]] is not run]
         for kind in KINDS:
             counts = [run.result["final"].get(kind) for run in firsts.values() if run.result]
             if len(counts) > 1 and all(counts):
-                groups[label, kind] = members[0], [_percent(one) for one in counts]
+                groups[label, kind] = members[0], [percent_of(one) for one in counts]
     return {
         "runs": [{"run": name, **_summary(run)} for name, run in zip(names, runs, strict=True)],
         "differences": different,
@@ -137,7 +132,7 @@ def differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for key, value in config.items():
-        if key != "environment":
+        if key not in ("environment", "data_folder"):
             fields |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return fields
 
@@ -156,7 +151,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
     return [run.name if names.count(run.name) == 1 else str(run.folder) for run in runs]
 
 
-def _groups(runs: Sequence[Run]) -> dict[str, list[Run]]:
+def grouped(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """The runs that differ in nothing but the seed, under a label that tells them from the others."""
     setups: dict[str, list[Run]] = {}
     for run in runs:
@@ -176,27 +171,28 @@ def _label(run: Run) -> str:
     return f"{run.config['model']}{f', divisor {divisor}' if divisor != 1 else ''}, {run.config['recipe']['name']}"
 
 
-def _percent(counts: Mapping[str, Any]) -> float:
+def percent_of(counts: Mapping[str, Any]) -> float:
+    """Top-1 in percent, from the counts."""
     return float(100 * counts["correct_top1"] / counts["images"])
 
 
-def _evaluated(run: Run, kind: str) -> dict[float, dict[str, Any]]:
+def evaluated(run: Run, kind: str) -> dict[float, dict[str, Any]]:
     """The counts by the epoch after which these weights were evaluated."""
     return {row["epoch"]: row["val"][kind] for row in run.epochs if row["val"] and row["val"].get(kind)}
 
 
 def _summary(run: Run) -> dict[str, Any]:
     config, result, last = run.config, run.result, run.epochs[-1] if run.epochs else {"epoch": 0}
-    tried = [{"epoch": at, "kind": kind, **counts} for kind in KINDS for at, counts in _evaluated(run, kind).items()]
-    best = result["best"] if result else max(tried, key=_percent, default=None)
+    tried = [{"epoch": at, "kind": kind, **counts} for kind in KINDS for at, counts in evaluated(run, kind).items()]
+    best = result["best"] if result else max(tried, key=percent_of, default=None)
     final = {kind: result["final"].get(kind) for kind in KINDS} if result else {}
     return {
         **{key: config[key] for key in ("model", "identity_divisor", "seed", "epochs")},
         "recipe": config["recipe"]["name"],
         "finished": result is not None,
         "epochs_done": last["epoch"],
-        "final": {kind: counts and {**counts, "top1_percent": _percent(counts)} for kind, counts in final.items()},
-        "best": best and {**best, "top1_percent": _percent(best)},
+        "final": {kind: counts and {**counts, "top1_percent": percent_of(counts)} for kind, counts in final.items()},
+        "best": best and {**best, "top1_percent": percent_of(best)},
         "train_loss": last.get("train_loss"),
         "images_per_second": (result or last).get("images_per_second"),
         "train_seconds": result["train_seconds"] if result else sum(row["seconds"] for row in run.epochs),
@@ -283,82 +279,3 @@ def student_quantile(probability: float, degrees: float) -> float:
         area = (heights[0] + heights[-1] + 4 * sum(heights[1::2]) + 2 * sum(heights[2:-1:2])) * angle / parts / 3
         low, high = (angle, high) if area < (probability - 0.5) * whole else (low, angle)
     return math.sqrt(degrees) * math.tan(low)
-
-
-def write_curves(runs: Sequence[Run], path: Path) -> None:
-    """Training loss, validation top-1 and learning rate against the epoch, 1600 px wide, as .png or .svg.
-
-    Runs that differ only in the seed share a colour: thin lines, and a thick one for their mean.
-
-    Raises:
-        MissingDependency: matplotlib is not installed.
-        UsageError: another kind of picture.
-        OutputError: it cannot be written.
-    """
-    require(["matplotlib"], "bench", "the picture of the curves")
-    from matplotlib.figure import Figure
-
-    if path.suffix not in (".png", ".svg"):
-        raise UsageError(f"the picture is called {path.name!r}; expected a name that ends in .png or .svg")
-    groups = _groups(runs)
-    labels = [f"{label}, {_seeds(members)}" for label, members in groups.items()]
-    columns = max(1, min(4, 190 // (8 + max(map(len, labels)))))
-    figure = Figure(figsize=(16, 5.9 + 0.25 * (len(labels) // columns)), dpi=100, layout="constrained")
-    loss, top1, rate = panels = figure.subplots(1, 3)
-    for axes, title in zip(panels, ("training loss", "validation top-1, %", "learning rate"), strict=True):
-        axes.set_title(title, fontsize=13)
-        axes.set_xlabel("epoch", fontsize=11)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", linewidth=0.4)
-    rates = [dict(_points(members[0], "lr")) for members in groups.values()]
-    for place, members in enumerate(groups.values()):
-        look: dict[str, Any] = {"color": COLOURS[place % len(COLOURS)], "marker": "o" if place >= len(COLOURS) else ""}
-        look |= {"linewidth": 2.4 if len(groups) < 6 else 1.7, "markevery": (0.012 * place, 0.15)}
-        for run in members:
-            loss.plot(*_xy(dict(_points(run, "loss"))), color=look["color"], linewidth=0.5, alpha=0.3, zorder=1)
-        # The mean of an epoch belongs to its middle; an evaluation comes at its end.
-        _seed_lines(loss, [{row["epoch"] - 0.5: row["train_loss"] for row in run.epochs} for run in members], "-", look)
-        for kind, style in KINDS.items():
-            curves = [{at: _percent(counts) for at, counts in _evaluated(run, kind).items()} for run in members]
-            _seed_lines(top1, curves, style, look)
-        # Equal learning rates lie on each other: the longest is drawn whole, the others as their share of dashes on it.
-        own = rates[place].items()
-        sharing = [other for other, each in enumerate(rates) if own <= each.items() or each.items() <= own]
-        whole = place == max(sharing, key=lambda other: len(rates[other]))
-        dashes = "-" if whole else (-8 * sharing.index(place), (8, 8 * len(sharing) - 8))
-        rate.plot(*_xy(rates[place]), linestyle=dashes, zorder=2 if whole else 3, **look)
-        loss.plot([], [], label=labels[place], **look)
-    keys = {"raw weights": ("-", 2.4), "EMA weights": ("--", 2.4), "thin: single steps and seeds": ("-", 0.6)}
-    for label, (style, width) in keys.items():
-        loss.plot([], [], style, color="grey", linewidth=width, label=label)
-    figure.legend(loc="outside lower center", ncols=columns, fontsize=11, frameon=False)
-    picture = io.BytesIO()
-    figure.savefig(picture, format=path.suffix[1:])
-    write_atomically(path, picture.getvalue())
-
-
-def _seeds(members: Sequence[Run]) -> str:
-    seeds = ", ".join(str(run.config["seed"]) for run in members)
-    unfinished = sum(run.result is None for run in members)
-    of = f" ({unfinished} unfinished)" if len(members) > 1 else " (unfinished)"
-    return f"seed{'s' * (len(members) > 1)} {seeds}{of * (unfinished > 0)}"
-
-
-def _points(run: Run, field: str) -> list[tuple[float, float]]:
-    """A field of the step rows against the epoch, in fractions of it."""
-    return [(row["global_step"] / run.config["steps_per_epoch"], row[field]) for row in run.steps]
-
-
-def _xy(curve: Mapping[float, float]) -> tuple[list[float], list[float]]:
-    return list(curve), list(curve.values())
-
-
-def _seed_lines(axes: Any, curves: Sequence[Mapping[float, float]], style: str, look: Mapping[str, Any]) -> None:
-    """A thin line for each seed, and a thick one for their mean where all of them have a value."""
-    if len(curves) > 1:
-        for curve in curves:
-            axes.plot(*_xy(curve), style, color=look["color"], linewidth=0.8, alpha=0.7)
-    shared = [at for at in curves[0] if all(at in curve for curve in curves)]
-    mean = {at: statistics.mean(curve[at] for curve in curves) for at in shared}
-    alone = {"marker": "o", "markevery": None} if len(mean) == 1 else {}  # there is no line through one point
-    axes.plot(*_xy(mean), style, **{**look, **alone})

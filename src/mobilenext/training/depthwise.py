@@ -1,9 +1,8 @@
 """Depthwise convolutions that train fast on a CPU.
 
 Paddle's own kernel unfolds every channel into a matrix and multiplies that by a vector of nine numbers; on a CPU it
-takes nine tenths of a training step of MobileNeXt (results/bench_train.json). :func:`accelerate` replaces it, in
-training and on a CPU only, by loops that Numba compiles. Weights, names and results stay what they were, up to the order
-of a sum.
+takes nine tenths of a training step of MobileNeXt (results/bench_train.json). :func:`accelerate` replaces it, on a CPU
+only, by loops that Numba compiles. Weights, names and results stay what they were, up to the order of a sum.
 
 How the loops work. A map is copied into a small scratch memory with its zero padding around it, so that a step of the
 kernel's tap is a step in memory and edges need no care. Then each of the K * K taps is one pass over a long vector:
@@ -56,7 +55,7 @@ class Geometry(NamedTuple):
 def accelerate(network: nn.Layer) -> int:
     """Let the depthwise convolutions of `network` use the loops of this module; the number of those that do.
 
-    In evaluation mode, on a GPU and for other types than float32 they stay Paddle's.
+    On a GPU and for other types than float32 they stay Paddle's. Not for a network that is to be exported.
     """
     found = 0
     for layer in network.sublayers():
@@ -88,7 +87,7 @@ def _geometry_of(layer: nn.Conv2D) -> Geometry | None:
 
 
 def _forward(layer: nn.Conv2D, geometry: Geometry, native: Callable[[Any], Any], x: paddle.Tensor) -> paddle.Tensor:
-    if layer.training and x.dtype == layer.weight.dtype == paddle.float32 and x.place.is_cpu_place():
+    if x.dtype == layer.weight.dtype == paddle.float32 and x.place.is_cpu_place():
         return depthwise_conv2d(x, layer.weight, geometry)
     return native(x)
 
@@ -136,9 +135,12 @@ def _over_channels(kernel: Any, geometry: Geometry, x: Floats, weight: Floats, *
         kernel(x, weight, *arrays, stride, top, left, 0, channels)
         return
     share = -(-channels // threads._max_workers)
-    parts = [(first, min(first + share, channels)) for first in range(0, channels, share)]
-    for done in [threads.submit(kernel, x, weight, *arrays, stride, top, left, *part) for part in parts]:
-        done.result()
+
+    def run(first: int) -> None:
+        kernel(x, weight, *arrays, stride, top, left, first, min(first + share, channels))
+
+    for _ in threads.map(run, range(0, channels, share)):
+        pass  # an exception of a thread is raised here
 
 
 @_compiled

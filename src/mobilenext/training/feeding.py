@@ -33,7 +33,7 @@ class Item(NamedTuple):
     """One image of a batch."""
 
     path: Path
-    index: int  # in the data set
+    number: int  # in the data set
     label: int
 
 
@@ -124,7 +124,7 @@ class Feeder:
             raise DatasetError(f"no image of a whole batch can be read; the first: {pixels[0]}")
         images = self._preprocessing.normalize(np.stack([image for _, image in readable]))
         if self._augmentation.erasing:
-            self._augmentation.erase(images, [generator(self._seed, epoch, i.index, ERASING) for i, _ in readable])
+            self._augmentation.erase(images, [generator(self._seed, epoch, i.number, ERASING) for i, _ in readable])
         return images, np.array([item.label for item, _ in readable], np.int64)
 
     def _count_unreadable(self, path: str, problem: str) -> None:
@@ -166,10 +166,10 @@ def _augmented(
     """Pixels [S, S, 3] for each item, or what is wrong with its file."""
     results: list[Pixels | str] = []
     for item in items:
-        pixels = memory[item.index] if memory is not None else _decoded(item.path)
+        pixels = memory[item.number] if memory is not None else _decoded(item.path)
         if not isinstance(pixels, str):
             try:
-                pixels = augmentation.pixels(Image.fromarray(pixels), generator(seed, epoch, item.index, PIXELS))
+                pixels = augmentation.pixels(Image.fromarray(pixels), generator(seed, epoch, item.number, PIXELS))
             except ImageError as error:  # too narrow to be resized
                 pixels = f"{item.path}: {error}"
         results.append(pixels)

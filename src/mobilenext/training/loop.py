@@ -6,10 +6,9 @@ import contextlib
 import datetime
 import logging
 import math
-import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +30,10 @@ from mobilenext.training.optimisation import (
 from mobilenext.training.recipes import Recipe, learning_rate
 from mobilenext.training.run_folder import RunFolder
 from mobilenext.training.state import Position, Sums, read_state, write_state
+from mobilenext.training.stopping import Stopped, StopRequest
 from mobilenext.training.validation import Validation
 
 log = logging.getLogger(__name__)
-
-
-class Interrupted(KeyboardInterrupt):
-    """Stopped between two steps, with a checkpoint."""
 
 
 class Loop:
@@ -76,12 +72,9 @@ class Loop:
         self._parameters = [each for each in network.parameters() if not each.stop_gradient]
         self._optimizer = make_optimizer(recipe, network)
         self._scaler = paddle.amp.GradScaler() if recipe.precision == "fp16" else None
-        self.average = (
-            Average(network, recipe.ema_decay, warmup=recipe.ema_warmup) if recipe.ema_decay else None
-        )
+        self.average = Average(network, recipe.ema_decay, warmup=recipe.ema_warmup) if recipe.ema_decay else None
         self._pending = paddle.zeros([3], "float64")  # loss, correct and images since the last line
         self._seconds = self._reader_seconds = 0.0
-        self._stop_signal = 0
 
     def restore(self, checkpoint: Path) -> None:
         """Go to where a checkpoint stands.
@@ -106,14 +99,15 @@ class Loop:
 
         Raises:
             CheckFailed: the loss is not finite, or much larger than that of guessing.
-            Interrupted: a signal asked to stop; there is a checkpoint.
+            Stopped: a signal asked to stop; there is a checkpoint.
             ImageError, DatasetError: what was read. OutputError: what could not be written. PeerLost: another process.
         """
         self.network.train()
-        with self._signals(), warnings.catch_warnings():
+        # Several processes stop at once: the others might be a step ahead.
+        with StopRequest() if self.ranks.world == 1 else contextlib.nullcontext() as stop, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "When training, we now always track")  # Paddle's batch norm, of itself
             while self.position.epoch < self.recipe.all_epochs:
-                self._train_epoch()
+                self._train_epoch(stop)
                 self._finish_epoch()
 
     def weights(self) -> dict[str, npt.NDArray[np.float32]]:
@@ -127,7 +121,7 @@ class Loop:
 
     # One epoch.
 
-    def _train_epoch(self) -> None:
+    def _train_epoch(self, stop: StopRequest | None) -> None:
         position, steps = self.position, self.feeder.steps_per_epoch
         saved = time.monotonic()
         for batch in self.feeder.epoch(position.epoch, position.step):
@@ -143,12 +137,17 @@ class Loop:
                 self._write_line(rate)
             # Every process must come to the same decision, or they would wait for each other.
             due = bool(self.ranks.sum([time.monotonic() - saved >= self._save_every])[0]) if self._save_every else True
-            if position.step < steps and (due or self._stop_signal):
+            stopping = stop is not None and stop.number != 0
+            if position.step < steps and (due or stopping):
                 self._flush()
                 self._save()
                 saved = time.monotonic()
-            if self._stop_signal:
-                raise Interrupted(signal.Signals(self._stop_signal).name)
+                if stop is not None and stopping:
+                    raise Stopped(
+                        f"stopped after step {position.step} of epoch {position.epoch + 1}, with a checkpoint; go on "
+                        f"with: mobilenext train --resume {self.folder.folder if self.folder else ''}",
+                        stop.number,
+                    )
 
     def _step(self, batch: Batch, rate: float) -> None:
         recipe, scaler = self.recipe, self._scaler
@@ -156,7 +155,9 @@ class Loop:
         # Dropout depends on where the run stands, not on how it came there.
         paddle.seed((self._seed << 40) + (self.position.global_step << 8) + self.ranks.rank)
         for images, labels in zip(
-            np.array_split(batch.images, recipe.accumulate), np.array_split(batch.labels, recipe.accumulate), strict=True
+            np.array_split(batch.images, recipe.accumulate),
+            np.array_split(batch.labels, recipe.accumulate),
+            strict=True,
         ):
             if not len(labels):
                 continue
@@ -323,38 +324,8 @@ class Loop:
                 name: value.tolist() if hasattr(value, "tolist") else value
                 for name, value in self._scaler.state_dict().items()
             }
-        optimizer = {
-            name: tensor.numpy() for name, tensor in optimizer_state(self._optimizer, self.network).items()
-        }
+        optimizer = {name: tensor.numpy() for name, tensor in optimizer_state(self._optimizer, self.network).items()}
         parts = {"network": weights, "optimizer": optimizer}
         if self.average:
             parts["average"] = self.averaged_weights()
         write_state(self.folder.checkpoint, self._run_digest, self.position, parts)
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM end the run after the step under way, with a checkpoint; a second one at once.
-
-        With several processes they end it at once: the others might be a step ahead.
-        """
-        if self.ranks.world > 1:
-            yield
-            return
-
-        def stop(number: int, _: object) -> None:
-            self._stop_signal = number
-            signal.signal(number, before[number])
-            log.info("stopping after this step")
-
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            for number in before:
-                signal.signal(number, stop)
-        except ValueError:  # not the main thread: signals are somebody else's
-            yield
-            return
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

@@ -27,7 +27,8 @@ def cross_entropy_sum(logits: paddle.Tensor, labels: paddle.Tensor, smoothing: f
 
 def make_optimizer(recipe: Recipe, network: nn.Layer) -> paddle.optimizer.Optimizer:
     """The recipe's optimiser; biases and batch norms do not decay unless it says so."""
-    decayed, free = [], []
+    decayed: list[paddle.Tensor] = []
+    free: list[paddle.Tensor] = []
     for parameter in network.parameters():
         if not parameter.stop_gradient:
             (decayed if parameter.ndim > 1 or recipe.decay_1d else free).append(parameter)

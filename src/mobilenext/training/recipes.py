@@ -134,9 +134,7 @@ class Recipe:
 
     def preprocessing(self) -> Preprocessing:
         """What is done to an image in validation, and stored with the weights."""
-        return Preprocessing(
-            image_size=self.image_size, crop_pct=self.crop_pct, interpolation=self.eval_interpolation
-        )
+        return Preprocessing(image_size=self.image_size, crop_pct=self.crop_pct, interpolation=self.eval_interpolation)
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON can hold it; `from_dict` gives an equal one back."""
@@ -150,7 +148,8 @@ class Recipe:
             UsageError: a key that is not known or missing, or a value outside its range.
         """
         try:
-            return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+            fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+            return cls(**fields)
         except TypeError as error:
             raise UsageError(f"this is not a recipe: {error}") from error
 
@@ -271,7 +270,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             ),
             Recipe(
                 name="finetune",
-                source="this project: a short run from given weights, with mild augmentation and an average of the weights",
+                source="this project: a short run from given weights, mild augmentation, an average of the weights",
                 expected="depends on the data",
                 cost="minutes to hours",
                 command="mobilenext train DATA --model mobilenext_x1_0 --weights W --recipe finetune --num-classes 20 "

@@ -1,13 +1,13 @@
 """The folder of a training run.
 
-    run.json                  what was asked for: model, recipe, seed, data, environment
-    checkpoint.safetensors    the whole state, to go on from
-    best.safetensors          the best validation accuracy so far, raw or averaged weights
-    last.safetensors          the last weights, when the run is finished; last_ema.safetensors: their average
-    log.jsonl                 a line every few steps and for every epoch
-    train.log                 what was said
-    curves.png                loss, accuracy and learning rate
-    result.json               the outcome, written last
+run.json                  what was asked for: model, recipe, seed, data, environment
+checkpoint.safetensors    the whole state, to go on from
+best.safetensors          the best validation accuracy so far, raw or averaged weights
+last.safetensors          the last weights, when the run is finished; last_ema.safetensors: their average
+log.jsonl                 a line every few steps and for every epoch
+train.log                 what was said
+curves.png                loss, accuracy and learning rate
+result.json               the outcome, written last
 """
 
 from __future__ import annotations

@@ -92,12 +92,15 @@ def read_state(path: Path, run_digest: str) -> tuple[Position, dict[str, dict[st
             if metadata.get("format") != FORMAT:
                 raise DataError(f"{path}: its format is {metadata.get('format')!r}; expected {FORMAT!r}")
             if metadata.get("run") != run_digest:
-                raise DataError(f"{path} belongs to another run than the run.json beside it; restore the one or the other")
+                raise DataError(
+                    f"{path} belongs to another run than the run.json beside it; restore the one or the other"
+                )
             for key in file.keys():  # noqa: SIM118 - no dictionary
                 part, _, name = key.partition("/")
                 parts[part][name] = file.get_tensor(key)
         values = json.loads(metadata["position"])
-        sums = {name: Sums(**values.pop(name)) for name in ("window", "in_epoch")}
-        return Position(**values, **sums), parts
+        for name in ("window", "in_epoch"):
+            values[name] = Sums(**values[name])
+        return Position(**values), parts
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: this checkpoint is damaged: {error}; start the run anew") from error

@@ -1,34 +1,33 @@
 """Train a network: from scratch, from given weights, or on from where a run stopped.
 
-    data set ──> checked records ──> feeder ──┐
-                                              ├──> loop: steps, log, checkpoints, validation ──> weights, result
-    recipe, model, first weights ──> network ─┘
+data set ──> checked records ──> feeder ──┐
+                                          ├──> loop: steps, log, checkpoints, validation ──> weights, result
+recipe, model, first weights ──> network ─┘
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import os
 import resource
+import signal
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mobilenext.data import Dataset, Preprocessing, open_dataset
+from mobilenext.data import Preprocessing
 from mobilenext.data.batches import WorkerPool, available_cores
-from mobilenext.errors import DatasetError, MissingDependency, UsageError
-from mobilenext.evaluation.environment import environment
-from mobilenext.models import ModelCard, check_identity_divisor, find_model, require_paddle
+from mobilenext.errors import MissingDependency, UsageError
+from mobilenext.models import require_paddle
 from mobilenext.runtime import require, resolve_device
 from mobilenext.training.distributed import Ranks, launched
 from mobilenext.training.feeding import Feeder, fits_in_memory
+from mobilenext.training.plan import Plan, new_plan, resumed_plan
 from mobilenext.training.process import prepare_process
-from mobilenext.training.recipes import Recipe, find_recipe
+from mobilenext.training.recipes import Recipe
 from mobilenext.training.run_folder import (
     BEST,
     CHECKPOINT,
@@ -37,7 +36,6 @@ from mobilenext.training.run_folder import (
     LAST_EMA,
     RESULT,
     RunFolder,
-    config_digest,
     read_config,
     write_json,
 )
@@ -45,11 +43,9 @@ from mobilenext.training.run_folder import (
 if TYPE_CHECKING:
     from mobilenext.models._layers import Network
     from mobilenext.training.loop import Loop
-    from mobilenext.weights.checkpoint import Weights
 
 log = logging.getLogger(__name__)
-TRAIN_LIST, TRAIN_FOLDER = "train_list.txt", "train"
-_OF_THE_WEIGHTS = {"image_size": "image_size", "crop_pct": "crop_pct", "eval_interpolation": "interpolation"}
+DEFAULT_RECIPE = "released"
 
 
 def train(
@@ -57,12 +53,12 @@ def train(
     *,
     output: str | os.PathLike[str] | None = None,
     model: str | None = None,
-    recipe: str = "released",
+    recipe: str | None = None,
     settings: Iterable[str] = (),
     weights: str | os.PathLike[str] | None = None,
     num_classes: int | None = None,
     identity_divisor: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     train_list: str | os.PathLike[str] | None = None,
     val_list: str | os.PathLike[str] | None = None,
     labels: tuple[str, ...] | None = None,
@@ -81,11 +77,11 @@ def train(
         data: a folder with ``train_list.txt`` and ``val_list.txt``, or with ``train/`` and ``val/`` of class folders.
         output: the folder of the run, new.
         model: a model's name; with `weights` it may be left out.
-        recipe: one of ``RECIPES``; settings: texts ``key=value`` that replace its fields.
+        recipe: one of ``RECIPES`` (default ``released``); settings: texts ``key=value`` that replace its fields.
         weights: a file or a tag to begin with; None: freshly initialised.
         num_classes: None takes the data's. Another number than the weights' makes a fresh classifier.
         identity_divisor: None takes the weights' (or 1).
-        seed: of initialisation, order, augmentation and dropout.
+        seed: of initialisation, order, augmentation and dropout (default 0).
         train_list, val_list: other list files.
         labels: a name for each class, stored with the weights.
         resume: the folder of a run, to go on with it; of the other arguments only those from `device` on, and `data`
@@ -116,27 +112,31 @@ def train(
         prepare_process(threads or 1)
     device = resolve_device(device)
     require_paddle()
-    fresh = {
-        "model": model, "weights": weights, "num_classes": num_classes, "identity_divisor": identity_divisor,
-        "train_list": train_list, "val_list": val_list, "labels": labels,
-    }  # fmt: skip
     if resume is not None:
-        given = [name for name, value in fresh.items() if value is not None] + ["settings"] * bool(tuple(settings))
-        if given:
+        begun = {
+            "output": output, "model": model, "recipe": recipe, "settings": tuple(settings), "weights": weights,
+            "num_classes": num_classes, "identity_divisor": identity_divisor, "seed": seed, "train_list": train_list,
+            "val_list": val_list, "labels": labels,
+        }  # fmt: skip
+        if given := [name for name, value in begun.items() if value not in (None, ())]:
             raise UsageError(
-                f"{', '.join(given)} with resume: a run goes on as it began; leave them out, or start a new run"
+                f"{', '.join(given)} given with resume: a run goes on as it began; leave that out, or start a new run"
             )
-        config = read_config(Path(resume))
         folder = Path(resume)
+        plan = resumed_plan(read_config(folder), data)
+    elif data is None or output is None:
+        raise UsageError("expected a data set and an output folder, or --resume with the folder of a run")
     else:
-        if data is None or output is None:
-            raise UsageError("expected a data set and an output folder, or --resume with the folder of a run")
         folder = Path(output)
-    plan = _planned(config, data) if resume is not None else _new_plan(data, recipe, settings, seed, **fresh)
+        plan = new_plan(
+            data, recipe or DEFAULT_RECIPE, settings, seed or 0, model=model, weights=weights, num_classes=num_classes,
+            identity_divisor=identity_divisor, train_list=train_list, val_list=val_list, labels=labels,
+        )  # fmt: skip
     _check_device(plan.recipe, device)
 
     import paddle
 
+    _keep_signals()
     paddle.set_device(device)
     ranks = Ranks()
     with contextlib.ExitStack() as stack:
@@ -176,184 +176,14 @@ def train(
         return _finish(plan, loop, files, time.perf_counter() - started)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Plan:
-    """What a run is, before anything is computed."""
+def _keep_signals() -> None:
+    """Paddle takes SIGTERM for a crash to report on; here it is a wish to stop."""
+    import paddle
 
-    config: dict[str, Any]  # run.json
-    recipe: Recipe
-    train: Dataset
-    val: Dataset
-    weights: Path | None
-    labels: tuple[str, ...] | None
-
-    @property
-    def digest(self) -> str:
-        return config_digest(self.config)
-
-
-def _new_plan(
-    data: str | os.PathLike[str],
-    recipe_name: str,
-    settings: Iterable[str],
-    seed: int,
-    *,
-    model: str | None,
-    weights: str | os.PathLike[str] | None,
-    num_classes: int | None,
-    identity_divisor: int | None,
-    train_list: str | os.PathLike[str] | None,
-    val_list: str | os.PathLike[str] | None,
-    labels: tuple[str, ...] | None,
-) -> _Plan:
-    settings = tuple(settings)
-    recipe = find_recipe(recipe_name).with_settings(settings)
-    if model is None and weights is None:
-        raise UsageError("no model; expected --model NAME, or --weights FILE to begin with")
-    begun, card, divisor = _first_weights(model, weights, identity_divisor)
-    check_identity_divisor(card, divisor)
-    training, validation = _open_parts(Path(data), train_list, val_list)
-    classes = num_classes or _classes_of(training)
-    if begun and num_classes is None and begun.num_classes != classes:
-        raise UsageError(
-            f"{begun.path} has {begun.num_classes} classes, the training images have {classes}: "
-            f"--num-classes {classes} makes a fresh classifier for them"
-        )
-    if num_classes is not None:  # labels must be below it
-        training, validation = _open_parts(Path(data), train_list, val_list, num_classes)
-    _check_classes(training, validation, classes)
-    preprocessing = recipe.preprocessing()
-    if begun:
-        recipe, preprocessing = _with_preprocessing(recipe, begun.preprocessing, settings)
-    labels = labels or training.class_names or (begun.labels if begun and begun.num_classes == classes else None)
-    if labels and len(labels) != classes:
-        raise UsageError(f"{len(labels)} labels for {classes} classes: expected one name for each class")
-    config = {
-        "model": card.name,
-        "recipe": recipe.to_dict(),
-        "seed": seed,
-        "num_classes": classes,
-        "identity_divisor": divisor,
-        "preprocessing": preprocessing.to_dict(),
-        "weights": {"file": begun.path.name, "sha256": begun.sha256, "kind": begun.kind} if begun else None,
-        "labels": list(labels) if labels else None,
-        "data": {
-            "folder": training.root.name,
-            "train_images": len(training),
-            "val_images": len(validation),
-            "train_sha256": training.digest(),
-            "val_sha256": validation.digest(),
-        },
-        "data_folder": {
-            "root": str(Path(data).resolve()),
-            "train_list": str(Path(train_list).resolve()) if train_list else None,
-            "val_list": str(Path(val_list).resolve()) if val_list else None,
-        },
-        "steps_per_epoch": len(training) // recipe.batch_size,
-        "epochs": recipe.all_epochs,
-        "processes": launched()[1],
-        "environment": environment(),
-    }
-    return _Plan(config, recipe, training, validation, begun.path if begun else None, labels)
-
-
-def _planned(config: dict[str, Any], data: str | os.PathLike[str] | None) -> _Plan:
-    """The plan of a run that goes on."""
-    try:
-        recipe = Recipe.from_dict(config["recipe"])
-        where, described, classes = config["data_folder"], config["data"], config["num_classes"]
-        find_model(config["model"])
-        lists = [where["train_list"], where["val_list"]]
-        root = Path(data) if data is not None else Path(where["root"])
-    except (KeyError, TypeError) as error:
-        raise DatasetError(f"run.json is damaged: {error!r}; start the run anew") from error
-    training, validation = _open_parts(root, *lists, classes)
-    for name, part in (("train", training), ("val", validation)):
-        if part.digest() != described[f"{name}_sha256"]:
-            raise UsageError(
-                f"{root}: its {name} part is not the run's: {len(part)} images with the digest {part.digest()[:12]}, "
-                f"the run has {described[f'{name}_images']} with {described[f'{name}_sha256'][:12]}; name the run's "
-                "data, or start a new run"
-            )
-    if config["processes"] != launched()[1]:
-        log.warning("the run began with %d processes and goes on with %d", config["processes"], launched()[1])
-    labels = config["labels"]
-    return _Plan(config, recipe, training, validation, None, tuple(labels) if labels else None)
-
-
-def _first_weights(
-    model: str | None, weights: str | os.PathLike[str] | None, identity_divisor: int | None
-) -> tuple[Weights | None, ModelCard, int]:
-    from mobilenext.weights.checkpoint import read_weights
-    from mobilenext.weights.pretrained import locate
-
-    name = model.partition(".")[0] if model else None
-    if weights is None and (model is None or "." not in model):
-        assert name is not None
-        return None, find_model(name), identity_divisor or 1
-    begun = read_weights(locate(model, weights), model=name, identity_divisor=identity_divisor)
-    return begun, find_model(begun.model), begun.identity_divisor
-
-
-def _with_preprocessing(
-    recipe: Recipe, stored: Preprocessing, settings: tuple[str, ...]
-) -> tuple[Recipe, Preprocessing]:
-    """Images as the weights know them, but for what was set."""
-    asked = {setting.partition("=")[0].strip() for setting in settings}
-    taken = {
-        name: getattr(stored, of_weights) for name, of_weights in _OF_THE_WEIGHTS.items() if name not in asked
-    }
-    recipe = dataclasses.replace(recipe, **taken)
-    return recipe, dataclasses.replace(recipe.preprocessing(), mean=stored.mean, std=stored.std)
-
-
-def _open_parts(
-    root: Path,
-    train_list: str | os.PathLike[str] | None,
-    val_list: str | os.PathLike[str] | None,
-    num_classes: int | None = None,
-) -> tuple[Dataset, Dataset]:
-    """The training and the validation part."""
-    validation = open_dataset(root, list_file=val_list, num_classes=num_classes)
-    if train_list is None and (root / TRAIN_LIST).exists():
-        train_list = root / TRAIN_LIST
-    if train_list is not None:
-        return open_dataset(root, list_file=train_list, num_classes=num_classes), validation
-    if not (root / TRAIN_FOLDER).is_dir():
-        raise DatasetError(
-            f"{root}: no training part; expected {TRAIN_LIST} or a folder {TRAIN_FOLDER}/ with one folder for each "
-            "class, or --train-list FILE"
-        )
-    training = open_dataset(root / TRAIN_FOLDER, num_classes=num_classes)
-    if validation.class_names and training.class_names != validation.class_names:
-        one_sided = sorted(set(training.class_names or ()) ^ set(validation.class_names))
-        raise DatasetError(
-            f"{root}: the classes of {TRAIN_FOLDER}/ and of the validation differ, so their numbers would not agree: "
-            f"{', '.join(one_sided[:10])} {'is' if len(one_sided) == 1 else 'are'} on one side only"
-        )
-    return training, validation
-
-
-def _classes_of(training: Dataset) -> int:
-    if training.class_names:
-        return len(training.class_names)
-    return 1 + max(record.label for record in training.records)
-
-
-def _check_classes(training: Dataset, validation: Dataset, classes: int) -> None:
-    images = Counter(record.label for record in training.records)
-    empty = [str(label) for label in range(classes) if not images[label]]
-    if empty:
-        raise DatasetError(
-            f"{training.list_file or training.root}: no training image of {len(empty)} of {classes} classes: "
-            f"{', '.join(empty[:20])}{' ...' if len(empty) > 20 else ''}; classes are numbered from 0 without gaps"
-        )
-    highest = max(record.label for record in validation.records)
-    if highest >= classes:
-        raise DatasetError(
-            f"{validation.list_file or validation.root}: the label {highest} is too large; the training images have "
-            f"{classes} classes, 0..{classes - 1}"
-        )
+    paddle.disable_signal_handler()
+    with contextlib.suppress(ValueError):  # not the main thread
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.getsignal(number))
 
 
 def _check_device(recipe: Recipe, device: str) -> None:
@@ -365,7 +195,7 @@ def _check_device(recipe: Recipe, device: str) -> None:
 
 
 def _make_loop(
-    plan: _Plan,
+    plan: Plan,
     feeder: Feeder,
     preprocessing: Preprocessing,
     ranks: Ranks,
@@ -405,7 +235,7 @@ def _make_loop(
     )  # fmt: skip
 
 
-def _network(plan: _Plan) -> Network:
+def _network(plan: Plan) -> Network:
     """The network in training mode, with its first weights and the recipe's regularisation."""
     from paddle import nn
 
@@ -442,7 +272,7 @@ def _accelerate(network: Network) -> None:
     accelerate(network)
 
 
-def _describe(plan: _Plan, loop: Loop, device: str, workers: int, threads: int | None) -> None:
+def _describe(plan: Plan, loop: Loop, device: str, workers: int, threads: int | None) -> None:
     config, recipe = plan.config, plan.recipe
     log.info(
         "model: %s, %d classes, identity divisor %d, from %s",
@@ -452,8 +282,10 @@ def _describe(plan: _Plan, loop: Loop, device: str, workers: int, threads: int |
     log.info(
         "recipe: %s (%s); expected there: %s", recipe.name, recipe.source, recipe.expected,
     )  # fmt: skip
-    scaled = "" if recipe.batch_size == recipe.lr_batch_size else (
-        f" (lr {recipe.lr:g} for a batch of {recipe.lr_batch_size}, scaled linearly)"
+    scaled = (
+        ""
+        if recipe.batch_size == recipe.lr_batch_size
+        else (f" (lr {recipe.lr:g} for a batch of {recipe.lr_batch_size}, scaled linearly)")
     )
     log.info(
         "%d epochs of %d steps, batch %d over %d processes, highest learning rate %.4g%s",
@@ -466,7 +298,7 @@ def _describe(plan: _Plan, loop: Loop, device: str, workers: int, threads: int |
     )  # fmt: skip
 
 
-def _write_weights(plan: _Plan, network: Network, tensors: Mapping[str, Any], kind: str, path: Path) -> None:
+def _write_weights(plan: Plan, network: Network, tensors: Mapping[str, Any], kind: str, path: Path) -> None:
     """Weights as `mobilenext evaluate` takes them."""
     from mobilenext.weights import naming
     from mobilenext.weights.checkpoint import Weights, write_weights
@@ -493,7 +325,7 @@ def _write_weights(plan: _Plan, network: Network, tensors: Mapping[str, Any], ki
     write_weights(weights, path)
 
 
-def _finish(plan: _Plan, loop: Loop, files: RunFolder | None, wall_seconds: float) -> dict[str, Any]:
+def _finish(plan: Plan, loop: Loop, files: RunFolder | None, wall_seconds: float) -> dict[str, Any]:
     """Write the last weights, the result and the curves."""
     final = loop.position.final or {}
     trained = loop.recipe.all_epochs * loop.feeder.steps_per_epoch * loop.recipe.batch_size
@@ -530,7 +362,8 @@ def _finish(plan: _Plan, loop: Loop, files: RunFolder | None, wall_seconds: floa
 
 
 def _write_curves(folder: Path) -> None:
-    from mobilenext.report.training_report import read_run, write_curves
+    from mobilenext.report.training_curves import write_curves
+    from mobilenext.report.training_report import read_run
 
     try:
         write_curves([read_run(folder)], folder / CURVES)
@@ -543,7 +376,7 @@ def _peak_memory_mib() -> float:
     import paddle
 
     if paddle.device.get_device().startswith("gpu"):
-        return round(paddle.device.cuda.max_memory_allocated() / 2**20, 1)
+        return float(round(paddle.device.cuda.max_memory_allocated() / 2**20, 1))
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
 
@@ -554,4 +387,3 @@ def _visualdl(folder: Path) -> Iterator[Any]:
 
     with LogWriter(str(folder / "visualdl")) as writer:
         yield writer
-

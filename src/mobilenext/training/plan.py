@@ -1,0 +1,214 @@
+"""What a training run is, before anything is computed: checked data, recipe, classes and first weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mobilenext.data import Dataset, Preprocessing, open_dataset
+from mobilenext.errors import DataError, DatasetError, UsageError
+from mobilenext.evaluation.environment import environment
+from mobilenext.models import ModelCard, check_identity_divisor, find_model
+from mobilenext.training.distributed import launched
+from mobilenext.training.recipes import Recipe, find_recipe
+from mobilenext.training.run_folder import config_digest
+
+if TYPE_CHECKING:
+    from mobilenext.weights.checkpoint import Weights
+
+log = logging.getLogger(__name__)
+TRAIN_LIST, TRAIN_FOLDER = "train_list.txt", "train"
+_OF_THE_WEIGHTS = {"image_size": "image_size", "crop_pct": "crop_pct", "eval_interpolation": "interpolation"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is, before anything is computed."""
+
+    config: dict[str, Any]  # run.json
+    recipe: Recipe
+    train: Dataset
+    val: Dataset
+    weights: Path | None
+    labels: tuple[str, ...] | None
+
+    @property
+    def digest(self) -> str:
+        """A checksum of everything that decides what the run computes."""
+        return config_digest(self.config)
+
+
+def new_plan(
+    data: str | os.PathLike[str],
+    recipe_name: str,
+    settings: Iterable[str],
+    seed: int,
+    *,
+    model: str | None,
+    weights: str | os.PathLike[str] | None,
+    num_classes: int | None,
+    identity_divisor: int | None,
+    train_list: str | os.PathLike[str] | None,
+    val_list: str | os.PathLike[str] | None,
+    labels: tuple[str, ...] | None,
+) -> Plan:
+    """The plan of a new run; see :func:`mobilenext.training.train.train` for the arguments.
+
+    Raises:
+        UsageError, DatasetError, WeightsError: what does not fit together, or cannot be read.
+    """
+    settings = tuple(settings)
+    recipe = find_recipe(recipe_name).with_settings(settings)
+    if model is None and weights is None:
+        raise UsageError("no model; expected --model NAME, or --weights FILE to begin with")
+    begun, card, divisor = _first_weights(model, weights, identity_divisor)
+    check_identity_divisor(card, divisor)
+    training, validation = _open_parts(Path(data), train_list, val_list)
+    classes = num_classes or _classes_of(training)
+    if begun and num_classes is None and begun.num_classes != classes:
+        raise UsageError(
+            f"{begun.path} has {begun.num_classes} classes, the training images have {classes}: "
+            f"--num-classes {classes} makes a fresh classifier for them"
+        )
+    if num_classes is not None:  # labels must be below it
+        training, validation = _open_parts(Path(data), train_list, val_list, num_classes)
+    _check_classes(training, validation, classes)
+    preprocessing = recipe.preprocessing()
+    if begun:
+        recipe, preprocessing = _with_preprocessing(recipe, begun.preprocessing, settings)
+    labels = labels or training.class_names or (begun.labels if begun and begun.num_classes == classes else None)
+    if labels and len(labels) != classes:
+        raise UsageError(f"{len(labels)} labels for {classes} classes: expected one name for each class")
+    config = {
+        "model": card.name,
+        "recipe": recipe.to_dict(),
+        "seed": seed,
+        "num_classes": classes,
+        "identity_divisor": divisor,
+        "preprocessing": preprocessing.to_dict(),
+        "weights": {"file": begun.path.name, "sha256": begun.sha256, "kind": begun.kind} if begun else None,
+        "labels": list(labels) if labels else None,
+        "data": {
+            "folder": training.root.name,
+            "train_images": len(training),
+            "val_images": len(validation),
+            "train_sha256": training.digest(),
+            "val_sha256": validation.digest(),
+        },
+        "data_folder": {
+            "root": str(Path(data).resolve()),
+            "train_list": str(Path(train_list).resolve()) if train_list else None,
+            "val_list": str(Path(val_list).resolve()) if val_list else None,
+        },
+        "steps_per_epoch": len(training) // recipe.batch_size,
+        "epochs": recipe.all_epochs,
+        "processes": launched()[1],
+        "environment": environment(),
+    }
+    return Plan(config, recipe, training, validation, begun.path if begun else None, labels)
+
+
+def resumed_plan(config: dict[str, Any], data: str | os.PathLike[str] | None) -> Plan:
+    """The plan of a run that goes on, from its ``run.json``; `data` is given where the images have moved.
+
+    Raises:
+        DataError: a damaged ``run.json``. UsageError: other data than the run's.
+    """
+    try:
+        recipe = Recipe.from_dict(config["recipe"])
+        where, described, classes = config["data_folder"], config["data"], config["num_classes"]
+        find_model(config["model"])
+        root = Path(data) if data is not None else Path(where["root"])
+    except (KeyError, TypeError) as error:
+        raise DataError(f"run.json is damaged: {error!r}; start the run anew") from error
+    training, validation = _open_parts(root, where["train_list"], where["val_list"], classes)
+    for name, part in (("train", training), ("val", validation)):
+        if part.digest() != described[f"{name}_sha256"]:
+            raise UsageError(
+                f"{root}: its {name} part is not the run's: {len(part)} images with the digest {part.digest()[:12]}, "
+                f"the run has {described[f'{name}_images']} with {described[f'{name}_sha256'][:12]}; name the run's "
+                "data, or start a new run"
+            )
+    if config["processes"] != launched()[1]:
+        log.warning("the run began with %d processes and goes on with %d", config["processes"], launched()[1])
+    labels = config["labels"]
+    return Plan(config, recipe, training, validation, None, tuple(labels) if labels else None)
+
+
+def _first_weights(
+    model: str | None, weights: str | os.PathLike[str] | None, identity_divisor: int | None
+) -> tuple[Weights | None, ModelCard, int]:
+    from mobilenext.weights.checkpoint import read_weights
+    from mobilenext.weights.pretrained import locate
+
+    name = model.partition(".")[0] if model else None
+    if weights is None and (model is None or "." not in model):
+        assert name is not None
+        return None, find_model(name), identity_divisor or 1
+    begun = read_weights(locate(model, weights), model=name, identity_divisor=identity_divisor)
+    return begun, find_model(begun.model), begun.identity_divisor
+
+
+def _with_preprocessing(
+    recipe: Recipe, stored: Preprocessing, settings: tuple[str, ...]
+) -> tuple[Recipe, Preprocessing]:
+    """Images as the weights know them, but for what was set."""
+    asked = {setting.partition("=")[0].strip() for setting in settings}
+    taken = {name: getattr(stored, of_weights) for name, of_weights in _OF_THE_WEIGHTS.items() if name not in asked}
+    recipe = dataclasses.replace(recipe, **taken)
+    return recipe, dataclasses.replace(recipe.preprocessing(), mean=stored.mean, std=stored.std)
+
+
+def _open_parts(
+    root: Path,
+    train_list: str | os.PathLike[str] | None,
+    val_list: str | os.PathLike[str] | None,
+    num_classes: int | None = None,
+) -> tuple[Dataset, Dataset]:
+    """The training and the validation part."""
+    validation = open_dataset(root, list_file=val_list, num_classes=num_classes)
+    if train_list is None and (root / TRAIN_LIST).exists():
+        train_list = root / TRAIN_LIST
+    if train_list is not None:
+        return open_dataset(root, list_file=train_list, num_classes=num_classes), validation
+    if not (root / TRAIN_FOLDER).is_dir():
+        raise DatasetError(
+            f"{root}: no training part; expected {TRAIN_LIST} or a folder {TRAIN_FOLDER}/ with one folder for each "
+            "class, or --train-list FILE"
+        )
+    training = open_dataset(root / TRAIN_FOLDER, num_classes=num_classes)
+    if validation.class_names and training.class_names != validation.class_names:
+        one_sided = sorted(set(training.class_names or ()) ^ set(validation.class_names))
+        raise DatasetError(
+            f"{root}: the classes of {TRAIN_FOLDER}/ and of the validation differ, so their numbers would not agree: "
+            f"{', '.join(one_sided[:10])} {'is' if len(one_sided) == 1 else 'are'} on one side only"
+        )
+    return training, validation
+
+
+def _classes_of(training: Dataset) -> int:
+    if training.class_names:
+        return len(training.class_names)
+    return 1 + max(record.label for record in training.records)
+
+
+def _check_classes(training: Dataset, validation: Dataset, classes: int) -> None:
+    images = Counter(record.label for record in training.records)
+    empty = [str(label) for label in range(classes) if not images[label]]
+    if empty:
+        raise DatasetError(
+            f"{training.list_file or training.root}: no training image of {len(empty)} of {classes} classes: "
+            f"{', '.join(empty[:20])}{' ...' if len(empty) > 20 else ''}; classes are numbered from 0 without gaps"
+        )
+    highest = max(record.label for record in validation.records)
+    if highest >= classes:
+        raise DatasetError(
+            f"{validation.list_file or validation.root}: the label {highest} is too large; the training images have "
+            f"{classes} classes, 0..{classes - 1}"
+        )
