@@ -3,10 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 OLDEST = .venv-oldest
-EXTRAS = cpu,quickstart,onnx,openvino,ncnn,tflite,quantize,bench,dev
+EXTRAS = cpu,quickstart,train,visualdl,onnx,openvino,ncnn,tflite,quantize,bench,dev
 DATA ?=
 
-.PHONY: help setup quickstart test lint types test-oldest bench clean
+.PHONY: help setup quickstart test lint types test-oldest bench bench-train clean
 
 help:
 	@echo "make quickstart   set up and evaluate the bundled model on handwritten digits"
@@ -14,6 +14,7 @@ help:
 	@echo "make setup        .venv with the package and everything optional that runs here"
 	@echo "make test-oldest  the tests on the oldest supported Paddle, 2.6.2"
 	@echo "make bench DATA=… evaluation speed and latency against the usual loop"
+	@echo "make bench-train  speed of a training step against a plain Paddle loop"
 
 setup: $(VENV)/.done
 
@@ -41,12 +42,15 @@ test-oldest: $(OLDEST)/.done
 
 $(OLDEST)/.done: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv $(OLDEST)
-	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e '.[cpu,quickstart,dev]'
+	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e '.[cpu,quickstart,train,dev]'
 	@touch $@
 
 bench: setup
 	@test -n "$(DATA)" || { echo "usage: make bench DATA=folder-with-imgs-and-val_list.txt"; exit 2; }
 	$(BIN)/python benchmarks/evaluation.py $(DATA)
+
+bench-train: setup
+	$(BIN)/python benchmarks/training.py
 
 clean:
 	rm -rf $(VENV) $(OLDEST) .pytest_cache .mypy_cache .ruff_cache

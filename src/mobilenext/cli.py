@@ -337,10 +337,15 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _evaluate_and_print(data: str | Path, output: str | None, as_json: bool, arguments: dict[str, Any]) -> int:
+    from mobilenext.distributed import launched
     from mobilenext.evaluation.evaluate import evaluate
     from mobilenext.evaluation.journal import LOG
     from mobilenext.report.tables import result_lines
 
+    if launched()[0] > 0:  # what all of them would say, the first one says
+        logging.getLogger().setLevel(logging.WARNING)
+        evaluate(data, output=output, **arguments)
+        return 0
     with _log_file(output, LOG), _progress_bar() as progress:
         result = evaluate(data, output=output, progress=progress, **arguments)
         text = "\n".join(result_lines(result))
@@ -439,7 +444,7 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from mobilenext.training.distributed import launched
+    from mobilenext.distributed import launched
     from mobilenext.training.run_folder import LOG
     from mobilenext.training.stopping import Stopped
     from mobilenext.training.train import train

@@ -5,7 +5,8 @@
     data set ──> checked records ───────┘
 
 On a CPU each worker process does all three steps by itself, which is what keeps every core busy; on a GPU the
-workers read and preprocess, and this process predicts.
+workers read and preprocess, and this process predicts. Several processes, started by Paddle's launcher, share the
+images; the first of them keeps the journal and writes the result.
 """
 
 from __future__ import annotations
@@ -21,14 +22,15 @@ from typing import Any
 
 from mobilenext.data import Dataset, Preprocessing, open_dataset, pixels_of
 from mobilenext.data.batches import WorkerPool, available_cores, scratch_folder
+from mobilenext.distributed import Ranks, launched_here
 from mobilenext.errors import DataError, ImageError, OutputError, UsageError
 from mobilenext.evaluation.comparison import compare
 from mobilenext.evaluation.diagnosis import diagnose
 from mobilenext.evaluation.environment import environment
 from mobilenext.evaluation.journal import JOURNAL, PREDICTIONS, RESULT, Journal, encoded, line_of, setup_digest
 from mobilenext.evaluation.latency import measure_latency
-from mobilenext.evaluation.metrics import Counts
-from mobilenext.evaluation.pipeline import Job, Plan, make_plan, predict_records, warm_up
+from mobilenext.evaluation.metrics import Counts, Prediction
+from mobilenext.evaluation.pipeline import Job, Plan, make_plan, predict_together, warm_up
 from mobilenext.evaluation.subject import Choice, Prepared, find_subject, prepare
 from mobilenext.files import write_atomically
 
@@ -119,21 +121,27 @@ def evaluate(
                 len(dataset), data, dataset.layout, prepared.spec.describe(), plan.device, plan.workers, plan.threads,
             )  # fmt: skip
             setup = _setup(dataset, prepared)
-            folder = Path(output) if output is not None else scratch / "output"
-            if resume and (finished := _finished(folder, setup)):
-                log.info("%s is finished already", folder)
-                return finished
+            ranks = Ranks()
+            # All processes keep a journal of all rows; that of the first is the one to be resumed.
+            folder = Path(output) if output is not None and ranks.first else scratch / "output"
+            finished = _finished(folder, setup) if resume and ranks.first else None
+            if ranks.sum([finished is not None])[0]:
+                log.info("%s is finished already", output)
+                kept: dict[str, Any] = ranks.from_first(finished)
+                return kept
             journal = Journal(folder, setup, resume=resume)
-            timed = _readable_images(dataset, found.preprocessing)
-            latency = single.call(measure_latency, prepared.spec, found.preprocessing, timed)
+            timed = _readable_images(dataset, found.preprocessing) if ranks.first else []
+            latency = single.call(measure_latency, prepared.spec, found.preprocessing, timed) if ranks.first else None
+            latency = ranks.from_first(latency)
 
         job = Job(prepared.spec, found.preprocessing, plan.batch_size, unreadable)
         try:
-            counts, speed = _run(journal, dataset, job, plan, found.num_classes, progress)
+            counts, speed = _run(journal, dataset, job, plan, found.num_classes, progress, ranks)
         finally:
             journal.close()
         result = {
             **_headline(prepared, dataset, plan, setup),
+            "processes": ranks.world,
             **counts.summary(),
             "latency_ms": latency["median"],
             "latency": latency,
@@ -143,7 +151,8 @@ def evaluate(
             "per_class": counts.per_class(found.labels or dataset.class_names),
             "environment": environment(),
         }
-        _write(folder, journal, result)
+        if ranks.first:
+            _write(folder, journal, result)
     return result
 
 
@@ -214,11 +223,21 @@ def _readable_images(dataset: Dataset, preprocessing: Preprocessing) -> list[Pat
 
 
 def _run(
-    journal: Journal, dataset: Dataset, job: Job, plan: Plan, num_classes: int, progress: Progress | None
+    journal: Journal,
+    dataset: Dataset,
+    job: Job,
+    plan: Plan,
+    num_classes: int,
+    progress: Progress | None,
+    ranks: Ranks,
 ) -> tuple[Counts, dict[str, Any]]:
     """Predict what the journal does not hold yet; the counts of all rows, and the speed of the new ones."""
     counts = Counts(num_classes)
-    done = len(journal.rows)
+    done = int(ranks.sum([len(journal.rows) if ranks.first else 0])[0])
+    if done and ranks.world > 1:
+        rows_of_first = ranks.from_first([row.to_dict() for row in journal.rows] if ranks.first else None)
+        if not ranks.first:
+            journal.add(Prediction.from_dict(values) for values in rows_of_first)
     if done:
         _check_resumed(journal, dataset, job.unreadable)
         for row in journal.rows:
@@ -230,12 +249,12 @@ def _run(
     seconds = 0.0
     if remaining:
         # A run that leaves cores free does not claim any, or two such runs would claim the same.
-        share = plan.threads if plan.workers * plan.threads >= available_cores() else None
+        share = plan.threads if plan.workers * plan.threads * launched_here() >= available_cores() else None
         with WorkerPool(plan.workers, plan.environment(), threads=share) as pool:
             # Starting the processes is left out of the speed.
             list(pool.map(warm_up, [job] * plan.workers))
             started = time.perf_counter()
-            for rows in predict_records(pool, job, remaining):
+            for rows in predict_together(ranks, pool, job, remaining):
                 journal.add(rows)
                 for row in rows:
                     counts.add(row)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,10 +14,12 @@ import numpy as np
 
 from mobilenext.data import Preprocessing, Record, pixels_of
 from mobilenext.data.batches import WorkerPool, available_cores
+from mobilenext.distributed import Ranks, launched_here
 from mobilenext.errors import ImageError, UsageError
 from mobilenext.evaluation.metrics import Prediction, predictions_of
 from mobilenext.runtime import FAST_PROCESS, RuntimeSpec, open_runtime, resolve_device
 
+ROUND = 64  # images of each worker of each process, before processes exchange their rows
 CHUNK = 8  # images handed to a worker at a time; more would make a small data set uneven, less costs messages
 
 
@@ -36,6 +40,8 @@ class Plan:
 def make_plan(device: str, workers: int | None, threads: int | None, batch_size: int | None) -> Plan:
     """Fill in what was not asked for: on a CPU one single-threaded process a core, one image at a time.
 
+    Several processes that Paddle's launcher has started on this machine share its cores.
+
     Raises:
         UsageError: a number below one, or a device that is not there.
     """
@@ -43,7 +49,7 @@ def make_plan(device: str, workers: int | None, threads: int | None, batch_size:
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise UsageError(f"{name} is {value!r}; expected a whole number from 1 up")
     device = resolve_device(device)
-    cores = available_cores()
+    cores = max(1, available_cores() // launched_here())
     threads = threads or 1
     if device == "cpu" and threads > cores:
         raise UsageError(f"threads is {threads}, but this process may use {cores} cores; choose up to {cores}")
@@ -122,3 +128,18 @@ def predict_records(pool: WorkerPool, job: Job, records: Sequence[Record]) -> It
         network = open_runtime(job.spec)
         for images in pool.map(partial(_read, replace(job, spec=None)), chunks):
             yield _predict(job, network.predict, images)
+
+
+def predict_together(ranks: Ranks, pool: WorkerPool, job: Job, records: Sequence[Record]) -> Iterator[list[Prediction]]:
+    """The same by all processes of a distributed run: each predicts its part of every round, and all get the rows."""
+    if ranks.world == 1:
+        yield from predict_records(pool, job, records)
+        return
+    share = ROUND * pool.workers
+    rounds = [records[start : start + share * ranks.world] for start in range(0, len(records), share * ranks.world)]
+    mine = [part[ranks.rank * share : (ranks.rank + 1) * share] for part in rounds]
+    predicted = itertools.chain.from_iterable(predict_records(pool, job, [record for part in mine for record in part]))
+    for part in mine:
+        rows = list(itertools.islice(predicted, len(part)))
+        content = json.dumps([row.to_dict() for row in rows]).encode()
+        yield [Prediction.from_dict(values) for each in ranks.gather(content) for values in json.loads(each)]

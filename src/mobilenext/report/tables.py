@@ -219,3 +219,22 @@ def recipe_lines(recipe: Recipe, *, fields: bool) -> list[str]:
         width = max(map(len, values))
         lines += [f"    {name.ljust(width)}  {value}" for name, value in values.items()]
     return lines
+
+
+def training_speed_table(result: Mapping[str, Any]) -> str:
+    """Images/s of every variant of a training step, and how many times the plain loop's that is."""
+    rows = [
+        [row["case"], row["variant"], f"{row['images_per_second']:.1f}", f"{row['over_plain']:.2f}"]
+        for row in result["rows"]
+    ]
+    return table(["network", "step", "images/s", "times the plain loop"], rows)
+
+
+def operator_table(result: Mapping[str, Any]) -> str:
+    """Where the time of a step goes: the operators' shares in the plain loop and in ours."""
+    lines = []
+    for row in result["rows"]:
+        if row["operators"]:
+            shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in list(row["operators"].items())[:5])
+            lines.append([row["case"], row["variant"], shares])
+    return table(["network", "step", "operators"], lines)

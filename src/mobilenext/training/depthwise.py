@@ -73,7 +73,8 @@ def depthwise_conv2d(x: paddle.Tensor, weight: paddle.Tensor, geometry: Geometry
 def _geometry_of(layer: nn.Conv2D) -> Geometry | None:
     """The geometry of a depthwise convolution of a form that the loops know."""
     channels, of_group, *kernel = layer.weight.shape
-    plain = layer._data_format == "NCHW" and list(layer._dilation) == [1, 1] and layer.bias is None
+    zeros = layer._padding_mode == "zeros"
+    plain = zeros and layer._data_format == "NCHW" and list(layer._dilation) == [1, 1] and layer.bias is None
     if of_group != 1 or layer._groups != channels or layer._in_channels != channels or not plain:
         return None
     strides, padding = list(layer._stride), layer._padding
@@ -83,6 +84,8 @@ def _geometry_of(layer: nn.Conv2D) -> Geometry | None:
         padding = [padding] * 4
     if len(padding) != 4:
         padding = [padding[0], padding[0], padding[1], padding[1]]
+    if not all(isinstance(side, int) for side in padding):
+        return None
     return Geometry(strides[0], *padding)
 
 
@@ -104,13 +107,14 @@ class _Depthwise(PyLayer):  # type: ignore[misc]
         return result
 
     @staticmethod
-    def backward(ctx: Any, gradient: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
+    def backward(ctx: Any, gradient: paddle.Tensor) -> tuple[paddle.Tensor | None, paddle.Tensor | None]:
         x, weight = ctx.saved_tensor()
         gradient = gradient.contiguous() if hasattr(gradient, "contiguous") else gradient
         of_x, of_weight = paddle.empty_like(x), paddle.empty_like(weight)
         arrays = (_array(x), _array(weight), _array(gradient), _array(of_x), _array(of_weight))
         _over_channels(_differentiate, ctx.geometry, *arrays)
-        return of_x, of_weight
+        # Paddle wants None for what has no gradient, such as frozen weights.
+        return None if x.stop_gradient else of_x, None if weight.stop_gradient else of_weight
 
 
 def _array(tensor: paddle.Tensor) -> Floats:

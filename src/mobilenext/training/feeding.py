@@ -117,9 +117,10 @@ class Feeder:
         readable = []
         for item, image in zip(items, pixels, strict=True):
             if isinstance(image, str):
-                self._count_unreadable(str(item.path), image)
+                self.unreadable[str(item.path)] = image
             else:
                 readable.append((item, image))
+        self._check_unreadable()
         if not readable:
             raise DatasetError(f"no image of a whole batch can be read; the first: {pixels[0]}")
         images = self._preprocessing.normalize(np.stack([image for _, image in readable]))
@@ -127,8 +128,7 @@ class Feeder:
             self._augmentation.erase(images, [generator(self._seed, epoch, i.number, ERASING) for i, _ in readable])
         return images, np.array([item.label for item, _ in readable], np.int64)
 
-    def _count_unreadable(self, path: str, problem: str) -> None:
-        self.unreadable[path] = problem
+    def _check_unreadable(self) -> None:
         if len(self.unreadable) > self._max_unreadable:
             listed = "\n    ".join(list(self.unreadable.values())[:20])
             raise ImageError(
@@ -141,7 +141,8 @@ class Feeder:
         for record in self._records:
             images[record.index] = pixels = _decoded(record.path)
             if isinstance(pixels, str):
-                self._count_unreadable(str(record.path), pixels)
+                self.unreadable[str(record.path)] = pixels
+        self._check_unreadable()
         return images
 
 

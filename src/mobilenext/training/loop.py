@@ -17,8 +17,8 @@ import numpy.typing as npt
 import paddle
 from paddle import nn
 
+from mobilenext.distributed import Ranks
 from mobilenext.errors import CheckFailed, WeightsError
-from mobilenext.training.distributed import Ranks
 from mobilenext.training.feeding import Batch, Feeder
 from mobilenext.training.optimisation import (
     Average,
@@ -127,7 +127,7 @@ class Loop:
         for batch in self.feeder.epoch(position.epoch, position.step):
             started = time.perf_counter()
             rate = learning_rate(self.recipe, position.global_step, steps)
-            self._step(batch, rate)
+            self.step(batch, rate)
             position.step += 1
             position.global_step += 1
             self._seconds += time.perf_counter() - started + batch.reader_seconds
@@ -149,7 +149,8 @@ class Loop:
                         stop.number,
                     )
 
-    def _step(self, batch: Batch, rate: float) -> None:
+    def step(self, batch: Batch, rate: float) -> None:
+        """One step of the optimiser, on this process' part of a batch."""
         recipe, scaler = self.recipe, self._scaler
         self._optimizer.set_lr(rate)
         # Dropout depends on where the run stands, not on how it came there.

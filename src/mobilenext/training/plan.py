@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobilenext.data import Dataset, Preprocessing, open_dataset
+from mobilenext.distributed import launched
 from mobilenext.errors import DataError, DatasetError, UsageError
 from mobilenext.evaluation.environment import environment
 from mobilenext.models import ModelCard, check_identity_divisor, find_model
-from mobilenext.training.distributed import launched
 from mobilenext.training.recipes import Recipe, find_recipe
 from mobilenext.training.run_folder import config_digest
 
@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 TRAIN_LIST, TRAIN_FOLDER = "train_list.txt", "train"
+_PARTS = ("train", "val")
 _OF_THE_WEIGHTS = {"image_size": "image_size", "crop_pct": "crop_pct", "eval_interpolation": "interpolation"}
+_STORED: dict[str, Any] = {
+    "model": str, "recipe": dict, "seed": int, "num_classes": int, "identity_divisor": int, "preprocessing": dict,
+    "weights": dict | None, "labels": list | None, "data": dict, "data_folder": dict, "processes": int,
+    "environment": dict,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -82,8 +88,9 @@ def new_plan(
     preprocessing = recipe.preprocessing()
     if begun:
         recipe, preprocessing = _with_preprocessing(recipe, begun.preprocessing, settings)
-    labels = labels or training.class_names or (begun.labels if begun and begun.num_classes == classes else None)
-    if labels and len(labels) != classes:
+    if labels is None:
+        labels = training.class_names or (begun.labels if begun and begun.num_classes == classes else None)
+    if labels is not None and len(labels) != classes:
         raise UsageError(f"{len(labels)} labels for {classes} classes: expected one name for each class")
     config = {
         "model": card.name,
@@ -121,19 +128,25 @@ def resumed_plan(config: dict[str, Any], data: str | os.PathLike[str] | None) ->
         DataError: a damaged ``run.json``. UsageError: other data than the run's.
     """
     try:
+        for name, kind in _STORED.items():
+            if not isinstance(config[name], kind):
+                raise TypeError(f"{name} is {config[name]!r}")
         recipe = Recipe.from_dict(config["recipe"])
-        where, described, classes = config["data_folder"], config["data"], config["num_classes"]
         find_model(config["model"])
+        Preprocessing.from_dict(config["preprocessing"])
+        where, classes = config["data_folder"], config["num_classes"]
+        described = {name: (config["data"][f"{name}_images"], config["data"][f"{name}_sha256"][:]) for name in _PARTS}
         root = Path(data) if data is not None else Path(where["root"])
-    except (KeyError, TypeError) as error:
+        lists = [_in_moved_data(where[f"{name}_list"], Path(where["root"]), root) for name in _PARTS]
+    except (KeyError, TypeError, UsageError) as error:
         raise DataError(f"run.json is damaged: {error!r}; start the run anew") from error
-    training, validation = _open_parts(root, where["train_list"], where["val_list"], classes)
-    for name, part in (("train", training), ("val", validation)):
-        if part.digest() != described[f"{name}_sha256"]:
+    training, validation = _open_parts(root, lists[0], lists[1], classes)
+    for name, part in zip(_PARTS, (training, validation), strict=True):
+        images, digest = described[name]
+        if part.digest() != digest:
             raise UsageError(
                 f"{root}: its {name} part is not the run's: {len(part)} images with the digest {part.digest()[:12]}, "
-                f"the run has {described[f'{name}_images']} with {described[f'{name}_sha256'][:12]}; name the run's "
-                "data, or start a new run"
+                f"the run has {images} with {digest[:12]}; name the run's data, or start a new run"
             )
     if config["processes"] != launched()[1]:
         log.warning("the run began with %d processes and goes on with %d", config["processes"], launched()[1])
@@ -150,7 +163,7 @@ def _first_weights(
     name = model.partition(".")[0] if model else None
     if weights is None and (model is None or "." not in model):
         assert name is not None
-        return None, find_model(name), identity_divisor or 1
+        return None, find_model(name), 1 if identity_divisor is None else identity_divisor
     begun = read_weights(locate(model, weights), model=name, identity_divisor=identity_divisor)
     return begun, find_model(begun.model), begun.identity_divisor
 
@@ -163,6 +176,14 @@ def _with_preprocessing(
     taken = {name: getattr(stored, of_weights) for name, of_weights in _OF_THE_WEIGHTS.items() if name not in asked}
     recipe = dataclasses.replace(recipe, **taken)
     return recipe, dataclasses.replace(recipe.preprocessing(), mean=stored.mean, std=stored.std)
+
+
+def _in_moved_data(list_file: str | None, before: Path, root: Path) -> Path | None:
+    """A list file that lies in the data folder has moved with it."""
+    if list_file is None:
+        return None
+    path = Path(list_file)
+    return root / path.relative_to(before) if path.is_relative_to(before) else path
 
 
 def _open_parts(
@@ -199,6 +220,12 @@ def _classes_of(training: Dataset) -> int:
 
 
 def _check_classes(training: Dataset, validation: Dataset, classes: int) -> None:
+    if validation.class_names and len(validation.class_names) != classes:
+        raise DatasetError(
+            f"{validation.root}: {len(validation.class_names)} class folders for the validation, but the training "
+            f"images have {classes} classes: the k-th folder counts as class k, so each class needs one; write a "
+            "val_list.txt for a subset of them"
+        )
     images = Counter(record.label for record in training.records)
     empty = [str(label) for label in range(classes) if not images[label]]
     if empty:

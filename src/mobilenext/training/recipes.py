@@ -243,7 +243,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             Recipe(
                 name="paper",
                 source=f"{_PAPER}, section on implementation, as a published note on the paper transcribes it",
-                expected="74.0 % for x1_0 (ImageNet-1k); augmentation and warm-up are not stated: those of `released`",
+                expected="74.0 % for x1_0 (ImageNet-1k); not stated: augmentation (as in `released`), warm-up (none)",
                 cost=_GPU_DAYS,
                 command="mobilenext train IMAGENET --model mobilenext_x1_0 --recipe paper -o runs/x1_0",
                 epochs=200,

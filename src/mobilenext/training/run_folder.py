@@ -12,6 +12,7 @@ result.json               the outcome, written last
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -60,6 +61,8 @@ class RunFolder:
     def __init__(self, folder: Path) -> None:
         """Raises OutputError where nothing can be written, UsageError where a run is under way."""
         self.folder = folder
+        self._begun = False
+        self._made = [each for each in (folder, *folder.parents) if not each.exists()]
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(folder / ".lock")
@@ -70,8 +73,17 @@ class RunFolder:
             raise OutputError(f"cannot write to {folder}: {error.strerror or error}; choose another output") from error
 
     def close(self) -> None:
-        """Let others in."""
+        """Let others in. A new run in which nothing was trained leaves nothing, so that it can be tried again."""
+        trained = self.checkpoint.exists() or (self.folder / LOG_LINES).exists()
+        with contextlib.suppress(OSError):
+            if self._begun and not trained:
+                (self.folder / CONFIG).unlink()
+            if not (self.folder / CONFIG).exists():  # nothing is left to be guarded
+                Path(self._lock.lock_file).unlink()
         self._lock.release()
+        with contextlib.suppress(OSError):  # not empty: somebody else's files
+            for folder in self._made:
+                folder.rmdir()
 
     @property
     def checkpoint(self) -> Path:
@@ -84,11 +96,15 @@ class RunFolder:
             UsageError: a run is there already.
         """
         if (self.folder / CONFIG).exists():
-            raise UsageError(
-                f"{self.folder} holds a run already; go on with it by --resume {self.folder}, or choose another output"
+            remedy = (
+                f"go on with it by --resume {self.folder}"
+                if self.checkpoint.exists()
+                else ("it has no checkpoint to go on from: remove it")
             )
+            raise UsageError(f"{self.folder} holds a run already; {remedy}, or choose another output")
         (self.folder / LOG_LINES).unlink(missing_ok=True)
         write_json(self.folder / CONFIG, config)
+        self._begun = True
 
     def keep_log_until(self, global_step: int) -> None:
         """Drop the lines of steps after the checkpoint: they come again."""

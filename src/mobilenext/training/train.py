@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from mobilenext.data import Preprocessing
 from mobilenext.data.batches import WorkerPool, available_cores
+from mobilenext.distributed import Ranks, launched
 from mobilenext.errors import MissingDependency, UsageError
 from mobilenext.models import require_paddle
 from mobilenext.runtime import require, resolve_device
-from mobilenext.training.distributed import Ranks, launched
 from mobilenext.training.feeding import Feeder, fits_in_memory
 from mobilenext.training.plan import Plan, new_plan, resumed_plan
 from mobilenext.training.process import prepare_process

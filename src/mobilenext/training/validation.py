@@ -12,8 +12,8 @@ from paddle import nn
 
 from mobilenext.data import Preprocessing, Record, pixels_of
 from mobilenext.data.batches import WorkerPool
+from mobilenext.distributed import Ranks
 from mobilenext.evaluation.metrics import Counts, predictions_of
-from mobilenext.training.distributed import Ranks
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -1,0 +1,235 @@
+"""Speed of a training step on a CPU: forward, backward and optimiser, interleaved in one run with a plain Paddle loop.
+
+    python benchmarks/training.py [--rounds 3] [-o results/bench_train.json]
+
+plain         Paddle's eager loop as it stands in most ports: the network, cross-entropy, Momentum; nothing else set
+settings      the same with the settings of mobilenext.training.process (memory kept, MKL's fast path)
+depthwise     plain with the compiled depthwise convolutions
+train         what `mobilenext train` does in a step: both, and label smoothing, the moving average, the log's sums
+to_static     settings with paddle.jit.to_static
+bf16          settings in mixed precision (Paddle on a CPU says that it has no effect)
+two threads   train with two threads
+two processes train with two processes of one thread, each half of the batch, gradients added up
+
+mobilenext_x0_35 at 64 pixels (batch 128) and mobilenext_x1_0 at 224 pixels (batch 32); images are random and lie in memory. Each
+variant runs in a process of its own, on one core unless it says two, in turn, for as many rounds as asked; medians and
+the ratios of each round are written, and the operators that take the time in plain and train.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from mobilenext.data.batches import available_cores
+from mobilenext.evaluation.environment import environment
+from mobilenext.report.tables import training_speed_table
+
+CASES = {
+    "x0_35 at 64": {"model": "mobilenext_x0_35", "size": 64, "batch": 128, "classes": 20},
+    "x1_0 at 224": {"model": "mobilenext_x1_0", "size": 224, "batch": 32, "classes": 1000},
+}
+VARIANTS = ("plain", "settings", "depthwise", "train", "to_static", "bf16", "two threads", "two processes")
+WARM_UP, STEPS = 2, 7
+
+
+def random_batch(case: dict[str, Any], images: int) -> Any:
+    import numpy as np
+
+    from mobilenext.training.feeding import Batch
+
+    random = np.random.default_rng(0)
+    pixels = random.standard_normal((images, 3, case["size"], case["size"]), np.float32)
+    return Batch(pixels, random.integers(0, case["classes"], images), 0.0)
+
+
+def plain_step(case: dict[str, Any], variant: str) -> Any:
+    """The usual loop's step, as a function without arguments."""
+    import paddle
+    import paddle.nn.functional as F
+
+    from mobilenext.models import build_network
+
+    paddle.seed(0)
+    network = build_network(case["model"], num_classes=case["classes"])
+    if variant == "depthwise":
+        from mobilenext.training.depthwise import accelerate
+
+        accelerate(network)
+    network.train()
+    forward = paddle.jit.to_static(network, full_graph=True) if variant == "to_static" else network
+    optimizer = paddle.optimizer.Momentum(0.01, 0.9, network.parameters(), weight_decay=1e-4, use_nesterov=True)
+    batch = random_batch(case, case["batch"])
+
+    def step() -> None:
+        images, labels = paddle.to_tensor(batch.images), paddle.to_tensor(batch.labels)
+        with paddle.amp.auto_cast(enable=variant == "bf16", dtype="bfloat16"):
+            loss = F.cross_entropy(forward(images), labels)
+        loss.backward()
+        optimizer.step()
+        optimizer.clear_grad()
+        float(loss)
+
+    return step
+
+
+def train_step(case: dict[str, Any]) -> Any:
+    """The step of `mobilenext train`."""
+    import dataclasses
+
+    import paddle
+
+    from mobilenext.distributed import Ranks
+    from mobilenext.models import build_network
+    from mobilenext.training.depthwise import accelerate
+    from mobilenext.training.loop import Loop
+    from mobilenext.training.recipes import find_recipe
+
+    ranks = Ranks()
+    paddle.seed(0)
+    network = build_network(case["model"], num_classes=case["classes"])
+    accelerate(network)
+    network.train()
+    recipe = dataclasses.replace(find_recipe("tiny"), batch_size=case["batch"])
+    nothing: Any = None
+    loop = Loop(
+        network, recipe, nothing, nothing, ranks, None, seed=0, run_digest="", log_every=20, save_every=600,
+        keep_best=nothing,
+    )  # fmt: skip
+    batch = random_batch(case, case["batch"] // ranks.world)
+
+    def step() -> None:
+        loop.step(batch, 0.01)
+        loop.position.global_step += 1
+
+    return step
+
+
+def measure(case: dict[str, Any], variant: str) -> dict[str, Any]:
+    """Seconds of each step, and in the variants of interest the operators' shares."""
+    import paddle
+
+    warnings.filterwarnings("ignore")
+    step = plain_step(case, variant) if variant in ("plain", "settings", "depthwise", "to_static", "bf16") else None
+    step = step or train_step(case)
+    for _ in range(WARM_UP):
+        step()
+    seconds = []
+    for _ in range(STEPS):
+        started = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - started)
+    found: dict[str, Any] = {"seconds": seconds}
+    if variant in ("plain", "train"):
+        found["operators"] = operators(step, paddle)
+    return found
+
+
+def operators(step: Any, paddle: Any) -> dict[str, float]:
+    """Share of each operator in one step's time; those of at least 1 %.
+
+    What the profiler has no name for is the rest: the compiled convolutions' forward pass, data, bookkeeping.
+    """
+    from paddle.profiler.profiler_statistic import StatisticData
+
+    profiler = paddle.profiler.Profiler(targets=[paddle.profiler.ProfilerTarget.CPU], on_trace_ready=lambda _: None)
+    profiler.start()
+    started = time.perf_counter_ns()
+    step()
+    total = time.perf_counter_ns() - started
+    profiler.step()
+    profiler.stop()
+    result = profiler.profiler_result
+    items = StatisticData(result.get_data(), result.get_extra_info()).event_summary.items
+    times = {name.removeprefix("Global_").removesuffix(" dygraph"): item.cpu_time for name, item in items.items()}
+    times["rest"] = total - sum(times.values())
+    shares = {name: round(value / total, 4) for name, value in sorted(times.items(), key=lambda each: -each[1])}
+    return {name: share for name, share in shares.items() if share >= 0.01}
+
+
+def run(case_name: str, variant: str) -> dict[str, Any]:
+    """A variant in its own process or processes."""
+    world = 2 if variant == "two processes" else 1
+    threads = 2 if variant == "two threads" else 1
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = []
+    for rank in range(world):
+        setting = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        if world > 1:
+            setting |= {
+                "PADDLE_TRAINER_ID": str(rank), "PADDLE_TRAINERS_NUM": str(world), "PADDLE_DISTRI_BACKEND": "gloo",
+                "PADDLE_CURRENT_ENDPOINT": str(rank), "PADDLE_MASTER": f"127.0.0.1:{port}",
+            }  # fmt: skip
+        command = [sys.executable, __file__, "--part", case_name, variant, "--cores", str(rank), str(rank + threads)]
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, **setting}))
+    outputs = [process.communicate()[0] for process in processes]
+    if any(process.returncode for process in processes):
+        raise SystemExit(f"{case_name}, {variant}: failed")
+    first: dict[str, Any] = json.loads(outputs[0].decode().splitlines()[-1])
+    first["images_per_second"] = CASES[case_name]["batch"] / statistics.median(first.pop("seconds"))
+    return first
+
+
+def part(case_name: str, variant: str, cores: list[int]) -> None:
+    allowed = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, allowed[cores[0] : cores[1]] or allowed)
+    if variant not in ("plain", "depthwise"):
+        from mobilenext.training.process import prepare_process
+
+        prepare_process(int(os.environ["OMP_NUM_THREADS"]))
+    print(json.dumps(measure(CASES[case_name], variant)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("-o", "--output", type=Path, default=Path("results/bench_train.json"))
+    parser.add_argument("--part", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--cores", nargs=2, type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.part:
+        part(*options.part, options.cores)
+        return
+    variants = [name for name in VARIANTS if available_cores() > 1 or not name.startswith("two")]
+    rows = []
+    for case_name, case in CASES.items():
+        rounds = []
+        for number in range(options.rounds):
+            rounds.append({variant: run(case_name, variant) for variant in variants})
+            speeds = {variant: round(found["images_per_second"], 1) for variant, found in rounds[-1].items()}
+            print(f"{case_name}, round {number + 1}: {speeds}", file=sys.stderr, flush=True)
+        for variant in variants:
+            rates = [one[variant]["images_per_second"] for one in rounds]
+            of_plain = [one[variant]["images_per_second"] / one["plain"]["images_per_second"] for one in rounds]
+            of_train = [one[variant]["images_per_second"] / one["train"]["images_per_second"] for one in rounds]
+            rows.append(
+                {
+                    "case": case_name,
+                    **case,
+                    "variant": variant,
+                    "images_per_second": round(statistics.median(rates), 2),
+                    "rounds": [round(rate, 2) for rate in rates],
+                    "over_plain": round(statistics.median(of_plain), 2),
+                    "over_train": round(statistics.median(of_train), 2),
+                    "operators": rounds[-1][variant].get("operators"),
+                }
+            )
+    result = {"rows": rows, "warm_up_steps": WARM_UP, "timed_steps": STEPS, "environment": environment()}
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(result, indent=1) + "\n")
+    print(training_speed_table(result))
+
+
+if __name__ == "__main__":
+    main()
