@@ -11,9 +11,9 @@ bf16          settings in mixed precision (Paddle on a CPU says that it has no e
 two threads   train with two threads
 two processes train with two processes of one thread, each half of the batch, gradients added up
 
-mobilenext_x0_35 at 64 pixels (batch 128) and mobilenext_x1_0 at 224 pixels (batch 32); images are random and lie in memory. Each
-variant runs in a process of its own, on one core unless it says two, in turn, for as many rounds as asked; medians and
-the ratios of each round are written, and the operators that take the time in plain and train.
+mobilenext_x0_35 at 64 pixels (batch 128) and mobilenext_x1_0 at 224 pixels (batch 32); images are random and lie in
+memory. Each variant runs in a process of its own, on one core unless it says two, in turn, for as many rounds as asked;
+medians and the ratios of each round are written, and the operators that take the time in plain and train.
 """
 
 from __future__ import annotations

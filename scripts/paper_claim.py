@@ -1,15 +1,15 @@
 """The paper's claim in small: sandglass blocks against inverted residuals, and half a shortcut against a whole one.
 
-Source    Zhou et al. 2020: MobileNeXt is more accurate than MobileNetV2 of the same size, half the identity costs nothing,
-          and MobileNeXt loses less when it is quantised
+Source    Zhou et al. 2020: MobileNeXt is more accurate than MobileNetV2 of the same size, half the identity costs
+          nothing, and MobileNeXt loses less when it is quantised
 Expected  nothing: whether it shows at this size is the question
 Cost      nine runs of about 5 minutes on one core, and six quantisations of half a minute
 Command   python scripts/paper_claim.py TINY20 --runs runs/claim -o results/claim.json
 
-Three networks of width 0.35 (MobileNeXt, MobileNeXt with identity divisor 2, MobileNetV2) are trained from three seeds each on
-the first ten classes of a data set of small images, with the recipe `tiny` for 20 epochs. The averaged weights of MobileNeXt
-and MobileNetV2 are then quantised to int8, with training images for calibration. Finished runs are not repeated, and an
-interrupted one goes on.
+Three networks of width 0.35 (MobileNeXt, MobileNeXt with identity divisor 2, MobileNetV2) are trained from three seeds
+each on the first ten classes of a data set of small images, with the recipe `tiny` for 20 epochs. The averaged weights
+of MobileNeXt and MobileNetV2 are then quantised to int8, with training images for calibration. Finished runs are not
+repeated, and an interrupted one goes on.
 """
 
 from __future__ import annotations
