@@ -19,12 +19,23 @@ from mobilenext.report.tables import (
     models_table,
     plain_table,
     quantization_table,
+    operator_table,
     result_table,
     table,
+    training_speed_table,
 )
+from mobilenext.report.training_report import group_lines
+from mobilenext.training.recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ("README.md", "README_cn.md", "docs/accuracy.md", "docs/deployment.md", "docs/paper_and_code.md")
+DOCUMENTS = (
+    "README.md",
+    "README_cn.md",
+    "docs/accuracy.md",
+    "docs/deployment.md",
+    "docs/paper_and_code.md",
+    "docs/training.md",
+)
 PLOT = ROOT / "docs" / "latency.png"
 
 
@@ -171,6 +182,80 @@ def int8_settings() -> str:
     return table(heading, rows)
 
 
+def recipes() -> str:
+    rows = [
+        [
+            recipe.name,
+            recipe.optimizer,
+            f"{recipe.lr:g} at {recipe.lr_batch_size}",
+            recipe.schedule,
+            f"{recipe.weight_decay:g}",
+            str(recipe.all_epochs),
+            f"{recipe.ema_decay:g}" if recipe.ema_decay else "-",
+            recipe.expected,
+        ]
+        for recipe in RECIPES.values()
+    ]
+    heading = ["recipe", "optimiser", "learning rate", "schedule", "decay", "epochs", "average", "expected top-1"]
+    return table(heading, rows)
+
+
+def bench_train() -> str:
+    result = _load("bench_train.json")
+    where = result["environment"]
+    note = (
+        f"Medians of {len(result['rows'][0]['rounds'])} rounds, {where['processor']}, Paddle {where['paddlepaddle']}; "
+        "one thread where it does not say two."
+    )
+    return training_speed_table(result) + "\n\n" + note
+
+
+def trained() -> str:
+    """The run on 20 classes: what training counted, what `evaluate` counts, and what PyTorch had."""
+    run, parity_rows = _load("tiny20_train.json"), _load("tiny20_parity.json")["rows"]
+    pytorch = {row["weights"]: row["pytorch_correct_top1"] for row in parity_rows}
+    rows = []
+    for kind, name in (("raw", "last weights"), ("ema", "their average")):
+        counts, evaluated = run["final"][kind], _load(f"tiny20_train_evaluate_{kind}.json")
+        rows.append(
+            [
+                name,
+                f"{evaluated['top1_percent']:.1f} % ({evaluated['correct_top1']})",
+                f"{evaluated['top5_percent']:.1f} %",
+                f"{counts['correct_top1']}",
+                f"{pytorch[kind] / 10:.1f} % ({pytorch[kind]})",
+            ]
+        )
+    heading = ["weights", "top-1 by `evaluate`", "top-5", "while training", "PyTorch's run, top-1"]
+    where = run["environment"]
+    note = (
+        f"1,000 validation images, one seed each: the 95 % interval is 3 points wide on either side. "
+        f"{run['images_per_second']:.0f} images/s on one core of {where['processor']}, {run['train_seconds'] / 60:.0f} "
+        f"minutes of training, peak memory {run['peak_memory_mib']:.0f} MiB."
+    )
+    return table(heading, rows) + "\n\n" + note
+
+
+def claim() -> str:
+    return "\n".join(group_lines(_load("claim.json")["comparison"])).replace("\n#", "\n- #")
+
+
+def claim_int8() -> str:
+    rows = [
+        [
+            row["model"],
+            str(row["seed"]),
+            f"{row['fp32']['correct_top1']}",
+            f"{row['int8']['correct_top1']}",
+            f"{row['lost_points']:+.1f}",
+            f"{row['equal_predictions']} of {row['images']}",
+        ]
+        for row in _load("claim.json")["quantised"]
+    ]
+    heading = ["network", "seed", "correct, fp32", "correct, int8", "points lost", "equal predictions"]
+    return table(heading, rows)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "models": models_table,
     "parity": parity,
@@ -189,6 +274,12 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "quantization": lambda: quantization_table([_load("tiny20_int8.json"), _load("nips17_int8.json")]),
     "precision": precision,
     "int8_settings": int8_settings,
+    "recipes": recipes,
+    "bench_train": bench_train,
+    "operators": lambda: operator_table(_load("bench_train.json")),
+    "trained": trained,
+    "claim": claim,
+    "claim_int8": claim_int8,
     "quickstart": lambda: result_table(_load("quickstart.json")),
 }
 

@@ -1,4 +1,4 @@
-"""MobileNeXt on PaddlePaddle: the models, checkpoint conversion, and an evaluation to trust.
+"""MobileNeXt on PaddlePaddle: the models, checkpoint conversion, training, and an evaluation to trust.
 
     import mobilenext
     network = mobilenext.create_model("mobilenext_x1_0", weights="mobilenext_x1_0.safetensors")
@@ -23,6 +23,7 @@ _HOMES = {
     "load_weights": "mobilenext.weights.checkpoint",
     "predict": "mobilenext.evaluation.predict",
     "read_weights": "mobilenext.weights.checkpoint",
+    "train": "mobilenext.training.train",
 }
 __all__ = [
     "Preprocessing",
@@ -35,6 +36,7 @@ __all__ = [
     "load_weights",
     "predict",
     "read_weights",
+    "train",
 ]
 
 

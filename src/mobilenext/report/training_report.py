@@ -211,7 +211,7 @@ def comparison_lines(runs: Sequence[Run]) -> list[str]:
         each = [f"{value} ({', '.join(of)})" for value, of in holders.items()]
         lines.append(f"{start}: {field}: {'; '.join(each)}")
     lines += [f"not counted again: {name} repeats a seed of its group" for name in result["repeated"]]
-    return [*lines, "", *_group_lines(result)] if result["groups"] else lines
+    return [*lines, "", *group_lines(result)] if result["groups"] else lines
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
@@ -229,7 +229,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _group_lines(result: Mapping[str, Any]) -> list[str]:
+def group_lines(result: Mapping[str, Any]) -> list[str]:
     """The groups, numbered so that the pairs below can be short."""
     number = {(row["group"], row["kind"]): f"#{place}" for place, row in enumerate(result["groups"], 1)}
     values = ("mean_top1_percent", "std_points", "min_top1_percent", "max_top1_percent")

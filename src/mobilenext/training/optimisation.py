@@ -32,9 +32,11 @@ def make_optimizer(recipe: Recipe, network: nn.Layer) -> paddle.optimizer.Optimi
     for parameter in network.parameters():
         if not parameter.stop_gradient:
             (decayed if parameter.ndim > 1 or recipe.decay_1d else free).append(parameter)
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}]
-    if free:
-        groups.append({"params": free, "weight_decay": 0.0})
+    groups = [
+        {"params": parameters, "weight_decay": decay}
+        for parameters, decay in ((decayed, recipe.weight_decay), (free, 0.0))
+        if parameters
+    ]
     if recipe.optimizer == "rmsprop":
         optimizer = paddle.optimizer.RMSProp(
             recipe.scaled_lr,
@@ -79,7 +81,8 @@ def restore_optimizer(optimizer: paddle.optimizer.Optimizer, network: nn.Layer, 
     for key, value in state.items():
         name, _, accumulator = key.rpartition("/")
         tensors[f"{names[name]}_{accumulator}"] = paddle.to_tensor(value)
-    optimizer.set_state_dict(tensors)
+    if tensors:  # before its first step an optimiser has none, and begins as it was made
+        optimizer.set_state_dict(tensors)
 
 
 class Average:

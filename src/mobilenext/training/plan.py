@@ -139,7 +139,8 @@ def resumed_plan(config: dict[str, Any], data: str | os.PathLike[str] | None) ->
         root = Path(data) if data is not None else Path(where["root"])
         lists = [_in_moved_data(where[f"{name}_list"], Path(where["root"]), root) for name in _PARTS]
     except (KeyError, TypeError, UsageError) as error:
-        raise DataError(f"run.json is damaged: {error!r}; start the run anew") from error
+        what = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise DataError(f"run.json is damaged: {what}; start the run anew") from error
     training, validation = _open_parts(root, lists[0], lists[1], classes)
     for name, part in zip(_PARTS, (training, validation), strict=True):
         images, digest = described[name]

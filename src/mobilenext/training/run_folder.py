@@ -62,8 +62,8 @@ class RunFolder:
         """Raises OutputError where nothing can be written, UsageError where a run is under way."""
         self.folder = folder
         self._begun = False
-        self._made = [each for each in (folder, *folder.parents) if not each.exists()]
         try:
+            self._made = [each for each in (folder, *folder.parents) if not each.exists()]
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(folder / ".lock")
             self._lock.acquire(timeout=0)
@@ -96,11 +96,9 @@ class RunFolder:
             UsageError: a run is there already.
         """
         if (self.folder / CONFIG).exists():
-            remedy = (
-                f"go on with it by --resume {self.folder}"
-                if self.checkpoint.exists()
-                else ("it has no checkpoint to go on from: remove it")
-            )
+            remedy = "it has no checkpoint to go on from: remove it"
+            if self.checkpoint.exists():
+                remedy = f"go on with it by --resume {self.folder}"
             raise UsageError(f"{self.folder} holds a run already; {remedy}, or choose another output")
         (self.folder / LOG_LINES).unlink(missing_ok=True)
         write_json(self.folder / CONFIG, config)

@@ -43,17 +43,21 @@ def _forward(layer: nn.BatchNorm2D, native: Any, x: paddle.Tensor) -> paddle.Ten
     """x [N, C, H, W] normalised by the mean and variance of all processes' images."""
     if not layer.training:
         return native(x)
-    channels = x.shape[1]
-    count = paddle.full([1], x.size // channels, "float32")
-    sums = paddle.concat([x.sum([0, 2, 3]), (x * x).sum([0, 2, 3]), count])  # [2 C + 1]
-    sums = _AllReduce.apply(sums)
-    total = sums[-1].detach()
-    mean, square = sums[:channels] / total, sums[channels:-1] / total
-    variance = square - mean * mean
+    channels, world = x.shape[1], paddle.distributed.get_world_size()
+    shape = [1, channels, 1, 1]
+    # Each process' count, mean and sum of squared deviations: E[x^2] - E[x]^2 would lose all digits of a small variance.
+    mean = x.mean([0, 2, 3])
+    deviations = x - mean.reshape(shape)
+    own = paddle.concat([paddle.full([1], x.size // channels, "float32"), mean, (deviations**2).sum([0, 2, 3])])
+    rows = [own if rank == paddle.distributed.get_rank() else paddle.zeros_like(own) for rank in range(world)]
+    of_all = _AllReduce.apply(paddle.stack(rows))  # [world, 1 + 2 C]
+    counts, means, squares = of_all[:, :1].detach(), of_all[:, 1 : channels + 1], of_all[:, channels + 1 :]
+    total = counts.sum()
+    mean = (counts * means).sum(0) / total
+    variance = (squares + counts * (means - mean) ** 2).sum(0) / total
     with paddle.no_grad():  # Paddle's momentum is the share of the old statistics, its running variance the biased one
         kept = layer._momentum
         layer._mean.set_value(kept * layer._mean + (1 - kept) * mean.detach())
         layer._variance.set_value(kept * layer._variance + (1 - kept) * variance.detach())
-    shape = [1, channels, 1, 1]
     scale = layer.weight * (variance + layer._epsilon).rsqrt()
-    return x * scale.reshape(shape) + (layer.bias - mean * scale).reshape(shape)
+    return (x - mean.reshape(shape)) * scale.reshape(shape) + layer.bias.reshape(shape)

@@ -112,8 +112,8 @@ def source_of(text: str) -> Path:
 def no_weights(card: ModelCard) -> str:
     """What to tell somebody who wants weights that nobody has published."""
     return (
-        f"nobody has published ImageNet weights for {card.name}; name a file with --weights, or train it: the authors' "
-        "recipe is in docs/accuracy.md, section 'Widths without weights'"
+        f"nobody has published ImageNet weights for {card.name}; name a file with --weights, or train it: "
+        f"mobilenext train IMAGENET --model {card.name} --recipe released -o RUN"
     )
 
 

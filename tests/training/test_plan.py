@@ -1,0 +1,304 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mobilenext.errors import DataError, DatasetError, UsageError, WeightsError
+from mobilenext.training.plan import Plan, new_plan, resumed_plan
+
+DIGITS = "mobilenext_x0_35.digits"  # comes with the package: ten classes, 32 x 32 pixels
+LABELS = (0, 1, 2, 0, 1, 2, 0)  # of the training images
+
+
+def write_images(folder: Path, count: int, seed: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        pixels = np.random.default_rng([seed, number]).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{seed}{number}.png")
+
+
+def write_list(path: Path, seed: int, labels: tuple[int, ...]) -> Path:
+    path.write_text("".join(f"{seed}{number}.png {label}\n" for number, label in enumerate(labels)))
+    return path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """List files: seven training images of three classes, two for the validation."""
+    root = tmp_path / "data"
+    write_images(root / "imgs", len(LABELS), 1)
+    write_images(root / "imgs", 2, 2)
+    write_list(root / "train_list.txt", 1, LABELS)
+    write_list(root / "val_list.txt", 2, (2, 0))
+    return root
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """Class folders: cat, dog and owl, two and one of each."""
+    root = tmp_path / "folders"
+    for number, name in enumerate(("owl", "cat", "dog")):
+        write_images(root / "train" / name, 2, number)
+        write_images(root / "val" / name, 1, number)
+    return root
+
+
+def plan(data: Path, *settings: str, recipe: str = "tiny", **options: Any) -> Plan:
+    named = dict.fromkeys(
+        ("model", "weights", "num_classes", "identity_divisor", "train_list", "val_list", "labels"), None
+    )
+    if "weights" not in options:
+        options = {"model": "mobilenext_x0_35", **options}
+    return new_plan(data, recipe, ("batch_size=2", *settings), 0, **{**named, **options})
+
+
+def stored(plan: Plan, **changed: Any) -> dict[str, Any]:
+    """What comes back from ``run.json``."""
+    config: dict[str, Any] = json.loads(json.dumps(plan.config))
+    return {**config, **changed}
+
+
+# --- classes
+
+
+def test_a_list_gives_the_number_of_classes(data: Path) -> None:
+    found = plan(data)
+    assert (found.config["num_classes"], found.labels, found.weights) == (3, None, None)
+    assert [record.label for record in found.train.records] == list(LABELS)
+    assert [record.label for record in found.val.records] == [2, 0]
+    assert (found.config["data"]["train_images"], found.config["data"]["val_images"]) == (7, 2)
+    assert found.config["steps_per_epoch"] == 3  # seven images in batches of two
+
+
+def test_class_folders_give_number_and_names(folders: Path) -> None:
+    found = plan(folders)
+    assert (found.config["num_classes"], found.labels) == (3, ("cat", "dog", "owl"))
+    for part in (found.train, found.val):
+        assert {(record.path.parent.name, record.label) for record in part.records} == {
+            ("cat", 0), ("dog", 1), ("owl", 2),
+        }  # fmt: skip
+
+
+def test_own_list_files(data: Path, tmp_path: Path) -> None:
+    train, val = write_list(tmp_path / "t.txt", 1, (0, 1)), write_list(tmp_path / "v.txt", 2, (1,))
+    found = plan(data, train_list=train, val_list=val)
+    assert (len(found.train), len(found.val), found.config["num_classes"]) == (2, 1, 2)
+
+
+def test_a_gap_in_the_labels(data: Path) -> None:
+    write_list(data / "train_list.txt", 1, (0, 1, 4, 0, 1, 4, 0))
+    with pytest.raises(
+        DatasetError, match=r"train_list.txt: no training image of 2 of 5 classes: 2, 3; .* without gap"
+    ):
+        plan(data)
+
+
+def test_a_class_without_training_images(data: Path) -> None:
+    with pytest.raises(DatasetError, match="no training image of 1 of 4 classes: 3"):
+        plan(data, num_classes=4)
+
+
+def test_an_empty_class_folder(folders: Path) -> None:
+    (folders / "train" / "ape").mkdir()
+    with pytest.raises(DatasetError, match="ape/: a class folder without images"):
+        plan(folders)
+
+
+def test_a_validation_label_that_is_too_large(data: Path) -> None:
+    write_list(data / "val_list.txt", 2, (3, 0))
+    with pytest.raises(DatasetError, match=r"val_list.txt: the label 3 is too large; .* 3 classes, 0\.\.2"):
+        plan(data)
+
+
+def test_a_training_label_that_is_too_large(data: Path) -> None:
+    with pytest.raises(
+        DatasetError, match=r"train_list.txt: 2 problems(.|\n)*the label 2 is too large; with 2 classes"
+    ):
+        plan(data, num_classes=2, val_list=write_list(data / "v.txt", 2, (0, 1)))
+
+
+def test_class_folders_that_differ(folders: Path) -> None:
+    shutil.move(folders / "val" / "dog", folders / "val" / "fox")
+    with pytest.raises(DatasetError, match="classes of train/ and of the validation differ, .*: dog, fox are on one"):
+        plan(folders)
+    shutil.rmtree(folders / "val" / "fox")
+    with pytest.raises(DatasetError, match="differ, .*: dog is on one side only"):
+        plan(folders)
+
+
+def test_validation_folders_beside_a_training_list(folders: Path) -> None:
+    """The k-th folder counts as class k: with one missing, others would be taken for it."""
+    names = sorted(path.relative_to(folders) for path in (folders / "train").rglob("*.png"))
+    (folders / "train_list.txt").write_text("".join(f"{name} {at // 2}\n" for at, name in enumerate(names)))
+    assert plan(folders).config["num_classes"] == 3
+    shutil.rmtree(folders / "val" / "cat")
+    with pytest.raises(DatasetError, match="2 class folders for the validation, but the training images have 3"):
+        plan(folders)
+
+
+def test_no_training_part(data: Path) -> None:
+    (data / "train_list.txt").unlink()
+    with pytest.raises(DatasetError, match=r"no training part; expected train_list.txt or a folder train/ .*--train-l"):
+        plan(data)
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="nowhere: no such folder"):
+        plan(tmp_path / "nowhere")
+
+
+def test_labels(data: Path, folders: Path) -> None:
+    assert plan(data, labels=("a", "b", "c")).config["labels"] == ["a", "b", "c"]
+    assert plan(folders, labels=("a", "b", "c")).labels == ("a", "b", "c")
+    for labels in (("a", "b"), ()):
+        with pytest.raises(UsageError, match=f"{len(labels)} labels for 3 classes"):
+            plan(data, labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": None}, "no model; expected --model NAME, or --weights FILE"),
+        ({"model": "mobilenext_x1_1"}, "did you mean 'mobilenext_x1_"),
+        ({"recipe": "tyni"}, "did you mean 'tiny'"),
+        ({"num_classes": 0}, "num_classes is 0; expected 1 or more"),
+        ({"identity_divisor": 0}, "identity_divisor is 0; expected 1, 2, 3, 4 or 6"),
+        ({"identity_divisor": 5}, "identity_divisor is 5; expected 1, 2, 3, 4 or 6"),
+        ({"model": "mobilenext_s", "identity_divisor": 2}, "mobilenext_s has no partial shortcut"),
+    ],
+)
+def test_options_that_are_refused(options: Mapping[str, Any], message: str, data: Path) -> None:
+    with pytest.raises(UsageError, match=message):
+        plan(data, **options)
+
+
+# --- weights
+
+
+def test_weights_of_another_class_count(data: Path) -> None:
+    with pytest.raises(UsageError, match="has 10 classes, the training images have 3: --num-classes 3 makes a fresh"):
+        plan(data, model=DIGITS)
+    found = plan(data, model=DIGITS, num_classes=3)
+    assert (found.config["model"], found.config["num_classes"], found.labels) == ("mobilenext_x0_35", 3, None)
+    assert found.weights is not None
+    assert found.config["weights"]["file"] == found.weights.name == "mobilenext_x0_35.digits.safetensors"
+
+
+def test_weights_of_another_model(data: Path) -> None:
+    weights = plan(data, model=DIGITS, num_classes=3).weights
+    with pytest.raises(WeightsError, match="holds mobilenext_x0_35 .*; asked for mobilenext_x1_0"):
+        plan(data, model="mobilenext_x1_0", weights=weights, num_classes=3)
+    assert plan(data, weights=weights, num_classes=3).config["model"] == "mobilenext_x0_35"
+
+
+def test_preprocessing_is_that_of_the_weights(data: Path) -> None:
+    from mobilenext.weights.checkpoint import read_weights
+
+    begun = plan(data, recipe="finetune", model=DIGITS, num_classes=3)
+    assert begun.weights is not None
+    known = read_weights(begun.weights).preprocessing
+    assert known.image_size != 224, "the recipe's own"
+    assert begun.config["preprocessing"] == known.to_dict()
+    assert begun.recipe.image_size == begun.recipe.augmentation().image_size == known.image_size
+
+
+def test_preprocessing_that_was_set(data: Path) -> None:
+    settings = ("image_size=48", "eval_interpolation=bilinear")
+    found = plan(data, *settings, recipe="finetune", model=DIGITS, num_classes=3)
+    weights = plan(data, recipe="finetune", model=DIGITS, num_classes=3)
+    expected = weights.config["preprocessing"] | {"image_size": 48, "interpolation": "bilinear"}
+    assert found.config["preprocessing"] == expected != weights.config["preprocessing"]
+    assert found.recipe.image_size == found.recipe.augmentation().image_size == 48
+
+
+# --- going on
+
+
+def test_a_run_goes_on_with_its_own_data(data: Path) -> None:
+    before = plan(data, labels=("a", "b", "c"))
+    after = resumed_plan(stored(before), None)
+    assert (after.digest, after.recipe, after.labels) == (before.digest, before.recipe, before.labels)
+    assert [record.name for record in after.train.records] == [record.name for record in before.train.records]
+    assert after.val.digest() == before.val.digest()
+
+
+@pytest.mark.parametrize("layout", ["data", "folders"])
+def test_data_that_have_moved(layout: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    root = request.getfixturevalue(layout)
+    before = plan(root)
+    moved = root.rename(tmp_path / "elsewhere")
+    after = resumed_plan(stored(before), moved)
+    assert after.digest == before.digest
+    assert all(record.path.is_relative_to(moved) for part in (after.train, after.val) for record in part.records)
+    with pytest.raises(DatasetError, match=f"{root}: no such folder"):
+        resumed_plan(stored(before), None)
+
+
+def test_own_list_files_move_with_the_data(data: Path, tmp_path: Path) -> None:
+    inside, outside = write_list(data / "some.txt", 1, (0, 1)), write_list(tmp_path / "v.txt", 2, (1,))
+    before = plan(data, train_list=inside, val_list=outside)
+    moved = data.rename(tmp_path / "elsewhere")
+    after = resumed_plan(stored(before), moved)
+    assert (after.train.list_file, after.val.list_file) == (moved / "some.txt", outside)
+    assert len(after.train) == 2
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_other_data_are_refused(part: str, data: Path) -> None:
+    before = plan(data)
+    listed = data / f"{part}_list.txt"
+    listed.write_text("".join(reversed(listed.read_text().splitlines(keepends=True))))
+    now = plan(data).config["data"][f"{part}_sha256"]
+    was = before.config["data"][f"{part}_sha256"]
+    assert now != was
+    images = before.config["data"][f"{part}_images"]
+    sentence = f"its {part} part is not the run's: {images} images with the digest {now[:12]}, the run has {images} "
+    with pytest.raises(UsageError, match=re.escape(f"{sentence}with {was[:12]};")):
+        resumed_plan(stored(before), None)
+
+
+DAMAGED: dict[str, dict[str, Any]] = {
+    "recipe": {"recipe": {"name": "tiny"}},
+    "a field of the recipe": {"recipe": None},
+    "model": {"model": "mobilenext_x9"},
+    "data": {"data": []},
+    "digest": {"data": {"train_images": 7}},
+    "type of a digest": {"data": {"train_images": 7, "train_sha256": 1, "val_images": 2, "val_sha256": 1}},
+    "place": {"data_folder": {"root": 1, "train_list": None, "val_list": None}},
+    "lists": {"data_folder": {"root": "."}},
+    "classes": {"num_classes": "3"},
+    "preprocessing": {"preprocessing": {"image_size": -1}},
+    "labels": {"labels": 3},
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_record_of_the_run(case: str, data: Path) -> None:
+    with pytest.raises(DataError, match=r"run\.json is damaged: .*; start the run anew") as caught:
+        resumed_plan(stored(plan(data), **DAMAGED[case]), None)
+    assert not isinstance(caught.value, UsageError)
+
+
+def test_a_record_of_the_run_without_one_of_its_fields(data: Path) -> None:
+    complete = stored(plan(data))
+    for name in set(complete) - {"steps_per_epoch", "epochs"}:  # told to the reader, not needed
+        with pytest.raises(DataError, match=f"run.json is damaged: '{name}' is missing"):
+            resumed_plan({key: value for key, value in complete.items() if key != name}, None)
+
+
+def test_another_number_of_processes_is_said(
+    data: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = plan(data)
+    monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")
+    assert resumed_plan(stored(before), None).digest == before.digest
+    assert "the run began with 1 processes and goes on with 2" in caplog.text
+    assert plan(data).digest != before.digest
