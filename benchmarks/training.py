@@ -11,7 +11,7 @@ bf16          settings in mixed precision (Paddle on a CPU says that it has no e
 two threads   train with two threads
 two processes train with two processes of one thread, each half of the batch, gradients added up
 
-mobilenext_x0_35 at 64 pixels (batch 128) and mobilenext_x1_0 at 224 pixels (batch 32); images are random and lie in
+mobilenext_x0_35 at 64 pixels (batch 128) and mobilenext_x1_0 at 224 pixels (batch 16); images are random and lie in
 memory. Each variant runs in a process of its own, on one core unless it says two, in turn, for as many rounds as asked;
 medians and the ratios of each round are written, and the operators that take the time in plain and train.
 """
@@ -36,10 +36,10 @@ from mobilenext.report.tables import training_speed_table
 
 CASES = {
     "x0_35 at 64": {"model": "mobilenext_x0_35", "size": 64, "batch": 128, "classes": 20},
-    "x1_0 at 224": {"model": "mobilenext_x1_0", "size": 224, "batch": 32, "classes": 1000},
+    "x1_0 at 224": {"model": "mobilenext_x1_0", "size": 224, "batch": 16, "classes": 1000},
 }
 VARIANTS = ("plain", "settings", "depthwise", "train", "to_static", "bf16", "two threads", "two processes")
-WARM_UP, STEPS = 2, 7
+WARM_UP, STEPS = 2, 5
 
 
 def random_batch(case: dict[str, Any], images: int) -> Any:

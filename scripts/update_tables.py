@@ -17,9 +17,9 @@ from mobilenext.report.bench_report import bench_note, bench_table, network_name
 from mobilenext.report.tables import (
     evaluation_table,
     models_table,
+    operator_table,
     plain_table,
     quantization_table,
-    operator_table,
     result_table,
     table,
     training_speed_table,
@@ -29,6 +29,9 @@ from mobilenext.training.recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = (
+    *("README.md", "README_cn.md"),
+    *(f"docs/{name}.md" for name in ("accuracy", "deployment", "paper_and_code", "training")),
+)
     "README.md",
     "README_cn.md",
     "docs/accuracy.md",

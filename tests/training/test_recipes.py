@@ -80,7 +80,7 @@ def test_every_recipe_says_where_it_comes_from_and_how_it_is_run(name: str) -> N
 
 
 def test_unknown_recipe() -> None:
-    with pytest.raises(UsageError, match="unknown recipe 'relased'; did you mean 'released'.*known: paper, released"):
+    with pytest.raises(UsageError, match=r"unknown recipe 'relased'; did you mean 'released'.*known: paper, released"):
         find_recipe("relased")
 
 
@@ -93,7 +93,7 @@ def test_json_there_and_back(name: str) -> None:
 def test_a_record_that_is_none() -> None:
     stored = find_recipe("tiny").to_dict()
     for values in ({**stored, "tempo": 1}, {key: stored[key] for key in stored if key != "epochs"}):
-        with pytest.raises(UsageError, match="this is not a recipe: .*(tempo|epochs)"):
+        with pytest.raises(UsageError, match=r"this is not a recipe: .*(tempo|epochs)"):
             Recipe.from_dict(values)
 
 

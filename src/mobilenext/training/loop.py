@@ -140,7 +140,7 @@ class Loop:
             stopping = stop is not None and stop.number != 0
             if position.step < steps and (due or stopping):
                 self._flush()
-                self._save()
+                self.save()
                 saved = time.monotonic()
                 if stop is not None and stopping:
                     raise Stopped(
@@ -292,7 +292,7 @@ class Loop:
         position.epoch += 1
         position.step = 0
         position.in_epoch = Sums()
-        self._save()
+        self.save()
 
     def _validate(self) -> dict[str, dict[str, Any]]:
         """Counts of the raw weights and of their average."""
@@ -311,7 +311,7 @@ class Loop:
 
     # Checkpoints and signals.
 
-    def _save(self) -> None:
+    def save(self) -> None:
         """Write the whole state, in the first process."""
         if self.folder is None:
             return

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mobilenext.weights.checkpoint import Weights
 
 log = logging.getLogger(__name__)
+SEEDS = 1 << 23  # a step's seed for Paddle is made of the run's, the step and the process
 TRAIN_LIST, TRAIN_FOLDER = "train_list.txt", "train"
 _PARTS = ("train", "val")
 _OF_THE_WEIGHTS = {"image_size": "image_size", "crop_pct": "crop_pct", "eval_interpolation": "interpolation"}
@@ -69,6 +70,8 @@ def new_plan(
     Raises:
         UsageError, DatasetError, WeightsError: what does not fit together, or cannot be read.
     """
+    if not 0 <= seed < SEEDS:
+        raise UsageError(f"seed is {seed}; expected 0 to {SEEDS - 1}")
     settings = tuple(settings)
     recipe = find_recipe(recipe_name).with_settings(settings)
     if model is None and weights is None:

@@ -28,6 +28,7 @@ CONFIG, CHECKPOINT, LOG_LINES, LOG, CURVES, RESULT = (
     "run.json", "checkpoint.safetensors", "log.jsonl", "train.log", "curves.png", "result.json",
 )  # fmt: skip
 BEST, LAST, LAST_EMA = "best.safetensors", "last.safetensors", "last_ema.safetensors"
+LOCK = ".lock"
 NOT_COMPARED = ("environment", "data_folder")  # may differ when a run goes on
 
 
@@ -72,37 +73,34 @@ class RunFolder:
         except OSError as error:
             raise OutputError(f"cannot write to {folder}: {error.strerror or error}; choose another output") from error
 
-    def close(self) -> None:
-        """Let others in. A new run in which nothing was trained leaves nothing, so that it can be tried again."""
-        trained = self.checkpoint.exists() or (self.folder / LOG_LINES).exists()
-        with contextlib.suppress(OSError):
-            if self._begun and not trained:
-                (self.folder / CONFIG).unlink()
-            if not (self.folder / CONFIG).exists():  # nothing is left to be guarded
-                Path(self._lock.lock_file).unlink()
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let others in; a folder in which no run has begun goes."""
         self._lock.release()
-        with contextlib.suppress(OSError):  # not empty: somebody else's files
-            for folder in self._made:
-                folder.rmdir()
+        if not (self.folder / CONFIG).exists():
+            with contextlib.suppress(OSError):  # something else is in it
+                (self.folder / LOCK).unlink()
+                for made in self._made:
+                    made.rmdir()
 
     @property
     def checkpoint(self) -> Path:
+        """The file of the whole state."""
         return self.folder / CHECKPOINT
 
-    def begin(self, config: Mapping[str, Any]) -> None:
-        """Start a new run.
+    def check_new(self) -> None:
+        """Raises UsageError where a run has begun already."""
+        if self.checkpoint.exists():
+            raise UsageError(
+                f"{self.folder} holds a run already; go on with it by --resume {self.folder}, or choose another output"
+            )
 
-        Raises:
-            UsageError: a run is there already.
-        """
-        if (self.folder / CONFIG).exists():
-            remedy = "it has no checkpoint to go on from: remove it"
-            if self.checkpoint.exists():
-                remedy = f"go on with it by --resume {self.folder}"
-            raise UsageError(f"{self.folder} holds a run already; {remedy}, or choose another output")
+    def begin(self, config: Mapping[str, Any]) -> None:
+        """Write what the new run is."""
         (self.folder / LOG_LINES).unlink(missing_ok=True)
         write_json(self.folder / CONFIG, config)
-        self._begun = True
 
     def keep_log_until(self, global_step: int) -> None:
         """Drop the lines of steps after the checkpoint: they come again."""

@@ -70,7 +70,10 @@ def write_state(path: Path, run_digest: str, position: Position, parts: Mapping[
     Raises:
         OutputError: it cannot be written; an earlier one is as it was.
     """
-    tensors = {f"{part}/{name}": array for part in PARTS for name, array in parts.get(part, {}).items()}
+    # safetensors writes memory as it lies, so a view of other memory would come back in another order.
+    tensors = {
+        f"{part}/{name}": np.asarray(array, order="C") for part in PARTS for name, array in parts.get(part, {}).items()
+    }
     metadata = {"format": FORMAT, "run": run_digest, "position": json.dumps(asdict(position))}
     write_atomically(path, safetensors_bytes(tensors, metadata))
 
@@ -84,7 +87,7 @@ def read_state(path: Path, run_digest: str) -> tuple[Position, dict[str, dict[st
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise DataError(f"{path}: no such checkpoint; a run has one after its first epoch (or --save-every seconds)")
+        raise DataError(f"{path}: no such checkpoint; the run had not begun: start it anew")
     parts: dict[str, dict[str, npt.NDArray[np.float32]]] = {part: {} for part in PARTS}
     try:
         with safe_open(path, framework="numpy") as file:

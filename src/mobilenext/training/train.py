@@ -14,20 +14,21 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobilenext.data import Preprocessing
 from mobilenext.data.batches import WorkerPool, available_cores
-from mobilenext.distributed import Ranks, launched
+from mobilenext.distributed import Ranks, launched_here
 from mobilenext.errors import MissingDependency, UsageError
 from mobilenext.models import require_paddle
 from mobilenext.runtime import require, resolve_device
 from mobilenext.training.feeding import Feeder, fits_in_memory
+from mobilenext.training.network import make_network, write_weights_of
 from mobilenext.training.plan import Plan, new_plan, resumed_plan
 from mobilenext.training.process import prepare_process
-from mobilenext.training.recipes import Recipe
 from mobilenext.training.run_folder import (
     BEST,
     CHECKPOINT,
@@ -41,7 +42,6 @@ from mobilenext.training.run_folder import (
 )
 
 if TYPE_CHECKING:
-    from mobilenext.models._layers import Network
     from mobilenext.training.loop import Loop
 
 log = logging.getLogger(__name__)
@@ -100,16 +100,10 @@ def train(
         UsageError: an option that cannot work. DatasetError, ImageError, WeightsError: what was read.
         OutputError: what could not be written. CheckFailed: the training has diverged. PeerLost: another process ended.
     """
-    for name, value, least in (
-        ("threads", threads, 1), ("workers", workers, 0), ("max_unreadable", max_unreadable, 0), ("seed", seed, 0),
-        ("log_every", log_every, 1), ("save_every", save_every, 0),
-    ):  # fmt: skip
-        if value is not None and not value >= least:
-            raise UsageError(f"{name} is {value!r}; expected {least} or more")
-    if visualdl:
-        require(["visualdl"], "visualdl", "--visualdl")
+    threads = threads or int(os.environ.get("OMP_NUM_THREADS") or 1)
+    options = Options(threads, workers, max_unreadable, log_every, save_every, visualdl)
     if "paddle" not in sys.modules:
-        prepare_process(threads or 1)
+        prepare_process(threads)
     device = resolve_device(device)
     require_paddle()
     if resume is not None:
@@ -132,45 +126,66 @@ def train(
             data, recipe or DEFAULT_RECIPE, settings, seed or 0, model=model, weights=weights, num_classes=num_classes,
             identity_divisor=identity_divisor, train_list=train_list, val_list=val_list, labels=labels,
         )  # fmt: skip
-    _check_device(plan.recipe, device)
+    if plan.recipe.precision != "fp32" and device == "cpu":
+        raise UsageError(
+            f"precision is {plan.recipe.precision}, which needs a GPU: Paddle's convolutions on a CPU are float32 in "
+            "mixed precision, too; use --set precision=fp32"
+        )
+    return _run(plan, folder, device, options, resume=resume is not None)
 
+
+@dataclass(frozen=True)
+class Options:
+    """What decides how a run is carried out, and not what it computes."""
+
+    threads: int
+    workers: int | None
+    max_unreadable: int
+    log_every: int
+    save_every: float
+    visualdl: bool
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("threads", 1), ("workers", 0), ("max_unreadable", 0), ("log_every", 1), ("save_every", 0),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                raise UsageError(f"{name} is {value!r}; expected {least} or more")
+        if self.visualdl:
+            require(["visualdl"], "visualdl", "--visualdl")
+
+
+def _run(plan: Plan, folder: Path, device: str, options: Options, *, resume: bool) -> dict[str, Any]:
+    """Carry out a plan in this process, which may be one of several."""
     import paddle
 
     _keep_signals()
     paddle.set_device(device)
     ranks = Ranks()
     with contextlib.ExitStack() as stack:
-        files = RunFolder(folder) if ranks.first else None
-        if files:
-            stack.callback(files.close)
-            if resume is None:
-                files.begin(plan.config)
+        files = stack.enter_context(RunFolder(folder)) if ranks.first else None
+        if files and not resume:
+            files.check_new()
         ranks.wait()
+        workers = options.workers
         if workers is None:
             small = fits_in_memory(plan.train.records)
-            workers = 0 if small else max(1, min(8, available_cores()) // ranks.world)
+            workers = 0 if small else max(1, min(8, available_cores()) // launched_here())
         pool = stack.enter_context(WorkerPool(workers)) if workers else None
-        preprocessing = Preprocessing.from_dict(plan.config["preprocessing"])
-        feeder = Feeder(
-            plan.train.records,
-            plan.recipe.augmentation(),
-            preprocessing,
-            seed=plan.config["seed"],
-            batch_size=plan.recipe.batch_size,
-            rank=ranks.rank,
-            world=ranks.world,
-            pool=pool,
-            max_unreadable=max_unreadable,
-        )
-        loop = _make_loop(plan, feeder, preprocessing, ranks, files, pool, log_every, save_every, device)
-        if visualdl and files:
+        loop = _make_loop(plan, ranks, files, pool, device, options)
+        if options.visualdl and files:
             loop.scalars = stack.enter_context(_visualdl(folder))
-        _describe(plan, loop, device, workers, threads)
-        if resume is not None:
+        read = f"read by {workers} processes" if workers else "kept in memory"
+        _describe(plan, loop, f"{read}; {device}, {options.threads} threads")
+        if resume:
             loop.restore(folder / CHECKPOINT)
             if files:
                 files.keep_log_until(loop.position.global_step)
             log.info("resumed: epoch %d, step %d", loop.position.epoch + 1, loop.position.step)
+        elif files:
+            files.begin(plan.config)
+            loop.save()
         started = time.perf_counter()
         loop.run()
         return _finish(plan, loop, files, time.perf_counter() - started)
@@ -186,36 +201,25 @@ def _keep_signals() -> None:
             signal.signal(number, signal.getsignal(number))
 
 
-def _check_device(recipe: Recipe, device: str) -> None:
-    if recipe.precision != "fp32" and device == "cpu":
-        raise UsageError(
-            f"precision is {recipe.precision}, which needs a GPU: Paddle's convolutions on a CPU are float32 in mixed "
-            "precision, too; use --set precision=fp32"
-        )
-
-
 def _make_loop(
-    plan: Plan,
-    feeder: Feeder,
-    preprocessing: Preprocessing,
-    ranks: Ranks,
-    files: RunFolder | None,
-    pool: WorkerPool | None,
-    log_every: int,
-    save_every: float,
-    device: str,
+    plan: Plan, ranks: Ranks, files: RunFolder | None, pool: WorkerPool | None, device: str, options: Options
 ) -> Loop:
-    import paddle
-
     from mobilenext.training.loop import Loop
     from mobilenext.training.validation import Validation
 
     config, recipe = plan.config, plan.recipe
-    paddle.seed(config["seed"])
-    network = _network(plan)
-    ranks.share(network.state_dict().values())
-    if device == "cpu":
-        _accelerate(network)
+    preprocessing = Preprocessing.from_dict(config["preprocessing"])
+    feeder = Feeder(
+        plan.train.records,
+        recipe.augmentation(),
+        preprocessing,
+        seed=config["seed"],
+        batch_size=recipe.batch_size,
+        rank=ranks.rank,
+        world=ranks.world,
+        pool=pool,
+        max_unreadable=options.max_unreadable,
+    )
     validation = Validation(
         plan.val.records,
         preprocessing,
@@ -224,55 +228,19 @@ def _make_loop(
         ranks=ranks,
         pool=pool,
     )
+    network = make_network(plan, ranks, device)
 
     def keep_best(loop: Loop, kind: str) -> None:
         tensors = loop.weights() if kind == "raw" else loop.averaged_weights()
-        _write_weights(plan, network, tensors, kind, files.folder / BEST) if files else None
+        write_weights_of(plan, network, tensors, kind, files.folder / BEST) if files else None
 
     return Loop(
         network, recipe, feeder, validation, ranks, files, seed=config["seed"], run_digest=plan.digest,
-        log_every=log_every, save_every=save_every, keep_best=keep_best,
+        log_every=options.log_every, save_every=options.save_every, keep_best=keep_best,
     )  # fmt: skip
 
 
-def _network(plan: Plan) -> Network:
-    """The network in training mode, with its first weights and the recipe's regularisation."""
-    from paddle import nn
-
-    from mobilenext.training.sync_batch_norm import synchronise
-    from mobilenext.weights.pretrained import create_model
-
-    config, recipe = plan.config, plan.recipe
-    network = create_model(
-        config["model"],
-        weights=plan.weights,
-        num_classes=config["num_classes"],
-        identity_divisor=config["identity_divisor"],
-    )
-    if recipe.dropout is not None:
-        for layer in network.sublayers():
-            if isinstance(layer, nn.Dropout):
-                layer.p = recipe.dropout
-    if recipe.drop_connect is not None:
-        network.set_drop_connect(recipe.drop_connect)
-    if recipe.sync_bn and launched()[1] > 1:
-        synchronise(network)
-    network.train()
-    return network
-
-
-def _accelerate(network: Network) -> None:
-    try:
-        require(["numba"], "train", "fast training on a CPU")
-    except MissingDependency as missing:
-        log.warning("%s; without it a step takes several times as long", missing)
-        return
-    from mobilenext.training.depthwise import accelerate
-
-    accelerate(network)
-
-
-def _describe(plan: Plan, loop: Loop, device: str, workers: int, threads: int | None) -> None:
+def _describe(plan: Plan, loop: Loop, means: str) -> None:
     config, recipe = plan.config, plan.recipe
     log.info(
         "model: %s, %d classes, identity divisor %d, from %s",
@@ -282,47 +250,16 @@ def _describe(plan: Plan, loop: Loop, device: str, workers: int, threads: int | 
     log.info(
         "recipe: %s (%s); expected there: %s", recipe.name, recipe.source, recipe.expected,
     )  # fmt: skip
-    scaled = (
-        ""
-        if recipe.batch_size == recipe.lr_batch_size
-        else (f" (lr {recipe.lr:g} for a batch of {recipe.lr_batch_size}, scaled linearly)")
-    )
+    scaled = ""
+    if recipe.batch_size != recipe.lr_batch_size:
+        scaled = f" (lr {recipe.lr:g} for a batch of {recipe.lr_batch_size}, scaled linearly)"
     log.info(
         "%d epochs of %d steps, batch %d over %d processes, highest learning rate %.4g%s",
         recipe.all_epochs, loop.feeder.steps_per_epoch, recipe.batch_size, loop.ranks.world, recipe.scaled_lr, scaled,
     )  # fmt: skip
     log.info(
-        "data: %d training and %d validation images of %s, %s; %s, %d threads",
-        len(plan.train), len(plan.val), plan.train.root,
-        f"read by {workers} processes" if workers else "kept in memory", device, threads or 1,
-    )  # fmt: skip
-
-
-def _write_weights(plan: Plan, network: Network, tensors: Mapping[str, Any], kind: str, path: Path) -> None:
-    """Weights as `mobilenext evaluate` takes them."""
-    from mobilenext.weights import naming
-    from mobilenext.weights.checkpoint import Weights, write_weights
-
-    config = plan.config
-    weights = Weights(
-        model=config["model"],
-        num_classes=config["num_classes"],
-        identity_divisor=config["identity_divisor"],
-        preprocessing=Preprocessing.from_dict(config["preprocessing"]),
-        labels=plan.labels,
-        path=path,
-        sha256="",
-        source_name=f"mobilenext train, recipe {plan.recipe.name}, seed {config['seed']}",
-        source_sha256=plan.digest,
-        card=None,
-        kind=kind,
-        notes=(),
-        tensors=tensors,
-        entries=naming.entries_of(network),
-        dialect="paddle",
-        dropped=(),
+        "data: %d training and %d validation images of %s, %s", len(plan.train), len(plan.val), plan.train.root, means
     )
-    write_weights(weights, path)
 
 
 def _finish(plan: Plan, loop: Loop, files: RunFolder | None, wall_seconds: float) -> dict[str, Any]:
@@ -347,9 +284,9 @@ def _finish(plan: Plan, loop: Loop, files: RunFolder | None, wall_seconds: float
         "environment": plan.config["environment"],
     }
     if files:
-        _write_weights(plan, loop.network, loop.weights(), "raw", files.folder / LAST)
+        write_weights_of(plan, loop.network, loop.weights(), "raw", files.folder / LAST)
         if loop.average:
-            _write_weights(plan, loop.network, loop.averaged_weights(), "ema", files.folder / LAST_EMA)
+            write_weights_of(plan, loop.network, loop.averaged_weights(), "ema", files.folder / LAST_EMA)
         write_json(files.folder / RESULT, result)
         _write_curves(files.folder)
     log.info(

@@ -1,0 +1,88 @@
+"""The network of a training run, and its weights as files."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mobilenext.data import Preprocessing
+from mobilenext.distributed import Ranks
+from mobilenext.errors import MissingDependency
+from mobilenext.runtime import require
+from mobilenext.training.plan import Plan
+
+if TYPE_CHECKING:
+    from mobilenext.models._layers import Network
+
+log = logging.getLogger(__name__)
+
+
+def make_network(plan: Plan, ranks: Ranks, device: str) -> Network:
+    """The network in training mode, with its first weights and the recipe's regularisation; alike in all processes."""
+    import paddle
+    from paddle import nn
+
+    from mobilenext.training.sync_batch_norm import synchronise
+    from mobilenext.weights.pretrained import create_model
+
+    config, recipe = plan.config, plan.recipe
+    paddle.seed(config["seed"])
+    network = create_model(
+        config["model"],
+        weights=plan.weights,
+        num_classes=config["num_classes"],
+        identity_divisor=config["identity_divisor"],
+    )
+    if recipe.dropout is not None:
+        for layer in network.sublayers():
+            if isinstance(layer, nn.Dropout):
+                layer.p = recipe.dropout
+    if recipe.drop_connect is not None:
+        network.set_drop_connect(recipe.drop_connect)
+    if recipe.sync_bn and ranks.world > 1:
+        synchronise(network)
+    network.train()
+    ranks.share(network.state_dict().values())
+    if device == "cpu":
+        _accelerate(network)
+    return network
+
+
+def _accelerate(network: Network) -> None:
+    try:
+        require(["numba"], "train", "fast training on a CPU")
+    except MissingDependency as missing:
+        log.warning("%s; without it a step takes several times as long", missing)
+        return
+    from mobilenext.training.depthwise import accelerate
+
+    accelerate(network)
+
+
+def write_weights_of(plan: Plan, network: Network, tensors: Mapping[str, Any], kind: str, path: Path) -> None:
+    """Weights as `mobilenext evaluate` takes them."""
+    from mobilenext.weights import naming
+    from mobilenext.weights.checkpoint import Weights, write_weights
+
+    config = plan.config
+    weights = Weights(
+        model=config["model"],
+        num_classes=config["num_classes"],
+        identity_divisor=config["identity_divisor"],
+        preprocessing=Preprocessing.from_dict(config["preprocessing"]),
+        labels=plan.labels,
+        path=path,
+        sha256="",
+        source_name=f"mobilenext train, recipe {plan.recipe.name}, seed {config['seed']}",
+        source_sha256=plan.digest,
+        card=None,
+        kind=kind,
+        notes=(),
+        tensors=tensors,
+        entries=naming.entries_of(network),
+        dialect="paddle",
+        dropped=(),
+    )
+    write_weights(weights, path)

@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mobilenext.data import Preprocessing, Record
+from mobilenext.data.batches import WorkerPool
+from mobilenext.errors import DatasetError, ImageError, UsageError
+from mobilenext.training import feeding
+from mobilenext.training.augmentation import Augmentation
+from mobilenext.training.feeding import Batch, Feeder, fits_in_memory
+
+IMAGES = 14
+VARIED = Augmentation(image_size=8, color_jitter=0.4, erasing=0.7)
+PLAIN = Augmentation(image_size=16, crop="none", flip=0.0)
+NORMAL = Preprocessing(image_size=8)
+BATCH = 4
+BROKEN = (3, 4, 11)
+
+
+def pixels_of(number: int) -> np.ndarray:
+    return np.random.default_rng(number).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+
+
+def write(folder: Path, broken: tuple[int, ...] = ()) -> tuple[Record, ...]:
+    """Images whose label is their number."""
+    folder.mkdir()
+    records = []
+    for number in range(IMAGES):
+        path = folder / f"{number}.png"
+        Image.fromarray(pixels_of(number)).save(path)
+        if number in broken:
+            path.write_bytes(path.read_bytes()[:90])
+        records.append(Record(number, path, path.name, number))
+    return tuple(records)
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> tuple[Record, ...]:
+    return write(tmp_path_factory.mktemp("feeding") / "whole")
+
+
+@pytest.fixture(scope="module")
+def some_broken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Record, ...]:
+    return write(tmp_path_factory.mktemp("feeding") / "broken", BROKEN)
+
+
+@pytest.fixture(scope="module")
+def pools() -> Iterator[dict[int, WorkerPool | None]]:
+    with WorkerPool(1) as one, WorkerPool(3) as three:
+        yield {0: None, 1: one, 3: three}
+
+
+def feeder(records: tuple[Record, ...], augmentation: Augmentation = VARIED, **options: Any) -> Feeder:
+    return Feeder(records, augmentation, NORMAL, **{"seed": 5, "batch_size": BATCH, **options})
+
+
+def contents(batches: Iterator[Batch]) -> list[tuple[bytes, list[int]]]:
+    return [(batch.images.tobytes(), batch.labels.tolist()) for batch in batches]
+
+
+def order(batches: Iterator[Batch]) -> list[int]:
+    return [label for batch in batches for label in batch.labels.tolist()]
+
+
+# --- which images
+
+
+def test_an_image_comes_with_its_own_label(records: tuple[Record, ...]) -> None:
+    mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+    for batch in feeder(records, PLAIN).epoch(0):
+        assert (batch.images.shape, batch.images.dtype, batch.labels.dtype) == ((4, 3, 16, 16), np.float32, np.int64)
+        for image, label in zip(batch.images, batch.labels.tolist(), strict=True):
+            expected = (pixels_of(label).astype(np.float32) / 255 - mean) / std
+            np.testing.assert_allclose(image, expected.transpose(2, 0, 1), rtol=1e-5, atol=1e-6)
+
+
+def test_each_image_once_an_epoch_in_another_order(records: tuple[Record, ...]) -> None:
+    whole = feeder(records, batch_size=7)
+    orders = [order(whole.epoch(epoch)) for epoch in range(4)]
+    assert whole.steps_per_epoch == 2
+    assert all(sorted(each) == list(range(IMAGES)) for each in orders)
+    assert len(set(map(tuple, orders))) == 4
+    assert order(feeder(records, batch_size=7, seed=6).epoch(0)) != orders[0]
+
+
+def test_what_does_not_fill_a_batch_is_left_out_by_turns(records: tuple[Record, ...]) -> None:
+    ends = feeder(records)
+    assert ends.steps_per_epoch == 3
+    seen = [order(ends.epoch(epoch)) for epoch in range(12)]
+    assert all(len(each) == len(set(each)) == 12 for each in seen)
+    left_out = [set(range(IMAGES)).difference(each) for each in seen]
+    assert len(set(map(frozenset, left_out))) > 6
+
+
+def test_an_image_varies_from_epoch_to_epoch(records: tuple[Record, ...]) -> None:
+    looks = set()
+    for epoch in range(5):
+        for batch in feeder(records, batch_size=IMAGES).epoch(epoch):
+            looks.add(batch.images[batch.labels.tolist().index(0)].tobytes())
+    assert len(looks) == 5
+
+
+# --- the same, however it is computed
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_number_of_workers_changes_nothing(
+    workers: int, records: tuple[Record, ...], pools: dict[int, WorkerPool | None]
+) -> None:
+    alone, shared = feeder(records), feeder(records, pool=pools[workers])
+    for epoch in (0, 1):
+        expected = contents(alone.epoch(epoch))
+        assert len(expected) == 3
+        assert contents(shared.epoch(epoch)) == expected
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+@pytest.mark.parametrize("world", [2, 4])
+def test_the_number_of_processes_changes_nothing(
+    world: int, workers: int, records: tuple[Record, ...], pools: dict[int, WorkerPool | None]
+) -> None:
+    alone = feeder(records)
+    parts = [feeder(records, rank=rank, world=world, pool=pools[workers]) for rank in range(world)]
+    for epoch in (0, 1):
+        batches = list(alone.epoch(epoch))
+        shares = list(zip(*(part.epoch(epoch) for part in parts), strict=True))
+        assert len(shares) == len(batches) == 3
+        for batch, share in zip(batches, shares, strict=True):
+            assert all(len(part.labels) == BATCH // world for part in share)
+            assert np.concatenate([part.labels for part in share]).tolist() == batch.labels.tolist()
+            assert np.concatenate([part.images for part in share]).tobytes() == batch.images.tobytes()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_epoch_goes_on_from_its_middle(
+    workers: int, records: tuple[Record, ...], pools: dict[int, WorkerPool | None]
+) -> None:
+    whole = contents(feeder(records).epoch(3))
+    for first in range(4):
+        assert contents(feeder(records, pool=pools[workers]).epoch(3, first)) == whole[first:]
+
+
+def test_what_was_read_before_changes_nothing(records: tuple[Record, ...]) -> None:
+    expected = contents(feeder(records).epoch(2))
+    used = feeder(records)
+    for epoch in (0, 1):
+        next(iter(used.epoch(epoch)))
+    np.random.seed(0)
+    assert contents(used.epoch(2)) == expected
+
+
+def test_erasing_belongs_to_the_image(records: tuple[Record, ...]) -> None:
+    """What is erased does not depend on the batch that an image is in."""
+    erasing = Augmentation(image_size=16, crop="none", flip=0.0, erasing=0.7)
+
+    def by_label(augmentation: Augmentation, batch_size: int) -> dict[int, bytes]:
+        batches = feeder(records, augmentation, batch_size=batch_size).epoch(0)
+        return {
+            label: image.tobytes()
+            for batch in batches
+            for image, label in zip(batch.images, batch.labels.tolist(), strict=True)
+        }
+
+    whole, small, untouched = by_label(erasing, IMAGES), by_label(erasing, 1), by_label(PLAIN, IMAGES)
+    assert whole == small
+    erased = sum(whole[label] != untouched[label] for label in whole)
+    assert 0 < erased < IMAGES
+
+
+# --- sizes that do not fit
+
+
+def test_a_batch_larger_than_the_data(records: tuple[Record, ...]) -> None:
+    assert feeder(records, batch_size=IMAGES).steps_per_epoch == 1
+    with pytest.raises(UsageError, match=r"batch_size is 15, but there are 14 training images; .*--set batch_size"):
+        feeder(records, batch_size=IMAGES + 1)
+
+
+def test_a_batch_that_cannot_be_shared(records: tuple[Record, ...]) -> None:
+    with pytest.raises(UsageError, match="batch_size is 4; expected a multiple of the 3 processes"):
+        feeder(records, world=3)
+
+
+# --- unreadable images
+
+
+def run(records: tuple[Record, ...], pool: WorkerPool | None, **options: Any) -> tuple[Feeder, list[Batch]]:
+    reading = feeder(records, pool=pool, batch_size=7, **options)
+    return reading, list(reading.epoch(0))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_unreadable_images_stop_the_training(
+    workers: int, some_broken: tuple[Record, ...], pools: dict[int, WorkerPool | None]
+) -> None:
+    with pytest.raises(ImageError) as caught:
+        run(some_broken, pools[workers])
+    first, *listed = str(caught.value).splitlines()
+    broken = {str(some_broken[number].path) for number in BROKEN}
+    named = {line.split(": ")[0].strip() for line in listed}
+    assert first.endswith("training images cannot be read; expected up to 0 (--max-unreadable):")
+    assert first.split()[0] == str(len(listed)) == str(len(named))
+    # With workers, those of the first batch that has any; in memory, all are read before the first step.
+    assert named <= broken
+    assert named
+    assert workers or named == broken
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_one_more_than_may_be(
+    workers: int, some_broken: tuple[Record, ...], pools: dict[int, WorkerPool | None]
+) -> None:
+    with pytest.raises(ImageError, match="3 training images cannot be read; expected up to 2"):
+        run(some_broken, pools[workers], max_unreadable=2)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_unreadable_images_are_left_out_counted_and_listed(
+    workers: int, records: tuple[Record, ...], some_broken: tuple[Record, ...], pools: dict[int, WorkerPool | None]
+) -> None:
+    reading, batches = run(some_broken, pools[workers], max_unreadable=3)
+    assert set(reading.unreadable) == {str(some_broken[number].path) for number in BROKEN}
+    assert all(problem.startswith(f"{path}: ") for path, problem in reading.unreadable.items())
+    _, whole = run(records, None)
+    for batch, all_of_it in zip(batches, whole, strict=True):
+        kept = [at for at, label in enumerate(all_of_it.labels.tolist()) if label not in BROKEN]
+        assert batch.labels.tolist() == all_of_it.labels[kept].tolist()
+        assert batch.images.tobytes() == all_of_it.images[kept].tobytes()
+    assert sum(len(batch.labels) for batch in batches) == IMAGES - len(BROKEN)
+    list(reading.epoch(1))
+    assert len(reading.unreadable) == len(BROKEN), "an image that is met again is not another one"
+
+
+def test_a_batch_of_nothing_but_unreadable_images(some_broken: tuple[Record, ...]) -> None:
+    with pytest.raises(DatasetError, match=r"no image of a whole batch can be read; the first: .*png: "):
+        list(feeder(some_broken, batch_size=1, max_unreadable=3).epoch(0))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_is_too_narrow(workers: int, tmp_path: Path, pools: dict[int, WorkerPool | None]) -> None:
+    records = write(tmp_path / "narrow")
+    Image.new("RGB", (1, 4000)).save(records[2].path)
+    shifted = Augmentation(image_size=4000, crop="pad", padding=1)
+    with pytest.raises(ImageError, match=r"1 training images cannot be read(.|\n)*2.png: "):
+        list(Feeder(records[2:3], shifted, NORMAL, seed=0, batch_size=1, pool=pools[workers]).epoch(0))
+
+
+def test_what_fits_in_memory(records: tuple[Record, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeding, "MEMORY_BYTES", IMAGES * 16 * 16 * 3)
+    assert fits_in_memory(records)
+    monkeypatch.setattr(feeding, "MEMORY_BYTES", IMAGES * 16 * 16 * 3 - 1)
+    assert not fits_in_memory(records)
