@@ -32,13 +32,6 @@ DOCUMENTS = (
     *("README.md", "README_cn.md"),
     *(f"docs/{name}.md" for name in ("accuracy", "deployment", "paper_and_code", "training")),
 )
-    "README.md",
-    "README_cn.md",
-    "docs/accuracy.md",
-    "docs/deployment.md",
-    "docs/paper_and_code.md",
-    "docs/training.md",
-)
 PLOT = ROOT / "docs" / "latency.png"
 
 

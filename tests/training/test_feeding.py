@@ -99,9 +99,9 @@ def test_what_does_not_fill_a_batch_is_left_out_by_turns(records: tuple[Record, 
 
 
 def test_an_image_varies_from_epoch_to_epoch(records: tuple[Record, ...]) -> None:
-    looks = set()
+    looks, cropped = set(), Augmentation(image_size=8)
     for epoch in range(5):
-        for batch in feeder(records, batch_size=IMAGES).epoch(epoch):
+        for batch in feeder(records, cropped, batch_size=IMAGES).epoch(epoch):
             looks.add(batch.images[batch.labels.tolist().index(0)].tobytes())
     assert len(looks) == 5
 
@@ -212,6 +212,11 @@ def test_unreadable_images_stop_the_training(
     assert workers or named == broken
 
 
+def test_in_memory_they_are_known_before_the_first_step(some_broken: tuple[Record, ...]) -> None:
+    with pytest.raises(ImageError, match="3 training images cannot be read; expected up to 0"):
+        feeder(some_broken)
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_one_more_than_may_be(
     workers: int, some_broken: tuple[Record, ...], pools: dict[int, WorkerPool | None]
@@ -225,8 +230,9 @@ def test_unreadable_images_are_left_out_counted_and_listed(
     workers: int, records: tuple[Record, ...], some_broken: tuple[Record, ...], pools: dict[int, WorkerPool | None]
 ) -> None:
     reading, batches = run(some_broken, pools[workers], max_unreadable=3)
-    assert set(reading.unreadable) == {str(some_broken[number].path) for number in BROKEN}
-    assert all(problem.startswith(f"{path}: ") for path, problem in reading.unreadable.items())
+    assert set(reading.unreadable) == {f"{number}.png" for number in BROKEN}
+    for number in BROKEN:
+        assert reading.unreadable[f"{number}.png"].startswith(f"{some_broken[number].path}: ")
     _, whole = run(records, None)
     for batch, all_of_it in zip(batches, whole, strict=True):
         kept = [at for at, label in enumerate(all_of_it.labels.tolist()) if label not in BROKEN]
@@ -235,6 +241,16 @@ def test_unreadable_images_are_left_out_counted_and_listed(
     assert sum(len(batch.labels) for batch in batches) == IMAGES - len(BROKEN)
     list(reading.epoch(1))
     assert len(reading.unreadable) == len(BROKEN), "an image that is met again is not another one"
+
+
+def test_an_unreadable_image_is_the_same_one_where_the_data_have_moved(
+    some_broken: tuple[Record, ...], tmp_path: Path
+) -> None:
+    moved = write(tmp_path / "moved", BROKEN)
+    before, after = (feeder(records, max_unreadable=3) for records in (some_broken, moved))
+    after.unreadable.update(before.unreadable)  # as when a run goes on
+    assert len(list(after.epoch(0))) == 3
+    assert len(after.unreadable) == len(BROKEN)
 
 
 def test_a_batch_of_nothing_but_unreadable_images(some_broken: tuple[Record, ...]) -> None:

@@ -50,10 +50,14 @@ def test_a_folder_that_another_process_is_writing_to(tmp_path: Path) -> None:
         pass
 
 
-def test_a_lock_is_given_back_after_an_error(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), RunFolder(tmp_path) as folder:
-        folder.begin(SETUP)
-        raise KeyboardInterrupt
+def test_an_error_gives_the_folder_back(tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with RunFolder(tmp_path) as folder:
+            folder.begin(SETUP)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     with RunFolder(tmp_path):
         pass
 

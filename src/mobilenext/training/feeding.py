@@ -33,6 +33,7 @@ class Item(NamedTuple):
     """One image of a batch."""
 
     path: Path
+    name: str  # the same wherever the data set lies
     number: int  # in the data set
     label: int
 
@@ -82,7 +83,7 @@ class Feeder:
             )
         if batch_size % world:
             raise UsageError(f"batch_size is {batch_size}; expected a multiple of the {world} processes")
-        self.unreadable: dict[str, str] = {}  # file: what is wrong with it
+        self.unreadable: dict[str, str] = {}  # name: what is wrong with the file
         self.steps_per_epoch = len(records) // batch_size
         self._records, self._augmentation, self._preprocessing = records, augmentation, preprocessing
         self._seed, self._batch_size, self._rank, self._world = seed, batch_size, rank, world
@@ -98,7 +99,7 @@ class Feeder:
         for step in range(first_step, self.steps_per_epoch):
             start = step * self._batch_size + self._rank * share
             records = [self._records[index] for index in order[start : start + share]]
-            batches.append([Item(record.path, record.index, record.label) for record in records])
+            batches.append([Item(record.path, record.name, record.index, record.label) for record in records])
         read = partial(_augmented, self._augmentation, self._seed, epoch, self._memory)
         results = self._pool.map(read, batches) if self._pool else map(read, batches)
         iterator = iter(zip(batches, results, strict=True))
@@ -117,7 +118,7 @@ class Feeder:
         readable = []
         for item, image in zip(items, pixels, strict=True):
             if isinstance(image, str):
-                self.unreadable[str(item.path)] = image
+                self.unreadable[item.name] = image
             else:
                 readable.append((item, image))
         self._check_unreadable()
@@ -141,7 +142,7 @@ class Feeder:
         for record in self._records:
             images[record.index] = pixels = _decoded(record.path)
             if isinstance(pixels, str):
-                self.unreadable[str(record.path)] = pixels
+                self.unreadable[record.name] = pixels
         self._check_unreadable()
         return images
 

@@ -203,18 +203,12 @@ class Loop:
         self.position.train_seconds += self._seconds
         self._pending = paddle.zeros([3], "float64")
         self._seconds = self._reader_seconds = 0.0
-        self._check_loss(window)
+        if not math.isfinite(window.loss):
+            raise self._diverged("is not finite")
 
-    def _check_loss(self, window: Sums) -> None:
-        """Raises CheckFailed when training has gone wrong."""
-        if not window.images:
-            return
-        loss, guessing = window.loss / window.images, math.log(self.network.num_classes)
-        if math.isfinite(loss) and loss <= 2 * guessing + 2:
-            return
-        what = "is not finite" if not math.isfinite(loss) else f"is {loss:.2f}, where guessing has {guessing:.2f}"
+    def _diverged(self, what: str) -> CheckFailed:
         position = self.position
-        raise CheckFailed(
+        return CheckFailed(
             f"the loss {what} after step {position.step} of epoch {position.epoch + 1} (learning rate "
             f"{self._optimizer.get_lr():.4g}): the training has diverged. {self._last_good()} Start a run with a lower "
             f"rate, such as --set lr={self.recipe.lr / 2:.3g}, or a longer warm-up."
@@ -229,12 +223,16 @@ class Loop:
         """A line of the log, and of the screen, for the steps since the last one."""
         self._flush()
         position, window, recipe, steps = self.position, self.position.window, self.recipe, self.feeder.steps_per_epoch
+        # Only here, over all steps of the line: when a checkpoint happens to be due must not decide.
+        loss, guessing = window.loss / window.images, math.log(self.network.num_classes)
+        if loss > 2 * guessing + 2:
+            raise self._diverged(f"is {loss:.2f}, where guessing has {guessing:.2f}")
         row = {
             "event": "step",
             "epoch": position.epoch + 1,
             "step": position.step,
             "global_step": position.global_step,
-            "loss": window.loss / window.images,
+            "loss": loss,
             "top1_percent": round(100 * window.correct / window.images, 3),
             "lr": rate,
             "images_per_second": round(window.images / window.seconds, 2),

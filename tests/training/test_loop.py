@@ -1,0 +1,362 @@
+"""Whole runs on 48 small images: they learn, and end alike however often they were interrupted."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import re
+import resource
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess, Popen
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+from paddle import nn
+from PIL import Image
+
+from mobilenext.data import open_dataset, pixels_of
+from mobilenext.models import build_network
+from mobilenext.report.training_report import comparison_lines, read_run
+from mobilenext.training.loop import Loop
+from mobilenext.training.run_folder import config_digest, read_config
+from mobilenext.training.state import read_state
+from mobilenext.training.train import train
+from mobilenext.weights.checkpoint import load_weights, read_weights
+
+Run = Callable[..., CompletedProcess[str]]
+Start = Callable[..., Popen[str]]
+
+MODEL = "mobilenext_x0_35"
+COLOURS = ((200, 60, 60), (60, 200, 60), (60, 60, 200), (200, 200, 60))
+EPOCHS, STEPS, TRAINING, VALIDATION = 8, 4, 48, 24
+RECIPE = {
+    "epochs": EPOCHS, "batch_size": 12, "lr_batch_size": 12, "lr": 0.003, "warmup_epochs": 1, "image_size": 32,
+    "padding": 2, "label_smoothing": 0, "dropout": 0.1, "drop_connect": 0.05, "ema_decay": 0.8, "erasing": 0.2,
+}  # fmt: skip
+WEIGHTS = ("best.safetensors", "last.safetensors", "last_ema.safetensors")
+TIMES = ("seconds", "images_per_second", "reader_cost", "batch_cost")  # not the same twice
+
+
+def settings(**others: Any) -> list[str]:
+    return [f"{name}={value}" for name, value in {**RECIPE, **others}.items()]
+
+
+def command(*options: object, **others: Any) -> list[object]:
+    """A new run; each step is logged."""
+    setting = [word for text in settings(**others) for word in ("--set", text)]
+    return ["--model", MODEL, "--recipe", "tiny", "--seed", 5, "--log-every", 1, *setting, *options]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four colours with noise, 16 to 32 pixels wide and high."""
+    root = tmp_path_factory.mktemp("colours")
+    for part, count in (("train", TRAINING), ("val", VALIDATION)):
+        for number in range(count):
+            label = number % len(COLOURS)
+            folder = root / part / f"colour {label}"
+            folder.mkdir(parents=True, exist_ok=True)
+            noise = np.random.default_rng([number, len(part)])
+            width, height = noise.integers(16, 33, 2)
+            pixels = np.array(COLOURS[label]) + noise.normal(0, 40, (height, width, 3))
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{number:02}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def learnt(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A longer run, without what makes it harder."""
+    folder = tmp_path_factory.mktemp("runs") / "learnt"
+    easier = settings(epochs=24, lr=0.006, dropout=0, drop_connect=0, erasing=0)
+    train(data, output=folder, model=MODEL, recipe="tiny", settings=easier, seed=5, log_every=STEPS, workers=0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory, mobilenext: Run) -> Path:
+    """A run from beginning to end without a stop."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    done = mobilenext("train", *command(data, "-o", folder, "--workers", 0))
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """The log, without times."""
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name not in TIMES} for row in lines]
+
+
+def assert_same(folder: Path, whole: Path) -> None:
+    assert rows(folder) == rows(whole)
+    for name in WEIGHTS:
+        assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
+    results = [json.loads((each / "result.json").read_text()) for each in (folder, whole)]
+    for name in ("best", "final", "model", "seed", "recipe", "run_sha256", "data", "unreadable"):
+        assert results[0][name] == results[1][name], name
+
+
+def wait_for_lines(folder: Path, count: int, process: Popen[str]) -> int:
+    """Until the log has so many lines, or more."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        if (folder / "log.jsonl").is_file():
+            lines = (folder / "log.jsonl").read_bytes().count(b"\n")
+            if lines >= count:
+                return lines
+        time.sleep(0.005)
+    said = process.communicate(timeout=10) if process.poll() is not None else "it is slow"
+    raise AssertionError(f"{folder} does not reach {count} lines: {said}")
+
+
+def tensors_of(checkpoint: Path) -> dict[str, np.ndarray]:
+    """Of a checkpoint that can be read and belongs to the run beside it; with the part before each name."""
+    position, parts = read_state(checkpoint, config_digest(read_config(checkpoint.parent)))
+    assert position.global_step == position.epoch * STEPS + position.step
+    assert set(parts) == {"network", "average", "optimizer"}
+    return {f"{part}/{name}": values for part, tensors in parts.items() for name, values in tensors.items()}
+
+
+# --- A run ------------------------------------------------------------------------------------------------------------
+
+
+def test_it_learns(learnt: Path) -> None:
+    epochs = [row for row in rows(learnt) if row["event"] == "epoch"]
+    guessing = math.log(len(COLOURS))
+    assert epochs[0]["train_loss"] > 0.5 * guessing
+    assert sum(row["train_loss"] for row in epochs[-4:]) / 4 < 0.3 * guessing
+    result = json.loads((learnt / "result.json").read_text())
+    assert result["best"]["correct_top1"] >= 0.9 * VALIDATION
+
+
+def test_the_files_are_those_that_reports_read(whole: Path) -> None:
+    run = read_run(whole)
+    assert len(run.steps) == EPOCHS * STEPS
+    assert [row["global_step"] for row in run.steps] == list(range(1, EPOCHS * STEPS + 1))
+    assert [(row["epoch"], row["step"]) for row in run.steps][:5] == [(1, 1), (1, 2), (1, 3), (1, 4), (2, 1)]
+    assert [row["epoch"] for row in run.epochs] == list(range(1, EPOCHS + 1))
+    assert (run.config["model"], run.config["seed"], run.config["steps_per_epoch"]) == (MODEL, 5, STEPS)
+    assert run.result
+    assert run.result["final"] == run.epochs[-1]["val"]
+    for row in run.epochs:  # the mean over the steps is that over the images, as all batches are full
+        losses = [step["loss"] for step in run.steps if step["epoch"] == row["epoch"]]
+        assert row["train_loss"] == pytest.approx(sum(losses) / STEPS, rel=1e-12)
+        assert all(counts["images"] == VALIDATION for counts in row["val"].values())
+    found = [(counts["correct_top1"], -row["epoch"], kind == "raw", kind)
+             for row in run.epochs for kind, counts in row["val"].items()]  # fmt: skip
+    best, epoch, _, kind = max(found)  # the first of equals
+    assert (run.result["best"]["correct_top1"], run.result["best"]["epoch"], run.result["best"]["kind"]) == (
+        best, -epoch, kind,
+    )  # fmt: skip
+    assert any(MODEL in line for line in comparison_lines([run, run]))
+    assert {path.name for path in whole.iterdir()} >= {"run.json", "checkpoint.safetensors", "log.jsonl", *WEIGHTS}
+
+
+def test_the_weights_give_the_counts_of_the_result(learnt: Path, data: Path, mobilenext: Run) -> None:
+    best = json.loads((learnt / "result.json").read_text())["best"]
+    done = mobilenext("evaluate", data, "--weights", learnt / "best.safetensors", "--json", "--workers", 1,
+                      "--runtime", "paddle")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    for name in ("images", "correct_top1", "correct_top5"):
+        assert found[name] == best[name], name
+    assert found["loss"] == pytest.approx(best["loss"], abs=1e-4)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("last.safetensors", "raw"), ("last_ema.safetensors", "ema")])
+def test_the_last_weights_are_those_of_the_last_validation(learnt: Path, data: Path, name: str, kind: str) -> None:
+    weights = read_weights(learnt / name)
+    assert (weights.model, weights.kind, weights.labels) == (MODEL, kind, tuple(f"colour {n}" for n in range(4)))
+    assert (weights.preprocessing.image_size, weights.preprocessing.crop_pct) == (32, 1.0)
+    network = build_network(MODEL, num_classes=4)
+    load_weights(network, weights)
+    network.eval()
+    correct, loss = 0, 0.0
+    for record in open_dataset(data).records:
+        pixels = pixels_of(record.path, weights.preprocessing)[np.newaxis]
+        with paddle.no_grad():
+            logits = network(paddle.to_tensor(weights.preprocessing.normalize(pixels))).numpy()[0].astype(float)
+        correct += int(logits.argmax()) == record.label
+        loss += np.log(np.exp(logits - logits.max()).sum()) + logits.max() - logits[record.label]
+    final = json.loads((learnt / "result.json").read_text())["final"][kind]
+    assert (final["images"], final["correct_top1"]) == (VALIDATION, correct)
+    assert final["loss"] == pytest.approx(loss / VALIDATION, abs=1e-4)
+
+
+# --- Interrupted ------------------------------------------------------------------------------------------------------
+
+
+def test_killed_again_and_again_it_ends_alike(whole: Path, data: Path, tmp_path: Path, start: Start) -> None:
+    folder = tmp_path / "run"
+    ways = [("--workers", 2, "--save-every", 0.3), ("--workers", 0, "--save-every", 0),
+            ("--workers", 2, "--save-every", 600), ("--workers", 0,)]  # fmt: skip
+    for number, way in enumerate(ways):
+        arguments = command(data, "-o", folder, *way) if not number else ["--resume", folder, "--log-every", 1, *way]
+        process = start("train", *arguments)
+        if number == len(ways) - 1:
+            _, said = process.communicate(timeout=120)
+            assert process.returncode == 0, said
+            break
+        wait_for_lines(folder, (2, 15, 26)[number], process)
+        time.sleep(random.random() * 0.2)
+        assert process.poll() is None, "it has ended before it was killed"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (folder / "result.json").exists()
+    assert_same(folder, whole)
+
+
+def test_stopped_by_signals_it_ends_alike(whole: Path, data: Path, tmp_path: Path, start: Start) -> None:
+    folder = tmp_path / "run"
+    process = start("train", *command(data, "-o", folder, "--workers", 0))
+    wait_for_lines(folder, 2, process)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "stopped after step" in said
+    assert f"--resume {folder}" in said
+    position, _ = read_state(folder / "checkpoint.safetensors", config_digest(read_config(folder)))
+    assert position.global_step == rows(folder)[-1]["global_step"]
+    assert position.step in (1, 2, 3)
+
+    # Ctrl-C goes to the workers, too.
+    process = start("train", "--resume", folder, "--workers", 2, "--log-every", 1)
+    wait_for_lines(folder, len(rows(folder)) + 3, process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert "stopped after step" in said
+
+    process = start("train", "--resume", folder, "--workers", 0, "--log-every", 1)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert_same(folder, whole)
+
+
+def test_a_full_disk_leaves_the_checkpoint(data: Path, tmp_path: Path, start: Start) -> None:
+    folder = tmp_path / "run"
+    process = start("train", *command(data, "-o", folder, "--workers", 0, "--save-every", 0))
+    wait_for_lines(folder, 3, process)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))  # less than a checkpoint
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert "Traceback" not in said
+    assert f"cannot write {folder / 'checkpoint.safetensors'}" in said
+    assert any("optimizer/" in name for name in tensors_of(folder / "checkpoint.safetensors"))
+    assert not list(folder.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize(("rate", "what"), [("1e30", "is not finite"), ("40", r"is \d+\.\d\d, where guessing has 1\.39")])
+def test_a_loss_that_is_lost(rate: str, what: str, data: Path, tmp_path: Path, mobilenext: Run) -> None:
+    folder = tmp_path / "run"
+    done = mobilenext("train", *command(data, "-o", folder, "--save-every", 0, lr=rate, warmup_epochs=0))
+    assert done.returncode == 1
+    message = done.stderr[done.stderr.index("mobilenext: ") :]
+    assert_matches(rf"the loss {what} after step \d of epoch [1-8] \(learning rate ", message)
+    assert f"The last good checkpoint is kept in {folder / 'checkpoint.safetensors'}" in message
+    for name, values in tensors_of(folder / "checkpoint.safetensors").items():
+        assert name.startswith("optimizer/") or np.isfinite(values).all(), name
+    assert not (folder / "result.json").exists()
+
+
+def assert_matches(pattern: str, text: str) -> None:
+    assert re.search(pattern, text), text
+
+
+# --- One step ---------------------------------------------------------------------------------------------------------
+
+
+class Made(Exception):
+    """The loop is made, and goes no further."""
+
+
+@pytest.fixture
+def make_loop(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Loop]:
+    """The loop of a run that is about to begin."""
+    made: list[Loop] = []
+
+    def run(loop: Loop) -> None:
+        made.append(loop)
+        raise Made
+
+    def make(model: str = MODEL, **others: Any) -> Loop:
+        monkeypatch.setattr(Loop, "run", run)
+        folder = tmp_path / f"run {len(made)}"
+        with pytest.raises(Made):
+            train(data, output=folder, model=model, recipe="tiny", settings=settings(**others), seed=5, workers=0)
+        return made[-1]
+
+    return make
+
+
+def test_parts_of_a_batch_add_up(make_loop: Callable[..., Loop]) -> None:
+    """The weights after two steps and the sums of the log, with batch norms in evaluation mode and no dropout.
+
+    In training mode they normalise each part by itself, and a batch in parts is another computation.
+    """
+    found = {}
+    for parts in (1, 2, 4, 5):  # 12 images in 5 parts: 3, 3, 2, 2, 2
+        loop = make_loop(accumulate=parts, label_smoothing=0.1)
+        loop.network.eval()
+        before = loop.weights()
+        for batch, _ in zip(loop.feeder.epoch(0), range(2), strict=False):
+            loop.step(batch, 0.05)
+        found[parts] = loop.weights()
+        sums = loop._pending.numpy()
+        if parts == 1:
+            whole_sums = sums
+            length = distance(found[1], before)
+            assert length > 0.01
+        else:
+            assert sums[1:].tolist() == whole_sums[1:].tolist()  # correct, images
+            assert sums[0] == pytest.approx(whole_sums[0], rel=1e-6)
+            assert distance(found[parts], found[1]) <= 1e-5 * length  # measured: 6e-7
+    assert whole_sums[2] == 24
+
+
+def distance(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:
+    return math.sqrt(sum(((one[name] - other[name]).astype(float) ** 2).sum() for name in one))
+
+
+def test_dropout_reaches_the_network(make_loop: Callable[..., Loop]) -> None:
+    for model in ("mobilenext_s", "mobilenext_x0_35", "mobilenetv2_x0_35"):
+        network = make_loop(model, dropout=0.37, drop_connect=0.19).network
+        rates = {layer.p for layer in network.sublayers() if isinstance(layer, nn.Dropout)}
+        assert rates == {0.37}
+        blocks = [block.drop_connect_rate for _, block in network.blocks() if hasattr(block, "drop_connect_rate")]
+        assert blocks[0] < 0.02
+        assert max(blocks) == blocks[-1] <= 0.19
+        assert blocks[-1] > 0.15
+        assert blocks == sorted(blocks)
+        assert network.training
+
+
+def test_the_networks_own_dropout_stays(make_loop: Callable[..., Loop]) -> None:
+    own = build_network("mobilenext_s")
+    network = make_loop("mobilenext_s", dropout=None, drop_connect=None).network
+    for one, other in zip(network.sublayers(), own.sublayers(), strict=True):
+        if isinstance(one, nn.Dropout):
+            assert one.p == other.p > 0
+        assert getattr(one, "drop_connect_rate", None) == getattr(other, "drop_connect_rate", None)
+
+
+@pytest.mark.filterwarnings("ignore:When training, we now always track")
+def test_dropout_depends_on_the_step_alone(make_loop: Callable[..., Loop]) -> None:
+    updates = []
+    for seen, step in ((0, 7), (3, 7), (0, 8)):
+        loop = make_loop(dropout=0.5, drop_connect=0.5)
+        paddle.seed(seen)
+        loop.position.global_step = step
+        batch = next(iter(loop.feeder.epoch(0)))
+        loop.step(batch, 0.05)
+        updates.append(loop.weights()["classifier.1.weight"].tobytes())
+    assert updates[0] == updates[1]
+    assert updates[0] != updates[2]
