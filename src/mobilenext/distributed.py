@@ -91,7 +91,7 @@ class Ranks:
         import paddle.distributed
 
         sizes = self.sum(np.eye(self.world)[self.rank] * len(content)).astype(int)
-        padded = np.zeros(int(sizes.max()), np.uint8)
+        padded = np.zeros(max(1, int(sizes.max())), np.uint8)  # gloo divides by the length
         padded[: len(content)] = np.frombuffer(content, np.uint8)
         parts: list[Any] = []
         with _peers():
