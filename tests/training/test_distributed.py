@@ -30,7 +30,9 @@ from mobilenext.training.validation import Validation
 MOBILENEXT = Path(sys.executable).with_name("mobilenext")
 COLOURS = ((200, 60, 60), (60, 200, 60), (60, 60, 200), (200, 200, 60))
 TRAINING, VALIDATION, EPOCHS = 48, 23, 2  # an odd number cannot be shared evenly
-LOSS_BOUND = 2e-4  # relative, of each step's loss
+# Of each step's loss, relative; measured: 1e-4 at the last step. S is the network to see it with: the plain ones have
+# gradients a hundred times as long in their first steps, in which rounding grows to per cents, in one process as in two.
+MODEL, LOSS_BOUND = "mobilenext_s", 1e-3
 
 
 def settings(**others: Any) -> list[str]:
@@ -42,7 +44,7 @@ def settings(**others: Any) -> list[str]:
 
 
 def train_arguments(data: Path, folder: Path, *options: object, **others: Any) -> list[str]:
-    model = ["--model", "mobilenext_x0_35", "--recipe", "tiny", "--seed", "5", "--log-every", "1", "--workers", "0"]
+    model = ["--model", MODEL, "--recipe", "tiny", "--seed", "5", "--log-every", "1", "--workers", "0"]
     return ["train", str(data), "-o", str(folder), *model, *settings(**others), *map(str, options)]
 
 
@@ -207,7 +209,7 @@ def test_a_failed_exchange_says_that_another_process_is_gone(monkeypatch: pytest
 
 
 def test_two_processes_train_what_one_does(data: Path, tmp_path: Path) -> None:
-    """Every step's loss, to LOSS_BOUND, and the counts of both validations."""
+    """Every step's loss, and both validations'."""
     alone, together = tmp_path / "alone", tmp_path / "together"
     subprocess.run([str(MOBILENEXT), *train_arguments(data, alone)], check=True, capture_output=True, timeout=110)
     said = both([str(MOBILENEXT), *train_arguments(data, together)])
@@ -217,13 +219,12 @@ def test_two_processes_train_what_one_does(data: Path, tmp_path: Path) -> None:
     one, other = rows(alone, "step"), rows(together, "step")
     assert len(one) == len(other) == EPOCHS * 4
     apart = [abs(a["loss"] - b["loss"]) / a["loss"] for a, b in zip(one, other, strict=True)]
-    print("apart:", apart)
-    assert max(apart) <= LOSS_BOUND
+    assert max(apart) <= LOSS_BOUND, apart
     assert [row["lr"] for row in one] == [row["lr"] for row in other]
     for a, b in zip(rows(alone, "epoch"), rows(together, "epoch"), strict=True):
         for kind in ("raw", "ema"):
             assert b["val"][kind]["images"] == VALIDATION
-            assert a["val"][kind]["loss"] == pytest.approx(b["val"][kind]["loss"], rel=10 * LOSS_BOUND)
+            assert a["val"][kind]["loss"] == pytest.approx(b["val"][kind]["loss"], rel=LOSS_BOUND)
     assert json.loads((together / "result.json").read_text())["processes"] == 2
 
 

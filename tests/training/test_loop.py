@@ -254,7 +254,9 @@ def test_a_full_disk_leaves_the_checkpoint(data: Path, tmp_path: Path, start: St
     assert not list(folder.glob(".*.tmp"))
 
 
-@pytest.mark.parametrize(("rate", "what"), [("1e30", "is not finite"), ("40", r"is \d+\.\d\d, where guessing has 1\.39")])
+@pytest.mark.parametrize(
+    ("rate", "what"), [("1e30", "is not finite"), ("40", r"is \d+\.\d\d, where guessing has 1\.39")]
+)
 def test_a_loss_that_is_lost(rate: str, what: str, data: Path, tmp_path: Path, mobilenext: Run) -> None:
     folder = tmp_path / "run"
     done = mobilenext("train", *command(data, "-o", folder, "--save-every", 0, lr=rate, warmup_epochs=0))

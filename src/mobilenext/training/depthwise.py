@@ -16,7 +16,6 @@ Small maps (2 x 2 in the last stage at 64 pixels) are put behind one another, so
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
@@ -28,6 +27,8 @@ import paddle
 from numba import njit
 from paddle import nn
 from paddle.autograd import PyLayer
+
+from mobilenext.training.process import openmp_threads
 
 Floats = npt.NDArray[np.float32]
 SCRATCH = 2048  # float32 values of one map in the scratch memory: all of it stays in the first-level cache
@@ -126,7 +127,7 @@ def _array(tensor: paddle.Tensor) -> Floats:
 @cache
 def _threads() -> ThreadPoolExecutor | None:
     """Threads that share the channels: as many as Paddle's own kernels use."""
-    count = int(os.environ.get("OMP_NUM_THREADS") or 1)
+    count = openmp_threads()
     return ThreadPoolExecutor(count) if count > 1 else None
 
 

@@ -105,7 +105,7 @@ def new_plan(
         "weights": {"file": begun.path.name, "sha256": begun.sha256, "kind": begun.kind} if begun else None,
         "labels": list(labels) if labels else None,
         "data": {
-            "folder": training.root.name,
+            "folder": Path(data).resolve().name,
             "train_images": len(training),
             "val_images": len(validation),
             "train_sha256": training.digest(),

@@ -13,6 +13,12 @@ from mobilenext.runtime import FAST_PROCESS
 _MMAP_MAX, _TRIM_THRESHOLD, _TOP_PAD = -4, -1, -2
 
 
+def openmp_threads() -> int:
+    """The threads that the environment asks for (``OMP_NUM_THREADS``, whose first number counts); 1 without it."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return int(first) if first.isdecimal() and int(first) else 1
+
+
 def prepare_process(threads: int) -> None:
     """Make this process fast on a CPU: Paddle's libraries read these settings when they are loaded.
 

@@ -70,10 +70,7 @@ def write_state(path: Path, run_digest: str, position: Position, parts: Mapping[
     Raises:
         OutputError: it cannot be written; an earlier one is as it was.
     """
-    # safetensors writes memory as it lies, so a view of other memory would come back in another order.
-    tensors = {
-        f"{part}/{name}": np.asarray(array, order="C") for part in PARTS for name, array in parts.get(part, {}).items()
-    }
+    tensors = {f"{part}/{name}": array for part in PARTS for name, array in parts.get(part, {}).items()}
     metadata = {"format": FORMAT, "run": run_digest, "position": json.dumps(asdict(position))}
     write_atomically(path, safetensors_bytes(tensors, metadata))
 

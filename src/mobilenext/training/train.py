@@ -28,7 +28,7 @@ from mobilenext.runtime import require, resolve_device
 from mobilenext.training.feeding import Feeder, fits_in_memory
 from mobilenext.training.network import make_network, write_weights_of
 from mobilenext.training.plan import Plan, new_plan, resumed_plan
-from mobilenext.training.process import prepare_process
+from mobilenext.training.process import openmp_threads, prepare_process
 from mobilenext.training.run_folder import (
     BEST,
     CHECKPOINT,
@@ -100,12 +100,11 @@ def train(
         UsageError: an option that cannot work. DatasetError, ImageError, WeightsError: what was read.
         OutputError: what could not be written. CheckFailed: the training has diverged. PeerLost: another process ended.
     """
-    threads = threads or int(os.environ.get("OMP_NUM_THREADS") or 1)
-    options = Options(threads, workers, max_unreadable, log_every, save_every, visualdl)
+    options = Options(
+        openmp_threads() if threads is None else threads, workers, max_unreadable, log_every, save_every, visualdl
+    )
     if "paddle" not in sys.modules:
-        prepare_process(threads)
-    device = resolve_device(device)
-    require_paddle()
+        prepare_process(options.threads)
     if resume is not None:
         begun = {
             "output": output, "model": model, "recipe": recipe, "settings": tuple(settings), "weights": weights,
@@ -126,6 +125,7 @@ def train(
             data, recipe or DEFAULT_RECIPE, settings, seed or 0, model=model, weights=weights, num_classes=num_classes,
             identity_divisor=identity_divisor, train_list=train_list, val_list=val_list, labels=labels,
         )  # fmt: skip
+    device = resolve_device(device)
     if plan.recipe.precision != "fp32" and device == "cpu":
         raise UsageError(
             f"precision is {plan.recipe.precision}, which needs a GPU: Paddle's convolutions on a CPU are float32 in "
@@ -158,6 +158,7 @@ class Options:
 
 def _run(plan: Plan, folder: Path, device: str, options: Options, *, resume: bool) -> dict[str, Any]:
     """Carry out a plan in this process, which may be one of several."""
+    require_paddle()
     import paddle
 
     _keep_signals()

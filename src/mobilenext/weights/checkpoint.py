@@ -289,7 +289,8 @@ def safetensors_bytes(tensors: Mapping[str, Array], metadata: Mapping[str, str])
     """
     from safetensors.numpy import save
 
-    content = save(dict(tensors), metadata=dict(metadata))
+    # It writes memory as it lies: a transposed array would come out scrambled.
+    content = save({name: np.asarray(array, order="C") for name, array in tensors.items()}, metadata=dict(metadata))
     start = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:start])
     header["__metadata__"] = dict(sorted(metadata.items()))
