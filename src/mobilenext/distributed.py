@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobilenext.errors import MobileNeXtError
+from mobilenext.models import require_paddle
 
 
 class PeerLost(MobileNeXtError):
@@ -41,6 +42,7 @@ class Ranks:
         """Join the others, if there are any."""
         self.rank, self.world = launched()
         if self.world > 1:
+            require_paddle()
             import paddle.distributed
 
             paddle.distributed.init_parallel_env()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from mobilenext.errors import MissingDependency, UsageError
@@ -58,14 +59,18 @@ def check_identity_divisor(card: ModelCard, identity_divisor: int) -> None:
 
 
 def require_paddle() -> None:
-    """Import Paddle, or say in one line how to install it.
+    """Import Paddle, or say in one line how to install it. The level of the log stays: Paddle 2.6 would raise it.
 
     Raises:
         MissingDependency: Paddle is not installed.
     """
+    root = logging.getLogger()
+    level = root.level
     try:
         import paddle  # noqa: F401
     except ModuleNotFoundError as error:
         raise MissingDependency(
             "PaddlePaddle is not installed: `pip install 'mobilenext[cpu]'`, or a GPU build from paddlepaddle.org.cn"
         ) from error
+    finally:
+        root.setLevel(level)

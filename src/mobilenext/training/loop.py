@@ -109,6 +109,7 @@ class Loop:
             while self.position.epoch < self.recipe.all_epochs:
                 self._train_epoch(stop)
                 self._finish_epoch()
+                self._stop_if_asked(stop)
 
     def weights(self) -> dict[str, npt.NDArray[np.float32]]:
         """The network's tensors."""
@@ -137,17 +138,21 @@ class Loop:
                 self._write_line(rate)
             # Every process must come to the same decision, or they would wait for each other.
             due = bool(self.ranks.sum([time.monotonic() - saved >= self._save_every])[0]) if self._save_every else True
-            stopping = stop is not None and stop.number != 0
-            if position.step < steps and (due or stopping):
+            if position.step < steps and (due or (stop and stop.number)):
                 self._flush()
                 self.save()
                 saved = time.monotonic()
-                if stop is not None and stopping:
-                    raise Stopped(
-                        f"stopped after step {position.step} of epoch {position.epoch + 1}, with a checkpoint; go on "
-                        f"with: mobilenext train --resume {self.folder.folder if self.folder else ''}",
-                        stop.number,
-                    )
+                self._stop_if_asked(stop)
+
+    def _stop_if_asked(self, stop: StopRequest | None) -> None:
+        """After a checkpoint."""
+        position = self.position
+        if stop and stop.number and position.epoch < self.recipe.all_epochs:
+            raise Stopped(
+                f"stopped after step {position.step} of epoch {position.epoch + 1}, with a checkpoint; go on "
+                f"with: mobilenext train --resume {self.folder.folder if self.folder else ''}",
+                stop.number,
+            )
 
     def step(self, batch: Batch, rate: float) -> None:
         """One step of the optimiser, on this process' part of a batch."""
@@ -225,7 +230,7 @@ class Loop:
         position, window, recipe, steps = self.position, self.position.window, self.recipe, self.feeder.steps_per_epoch
         # Only here, over all steps of the line: when a checkpoint happens to be due must not decide.
         loss, guessing = window.loss / window.images, math.log(self.network.num_classes)
-        if loss > 2 * guessing + 2:
+        if loss > 5 * guessing + 10:
             raise self._diverged(f"is {loss:.2f}, where guessing has {guessing:.2f}")
         row = {
             "event": "step",

@@ -43,9 +43,10 @@ def _forward(layer: nn.BatchNorm2D, native: Any, x: paddle.Tensor) -> paddle.Ten
     """x [N, C, H, W] normalised by the mean and variance of all processes' images."""
     if not layer.training:
         return native(x)
+    given, x = x.dtype, x.astype("float32")  # in mixed precision the statistics stay exact
     channels, world = x.shape[1], paddle.distributed.get_world_size()
     shape = [1, channels, 1, 1]
-    # Each process' count, mean and sum of squared deviations: E[x^2] - E[x]^2 would lose all digits of a small variance.
+    # Each process' count, mean and sum of squared deviations: E[x^2] - E[x]^2 would lose a small variance.
     mean = x.mean([0, 2, 3])
     deviations = x - mean.reshape(shape)
     own = paddle.concat([paddle.full([1], x.size // channels, "float32"), mean, (deviations**2).sum([0, 2, 3])])
@@ -60,4 +61,4 @@ def _forward(layer: nn.BatchNorm2D, native: Any, x: paddle.Tensor) -> paddle.Ten
         layer._mean.set_value(kept * layer._mean + (1 - kept) * mean.detach())
         layer._variance.set_value(kept * layer._variance + (1 - kept) * variance.detach())
     scale = layer.weight * (variance + layer._epsilon).rsqrt()
-    return (x - mean.reshape(shape)) * scale.reshape(shape) + layer.bias.reshape(shape)
+    return ((x - mean.reshape(shape)) * scale.reshape(shape) + layer.bias.reshape(shape)).astype(given)
