@@ -56,7 +56,6 @@ def train(data: Path, lists: dict[str, Path], folder: Path, network: list[str], 
     if (folder / "checkpoint.safetensors").is_file():
         subprocess.run(command("train", "--resume", folder), check=True)
         return
-    (folder / "run.json").unlink(missing_ok=True)  # it had not come to the end of its first epoch
     options = ["--recipe", "tiny", "--set", f"epochs={EPOCHS}", "--seed", seed, "-o", folder]
     options += ["--train-list", lists["train"], "--val-list", lists["val"]]
     subprocess.run(command("train", data, *network, *options), check=True)

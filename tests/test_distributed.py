@@ -239,7 +239,7 @@ def test_when_one_is_killed_the_other_says_so(killed: int, data: Path, tmp_path:
         said, _ = processes[1 - killed].communicate(timeout=60)
         assert time.monotonic() - started < 40
         assert processes[1 - killed].returncode == 3
-    assert "mobilenext: another process of this run has ended; its own output says why" in said
+    assert "mobilenext: an exchange with the other processes of this run failed; if one of them has ended" in said
     assert "Traceback" not in said
     assert (folder / "checkpoint.safetensors").is_file()
 

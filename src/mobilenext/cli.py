@@ -140,7 +140,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
     command.add_argument("--threads", type=int, help="of each process (CPU; default 1)")
     command.add_argument("--workers", type=int, help="processes that read images (default: none for small data)")
-    command.add_argument("--max-unreadable", type=int, default=0, metavar="N", help="so many training images may be")
+    command.add_argument(
+        "--max-unreadable", type=int, default=0, metavar="N", help="unreadable training images that are left out"
+    )
     command.add_argument("--log-every", type=int, default=20, metavar="STEPS", help="a line of the log (default 20)")
     command.add_argument(
         "--save-every", type=float, default=600, metavar="SECONDS", help="a checkpoint within an epoch (default 600)"
@@ -480,14 +482,13 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _recipes(options: argparse.Namespace) -> int:
-    from mobilenext.report.tables import recipe_lines
     from mobilenext.training.recipes import RECIPES, find_recipe
 
     recipes = [find_recipe(options.name)] if options.name else list(RECIPES.values())
     if options.json:
         _print_json([recipe.to_dict() for recipe in recipes])
     else:
-        print("\n".join(line for recipe in recipes for line in recipe_lines(recipe, fields=bool(options.name))))
+        print("\n".join(line for recipe in recipes for line in recipe.lines(fields=bool(options.name))))
     return 0
 
 

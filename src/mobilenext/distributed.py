@@ -119,10 +119,11 @@ class Ranks:
 
 @contextlib.contextmanager
 def _peers() -> Iterator[None]:
-    """An exchange that fails does so because a process has gone."""
+    """An exchange that fails mostly does so because a process has gone."""
     try:
         yield
     except (RuntimeError, OSError, ValueError, SystemError) as error:
         raise PeerLost(
-            f"another process of this run has ended; its own output says why ({str(error).strip().splitlines()[-1]})"
+            "an exchange with the other processes of this run failed; if one of them has ended, its own output says "
+            f"why ({str(error).strip().splitlines()[-1]})"
         ) from error

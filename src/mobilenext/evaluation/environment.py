@@ -13,7 +13,7 @@ from mobilenext import __version__
 from mobilenext.data.batches import available_cores
 
 PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "numpy", "pillow", "safetensors", "loky")
-OPTIONAL = ("onnxruntime", "openvino", "ncnn", "ai-edge-litert", "onnx", "paddle2onnx", "onnxslim", "pnnx")
+OPTIONAL = ("numba", "onnxruntime", "openvino", "ncnn", "ai-edge-litert", "onnx", "paddle2onnx", "onnxslim", "pnnx")
 # What decides how fast convolutions are.
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimd", "asimddp")
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mobilenext.training.recipes import HEADER, Recipe
-
 
 def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table with padded columns."""
@@ -203,22 +201,6 @@ def models_table() -> str:
                 ]
             )
     return table(["model", "parameters", "mult-adds", "paper top-1", "weights", "their top-1", "licence"], rows)
-
-
-def recipe_lines(recipe: Recipe, *, fields: bool) -> list[str]:
-    """What a recipe says of itself, and with `fields` all its values."""
-    lines = [
-        recipe.name,
-        f"    source    {recipe.source}",
-        f"    expected  {recipe.expected}",
-        f"    cost      {recipe.cost}",
-        f"    command   {recipe.command}",
-    ]
-    if fields:
-        values = {name: value for name, value in recipe.to_dict().items() if name not in HEADER}
-        width = max(map(len, values))
-        lines += [f"    {name.ljust(width)}  {value}" for name, value in values.items()]
-    return lines
 
 
 def training_speed_table(result: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ it. The last images of an epoch that do not fill a batch are left out; they diff
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from PIL import Image
 
 from mobilenext.data import Preprocessing, Record, read_image
 from mobilenext.data.batches import WorkerPool
+from mobilenext.distributed import Ranks
 from mobilenext.errors import DatasetError, ImageError, UsageError
 from mobilenext.training.augmentation import Augmentation, generator
 
@@ -95,14 +97,13 @@ class Feeder:
         """The batches of an epoch from `first_step` on, both counted from 0."""
         order = generator(self._seed, epoch, 0, ORDER).permutation(len(self._records))
         share = self._batch_size // self._world
-        batches = []
-        for step in range(first_step, self.steps_per_epoch):
-            start = step * self._batch_size + self._rank * share
-            records = [self._records[index] for index in order[start : start + share]]
-            batches.append([Item(record.path, record.name, record.index, record.label) for record in records])
+        starts = [step * self._batch_size + self._rank * share for step in range(first_step, self.steps_per_epoch)]
+        batches = [order[start : start + share] for start in starts]
         read = partial(_augmented, self._augmentation, self._seed, epoch, self._memory)
-        results = self._pool.map(read, batches) if self._pool else map(read, batches)
-        iterator = iter(zip(batches, results, strict=True))
+        results = (
+            self._pool.map(read, map(self._items, batches)) if self._pool else map(read, map(self._items, batches))
+        )
+        iterator = iter(zip(map(self._items, batches), results, strict=True))
         while True:
             started = time.perf_counter()
             following = next(iterator, None)
@@ -111,6 +112,21 @@ class Feeder:
             items, pixels = following
             batch = self._normalised(epoch, items, pixels)
             yield Batch(*batch, reader_seconds=time.perf_counter() - started)
+
+    def _items(self, indices: npt.NDArray[np.int64]) -> list[Item]:
+        records = [self._records[index] for index in indices]
+        return [Item(record.path, record.name, record.index, record.label) for record in records]
+
+    def count_unreadable_of(self, ranks: Ranks) -> None:
+        """Take over what the other processes could not read.
+
+        Raises:
+            ImageError: more than allowed, all together.
+        """
+        if ranks.world > 1:
+            for each in ranks.gather(json.dumps(self.unreadable).encode()):
+                self.unreadable |= json.loads(each)
+            self._check_unreadable()
 
     def _normalised(
         self, epoch: int, items: list[Item], pixels: list[Pixels | str]

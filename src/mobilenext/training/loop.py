@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import logging
 import math
+import signal
 import time
 import warnings
 from collections.abc import Callable
@@ -73,6 +74,7 @@ class Loop:
         self._optimizer = make_optimizer(recipe, network)
         self._scaler = paddle.amp.GradScaler() if recipe.precision == "fp16" else None
         self.average = Average(network, recipe.ema_decay, warmup=recipe.ema_warmup) if recipe.ema_decay else None
+        self._on_gpu = paddle.device.get_device().startswith("gpu")
         self._pending = paddle.zeros([3], "float64")  # loss, correct and images since the last line
         self._seconds = self._reader_seconds = 0.0
 
@@ -103,13 +105,12 @@ class Loop:
             ImageError, DatasetError: what was read. OutputError: what could not be written. PeerLost: another process.
         """
         self.network.train()
-        # Several processes stop at once: the others might be a step ahead.
-        with StopRequest() if self.ranks.world == 1 else contextlib.nullcontext() as stop, warnings.catch_warnings():
+        with StopRequest() as stop, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "When training, we now always track")  # Paddle's batch norm, of itself
             while self.position.epoch < self.recipe.all_epochs:
                 self._train_epoch(stop)
                 self._finish_epoch()
-                self._stop_if_asked(stop)
+                self._stop_if_asked(self._agreed(stop, 0.0)[0])
 
     def weights(self) -> dict[str, npt.NDArray[np.float32]]:
         """The network's tensors."""
@@ -122,7 +123,7 @@ class Loop:
 
     # One epoch.
 
-    def _train_epoch(self, stop: StopRequest | None) -> None:
+    def _train_epoch(self, stop: StopRequest) -> None:
         position, steps = self.position, self.feeder.steps_per_epoch
         saved = time.monotonic()
         for batch in self.feeder.epoch(position.epoch, position.step):
@@ -136,22 +137,32 @@ class Loop:
             position.window.steps += 1
             if position.step % self._log_every == 0 or position.step == steps:
                 self._write_line(rate)
-            # Every process must come to the same decision, or they would wait for each other.
-            due = bool(self.ranks.sum([time.monotonic() - saved >= self._save_every])[0]) if self._save_every else True
-            if position.step < steps and (due or (stop and stop.number)):
+            stopping, due = self._agreed(stop, saved)
+            if due or stopping or position.step == steps:
                 self._flush()
                 self.save()
                 saved = time.monotonic()
-                self._stop_if_asked(stop)
+                self._stop_if_asked(stopping)
 
-    def _stop_if_asked(self, stop: StopRequest | None) -> None:
+    def _agreed(self, stop: StopRequest, saved: float) -> tuple[int, bool]:
+        """The signal that asks to stop (0: none), and whether a checkpoint is due: the same in every process.
+
+        Asking the others costs a GPU its head start, so there it is done where a line is written only.
+        """
+        position, single = self.position, self.ranks.world == 1
+        if not single and self._on_gpu and position.step % self._log_every:
+            return 0, False
+        stopping, due = self.ranks.sum([stop.number, time.monotonic() - saved >= self._save_every])
+        return int(stopping) if single else signal.SIGTERM * bool(stopping), bool(due)
+
+    def _stop_if_asked(self, stopping: int) -> None:
         """After a checkpoint."""
         position = self.position
-        if stop and stop.number and position.epoch < self.recipe.all_epochs:
+        if stopping and position.epoch < self.recipe.all_epochs:
             raise Stopped(
                 f"stopped after step {position.step} of epoch {position.epoch + 1}, with a checkpoint; go on "
                 f"with: mobilenext train --resume {self.folder.folder if self.folder else ''}",
-                stop.number,
+                stopping,
             )
 
     def step(self, batch: Batch, rate: float) -> None:
@@ -198,7 +209,11 @@ class Loop:
 
     def _flush(self) -> None:
         """Add what the device has summed up to the window; afterwards nothing is only there."""
-        loss, correct, images = self.ranks.sum(self._pending.numpy()).tolist()
+        started = time.perf_counter()
+        pending = self._pending.numpy()  # waits for the device
+        self._seconds += time.perf_counter() - started
+        loss, correct, images = self.ranks.sum(pending).tolist()
+        self.feeder.count_unreadable_of(self.ranks)
         window = self.position.window
         window.loss += loss
         window.correct += int(correct)
@@ -206,10 +221,15 @@ class Loop:
         window.seconds += self._seconds
         window.reader_seconds += self._reader_seconds
         self.position.train_seconds += self._seconds
+        self.position.images += int(images)
         self._pending = paddle.zeros([3], "float64")
         self._seconds = self._reader_seconds = 0.0
         if not math.isfinite(window.loss):
             raise self._diverged("is not finite")
+
+    def _is_off(self, window: Sums) -> bool:
+        """Whether the loss is so far above guessing that nothing good can come of it."""
+        return window.loss > window.images * (5 * math.log(self.network.num_classes) + 10)
 
     def _diverged(self, what: str) -> CheckFailed:
         position = self.position
@@ -229,9 +249,9 @@ class Loop:
         self._flush()
         position, window, recipe, steps = self.position, self.position.window, self.recipe, self.feeder.steps_per_epoch
         # Only here, over all steps of the line: when a checkpoint happens to be due must not decide.
-        loss, guessing = window.loss / window.images, math.log(self.network.num_classes)
-        if loss > 5 * guessing + 10:
-            raise self._diverged(f"is {loss:.2f}, where guessing has {guessing:.2f}")
+        loss = window.loss / window.images
+        if self._is_off(window):
+            raise self._diverged(f"is {loss:.2f}, where guessing has {math.log(self.network.num_classes):.2f}")
         row = {
             "event": "step",
             "epoch": position.epoch + 1,
@@ -247,7 +267,7 @@ class Loop:
         left = (recipe.all_epochs * steps - position.global_step) * position.train_seconds / position.global_step
         log.info(
             "epoch %d/%d, step %d/%d, loss: %.4f, top-1: %.2f %%, lr: %.6f, avg_reader_cost: %.5f s, "
-            "avg_batch_cost: %.5f s, avg_ips: %.2f images/s, left: %s",
+            "avg_batch_cost: %.5f s, avg_ips: %.2f images/s, training left: %s",
             row["epoch"], recipe.all_epochs, position.step, steps, row["loss"], row["top1_percent"], rate,
             row["reader_cost"], row["batch_cost"], row["images_per_second"], datetime.timedelta(seconds=round(left)),
         )  # fmt: skip
@@ -272,7 +292,7 @@ class Loop:
             "event": "epoch",
             "epoch": position.epoch + 1,
             "global_step": position.global_step,
-            "lr": self._optimizer.get_lr(),
+            "lr": learning_rate(self.recipe, position.global_step - 1, self.feeder.steps_per_epoch),
             "train_loss": sums.loss / sums.images,
             "train_top1_percent": round(100 * sums.correct / sums.images, 3),
             "seconds": round(sums.seconds, 3),
@@ -308,7 +328,7 @@ class Loop:
                 with self.average.in_use():
                     found["ema"] = self.validation.counts(self.network)
         except WeightsError as error:
-            raise CheckFailed(f"the training has diverged: {error}. {self._last_good()}") from error
+            raise self._diverged(f"of the validation is not a number ({error})") from error
         wanted = ("images", "correct_top1", "correct_top5", "top1_percent", "top5_percent", "loss")
         return {kind: {name: counts.summary()[name] for name in wanted} for kind, counts in found.items()}
 
@@ -318,10 +338,9 @@ class Loop:
         """Write the whole state, in the first process."""
         if self.folder is None:
             return
-        weights = self.weights()
-        broken = [name for name, array in weights.items() if not np.isfinite(array).all()]
-        if broken:
-            raise CheckFailed(f"{broken[0]} is not finite: the training has diverged. {self._last_good()}")
+        if self._is_off(self.position.window):
+            log.warning("the loss is far above guessing: the last checkpoint is kept, and none written")
+            return
         self.position.unreadable = dict(self.feeder.unreadable)
         if self._scaler:
             self.position.scaler = {
@@ -329,7 +348,11 @@ class Loop:
                 for name, value in self._scaler.state_dict().items()
             }
         optimizer = {name: tensor.numpy() for name, tensor in optimizer_state(self._optimizer, self.network).items()}
-        parts = {"network": weights, "optimizer": optimizer}
+        parts = {"network": self.weights(), "optimizer": optimizer}
         if self.average:
             parts["average"] = self.averaged_weights()
+        for part, arrays in parts.items():
+            broken = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+            if broken:
+                raise self._diverged(f"is a number, but {part}/{broken[0]} is not finite")
         write_state(self.folder.checkpoint, self._run_digest, self.position, parts)

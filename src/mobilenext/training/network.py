@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def make_network(plan: Plan, ranks: Ranks, device: str) -> Network:
-    """The network in training mode, with its first weights and the recipe's regularisation; alike in all processes."""
+def make_network(plan: Plan, ranks: Ranks, device: str) -> tuple[Network, bool]:
+    """The network in training mode, with its first weights and the recipe's regularisation, alike in all processes.
+
+    Also whether its depthwise convolutions are compiled.
+    """
     import paddle
     from paddle import nn
 
@@ -45,20 +48,18 @@ def make_network(plan: Plan, ranks: Ranks, device: str) -> Network:
         synchronise(network)
     network.train()
     ranks.share(network.state_dict().values())
-    if device == "cpu":
-        _accelerate(network)
-    return network
+    return network, device == "cpu" and _accelerate(network)
 
 
-def _accelerate(network: Network) -> None:
+def _accelerate(network: Network) -> bool:
     try:
         require(["numba"], "train", "fast training on a CPU")
     except MissingDependency as missing:
         log.warning("%s; without it a step takes several times as long", missing)
-        return
+        return False
     from mobilenext.training.depthwise import accelerate
 
-    accelerate(network)
+    return accelerate(network) > 0
 
 
 def write_weights_of(plan: Plan, network: Network, tensors: Mapping[str, Any], kind: str, path: Path) -> None:

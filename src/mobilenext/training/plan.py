@@ -90,9 +90,11 @@ def new_plan(
     _check_classes(training, validation, classes)
     preprocessing = recipe.preprocessing()
     if begun:
+        if begun.num_classes == classes:
+            log.info("the classifier of %s is kept: it has %d classes, too", begun.path.name, classes)
         recipe, preprocessing = _with_preprocessing(recipe, begun.preprocessing, settings)
     if labels is None:
-        labels = training.class_names or (begun.labels if begun and begun.num_classes == classes else None)
+        labels = training.class_names  # those of the first weights name other data's classes
     if labels is not None and len(labels) != classes:
         raise UsageError(f"{len(labels)} labels for {classes} classes: expected one name for each class")
     config = {

@@ -22,7 +22,7 @@ def openmp_threads() -> int:
 def prepare_process(threads: int) -> None:
     """Make this process fast on a CPU: Paddle's libraries read these settings when they are loaded.
 
-    An environment that says otherwise is respected.
+    An environment that says otherwise is respected, but for the number of threads.
     """
     for name, value in FAST_PROCESS.items():
         os.environ.setdefault(name, value)

@@ -1,7 +1,8 @@
 """How to train: named, frozen records. The numbers are those of the paper, and of the runs that its authors released.
 
 A recipe's learning rate holds for ``lr_batch_size`` images a step, over all processes; with another ``batch_size`` the
-rate is scaled in proportion (Goyal et al. 2017), and the log says so. ``mobilenext recipes`` lists them all.
+rate, and the one the warm-up starts from, are scaled in proportion (Goyal et al. 2017), and the log says so; ``min_lr``
+is not. ``mobilenext recipes`` lists them all.
 """
 
 from __future__ import annotations
@@ -110,6 +111,7 @@ class Recipe:
         ):  # fmt: skip
             value = getattr(self, name)
             self._require(name, value in known, f"{' or '.join(known)}{nearest(str(value), known)}")
+        self._require("image_size", self.image_size >= 32, "32 or more, the networks' stride")
         self.augmentation()  # they check their own values
         self.preprocessing()
 
@@ -153,12 +155,21 @@ class Recipe:
         except TypeError as error:
             raise UsageError(f"this is not a recipe: {error}") from error
 
+    def lines(self, *, fields: bool) -> list[str]:
+        """What it says of itself, and with `fields` all its values."""
+        said = [f"    {name.ljust(8)}  {getattr(self, name)}" for name in HEADER[1:]]
+        values = {name: value for name, value in self.to_dict().items() if name not in HEADER} if fields else {}
+        width = max(map(len, values), default=0)
+        return [self.name, *said, *(f"    {name.ljust(width)}  {value}" for name, value in values.items())]
+
     def with_settings(self, settings: Iterable[str]) -> Recipe:
         """A copy with some fields set by ``key=value`` texts.
 
         Raises:
             UsageError: no such field, or a value of another type or outside its range.
         """
+        if isinstance(settings, str):
+            raise UsageError(f"settings is the text {settings!r}; expected a list of such texts")
         types = typing.get_type_hints(type(self))
         known = [name for name in types if name not in HEADER]
         values: dict[str, Any] = {}
@@ -197,13 +208,13 @@ def _parsed(name: str, text: str, kind: str) -> Any:
 
 _PAPER = "Zhou et al. 2020"
 _AUTHORS = "the arguments stored with the authors' checkpoints"
-_GPU_DAYS = "not measured here"
+_NOT_MEASURED = "not measured here"
 
 _RELEASED = Recipe(
     name="released",
     source=f"{_AUTHORS} 74_02 and 74_09 (batch 64 a process; their number is not recorded: 8 is assumed)",
     expected="74.02 % for x1_0, 74.09 % with --identity-divisor 2 (ImageNet-1k)",
-    cost=_GPU_DAYS,
+    cost=_NOT_MEASURED,
     command="mobilenext train IMAGENET --model mobilenext_x1_0 --recipe released -o runs/x1_0",
     epochs=200,
     warmup_epochs=3,
@@ -221,7 +232,7 @@ _RELEASED = Recipe(
 _EFFICIENT = dataclasses.replace(
     _RELEASED,
     name="efficient",
-    source=f"{_AUTHORS} 76_05 and 4_29M (the second: 8 processes of 64)",
+    source=f"{_AUTHORS} 76_05 (batch 128 a process, 4 assumed) and 4_29M (8 processes of 64)",
     expected="76.05 % for S, 76.59 % for L, both by EMA (ImageNet-1k)",
     command="mobilenext train IMAGENET --model mobilenext_s --recipe efficient -o runs/s",
     epochs=500,
@@ -244,7 +255,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
                 name="paper",
                 source=f"{_PAPER}, section on implementation, as a published note on the paper transcribes it",
                 expected="74.0 % for x1_0 (ImageNet-1k); not stated: augmentation (as in `released`), warm-up (none)",
-                cost=_GPU_DAYS,
+                cost=_NOT_MEASURED,
                 command="mobilenext train IMAGENET --model mobilenext_x1_0 --recipe paper -o runs/x1_0",
                 epochs=200,
                 batch_size=256,

@@ -6,8 +6,8 @@ best.safetensors          the best validation accuracy so far, raw or averaged w
 last.safetensors          the last weights, when the run is finished; last_ema.safetensors: their average
 log.jsonl                 a line every few steps and for every epoch
 train.log                 what was said
-curves.png                loss, accuracy and learning rate
-result.json               the outcome, written last
+result.json               the outcome, when all weights are there
+curves.png                loss, accuracy and learning rate, drawn from the log
 """
 
 from __future__ import annotations
@@ -47,13 +47,22 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
         raise DataError(f"{folder}: no {CONFIG} there; expected the folder of a training run")
+    return read_json(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """One of a run's records.
+
+    Raises:
+        DataError: a damaged file.
+    """
     try:
-        config = json.loads(path.read_bytes())
-        if not isinstance(config, dict):
+        values = json.loads(path.read_bytes())
+        if not isinstance(values, dict):
             raise ValueError("expected a record")
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is damaged: {error}; start the run anew") from error
-    return config
+    return values
 
 
 class RunFolder:
@@ -68,6 +77,9 @@ class RunFolder:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(folder / ".lock")
             self._lock.acquire(timeout=0)
+            for name in (CONFIG, CHECKPOINT, BEST, LAST, LAST_EMA, LOG_LINES, RESULT):  # of a run that was killed
+                for left in folder.glob(f".{name}.*.tmp"):
+                    left.unlink()
         except Timeout as error:
             raise UsageError(f"another run is writing to {folder}; wait for it, or choose another output") from error
         except OSError as error:

@@ -52,6 +52,7 @@ class Position:
     window: Sums = field(default_factory=Sums)  # since the last line of the log
     in_epoch: Sums = field(default_factory=Sums)
     train_seconds: float = 0.0
+    images: int = 0  # that were trained on
     best: dict[str, Any] | None = None
     final: dict[str, Any] | None = None  # the last epoch's validation
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -103,4 +104,6 @@ def read_state(path: Path, run_digest: str) -> tuple[Position, dict[str, dict[st
             values[name] = Sums(**values[name])
         return Position(**values), parts
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: this checkpoint is damaged: {error}; start the run anew") from error
+        raise DataError(
+            f"{path}: this checkpoint is damaged: {error}; start a new run, perhaps from best.safetensors (--weights)"
+        ) from error

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import resource
 import signal
 import sys
 import time
@@ -23,6 +22,7 @@ from mobilenext.data import Preprocessing
 from mobilenext.data.batches import WorkerPool, available_cores
 from mobilenext.distributed import Ranks, launched_here
 from mobilenext.errors import MissingDependency, UsageError
+from mobilenext.evaluation.environment import environment
 from mobilenext.models import require_paddle
 from mobilenext.runtime import require, resolve_device
 from mobilenext.training.feeding import Feeder, fits_in_memory
@@ -38,6 +38,7 @@ from mobilenext.training.run_folder import (
     RESULT,
     RunFolder,
     read_config,
+    read_json,
     write_json,
 )
 
@@ -99,12 +100,15 @@ def train(
     Raises:
         UsageError: an option that cannot work. DatasetError, ImageError, WeightsError: what was read.
         OutputError: what could not be written. CheckFailed: the training has diverged. PeerLost: another process ended.
+        Stopped: Ctrl-C or SIGTERM, a KeyboardInterrupt; there is a checkpoint.
     """
     options = Options(
         openmp_threads() if threads is None else threads, workers, max_unreadable, log_every, save_every, visualdl
     )
     if "paddle" not in sys.modules:
         prepare_process(options.threads)
+    elif threads is not None and threads != openmp_threads():
+        log.warning("threads is %d, but Paddle was imported with %d, which stay", threads, openmp_threads())
     if resume is not None:
         begun = {
             "output": output, "model": model, "recipe": recipe, "settings": tuple(settings), "weights": weights,
@@ -117,6 +121,10 @@ def train(
             )
         folder = Path(resume)
         plan = resumed_plan(read_config(folder), data)
+        if (folder / RESULT).is_file():
+            log.info("%s is finished already", folder)
+            finished: dict[str, Any] = read_json(folder / RESULT)
+            return finished
     elif data is None or output is None:
         raise UsageError("expected a data set and an output folder, or --resume with the folder of a run")
     else:
@@ -126,6 +134,11 @@ def train(
             identity_divisor=identity_divisor, train_list=train_list, val_list=val_list, labels=labels,
         )  # fmt: skip
     device = resolve_device(device)
+    if plan.recipe.sync_bn and plan.recipe.accumulate > 1 and max_unreadable:
+        raise UsageError(
+            "sync_bn with accumulate and max_unreadable: a process that left images out would have fewer parts than "
+            "the others wait for; use --set accumulate=1"
+        )
     if plan.recipe.precision != "fp32" and device == "cpu":
         raise UsageError(
             f"precision is {plan.recipe.precision}, which needs a GPU: Paddle's convolutions on a CPU are float32 in "
@@ -163,6 +176,11 @@ def _run(plan: Plan, folder: Path, device: str, options: Options, *, resume: boo
 
     _keep_signals()
     paddle.set_device(device)
+    where = {**environment(), "device": device, "threads": options.threads}
+    if resume:
+        _warn_of_changes(plan.config["environment"], where)
+    else:
+        plan.config["environment"] = where
     ranks = Ranks()
     with contextlib.ExitStack() as stack:
         files = stack.enter_context(RunFolder(folder)) if ranks.first else None
@@ -171,15 +189,15 @@ def _run(plan: Plan, folder: Path, device: str, options: Options, *, resume: boo
         ranks.wait()
         workers = options.workers
         if workers is None:
-            small = fits_in_memory(plan.train.records)
+            small = device == "cpu" and fits_in_memory((*plan.train.records, *plan.val.records))
             workers = 0 if small else max(1, min(8, available_cores()) // launched_here())
         pool = stack.enter_context(WorkerPool(workers)) if workers else None
-        loop = _make_loop(plan, ranks, files, pool, device, options)
+        loop, compiled = _make_loop(plan, ranks, files, pool, device, options)
         if options.visualdl and files:
             loop.scalars = stack.enter_context(_visualdl(folder))
         read = f"read by {workers} processes" if workers else "kept in memory"
         _describe(plan, loop, f"{read}; {device}, {options.threads} threads")
-        if resume:
+        if resume and ((folder / CHECKPOINT).is_file() or plan.config["weights"]):
             loop.restore(folder / CHECKPOINT)
             if files:
                 files.keep_log_until(loop.position.global_step)
@@ -189,7 +207,20 @@ def _run(plan: Plan, folder: Path, device: str, options: Options, *, resume: boo
             loop.save()
         started = time.perf_counter()
         loop.run()
-        return _finish(plan, loop, files, time.perf_counter() - started)
+        means = {"device": device, "threads": options.threads, "workers": workers, "compiled_depthwise": compiled}
+        return _finish(plan, loop, files, time.perf_counter() - started, means)
+
+
+def _warn_of_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Another machine, other versions or another number of threads go on with a run, and with other bits."""
+    passing = ("load_average", "cores", "memory_gib", "governor")
+    changes = [
+        f"{name}: {before.get(name)} before, {value}"
+        for name, value in now.items()
+        if before.get(name) != value and name not in passing
+    ]
+    if changes:
+        log.warning("the run began elsewhere, and its bits may differ from here on: %s", "; ".join(changes))
 
 
 def _keep_signals() -> None:
@@ -204,7 +235,8 @@ def _keep_signals() -> None:
 
 def _make_loop(
     plan: Plan, ranks: Ranks, files: RunFolder | None, pool: WorkerPool | None, device: str, options: Options
-) -> Loop:
+) -> tuple[Loop, bool]:
+    """The loop, and whether its depthwise convolutions are compiled."""
     from mobilenext.training.loop import Loop
     from mobilenext.training.validation import Validation
 
@@ -229,16 +261,17 @@ def _make_loop(
         ranks=ranks,
         pool=pool,
     )
-    network = make_network(plan, ranks, device)
+    network, compiled = make_network(plan, ranks, device)
 
     def keep_best(loop: Loop, kind: str) -> None:
         tensors = loop.weights() if kind == "raw" else loop.averaged_weights()
         write_weights_of(plan, network, tensors, kind, files.folder / BEST) if files else None
 
-    return Loop(
+    loop = Loop(
         network, recipe, feeder, validation, ranks, files, seed=config["seed"], run_digest=plan.digest,
         log_every=options.log_every, save_every=options.save_every, keep_best=keep_best,
     )  # fmt: skip
+    return loop, compiled
 
 
 def _describe(plan: Plan, loop: Loop, means: str) -> None:
@@ -263,10 +296,11 @@ def _describe(plan: Plan, loop: Loop, means: str) -> None:
     )
 
 
-def _finish(plan: Plan, loop: Loop, files: RunFolder | None, wall_seconds: float) -> dict[str, Any]:
+def _finish(
+    plan: Plan, loop: Loop, files: RunFolder | None, wall_seconds: float, means: dict[str, Any]
+) -> dict[str, Any]:
     """Write the last weights, the result and the curves."""
     final = loop.position.final or {}
-    trained = loop.recipe.all_epochs * loop.feeder.steps_per_epoch * loop.recipe.batch_size
     result = {
         "model": plan.config["model"],
         "identity_divisor": plan.config["identity_divisor"],
@@ -276,10 +310,11 @@ def _finish(plan: Plan, loop: Loop, files: RunFolder | None, wall_seconds: float
         "best": loop.position.best,
         "final": {"raw": final.get("raw"), "ema": final.get("ema")},
         "train_seconds": round(loop.position.train_seconds, 2),
-        "images_per_second": round(trained / loop.position.train_seconds, 2),
+        "images_per_second": round(loop.position.images / loop.position.train_seconds, 2),
         "last_process_seconds": round(wall_seconds, 2),
         "peak_memory_mib": _peak_memory_mib(),
         "processes": loop.ranks.world,
+        **means,
         "unreadable": loop.feeder.unreadable,
         "run_sha256": plan.digest,
         "environment": plan.config["environment"],
@@ -315,6 +350,8 @@ def _peak_memory_mib() -> float:
 
     if paddle.device.get_device().startswith("gpu"):
         return float(round(paddle.device.cuda.max_memory_allocated() / 2**20, 1))
+    import resource  # Windows has none
+
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -31,11 +31,20 @@ class Validation:
         ranks: Ranks,
         pool: WorkerPool | None,
     ) -> None:
-        """With `pool` its processes read the images every time; without, they are read once and kept."""
+        """With `pool` its processes read the images every time; without, they are read now, and kept.
+
+        Raises:
+            ImageError: one that cannot be read.
+        """
         self._records = records[ranks.rank :: ranks.world]
-        self._preprocessing, self._num_classes, self._batch_size = preprocessing, num_classes, batch_size
+        self._preprocessing, self._num_classes = preprocessing, num_classes
         self._ranks, self._pool = ranks, pool
-        self._kept: list[Pixels] = []
+        self._batches = [
+            self._records[start : start + batch_size] for start in range(0, len(self._records), batch_size)
+        ]
+        self._read = partial(_read, preprocessing)
+        # What cannot be read should be known before hours of training.
+        self._kept = None if pool else [self._read(batch) for batch in self._batches]
 
     def counts(self, network: nn.Layer) -> Counts:
         """Evaluate the network as it is; it is in training mode again afterwards.
@@ -47,24 +56,14 @@ class Validation:
         counts = Counts(self._num_classes)
         network.eval()
         with paddle.no_grad():
-            for records, pixels in self._batches():
+            images = self._pool.map(self._read, self._batches) if self._pool else self._kept
+            for records, pixels in zip(self._batches, images or (), strict=True):
                 logits = network(paddle.to_tensor(self._preprocessing.normalize(pixels))).numpy()
                 columns = zip(*((record.index, record.name, record.label) for record in records), strict=True)
                 for row in predictions_of(logits, *columns):
                     counts.add(row)
         network.train()
         return Counts.from_vector(self._ranks.sum(counts.to_vector()))
-
-    def _batches(self) -> Iterator[tuple[Sequence[Record], Pixels]]:
-        size = self._batch_size
-        batches = [self._records[start : start + size] for start in range(0, len(self._records), size)]
-        read = partial(_read, self._preprocessing)
-        if self._pool:
-            yield from zip(batches, self._pool.map(read, batches), strict=True)
-            return
-        if not self._kept:
-            self._kept = [read(batch) for batch in batches]
-        yield from zip(batches, self._kept, strict=True)
 
 
 def _read(preprocessing: Preprocessing, records: Sequence[Record]) -> Pixels:
