@@ -28,6 +28,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from mobilenext.data.batches import available_cores
@@ -101,8 +102,9 @@ def train_step(case: dict[str, Any]) -> Any:
     network.train()
     recipe = dataclasses.replace(find_recipe("tiny"), batch_size=case["batch"])
     nothing: Any = None
+    images: Any = SimpleNamespace(steps_per_epoch=1)
     loop = Loop(
-        network, recipe, nothing, nothing, ranks, None, seed=0, run_digest="", log_every=20, save_every=600,
+        network, recipe, images, nothing, ranks, None, seed=0, run_digest="", log_every=20, save_every=600,
         keep_best=nothing,
     )  # fmt: skip
     batch = random_batch(case, case["batch"] // ranks.world)

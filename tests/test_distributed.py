@@ -200,7 +200,9 @@ def test_a_failed_exchange_says_that_another_process_is_gone(monkeypatch: pytest
     monkeypatch.setattr(paddle.distributed, "all_reduce", gone)
     ranks = Ranks()
     ranks.world = 2
-    with pytest.raises(PeerLost, match=r"an exchange with the other processes.*has ended.*\(Connection closed by peer\)") as lost:
+    with pytest.raises(
+        PeerLost, match=r"an exchange with .*has ended.*\(Connection closed by peer\)"
+    ) as lost:
         ranks.sum([1])
     assert lost.value.exit_code == 3
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import logging
 import math
 import signal
@@ -30,6 +29,7 @@ from mobilenext.training.optimisation import (
 )
 from mobilenext.training.recipes import Recipe, learning_rate
 from mobilenext.training.run_folder import RunFolder
+from mobilenext.training.run_log import RunLog
 from mobilenext.training.state import Position, Sums, read_state, write_state
 from mobilenext.training.stopping import Stopped, StopRequest
 from mobilenext.training.validation import Validation
@@ -67,7 +67,7 @@ class Loop:
         self.network, self.recipe, self.feeder, self.validation = network, recipe, feeder, validation
         self.ranks, self.folder = ranks, folder
         self.position = Position()
-        self.scalars: Any = None  # something with add_scalar(tag, value, step)
+        self.log = RunLog(recipe, feeder.steps_per_epoch, folder)
         self._seed, self._run_digest, self._keep_best = seed, run_digest, keep_best
         self._log_every, self._save_every = log_every, save_every
         self._parameters = [each for each in network.parameters() if not each.stop_gradient]
@@ -136,7 +136,7 @@ class Loop:
             self._reader_seconds += batch.reader_seconds
             position.window.steps += 1
             if position.step % self._log_every == 0 or position.step == steps:
-                self._write_line(rate)
+                self._write_line()
             stopping, due = self._agreed(stop, saved)
             if due or stopping or position.step == steps:
                 self._flush()
@@ -244,73 +244,26 @@ class Loop:
             return "There is no checkpoint yet."
         return f"The last good checkpoint is kept in {self.folder.checkpoint}."
 
-    def _write_line(self, rate: float) -> None:
-        """A line of the log, and of the screen, for the steps since the last one."""
+    def _write_line(self) -> None:
+        """Close the window: a line of the log for the steps since the last one."""
         self._flush()
-        position, window, recipe, steps = self.position, self.position.window, self.recipe, self.feeder.steps_per_epoch
+        position = self.position
         # Only here, over all steps of the line: when a checkpoint happens to be due must not decide.
-        loss = window.loss / window.images
-        if self._is_off(window):
-            raise self._diverged(f"is {loss:.2f}, where guessing has {math.log(self.network.num_classes):.2f}")
-        row = {
-            "event": "step",
-            "epoch": position.epoch + 1,
-            "step": position.step,
-            "global_step": position.global_step,
-            "loss": loss,
-            "top1_percent": round(100 * window.correct / window.images, 3),
-            "lr": rate,
-            "images_per_second": round(window.images / window.seconds, 2),
-            "reader_cost": round(window.reader_seconds / window.steps, 5),
-            "batch_cost": round(window.seconds / window.steps, 5),
-        }
-        left = (recipe.all_epochs * steps - position.global_step) * position.train_seconds / position.global_step
-        log.info(
-            "epoch %d/%d, step %d/%d, loss: %.4f, top-1: %.2f %%, lr: %.6f, avg_reader_cost: %.5f s, "
-            "avg_batch_cost: %.5f s, avg_ips: %.2f images/s, training left: %s",
-            row["epoch"], recipe.all_epochs, position.step, steps, row["loss"], row["top1_percent"], rate,
-            row["reader_cost"], row["batch_cost"], row["images_per_second"], datetime.timedelta(seconds=round(left)),
-        )  # fmt: skip
-        self._record(row)
-        position.in_epoch.add(window)
+        if self._is_off(position.window):
+            loss, guessing = position.window.loss / position.window.images, math.log(self.network.num_classes)
+            raise self._diverged(f"is {loss:.2f}, where guessing has {guessing:.2f}")
+        self.log.steps(position)
+        position.in_epoch.add(position.window)
         position.window = Sums()
 
-    def _record(self, row: dict[str, Any]) -> None:
-        if self.folder:
-            self.folder.log(row)
-        if self.scalars:
-            for name in ("loss", "top1_percent", "lr", "images_per_second"):
-                if name in row:
-                    self.scalars.add_scalar(f"train/{name}", row[name], row["global_step"])
-            for kind, counts in (row.get("val") or {}).items():
-                self.scalars.add_scalar(f"validation/{kind}_top1_percent", counts["top1_percent"], row["global_step"])
-
     def _finish_epoch(self) -> None:
-        position, sums = self.position, self.position.in_epoch
+        position = self.position
         validated = self._validate()
-        row = {
-            "event": "epoch",
-            "epoch": position.epoch + 1,
-            "global_step": position.global_step,
-            "lr": learning_rate(self.recipe, position.global_step - 1, self.feeder.steps_per_epoch),
-            "train_loss": sums.loss / sums.images,
-            "train_top1_percent": round(100 * sums.correct / sums.images, 3),
-            "seconds": round(sums.seconds, 3),
-            "images_per_second": round(sums.images / sums.seconds, 2),
-            "reader_cost": round(sums.reader_seconds / sums.steps, 5),
-            "batch_cost": round(sums.seconds / sums.steps, 5),
-            "val": validated,
-        }
         for kind, counts in validated.items():
-            log.info(
-                "epoch %d/%d, validation (%s): top-1 %.2f %% (%d of %d), top-5 %.2f %%, loss %.4f",
-                position.epoch + 1, self.recipe.all_epochs, kind, counts["top1_percent"], counts["correct_top1"],
-                counts["images"], counts["top5_percent"], counts["loss"],
-            )  # fmt: skip
             if position.best is None or counts["correct_top1"] > position.best["correct_top1"]:
                 position.best = {"epoch": position.epoch + 1, "kind": kind, **counts}
                 self._keep_best(self, kind)
-        self._record(row)
+        self.log.epoch(position, validated)
         position.final = validated
         position.epoch += 1
         position.step = 0

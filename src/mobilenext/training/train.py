@@ -194,7 +194,7 @@ def _run(plan: Plan, folder: Path, device: str, options: Options, *, resume: boo
         pool = stack.enter_context(WorkerPool(workers)) if workers else None
         loop, compiled = _make_loop(plan, ranks, files, pool, device, options)
         if options.visualdl and files:
-            loop.scalars = stack.enter_context(_visualdl(folder))
+            loop.log.scalars = stack.enter_context(_visualdl(folder))
         read = f"read by {workers} processes" if workers else "kept in memory"
         _describe(plan, loop, f"{read}; {device}, {options.threads} threads")
         if resume and ((folder / CHECKPOINT).is_file() or plan.config["weights"]):
