@@ -141,7 +141,11 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--threads", type=int, help="of each process (CPU; default 1)")
     command.add_argument("--workers", type=int, help="processes that read images (default: none for small data)")
     command.add_argument(
-        "--max-unreadable", type=int, default=0, metavar="N", help="unreadable training images that are left out"
+        "--max-unreadable",
+        type=int,
+        default=0,
+        metavar="N",
+        help="so many unreadable training images are left out, not more",
     )
     command.add_argument("--log-every", type=int, default=20, metavar="STEPS", help="a line of the log (default 20)")
     command.add_argument(
@@ -374,7 +378,7 @@ def _log_file(output: str | None, name: str) -> Iterator[None]:
     if output is None:
         yield
         return
-    from mobilenext.errors import OutputError
+    from mobilenext.errors import OutputError, UsageError
 
     log = Path(output) / name
     made = [folder for folder in (log.parent, *log.parent.parents) if not folder.exists()]
@@ -388,7 +392,7 @@ def _log_file(output: str | None, name: str) -> Iterator[None]:
     try:
         yield
     except MobileNeXtError as error:
-        if log.is_file() and log.stat().st_size:
+        if not isinstance(error, UsageError) and log.is_file() and log.stat().st_size:  # a refusal is not the log's
             handler.emit(logging.makeLogRecord({"msg": str(error), "levelno": logging.ERROR, "levelname": "ERROR"}))
         raise
     finally:
