@@ -145,7 +145,7 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         default=0,
         metavar="N",
-        help="so many unreadable training images are left out, not more",
+        help="so many unreadable training images may be left out",
     )
     command.add_argument("--log-every", type=int, default=20, metavar="STEPS", help="a line of the log (default 20)")
     command.add_argument(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import random
 import re
 import resource
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -22,11 +24,12 @@ from paddle import nn
 from PIL import Image
 
 from mobilenext.data import open_dataset, pixels_of
+from mobilenext.errors import CheckFailed, DataError, UsageError
 from mobilenext.models import build_network
 from mobilenext.report.training_report import comparison_lines, read_run
 from mobilenext.training.loop import Loop
 from mobilenext.training.run_folder import config_digest, read_config
-from mobilenext.training.state import read_state
+from mobilenext.training.state import Sums, read_state
 from mobilenext.training.train import train
 from mobilenext.weights.checkpoint import load_weights, read_weights
 
@@ -86,6 +89,21 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory, mobilenext: Run)
     done = mobilenext("train", *command(data, "-o", folder, "--workers", 0))
     assert done.returncode == 0, done.stderr
     return folder
+
+
+@pytest.fixture(scope="module")
+def short(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run of one epoch."""
+    folder = tmp_path_factory.mktemp("runs") / "short"
+    train_short(data, output=folder, seed=5)
+    return folder
+
+
+def train_short(data: Path | None = None, **options: Any) -> dict[str, Any]:
+    """One epoch in this process; each step is logged."""
+    if data is not None:
+        options = {"model": MODEL, "recipe": "tiny", "settings": settings(epochs=1, warmup_epochs=0)} | options
+    return train(data, **{"workers": 0, "log_every": 1} | options)
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -273,6 +291,144 @@ def assert_matches(pattern: str, text: str) -> None:
     assert re.search(pattern, text), text
 
 
+@pytest.mark.parametrize("log_every", [1, STEPS])
+def test_a_diverging_run_keeps_a_checkpoint_to_go_on_from(log_every: int, data: Path, tmp_path: Path) -> None:
+    """A checkpoint is due after each step, whether a line of the log looks at the loss there or not."""
+    folder = tmp_path / "run"
+    with pytest.raises(CheckFailed) as caught:
+        train_short(data, output=folder, settings=settings(lr=1e6, warmup_epochs=0), log_every=log_every, save_every=0)
+    kept = folder / "checkpoint.safetensors"
+    assert f"The last good checkpoint is kept in {kept}." in str(caught.value)
+    tensors = tensors_of(kept)
+    assert tensors
+    for name, values in tensors.items():
+        assert np.isfinite(values).all(), name
+    position, _ = read_state(kept, config_digest(read_config(folder)))
+    assert position.window.loss <= position.window.images * (5 * math.log(len(COLOURS)) + 10)
+    assert not list(folder.glob(".*.tmp"))
+
+
+# --- Begun, and not begun ---------------------------------------------------------------------------------------------
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Every file and when it was written, but what is said and the lock."""
+    return {
+        path.name: (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in folder.iterdir()
+        if path.name not in ("train.log", ".lock")
+    }
+
+
+def begun(short: Path, folder: Path, **changes: Any) -> Path:
+    """The same run, killed before its first checkpoint; with other values in its record."""
+    folder.mkdir()
+    config = json.loads((short / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(config | changes))
+    return folder
+
+
+def test_a_run_without_a_checkpoint_begins_anew(
+    short: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = begun(short, tmp_path / "run")
+    (folder / "log.jsonl").write_text('{"event": "step", "global_step": 1}\n')
+    with caplog.at_level(logging.INFO):
+        train_short(resume=folder)
+    assert_same(folder, short)
+    assert read_config(folder) == read_config(short)
+    assert "epoch 1/1, step 1/4" in caplog.text
+    for sentence in ("resumed", "the run began elsewhere"):
+        assert sentence not in caplog.text
+
+
+def test_first_weights_are_not_at_hand_to_begin_anew_with(short: Path, tmp_path: Path) -> None:
+    weights = {"file": "some.safetensors", "sha256": "0" * 64, "kind": "raw"}
+    folder = begun(short, tmp_path / "run", weights=weights)
+    before = contents(folder)
+    with pytest.raises(DataError, match=r"checkpoint\.safetensors: no such checkpoint; the run had not begun: start it"):
+        train_short(resume=folder)
+    assert contents(folder) == before
+
+
+def test_a_run_goes_on_elsewhere_and_says_so(short: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    environment = read_config(short)["environment"]
+    elsewhere = environment | {"threads": 3, "paddlepaddle": "2.6.0", "load_average": [9.0, 9.0, 9.0], "cores": 999}
+    folder = begun(short, tmp_path / "run", environment=elsewhere)
+    train_short(resume=folder)
+    (warning,) = (record for record in caplog.records if record.levelno == logging.WARNING)
+    said = warning.getMessage()
+    assert said.startswith("the run began elsewhere, and its bits may differ from here on: ")
+    changes = said.partition("here on: ")[2].split("; ")
+    version = environment["paddlepaddle"]
+    assert sorted(changes) == [f"paddlepaddle: 2.6.0 before, {version}", "threads: 3 before, 1"]
+    assert_same(folder, short)
+    assert read_config(folder)["environment"] == elsewhere
+
+
+def test_a_finished_run_is_finished(short: Path, mobilenext: Run) -> None:
+    before = contents(short)
+    done = mobilenext("train", "--resume", short, "--json")
+    assert done.returncode == 0, done.stderr
+    assert f"{short} is finished already" in done.stderr
+    assert json.loads(done.stdout) == json.loads((short / "result.json").read_text())
+    assert contents(short) == before
+
+
+def test_an_unreadable_image_of_the_validation(data: Path, tmp_path: Path, mobilenext: Run) -> None:
+    """What the end of an epoch would meet ends the run before its first step."""
+    shutil.copytree(data, tmp_path / "data")
+    broken = tmp_path / "data" / "val" / "colour 2" / "22.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    options = ("--workers", 0, "--max-unreadable", 3)  # of training images
+    done = mobilenext("train", *command(tmp_path / "data", "-o", tmp_path / "new" / "run", *options))
+    assert done.returncode == 3
+    assert f"mobilenext: {broken}: " in done.stderr
+    assert "step 1/" not in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"settings": settings(sync_bn="true", accumulate=2), "max_unreadable": 1},
+            "sync_bn with accumulate and max_unreadable: .*; use --set accumulate=1",
+        ),
+        ({"settings": settings(image_size=31)}, "image_size is 31; expected 32 or more, the networks' stride"),
+        ({"settings": "epochs=1"}, "settings is the text 'epochs=1'; expected a list of such texts"),
+    ],
+)
+def test_what_is_refused(options: dict[str, Any], message: str, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        train_short(data, output=tmp_path / "new" / "run", **options)
+    assert caught.value.exit_code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_refused(make_loop: Callable[..., Loop]) -> None:
+    """The smallest images; and parts of a batch with shared statistics, where no image may be left out."""
+    loop = make_loop(sync_bn="true", accumulate=2)
+    assert loop.recipe.image_size == 32
+
+
+def test_scalars_for_visualdl(data: Path, tmp_path: Path) -> None:
+    visualdl = pytest.importorskip("visualdl", reason="the extra visualdl is not installed")
+    folder = tmp_path / "run"
+    train_short(data, output=folder, visualdl=True)
+    (written,) = (folder / "visualdl").iterdir()
+    reader = visualdl.LogReader(file_path=str(written))
+    steps = [row for row in rows(folder) if row["event"] == "step"]
+    (epoch,) = (row for row in rows(folder) if row["event"] == "epoch")
+    assert len(steps) == STEPS
+    expected = {"train/loss": [(row["global_step"], row["loss"]) for row in steps]} | {
+        f"validation/{kind}_top1_percent": [(STEPS, epoch["val"][kind]["top1_percent"])] for kind in ("raw", "ema")
+    }
+    for tag, values in expected.items():
+        found = [(each.id, each.value) for each in reader.get_data("scalar", tag)]
+        assert found == [(step, pytest.approx(value, rel=1e-6)) for step, value in values], tag  # of float32
+
+
 # --- One step ---------------------------------------------------------------------------------------------------------
 
 
@@ -362,3 +518,13 @@ def test_dropout_depends_on_the_step_alone(make_loop: Callable[..., Loop]) -> No
         updates.append(loop.weights()["classifier.1.weight"].tobytes())
     assert updates[0] == updates[1]
     assert updates[0] != updates[2]
+
+
+def test_where_a_loss_is_lost(make_loop: Callable[..., Loop]) -> None:
+    """Guessing one of four classes has ln 4 = 1.38629; the bound is five times that, and 10 more, for each image."""
+    loop = make_loop()
+    bound = 16.93147180559945
+    for images in (1, 4, 64):  # by powers of two, so that no rounding decides
+        assert not loop._is_off(Sums(loss=images * (bound - 1e-12), images=images))
+        assert loop._is_off(Sums(loss=images * (bound + 1e-12), images=images))
+    assert not loop._is_off(Sums())

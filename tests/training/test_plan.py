@@ -192,6 +192,35 @@ def test_weights_of_another_class_count(data: Path) -> None:
     assert found.config["weights"]["file"] == found.weights.name == "mobilenext_x0_35.digits.safetensors"
 
 
+@pytest.mark.parametrize("layout", ["list", "folders"])
+def test_the_names_of_the_weights_are_of_other_data(layout: str, tmp_path: Path) -> None:
+    """Ten classes, as the weights have, whose classifier is kept; and other names for them."""
+    from mobilenext.weights.checkpoint import read_weights
+
+    root = tmp_path / "data"
+    if layout == "list":
+        names = None
+        write_images(root / "imgs", 10, 1)
+        for part in ("train", "val"):
+            write_list(root / f"{part}_list.txt", 1, tuple(range(10)))
+    else:
+        names = tuple(f"class {letter}" for letter in "abcdefghij")
+        for number, name in enumerate(names):
+            write_images(root / "train" / name, 1, number)
+            write_images(root / "val" / name, 1, number + 10)
+    found = plan(root, model=DIGITS)
+    assert found.weights is not None
+    known = read_weights(found.weights)
+    assert (known.num_classes, found.config["num_classes"]) == (10, 10)
+    assert known.labels is not None
+    assert len(known.labels) == 10
+    assert found.labels == names != known.labels
+    assert found.config["labels"] == (list(names) if names else None)
+    assert resumed_plan(stored(found), None).labels == names
+    own = tuple("0123456789")
+    assert plan(root, model=DIGITS, labels=own).labels == own
+
+
 def test_weights_of_another_model(data: Path) -> None:
     weights = plan(data, model=DIGITS, num_classes=3).weights
     with pytest.raises(WeightsError, match=r"holds mobilenext_x0_35 .*; asked for mobilenext_x1_0"):

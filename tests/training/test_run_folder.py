@@ -10,7 +10,18 @@ from typing import Any
 import pytest
 
 from mobilenext.errors import DataError, OutputError, UsageError
-from mobilenext.training.run_folder import CHECKPOINT, CONFIG, LOG_LINES, RunFolder, config_digest, read_config
+from mobilenext.training.run_folder import (
+    BEST,
+    CHECKPOINT,
+    CONFIG,
+    LAST,
+    LAST_EMA,
+    LOG_LINES,
+    RESULT,
+    RunFolder,
+    config_digest,
+    read_config,
+)
 
 SETUP: dict[str, Any] = {"model": "m", "seed": 0, "recipe": {"lr": 0.1}, "environment": {"cores": 2}}
 
@@ -110,6 +121,30 @@ def test_what_has_begun_stays(tmp_path: Path) -> None:
         folder.begin(SETUP)
         folder.log({"global_step": 1})
     assert files(tmp_path / "run") == {CONFIG, LOG_LINES}
+
+
+def test_what_a_killed_run_was_writing_goes(tmp_path: Path) -> None:
+    written = (CONFIG, CHECKPOINT, BEST, LAST, LAST_EMA, LOG_LINES, RESULT)
+    killed = {f".{name}.{process}.tmp" for process, name in enumerate(written, 123)} | {f".{CHECKPOINT}.7.tmp"}
+    others = {
+        *(CONFIG, CHECKPOINT, "notes.tmp", ".notes.txt.123.tmp", "checkpoint.safetensors.123.tmp"),
+        *(".checkpoint.safetensors.123", ".checkpoint.safetensors.123.tmp.old", ".checkpoint.safetensors.tmp"),
+        ".checkpoint.123.tmp",
+    }
+    (tmp_path / "more").mkdir()
+    inside = tmp_path / "more" / f".{CHECKPOINT}.123.tmp"
+    with RunFolder(tmp_path) as writing:
+        writing.begin(SETUP)
+        for path in (*(tmp_path / name for name in killed | others), inside):
+            path.write_text(path.name)
+        with pytest.raises(UsageError):  # the run that is under way may be writing them
+            RunFolder(tmp_path)
+        assert files(tmp_path) == killed | others | {"more"}
+    with RunFolder(tmp_path):
+        assert files(tmp_path) == others | {"more"}
+    assert files(tmp_path) == others | {"more"}
+    assert all((tmp_path / name).read_text() == name for name in others)
+    assert inside.read_text() == inside.name
 
 
 def test_below_a_file(tmp_path: Path) -> None:
