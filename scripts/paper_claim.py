@@ -88,8 +88,9 @@ def main() -> None:
     for name in QUANTISED:
         for seed in SEEDS:
             report = quantise(options.data, lists, folders[name, seed])
-            wanted = ("model", "images", "fp32", "int8", "lost_points", "equal_predictions", "calibration")
-            quantised.append({"run": f"{name}_{seed}", "seed": seed} | {key: report[key] for key in wanted})
+            wanted = ("model", "images", "fp32", "int8", "lost_points", "equal_predictions")
+            row = {"run": f"{name}_{seed}", "seed": seed} | {key: report[key] for key in wanted}
+            quantised.append(row | {"calibration_images": report["calibration"]["images"]})
     result = {
         "data": runs[0].config["data"],
         "recipe": runs[0].config["recipe"],
