@@ -167,7 +167,7 @@ def run(case_name: str, variant: str) -> dict[str, Any]:
         port = free.getsockname()[1]
     processes = []
     for rank in range(world):
-        setting = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        setting = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
         if world > 1:
             setting |= {
                 "PADDLE_TRAINER_ID": str(rank), "PADDLE_TRAINERS_NUM": str(world), "PADDLE_DISTRI_BACKEND": "gloo",
