@@ -1,8 +1,8 @@
 """Depthwise convolutions that train fast on a CPU.
 
 Paddle's own kernel unfolds every channel into a matrix and multiplies that by a vector of nine numbers; on a CPU it
-takes half to four fifths of a training step of MobileNeXt (results/bench_train.json). :func:`accelerate` replaces it, on a CPU
-only, by loops that Numba compiles. Weights, names and results stay what they were, up to the order of a sum.
+takes half to four fifths of a training step of MobileNeXt (results/bench_train.json). :func:`accelerate` replaces it,
+on a CPU only, by loops that Numba compiles. Weights, names and results stay what they were, up to the order of a sum.
 
 How the loops work. A map is copied into a small scratch memory with its zero padding around it, so that a step of the
 kernel's tap is a step in memory and edges need no care. Then each of the K * K taps is one pass over a long vector:
