@@ -196,14 +196,16 @@ def recipes() -> str:
     return table(heading, rows)
 
 
-def bench_train() -> str:
+def bench_train(*variants: str) -> str:
+    """The speed of a step, in all variants that were measured or in these."""
     result = _load("bench_train.json")
+    rows = [row for row in result["rows"] if not variants or row["variant"] in variants]
     where = result["environment"]
     note = (
-        f"Medians of {len(result['rows'][0]['rounds'])} rounds, {where['processor']}, Paddle {where['paddlepaddle']}; "
+        f"Medians of {len(rows[0]['rounds'])} rounds, {where['processor']}, Paddle {where['paddlepaddle']}; "
         "one thread where it does not say two."
     )
-    return training_speed_table(result) + "\n\n" + note
+    return training_speed_table({"rows": rows}) + "\n\n" + note
 
 
 def trained() -> str:
@@ -272,6 +274,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "int8_settings": int8_settings,
     "recipes": recipes,
     "bench_train": bench_train,
+    "bench_train_short": lambda: bench_train("plain", "train", "two processes"),
     "operators": lambda: operator_table(_load("bench_train.json")),
     "trained": trained,
     "claim": claim,
