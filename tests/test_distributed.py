@@ -410,7 +410,6 @@ def test_unreadable_images_that_all_processes_may_meet(together: Together) -> No
         assert f"left out, unreadable: {name}: " in done.said[0]
 
 
-@pytest.mark.xfail(strict=True, reason="the others validate raw weights with batch-norm statistics of their own")
 def test_two_processes_validate_the_weights_that_they_keep(together: Together) -> None:
     """Each of them has seen other images, and has statistics of its own in its batch norms."""
     run = together.folder / "as many"
@@ -428,7 +427,6 @@ def test_two_processes_validate_the_weights_that_they_keep(together: Together) -
         assert final[kind]["loss"] == pytest.approx(counts["loss"], abs=4e-6), kind  # rounded to 1e-6
 
 
-@pytest.mark.xfail(strict=True, reason="the others validate raw weights with batch-norm statistics of their own")
 def test_two_processes_that_are_stopped_end_alike(together: Together, tmp_path: Path) -> None:
     folder, whole = tmp_path / "run", together.folder / "as many"
     options = ("--max-unreadable", 2, "--workers", 0)

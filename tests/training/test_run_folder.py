@@ -165,11 +165,11 @@ def folder(tmp_path: Path) -> Iterator[RunFolder]:
 
 def test_lines_after_the_checkpoint_are_dropped(folder: RunFolder) -> None:
     rows = [{"event": "step", "global_step": step, "loss": 0.1 + step} for step in (5, 10, 15, 20)]
-    rows.insert(2, {"event": "epoch", "global_step": 10})
+    rows.insert(2, {"event": "epoch", "epoch": 1, "global_step": 10})
     for row in rows:
         folder.log(row)
     log = folder.folder / LOG_LINES
-    folder.keep_log_until(10)
+    folder.keep_log_until(10, 1)
     kept = [json.loads(line) for line in log.read_text().splitlines()]
     assert kept == [row for row in rows if row["global_step"] <= 10]
     assert len(kept) == 3
@@ -177,20 +177,28 @@ def test_lines_after_the_checkpoint_are_dropped(folder: RunFolder) -> None:
     assert log.read_text().endswith('"global_step": 10}\n{"global_step": 11}\n')
 
 
+def test_an_epoch_whose_validation_was_not_saved_is_dropped(folder: RunFolder) -> None:
+    rows = [{"event": "step", "global_step": 10}, {"event": "epoch", "epoch": 1, "global_step": 10}]
+    for row in rows:
+        folder.log(row)
+    folder.keep_log_until(10, 0)
+    assert [json.loads(line) for line in (folder.folder / LOG_LINES).read_text().splitlines()] == rows[:1]
+
+
 @pytest.mark.parametrize(
     "cut", ['{"global_step": 2', '{"global_step": 2}', '{"glo', '{"loss": 1}\n', "null\n", "\n", "\xff\n", '"\0\n']
 )
 def test_lines_that_were_cut_are_dropped(cut: str, folder: RunFolder) -> None:
-    folder.log({"global_step": 1})
+    folder.log({"event": "step", "global_step": 1})
     log = folder.folder / LOG_LINES
     whole = log.read_bytes()
     log.write_bytes(whole + cut.encode("latin-1"))
-    folder.keep_log_until(9)
+    folder.keep_log_until(9, 0)
     assert log.read_bytes() == whole
 
 
 def test_a_run_without_a_log(folder: RunFolder) -> None:
-    folder.keep_log_until(3)
+    folder.keep_log_until(3, 0)
     assert files(folder.folder) == set()
 
 

@@ -71,6 +71,8 @@ class Loop:
         self._seed, self._run_digest, self._keep_best = seed, run_digest, keep_best
         self._log_every, self._save_every = log_every, save_every
         self._parameters = [each for each in network.parameters() if not each.stop_gradient]
+        # Batch norm's, which Paddle keeps as parameters without a gradient: network.buffers() has none of them.
+        self._statistics = [each for each in network.state_dict().values() if each.stop_gradient]
         self._optimizer = make_optimizer(recipe, network)
         self._scaler = paddle.amp.GradScaler() if recipe.precision == "fp16" else None
         self.average = Average(network, recipe.ema_decay, warmup=recipe.ema_warmup) if recipe.ema_decay else None
@@ -273,7 +275,7 @@ class Loop:
     def _validate(self) -> dict[str, dict[str, Any]]:
         """Counts of the raw weights and of their average."""
         # Each process has seen other images: the first one's statistics are those that are kept.
-        self.ranks.share(self.network.buffers())
+        self.ranks.share(self._statistics)
         try:
             found = {"raw": self.validation.counts(self.network)}
             if self.average:

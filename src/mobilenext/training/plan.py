@@ -72,7 +72,8 @@ def new_plan(
     """
     if not 0 <= seed < SEEDS:
         raise UsageError(f"seed is {seed}; expected 0 to {SEEDS - 1}")
-    settings = tuple(settings)
+    if not isinstance(settings, str):  # which is refused
+        settings = tuple(settings)
     recipe = find_recipe(recipe_name).with_settings(settings)
     if model is None and weights is None:
         raise UsageError("no model; expected --model NAME, or --weights FILE to begin with")
@@ -92,7 +93,7 @@ def new_plan(
     if begun:
         if begun.num_classes == classes:
             log.info("the classifier of %s is kept: it has %d classes, too", begun.path.name, classes)
-        recipe, preprocessing = _with_preprocessing(recipe, begun.preprocessing, settings)
+        recipe, preprocessing = _with_preprocessing(recipe, begun.preprocessing, tuple(settings))
     if labels is None:
         labels = training.class_names  # those of the first weights name other data's classes
     if labels is not None and len(labels) != classes:

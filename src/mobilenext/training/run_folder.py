@@ -77,7 +77,7 @@ class RunFolder:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(folder / ".lock")
             self._lock.acquire(timeout=0)
-            for name in (CONFIG, CHECKPOINT, BEST, LAST, LAST_EMA, LOG_LINES, RESULT):  # of a run that was killed
+            for name in (CONFIG, CHECKPOINT, BEST, LAST, LAST_EMA, LOG_LINES, RESULT, CURVES):  # of a killed run
                 for left in folder.glob(f".{name}.*.tmp"):
                     left.unlink()
         except Timeout as error:
@@ -114,15 +114,17 @@ class RunFolder:
         (self.folder / LOG_LINES).unlink(missing_ok=True)
         write_json(self.folder / CONFIG, config)
 
-    def keep_log_until(self, global_step: int) -> None:
-        """Drop the lines of steps after the checkpoint: they come again."""
+    def keep_log_until(self, global_step: int, epochs: int) -> None:
+        """Drop the lines of steps after the checkpoint, and of epochs that it has not finished: they come again."""
         path = self.folder / LOG_LINES
         if not path.is_file():
             return
         kept = []
         for line in path.read_bytes().splitlines(keepends=True):
             try:
-                if line.endswith(b"\n") and json.loads(line)["global_step"] <= global_step:
+                row = json.loads(line)
+                finished = row["event"] != "epoch" or row["epoch"] <= epochs
+                if line.endswith(b"\n") and row["global_step"] <= global_step and finished:
                     kept.append(line)
             except (ValueError, KeyError, TypeError):
                 continue  # the line that was being written

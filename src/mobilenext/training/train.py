@@ -200,7 +200,7 @@ def _run(plan: Plan, folder: Path, device: str, options: Options, *, resume: boo
         if resume and ((folder / CHECKPOINT).is_file() or plan.config["weights"]):
             loop.restore(folder / CHECKPOINT)
             if files:
-                files.keep_log_until(loop.position.global_step)
+                files.keep_log_until(loop.position.global_step, loop.position.epoch)
             log.info("resumed: epoch %d, step %d", loop.position.epoch + 1, loop.position.step)
         elif files:
             files.begin(plan.config)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import paddle
-from paddle import nn
 
 from mobilenext.data import Preprocessing, Record, pixels_of
 from mobilenext.data.batches import WorkerPool
 from mobilenext.distributed import Ranks
 from mobilenext.evaluation.metrics import Counts, predictions_of
+
+if TYPE_CHECKING:
+    from paddle import nn
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -53,6 +55,8 @@ class Validation:
             ImageError: an image that cannot be read.
             WeightsError: logits that are not finite.
         """
+        import paddle  # not by the processes that read
+
         counts = Counts(self._num_classes)
         network.eval()
         with paddle.no_grad():
