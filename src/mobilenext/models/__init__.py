@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 from typing import TYPE_CHECKING
 
@@ -67,7 +69,8 @@ def require_paddle() -> None:
     root = logging.getLogger()
     level = root.level
     try:
-        import paddle  # noqa: F401
+        with contextlib.redirect_stderr(io.StringIO()):  # it has a remark on every number of threads but one
+            import paddle  # noqa: F401
     except ModuleNotFoundError as error:
         raise MissingDependency(
             "PaddlePaddle is not installed: `pip install 'mobilenext[cpu]'`, or a GPU build from paddlepaddle.org.cn"
