@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser().parse_args(arguments)
     except SystemExit as stop:  # argparse has printed what it had to say
         return int(stop.code or 0)
-    if arguments is None:
+    return guarded(lambda: int(options.run(options)), own_process=arguments is None)
+
+
+def guarded(call: Callable[[], int], *, own_process: bool = True) -> int:
+    """The exit code of a command; what it raises becomes a sentence on standard error.
+
+    Args:
+        call: the command, which returns its exit code.
+        own_process: whether this process is the command's, so that its streams and signals may be set.
+    """
+    if own_process:
         _keep_results_apart()
         signal.signal(signal.SIGTERM, _terminated)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -43,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GLOG_minloglevel", "2")  # read when Paddle is imported: its C++ greets every predictor
     warnings.filterwarnings("ignore", message="No ccache found")  # and its Python remarks on building extensions
     try:
-        code: int = options.run(options)
+        code = call()
         sys.stdout.flush()
         return code
     except MobileNeXtError as error:
@@ -119,6 +129,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("images", nargs="+", help="files, and folders that are searched through")
     _model_options(command)
     command.add_argument("--topk", type=int, default=5, help="classes for each image (default 5)")
+    command.add_argument("--batch-size", type=int, default=1, help="images a call of the network (default 1)")
     _json_flag(command)
 
     command = verb("train", _train, "train a network: from scratch, from given weights, or on from where a run stopped")
@@ -150,6 +161,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--log-every", type=int, default=20, metavar="STEPS", help="a line of the log (default 20)")
     command.add_argument(
         "--save-every", type=float, default=600, metavar="SECONDS", help="a checkpoint within an epoch (default 600)"
+    )
+    command.add_argument(
+        "--to-static", action="store_true", help="compile the network to a graph by paddle.jit (slower on a CPU)"
     )
     command.add_argument("--visualdl", action="store_true", help="scalars for VisualDL in RUN/visualdl, too")
     _json_flag(command)
@@ -221,6 +235,23 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--workers", type=int, help="processes (default: one for each core)")
     _json_flag(command)
 
+    command = verb("tipc", _tipc, "a train, eval, export and infer chain of a TIPC configuration, each step checked")
+    command.add_argument("config", metavar="CONFIG", help="test_tipc/configs/..., in any of the three layouts")
+    command.add_argument(
+        "mode",
+        metavar="MODE",
+        help="lite_train_lite_infer, lite_train_whole_infer, whole_train_whole_infer, whole_infer",
+    )
+    command.add_argument(
+        "--layout", help="specification, prod or paddleclas (default: from the file's name and length)"
+    )
+    command.add_argument("-o", "--output", help="folder (default test_tipc/output/<model>/<mode>)")
+    command.add_argument("--data", help="an archive or folder to prepare the data from (default: digits)")
+    command.add_argument("--no-prepare", action="store_true", help="take the data and weights that lie there")
+    command.add_argument("--keep-going", action="store_true", help="go on after a failure with what can still run")
+    command.add_argument("--timeout", type=float, metavar="SECONDS", help="for each command (default: none)")
+    _json_flag(command)
+
     command = verb("info", _info, "versions, processor and other facts that a result depends on")
     _json_flag(command)
     return top
@@ -254,7 +285,9 @@ def _model_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--threads", type=int, help="of each process (default 1)")
     command.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
     command.add_argument("--runtime", default="auto", help=f"auto (the fastest that works), {RUNTIME_NAMES}")
-    command.add_argument("--engine", default="auto", help="of paddle-inference on a CPU: openvino, onednn or native")
+    command.add_argument(
+        "--engine", default="auto", help="of paddle-inference: openvino, onednn, native; gpu, tensorrt"
+    )
     command.add_argument("--precision", help="fp32, bf16 or int8 (default: that of the files)")
 
 
@@ -431,7 +464,9 @@ def _predict(options: argparse.Namespace) -> int:
     from mobilenext.evaluation.predict import predict
 
     threads = 1 if options.threads is None else options.threads
-    rows = predict(options.images, topk=options.topk, threads=threads, **_shared(options))
+    rows = predict(
+        options.images, topk=options.topk, batch_size=options.batch_size, threads=threads, **_shared(options)
+    )
     errors = [row["error"] for row in rows if "error" in row]
     for error in errors:
         logging.error("mobilenext: %s", error)
@@ -465,7 +500,7 @@ def _train(options: argparse.Namespace) -> int:
     arguments = {name: value for name in asked if (value := getattr(options, name)) is not None}
     arguments |= {
         name: getattr(options, name)
-        for name in ("settings", "device", "max_unreadable", "log_every", "save_every", "visualdl")
+        for name in ("settings", "device", "max_unreadable", "log_every", "save_every", "to_static", "visualdl")
     }
     if options.labels:
         arguments["labels"] = tuple(_read_text(Path(options.labels)).splitlines())
@@ -617,6 +652,21 @@ def _quickstart(options: argparse.Namespace) -> int:
     # It has no options that a resumed one could differ in.
     arguments = {"model": "mobilenext_x0_35.digits", "workers": options.workers, "resume": (output / JOURNAL).is_file()}
     return _evaluate_and_print(data, str(output), options.json, arguments)
+
+
+def _tipc(options: argparse.Namespace) -> int:
+    from mobilenext.report.chain_report import chain_lines
+    from mobilenext.tipc.driver import failure_of, run_chain
+
+    names = ("layout", "output", "data", "keep_going", "timeout")
+    arguments = {name: getattr(options, name) for name in names}
+    summary = run_chain(options.config, options.mode, prepare=not options.no_prepare, **arguments)
+    (logging.info if options.json else print)("\n".join(chain_lines(summary)))
+    if options.json:
+        _print_json(summary)
+    if failure := failure_of(summary):
+        raise failure
+    return 0
 
 
 def _info(options: argparse.Namespace) -> int:

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from mobilenext.data import find_images, pixels_of
+from mobilenext.data import find_images, pixels_of, read_image
 from mobilenext.data.preprocessing import Pixels, Preprocessing
 from mobilenext.errors import MissingDependency, UsageError
 from mobilenext.runtime import installed
@@ -40,23 +39,31 @@ def parity_images(
     return np.stack([pixels_of(path, preprocessing) for path in chosen]), [path.name for path in chosen]
 
 
-def _sample_photos(preprocessing: Preprocessing) -> tuple[Pixels, list[str]]:
-    """Two photos of 640 x 427 pixels (China, a flower), cut into pieces of many sizes."""
+def sample_photo_files() -> list[Path]:
+    """Two photos of 640 x 427 pixels (China, a flower) that come with scikit-learn.
+
+    Raises:
+        MissingDependency: it is not installed.
+    """
     if not installed("sklearn"):
         raise MissingDependency(
-            "the export is compared with the original on real images: name some (--images FOLDER), or install "
-            "scikit-learn, which brings two photos: pip install 'mobilenext[quickstart]'"
+            "real images are needed: name some (--images FOLDER), or install scikit-learn, which brings two photos: "
+            "pip install 'mobilenext[quickstart]'"
         )
-    from sklearn.datasets import load_sample_images
+    import sklearn.datasets
 
+    return sorted((Path(sklearn.datasets.__file__).parent / "images").glob("*.jpg"))
+
+
+def _sample_photos(preprocessing: Preprocessing) -> tuple[Pixels, list[str]]:
+    """The sample photos, cut into pieces of many sizes."""
     pixels, names = [], []
-    photos = load_sample_images()
-    for file, photo in zip(photos.filenames, photos.images, strict=True):
-        whole = Image.fromarray(photo)
+    for file in sample_photo_files():
+        whole = read_image(file)
         for number in range(IMAGES // 2):
             side = 120 + 9 * number  # 120 to 399 pixels
             left = (number * 97) % (whole.width - side)
             top = (number * 53) % (whole.height - side)
             pixels.append(preprocessing.pixels(whole.crop((left, top, left + side, top + side))))
-            names.append(f"{Path(file).name} {side}x{side}+{left}+{top}")
+            names.append(f"{file.name} {side}x{side}+{left}+{top}")
     return np.stack(pixels), names

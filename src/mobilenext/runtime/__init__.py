@@ -55,6 +55,12 @@ class RuntimeCard:
     engines: tuple[str, ...] = ("",)  # inside the runtime, the fastest first
     precisions: tuple[str, ...] = ("fp32",)
     devices: tuple[str, ...] = ("cpu",)
+    gpu_engines: tuple[str, ...] = ("gpu",)
+    gpu_precisions: tuple[str, ...] = ("fp32",)
+
+    def precisions_on(self, device: str) -> tuple[str, ...]:
+        """What it computes in on a device."""
+        return self.gpu_precisions if device == "gpu" else self.precisions
 
 
 # The fastest first, as measured one image at a time (results/bench_batch1.json): what `auto` tries in order.
@@ -73,6 +79,7 @@ RUNTIMES: Mapping[str, RuntimeCard] = MappingProxyType(
             RuntimeCard(
                 "paddle-inference", "paddle_inference", "PaddleInference", "paddle", "cpu",
                 ("paddle-legacy", "paddle"), ("openvino", "onednn", "native"), devices=("cpu", "gpu"),
+                gpu_engines=("gpu", "tensorrt"), gpu_precisions=("fp32", "fp16"),
             ),
             RuntimeCard("paddle", "paddle_eager", "PaddleEager", "paddle", "cpu", ("weights",), devices=("cpu", "gpu")),
             RuntimeCard("ncnn", "ncnn_runtime", "NCNN", "ncnn", "ncnn", ("ncnn",)),
@@ -81,8 +88,9 @@ RUNTIMES: Mapping[str, RuntimeCard] = MappingProxyType(
     }
 )  # fmt: skip
 ENGINES = RUNTIMES["paddle-inference"].engines
+GPU_ENGINES = RUNTIMES["paddle-inference"].gpu_engines
 AUTOMATIC = ("onnxruntime", "openvino", "paddle-inference")
-PRECISIONS = ("fp32", "bf16", "int8")
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,7 @@ class RuntimeSpec:
     """Everything that a process needs to open a network that lies in a folder."""
 
     runtime: str  # a key of RUNTIMES
-    engine: str  # openvino | onednn | native (Paddle Inference on a CPU), gpu, eager, or empty
+    engine: str  # openvino | onednn | native | gpu | tensorrt (Paddle Inference), eager, or empty
     device: str  # cpu | gpu
     threads: int  # of one process
     folder: Path
@@ -166,10 +174,10 @@ def resolve_runtime(
     """The ways to run a network that fit what was asked for, in the order in which they are to be tried.
 
     Args:
-        runtime: ``auto`` or a name; engine: ``auto`` or one of Paddle Inference on a CPU.
+        runtime: ``auto`` or a name; engine: ``auto`` or one of Paddle Inference on the device.
         device: ``cpu`` or ``gpu``.
         formats: those that lie there already; None: any can be written.
-        precision: ``fp32``, ``bf16`` or ``int8``.
+        precision: one of PRECISIONS.
 
     Raises:
         UsageError: an unknown name, or a combination that does not exist.
@@ -177,8 +185,8 @@ def resolve_runtime(
     """
     if runtime != "auto" and runtime not in RUNTIMES:
         raise UsageError(f"runtime is {runtime!r}; expected auto, {', '.join(RUNTIMES)}{nearest(runtime, RUNTIMES)}")
-    if engine not in ("auto", *ENGINES):
-        raise UsageError(f"engine is {engine!r}; expected auto, {', '.join(ENGINES)}")
+    if engine not in ("auto", *ENGINES, *GPU_ENGINES):
+        raise UsageError(f"engine is {engine!r}; expected auto, {', '.join((*ENGINES, *GPU_ENGINES))}")
     if precision not in PRECISIONS:
         raise UsageError(f"precision is {precision!r}; expected {', '.join(PRECISIONS)}")
     if runtime == "auto":
@@ -187,14 +195,16 @@ def resolve_runtime(
         names = (runtime,)
         if RUNTIMES[runtime].package != "paddle":
             require([RUNTIMES[runtime].package], RUNTIMES[runtime].extra, f"runtime {runtime}")
-    if engine != "auto" and (names != ("paddle-inference",) or device == "gpu"):
+    engine_device = "gpu" if engine in GPU_ENGINES else "cpu"
+    if engine != "auto" and (names != ("paddle-inference",) or device != engine_device):
         raise UsageError(
-            f"engine {engine} belongs to the runtime paddle-inference on a CPU, not to {' or '.join(names)} on {device}"
+            f"engine {engine} belongs to the runtime paddle-inference on a {engine_device.upper()}, not to "
+            f"{' or '.join(names)} on {device}"
         )
     candidates = []
     for name in names:
         card = RUNTIMES[name]
-        if device in card.devices and precision in card.precisions:
+        if device in card.devices and precision in card.precisions_on(device):
             usable = card.formats[:1] if formats is None else [form for form in card.formats if form in formats]
             candidates += [Candidate(name, each, usable[0]) for each in _engines(name, engine, device) if usable]
     if runtime == "auto":
@@ -216,7 +226,7 @@ def _engines(runtime: str, engine: str, device: str) -> tuple[str, ...]:
     if runtime == "paddle":
         return ("eager",)
     if runtime == "paddle-inference" and device == "gpu":
-        return ("gpu",)
+        return GPU_ENGINES[:1] if engine == "auto" else (engine,)
     return RUNTIMES[runtime].engines if engine == "auto" else (engine,)
 
 
@@ -226,7 +236,7 @@ def _no_candidate(runtime: str, device: str, formats: Collection[str] | None, pr
         card.name
         for card in RUNTIMES.values()
         if device in card.devices
-        and precision in card.precisions
+        and precision in card.precisions_on(device)
         and (formats is None or set(card.formats) & set(formats))
     ]
     what = f"a network in the format {' or '.join(sorted(formats))}" if formats is not None else "this network"

@@ -14,6 +14,8 @@ from paddle import inference
 if TYPE_CHECKING:
     from mobilenext.runtime import Floats, RuntimeSpec
 
+LARGEST_BATCH = 64  # of TensorRT, which is told in advance
+
 
 def unavailable(engine: str, file: str) -> str | None:
     """Why an engine cannot run the model `file` in this build of Paddle, or None."""
@@ -36,7 +38,10 @@ class PaddleInference:
         config = inference.Config(str(model), str(model.with_suffix(".pdiparams")))
         config.disable_glog_info()
         if spec.device == "gpu":
-            config.enable_use_gpu(256, 0)  # MiB at first, device
+            precision = {"fp32": inference.PrecisionType.Float32, "fp16": inference.PrecisionType.Half}[spec.precision]
+            config.enable_use_gpu(256, 0, precision)  # MiB at first, device
+            if spec.engine == "tensorrt":
+                config.enable_tensorrt_engine(1 << 30, LARGEST_BATCH, 3, precision, False, False)
         else:
             config.disable_gpu()
             config.set_cpu_math_library_num_threads(spec.threads)

@@ -12,7 +12,7 @@ from mobilenext.runtime import Floats, RuntimeSpec, open_runtime
 # The largest difference of a logit that is put down to rounding, in standard deviations of the logits. In float32
 # a deep network amplifies rounding to 1e-3 at the very most, a wrong kernel is off by the logits' own size.
 # In 8 or 16 bits only nonsense can be told from rounding here: what it costs in accuracy must be measured.
-ALLOWED_OF_STD = {"fp32": 1e-2, "bf16": 1.0, "int8": 2.0}
+ALLOWED_OF_STD = {"fp32": 1e-2, "bf16": 1.0, "fp16": 1.0, "int8": 2.0}
 
 
 def probe(preprocessing: Preprocessing) -> Floats:

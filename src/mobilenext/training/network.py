@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def make_network(plan: Plan, ranks: Ranks, device: str) -> tuple[Network, bool]:
+def make_network(plan: Plan, ranks: Ranks, device: str, *, to_static: bool = False) -> tuple[Network, bool]:
     """The network in training mode, with its first weights and the recipe's regularisation, alike in all processes.
 
-    Also whether its depthwise convolutions are compiled.
+    Also whether its depthwise convolutions are compiled, which those of a graph (`to_static`) cannot be.
     """
     import paddle
     from paddle import nn
@@ -48,6 +48,8 @@ def make_network(plan: Plan, ranks: Ranks, device: str) -> tuple[Network, bool]:
         synchronise(network)
     network.train()
     ranks.share(network.state_dict().values())
+    if to_static:
+        return paddle.jit.to_static(network, full_graph=True), False
     return network, device == "cpu" and _accelerate(network)
 
 

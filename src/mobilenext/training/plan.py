@@ -79,7 +79,7 @@ def new_plan(
         raise UsageError("no model; expected --model NAME, or --weights FILE to begin with")
     begun, card, divisor = _first_weights(model, weights, identity_divisor)
     check_identity_divisor(card, divisor)
-    training, validation = _open_parts(Path(data), train_list, val_list)
+    training, validation = open_parts(Path(data), train_list, val_list)
     classes = num_classes or _classes_of(training)
     if begun and num_classes is None and begun.num_classes != classes:
         raise UsageError(
@@ -87,7 +87,7 @@ def new_plan(
             f"--num-classes {classes} makes a fresh classifier for them"
         )
     if num_classes is not None:  # labels must be below it
-        training, validation = _open_parts(Path(data), train_list, val_list, num_classes)
+        training, validation = open_parts(Path(data), train_list, val_list, num_classes)
     _check_classes(training, validation, classes)
     preprocessing = recipe.preprocessing()
     if begun:
@@ -147,7 +147,7 @@ def resumed_plan(config: dict[str, Any], data: str | os.PathLike[str] | None) ->
     except (KeyError, TypeError, UsageError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else error
         raise DataError(f"run.json is damaged: {what}; start the run anew") from error
-    training, validation = _open_parts(root, lists[0], lists[1], classes)
+    training, validation = open_parts(root, lists[0], lists[1], classes)
     for name, part in zip(_PARTS, (training, validation), strict=True):
         images, digest = described[name]
         if part.digest() != digest:
@@ -193,7 +193,7 @@ def _in_moved_data(list_file: str | None, before: Path, root: Path) -> Path | No
     return root / path.relative_to(before) if path.is_relative_to(before) else path
 
 
-def _open_parts(
+def open_parts(
     root: Path,
     train_list: str | os.PathLike[str] | None,
     val_list: str | os.PathLike[str] | None,

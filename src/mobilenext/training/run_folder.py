@@ -28,6 +28,7 @@ CONFIG, CHECKPOINT, LOG_LINES, LOG, CURVES, RESULT = (
     "run.json", "checkpoint.safetensors", "log.jsonl", "train.log", "curves.png", "result.json",
 )  # fmt: skip
 BEST, LAST, LAST_EMA = "best.safetensors", "last.safetensors", "last_ema.safetensors"
+RUN_FILES = (CONFIG, CHECKPOINT, BEST, LAST, LAST_EMA, LOG_LINES, LOG, RESULT, CURVES)
 LOCK = ".lock"
 NOT_COMPARED = ("environment", "data_folder")  # may differ when a run goes on
 
@@ -77,7 +78,7 @@ class RunFolder:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(folder / ".lock")
             self._lock.acquire(timeout=0)
-            for name in (CONFIG, CHECKPOINT, BEST, LAST, LAST_EMA, LOG_LINES, RESULT, CURVES):  # of a killed run
+            for name in RUN_FILES:  # of a killed run
                 for left in folder.glob(f".{name}.*.tmp"):
                     left.unlink()
         except Timeout as error:

@@ -22,7 +22,7 @@ from mobilenext.data import Preprocessing
 from mobilenext.data.batches import WorkerPool, available_cores
 from mobilenext.distributed import Ranks, launched_here
 from mobilenext.errors import MissingDependency, UsageError
-from mobilenext.evaluation.environment import environment
+from mobilenext.evaluation.environment import environment, peak_memory_mib
 from mobilenext.models import require_paddle
 from mobilenext.runtime import require, resolve_device
 from mobilenext.training.feeding import Feeder, fits_in_memory
@@ -70,6 +70,7 @@ def train(
     max_unreadable: int = 0,
     log_every: int = 20,
     save_every: float = 600.0,
+    to_static: bool = False,
     visualdl: bool = False,
 ) -> dict[str, Any]:
     """Train, and write everything into a folder (see ``run_folder``).
@@ -92,6 +93,7 @@ def train(
             the data fit in memory).
         max_unreadable: so many training images may be unreadable; they are left out, counted and listed.
         log_every: steps between two lines; save_every: seconds between two checkpoints within an epoch (0: each step).
+        to_static: compile the network to a graph by ``paddle.jit.to_static``; on a CPU that is slower.
         visualdl: write scalars for VisualDL, too.
 
     Returns:
@@ -103,8 +105,9 @@ def train(
         Stopped: Ctrl-C or SIGTERM, a KeyboardInterrupt; there is a checkpoint.
     """
     options = Options(
-        openmp_threads() if threads is None else threads, workers, max_unreadable, log_every, save_every, visualdl
-    )
+        openmp_threads() if threads is None else threads, workers, max_unreadable, log_every, save_every, to_static,
+        visualdl,
+    )  # fmt: skip
     if "paddle" not in sys.modules:
         prepare_process(options.threads)
     elif threads is not None and threads != openmp_threads():
@@ -156,6 +159,7 @@ class Options:
     max_unreadable: int
     log_every: int
     save_every: float
+    to_static: bool
     visualdl: bool
 
     def __post_init__(self) -> None:
@@ -207,7 +211,13 @@ def _run(plan: Plan, folder: Path, device: str, options: Options, *, resume: boo
             loop.save()
         started = time.perf_counter()
         loop.run()
-        means = {"device": device, "threads": options.threads, "workers": workers, "compiled_depthwise": compiled}
+        means = {
+            "device": device,
+            "threads": options.threads,
+            "workers": workers,
+            "compiled_depthwise": compiled,
+            "to_static": options.to_static,
+        }
         return _finish(plan, loop, files, time.perf_counter() - started, means)
 
 
@@ -261,7 +271,7 @@ def _make_loop(
         ranks=ranks,
         pool=pool,
     )
-    network, compiled = make_network(plan, ranks, device)
+    network, compiled = make_network(plan, ranks, device, to_static=options.to_static)
 
     def keep_best(loop: Loop, kind: str) -> None:
         tensors = loop.weights() if kind == "raw" else loop.averaged_weights()
@@ -350,10 +360,7 @@ def _peak_memory_mib() -> float:
 
     if paddle.device.get_device().startswith("gpu"):
         return float(round(paddle.device.cuda.max_memory_allocated() / 2**20, 1))
-    import resource  # Windows has none
-
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
+    return round(peak_memory_mib(), 1)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,251 @@
+"""Write test_tipc/configs: a configuration for each model, layout and chain.
+
+    python scripts/tipc_configs.py [--check]
+
+The drivers read these files by line number, so they are made from tables here, and a test holds the committed files
+equal to what this writes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mobilenext.models import MODELS
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = Path("test_tipc/configs")
+TIPC = "-m mobilenext.tipc"
+LAUNCHED = "test_tipc/tipc.py"  # the same, as a file: Paddle's launcher takes no -m
+DATA, IMAGES = "test_tipc/data", "test_tipc/data/imgs/val"
+RECIPE = "--recipe=tiny --set=crop=random-resized --set=padding=0 --set=flip=0 --set=warmup_epochs=0"
+EPOCHS = "lite_train_lite_infer=8|lite_train_whole_infer=8|whole_train_whole_infer=5"
+BATCH_SIZES = "lite_train_lite_infer=16|lite_train_whole_infer=16|whole_train_whole_infer=64"
+
+
+def long_config(
+    model: str,
+    *,
+    train: str,
+    export: str,
+    infer: str = f"{TIPC} infer",
+    gpus: str = "-1",
+    use_gpu: str = "False",
+    auto_cast: str = "null",
+    infer_use_gpu: str = "False",
+    mkldnn: str = "True|False",
+    threads: str = "1|2",
+    batch_sizes: str = "1|4",
+    tensorrt: str = "False",
+    precision: str = "fp32",
+    other_trainer: str = "null:null",
+    trainers: str = "norm_train",
+) -> list[str]:
+    """The 51 lines of the specification."""
+    weights = f"test_tipc/weights/{model}"
+    return [
+        _banner("train_params"),
+        f"model_name:{model}",
+        "python:python",
+        f"gpu_list:{gpus}",
+        f"--use-gpu:{use_gpu}",
+        f"auto_cast:{auto_cast}",
+        f"--epochs:{EPOCHS}",
+        "--output-dir:null",
+        f"--batch-size:{BATCH_SIZES}",
+        "--pretrained:null",
+        "train_model_name:best.safetensors",
+        f"train_infer_img_dir:{IMAGES}",
+        "null:null",
+        "##",
+        f"trainer:{trainers}",
+        f"norm_train:{train}",
+        "pact_train:null",
+        "fpgm_train:null",
+        "distill_train:null",
+        other_trainer,
+        "null:null",
+        "##",
+        _banner("eval_params"),
+        f"eval:{TIPC} eval --data={DATA}",
+        "null:null",
+        "##",
+        _banner("infer_params"),
+        "--save-inference-dir:null",
+        "--pretrained:null",
+        f"norm_export:{export}",
+        "quant_export:null",
+        "fpgm_export:null",
+        "distill_export:null",
+        "export1:null",
+        "export2:null",
+        "##",
+        f"infer_model:{weights}",
+        f"infer_export:{export}",
+        "infer_quant:False",
+        f"inference:{infer}",
+        f"--use-gpu:{infer_use_gpu}",
+        f"--use-mkldnn:{mkldnn}",
+        f"--cpu-threads:{threads}",
+        f"--batch-size:{batch_sizes}",
+        f"--use-tensorrt:{tensorrt}",
+        f"--precision:{precision}",
+        "--model-dir:null",
+        f"--image-dir:{IMAGES}",
+        "--save-log-path:null",
+        "--benchmark:True",
+        "null:null",
+    ]
+
+
+def prod_config(model: str) -> list[str]:
+    """The 32 lines of Paddle's reference repository."""
+    return [
+        _banner("train_params"),
+        f"model_name:{model}",
+        "python:python",
+        "gpu_list:-1",
+        "use-gpu:False",
+        f"--epochs:{EPOCHS}",
+        "--output-dir:null",
+        f"--batch-size:{BATCH_SIZES}",
+        "--pretrained:null",
+        "train_model_name:best.safetensors",
+        f"--data:{DATA}",
+        "##",
+        "trainer:norm_train",
+        f"norm_train:{train_command(model)} --device=cpu",
+        "##",
+        _banner("eval_params"),
+        f"eval:{TIPC} eval --data={DATA} --device=cpu",
+        "##",
+        _banner("infer_params"),
+        f"--save-inference-dir:test_tipc/weights/{model}",
+        "--pretrained:null",
+        f"norm_export:{TIPC} export",
+        "##",
+        f"train_model:test_tipc/weights/{model}",
+        f"infer_export:{TIPC} export",
+        "##",
+        f"inference:{TIPC} infer",
+        "--use-gpu:False",
+        "--batch-size:1|4",
+        "--model-dir:null",
+        f"--image-dir:{IMAGES}",
+        "--benchmark:True",
+    ]
+
+
+def paddleclas_config(model: str) -> list[str]:
+    """The 51 lines as PaddleClas' driver reads them: keys of its own, inference from deploy/, int8 for whole_infer."""
+    quantize = (
+        f"{TIPC} export --pretrained=test_tipc/weights/{model} --calibration={DATA} --max-drop=5 "
+        "--save-inference-dir=test_tipc/quant_post_static_model"
+    )
+    lines = long_config(model, train=train_command(model), export=f"{TIPC} export", mkldnn="True|False")
+    for number, line in {
+        5: "-o Global.device:cpu",
+        6: "-o Global.auto_cast:null",
+        7: f"-o Global.epochs:{EPOCHS}",
+        8: "-o Global.output_dir:null",
+        9: "-o DataLoader.Train.sampler.batch_size:16",
+        10: "-o Global.pretrained_model:null",
+        12: "train_infer_img_dir:null",
+        28: "-o Global.save_inference_dir:null",
+        29: "-o Global.pretrained_model:null",
+        34: f"kl_quant:{quantize}",
+        36: "null:null",
+        37: "infer_model:test_tipc",
+        38: "infer_export:null",
+        41: "-o Global.use_gpu:False",
+        42: "-o Global.enable_mkldnn:False",
+        43: "-o Global.cpu_num_threads:1|2",
+        44: "-o Global.batch_size:1|4",
+        45: "-o Global.use_tensorrt:False",
+        46: "-o Global.use_fp16:fp32",
+        47: "-o Global.inference_model_dir:null",
+        48: f"-o Global.infer_imgs:../{IMAGES}",
+        50: "-o Global.benchmark:True",
+    }.items():
+        lines[number - 1] = line
+    return lines
+
+
+def train_command(model: str, script: str = TIPC) -> str:
+    return f"{script} train --model={model} --data={DATA} {RECIPE}"
+
+
+def _banner(title: str) -> str:
+    return title.join(["=" * 27] * 2)
+
+
+def configurations() -> dict[Path, list[str]]:
+    """All of them, by their place."""
+    files = {}
+    for model in MODELS:
+        train, export = train_command(model), f"{TIPC} export"
+        here = CONFIGS / model
+        files[here / "train_infer_python.txt"] = long_config(model, train=train, export=export)
+        files[here / "train_infer_python_gpu.txt"] = _gpu_config(model)
+        files[here / "train_infer_python_prod.txt"] = prod_config(model)
+        files[CONFIGS / "paddleclas" / f"{model}_train_infer_python.txt"] = paddleclas_config(model)
+    return files | _further("mobilenext_x0_35")
+
+
+def _gpu_config(model: str) -> list[str]:
+    """Rows for one GPU and for two, with TensorRT; not run where these files were written."""
+    return long_config(
+        model,
+        train=train_command(model, LAUNCHED),
+        export=f"{TIPC} export --format=pdmodel",
+        gpus="0|0,1",
+        use_gpu="True|True",
+        auto_cast="null|amp",
+        infer_use_gpu="True",
+        tensorrt="False|True",
+        precision="fp32|fp16",
+    )
+
+
+def _further(model: str) -> dict[Path, list[str]]:
+    """One chain for each way beside the basic one."""
+    train, export = train_command(model), f"{TIPC} export"
+    launched = f"-m paddle.distributed.launch --nproc_per_node=2 --log_dir=test_tipc/output/launch {LAUNCHED}"
+    no_onednn = {"mkldnn": "False", "threads": "1", "batch_sizes": "1|4"}
+    chains = {
+        "to_static": long_config(model, train=f"{train} --to-static=True", export=export, threads="1"),
+        "two_processes": long_config(model, train=train_command(model, launched), export=export, threads="1"),
+        "ptq": long_config(
+            model, train=train, export=f"{export} --calibration={DATA} --max-drop=5", precision="int8", **no_onednn
+        ),
+        "paddle2onnx": long_config(model, train=train, export=f"{export} --format=onnx", **no_onednn),
+        "legacy": long_config(model, train=train, export=f"{export} --format=pdmodel", threads="1"),
+    }
+    return {CONFIGS / model / f"train_{name}_infer_python.txt": lines for name, lines in chains.items()}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="only compare")
+    options = parser.parse_args(arguments)
+    wanted = {ROOT / path: "\n".join(lines) + "\n" for path, lines in configurations().items()}
+    there = set((ROOT / CONFIGS).rglob("*.txt"))
+    differing = [path for path, text in wanted.items() if path not in there or path.read_text() != text]
+    differing += sorted(there - set(wanted))
+    if options.check:
+        for path in differing:
+            print(f"{path.relative_to(ROOT)} is not what this script writes")
+        return bool(differing)
+    for path in there - set(wanted):
+        path.unlink()
+    for path, text in wanted.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    print(f"{len(wanted)} configurations below {CONFIGS}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

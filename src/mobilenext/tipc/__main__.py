@@ -1,0 +1,7 @@
+"""``python -m mobilenext.tipc train|eval|export|infer|prepare|compare``."""
+
+import sys
+
+from mobilenext.tipc.adapter import main
+
+sys.exit(main())

@@ -1,0 +1,437 @@
+"""Run a chain, and hold every step to what it left, not to its exit code alone.
+
+    prepare -> train -> eval -> export -> infer ... -> predict, evaluate (what the inferences have to equal)
+
+Each step has its own log. The chain fails, and says in which step and why, when a command fails, when what it should
+have left is not there, when an image has no prediction, or when two ways to the same image disagree.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mobilenext.data import find_images
+from mobilenext.errors import CheckFailed, DataError, MobileNeXtError, OutputError, UsageError
+from mobilenext.evaluation.environment import environment
+from mobilenext.evaluation.journal import PREDICTIONS, RESULT
+from mobilenext.export.images import sample_photo_files
+from mobilenext.export.sidecar import read_sidecar
+from mobilenext.runtime import resolve_device
+from mobilenext.tipc.adapter import EVALUATION
+from mobilenext.tipc.compare import Answer, disagreements, read_answers
+from mobilenext.tipc.config import PADDLECLAS, Config, check_mode, read_config
+from mobilenext.tipc.flags import NULL
+from mobilenext.tipc.plan import EVAL, EXPORT, INFER, TRAIN, Step, gpu_rows, steps_of
+from mobilenext.tipc.prepare import words_of
+from mobilenext.training.run_folder import LOG, write_json
+from mobilenext.weights.pretrained import with_suffix
+
+log = logging.getLogger(__name__)
+PREPARE, PREDICT, EVALUATE, COMPARE = "prepare", "predict", "evaluate", "compare"
+OUTPUT = Path("test_tipc/output")
+RESULTS = Path("test_tipc/results")
+SUMMARY, STATUS = "summary.json", "results_python.log"
+# Of a probability, between two engines that compute in float32, and where one is quantised.
+ALLOWED = {"fp32": 1e-4}
+ALLOWED_ELSE = 1e-2
+_LOG_FIELDS = ("loss", "avg_reader_cost", "avg_batch_cost", "avg_ips")
+_SHOWN = 3
+
+
+@dataclass
+class Outcome:
+    """What came of one step."""
+
+    kind: str
+    command: str
+    log: Path
+    status: str  # passed | failed | not run
+    seconds: float = 0.0
+    said: str = ""  # what was found, or what is wrong
+
+
+@dataclass
+class Chain:
+    """A run of a configuration in a mode."""
+
+    config: Config
+    mode: str
+    output: Path
+    keep_going: bool
+    timeout: float | None
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        return all(outcome.status == "passed" for outcome in self.outcomes)
+
+
+def run_chain(
+    config_file: str | os.PathLike[str],
+    mode: str,
+    *,
+    layout: str | None = None,
+    output: str | os.PathLike[str] | None = None,
+    data: str | os.PathLike[str] | None = None,
+    prepare: bool = True,
+    keep_going: bool = False,
+    timeout: float | None = None,
+) -> dict[str, Any]:
+    """Run all commands of a configuration, in the current folder, and check what each left.
+
+    Args:
+        config_file: in any of the three layouts; layout: None takes it from the file's name and length.
+        mode: one of the drivers' modes.
+        output: the folder for runs and logs; None: ``test_tipc/output/<model>/<mode>``.
+        data: an archive or folder to prepare the data from; None: the digits.
+        prepare: whether to make data and weights first.
+        keep_going: run what can still be run after a failure, instead of stopping.
+        timeout: seconds for a command; None: any.
+
+    Returns:
+        What is written to ``summary.json``: every step, its command, log, status and what was found.
+
+    Raises:
+        UsageError: a mode, a layout or a device that is not there; no interpreter of that name.
+        DataError: a configuration that cannot be used. OutputError: the folder cannot be written.
+        CheckFailed: a step has failed; the message names it. The summary is written all the same.
+    """
+    check_mode(mode)
+    config = read_config(Path(config_file), layout)
+    _check_interpreter(config)
+    for line in gpu_rows(config):
+        try:
+            resolve_device("gpu")
+        except UsageError as error:
+            raise UsageError(f"{config.path}, line {line.number} ({line.key}:{line.value}): {error}") from error
+    folder = Path(output) if output else OUTPUT / config.value("model_name") / mode
+    if config.layout.name == PADDLECLAS:
+        folder = folder.absolute()  # its driver infers from another folder
+    steps = steps_of(config, mode, folder)
+    chain = Chain(config, mode, folder, keep_going, timeout)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / STATUS).unlink(missing_ok=True)
+        log.info("%s (%s layout), %s: %d commands", config.path, config.layout.name, mode, len(steps))
+        started = time.perf_counter()
+        if prepare:
+            _prepare(chain, data)
+        for step in steps:
+            _run_step(chain, step)
+        _check_inferences(chain, steps)
+        summary = _summary(chain, len(steps), time.perf_counter() - started)
+        write_json(folder / SUMMARY, summary)
+    except OSError as error:
+        raise OutputError(f"cannot write to {folder}: {error.strerror or error}; choose another output") from error
+    return summary
+
+
+def failure_of(summary: Mapping[str, Any]) -> CheckFailed | None:
+    """The failure that a summary tells of."""
+    failed = [step for step in summary["steps"] if step["status"] == "failed"]
+    if summary["passed"]:
+        return None
+    said = "; ".join(f"{step['kind']}: {step['said']} (log: {step['log']})" for step in failed)
+    return CheckFailed(f"{summary['config']}, {summary['mode']}: {said}")
+
+
+def _check_interpreter(config: Config) -> None:
+    line = config["python"]
+    name = shlex.split(line.value)[0]
+    if shutil.which(name, path=_environment()["PATH"]) is None:
+        raise UsageError(
+            f"{config.path}, line {line.number}: no interpreter {name!r} is found; name one that has mobilenext "
+            f"installed, such as {sys.executable}"
+        )
+
+
+def _environment(devices: str | None = None) -> dict[str, str]:
+    """For a command: ``python`` is this one, unless a path says otherwise."""
+    values = dict(os.environ)
+    values["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), values.get("PATH", "")])
+    values.pop("CUDA_VISIBLE_DEVICES", None)
+    if devices is not None:
+        values["CUDA_VISIBLE_DEVICES"] = devices
+    return values
+
+
+# Running.
+
+
+def _prepare(chain: Chain, data: str | os.PathLike[str] | None) -> None:
+    words = [str(chain.config.path), chain.mode, *([os.fspath(data)] if data else [])]
+    command = f"{chain.config.value('python')} -m mobilenext.tipc prepare {shlex.join(words)}"
+    _run(chain, PREPARE, command, chain.output / "prepare.log")
+
+
+def _run_step(chain: Chain, step: Step) -> None:
+    step.log.parent.mkdir(parents=True, exist_ok=True)
+    needed = {EVAL: (TRAIN,), EXPORT: (TRAIN,), INFER: (EXPORT,)}.get(step.kind, ())
+    if missing := _not_made(chain, step, needed):
+        chain.outcomes.append(Outcome(step.kind, step.command, step.log, "not run", said=missing))
+        return
+    outcome = _run(chain, step.kind, step.command, step.log, step.folder, step.devices)
+    if outcome.status != "passed":
+        return
+    try:
+        outcome.said = {TRAIN: _check_train, EVAL: _check_eval, EXPORT: _check_export, INFER: _check_infer}[step.kind](
+            chain, step
+        )
+    except MobileNeXtError as error:
+        outcome.status, outcome.said = "failed", str(error)
+    _say(outcome)
+
+
+def _not_made(chain: Chain, step: Step, needed: Sequence[str]) -> str | None:
+    """Why a step is not run: an earlier one has failed."""
+    failed = [outcome for outcome in chain.outcomes if outcome.status == "failed"]
+    if failed and not chain.keep_going:
+        return f"stopped after {failed[0].kind}"
+    if any(outcome.kind == PREPARE for outcome in failed):
+        return f"{PREPARE} has failed"
+    made = step.exported if EXPORT in needed else step.weights
+    for outcome in chain.outcomes:
+        if outcome.kind in needed and outcome.status != "passed" and str(made) in outcome.command:
+            return f"{outcome.kind} has not made {made}"
+    return None
+
+
+def _run(
+    chain: Chain, kind: str, command: str, log_file: Path, folder: str = ".", devices: str | None = None
+) -> Outcome:
+    """Run a command as the drivers do, by the shell; its output goes to a log."""
+    outcome = Outcome(kind, command, log_file, "passed")
+    chain.outcomes.append(outcome)
+    started = time.perf_counter()
+    if not Path(folder).is_dir():
+        outcome.status, outcome.said = "failed", f"there is no folder {folder}, from which this driver runs it"
+        _say(outcome)
+        return outcome
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    with log_file.open("wb") as stream:
+        process = subprocess.Popen(
+            ["bash", "-c", command], stdout=stream, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=folder,
+            env=_environment(devices), start_new_session=True,
+        )  # fmt: skip
+        try:
+            code: int | None = process.wait(chain.timeout)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            if process.poll() is None:  # out of time, or Ctrl-C here
+                os.killpg(process.pid, 9)
+                process.wait()
+    outcome.seconds = round(time.perf_counter() - started, 2)
+    if code != 0:
+        outcome.status = "failed"
+        how = f"exit code {code}" if code is not None else f"not done after {chain.timeout:g} s"
+        outcome.said = f"{how}: {_last_words(log_file)}"
+    _write_status(chain, outcome)
+    if code != 0 or kind not in (TRAIN, EVAL, EXPORT, INFER):
+        _say(outcome)
+    return outcome
+
+
+def _last_words(log_file: Path) -> str:
+    """What the command says is wrong, else its last line."""
+    lines = [line.strip() for line in log_file.read_text(errors="replace").splitlines() if line.strip()]
+    said = [line for line in lines if line.startswith("mobilenext: ")]
+    return (said or lines or ["no output"])[-1].removeprefix("mobilenext: ")[:500]
+
+
+def _write_status(chain: Chain, outcome: Outcome) -> None:
+    """A line as the official drivers write it, for those who search for it."""
+    word = "successfully" if outcome.status == "passed" else "failed"
+    model = chain.config.value("model_name")
+    with (chain.output / STATUS).open("a", encoding="utf-8") as stream:
+        stream.write(f" Run {word} with command - {model} - {outcome.command} - {outcome.log} ! \n")
+
+
+def _say(outcome: Outcome) -> None:
+    log.info("%-8s %-8s %6.1f s  %s", outcome.kind, outcome.status, outcome.seconds, outcome.said)
+
+
+# What a step must have left.
+
+
+def _check_train(chain: Chain, step: Step) -> str:
+    if not with_suffix(step.weights).is_file():
+        raise CheckFailed(f"it left no {step.weights}")
+    train_log = step.weights.parent / LOG
+    lines = train_log.read_text(errors="replace").splitlines() if train_log.is_file() else []
+    steps = [line for line in lines if all(f"{name}: " in line for name in _LOG_FIELDS)]
+    if not steps:
+        raise CheckFailed(f"{train_log} has no line with {', '.join(_LOG_FIELDS)}")
+    loss = re.search(r"loss: (\S+?),", steps[-1])
+    return f"{len(steps)} lines of steps, the last with loss {loss[1] if loss else '?'}"
+
+
+def _check_eval(chain: Chain, step: Step) -> str:
+    result = json.loads((step.weights.parent / EVALUATION / RESULT).read_text())
+    return f"top-1 {result['correct_top1']} of {result['images']} images"
+
+
+def _check_export(chain: Chain, step: Step) -> str:
+    assert step.exported is not None
+    sidecar = read_sidecar(step.exported)
+    return f"{sidecar.file}, {sidecar.precision}, {len(sidecar.files)} files"
+
+
+def _check_infer(chain: Chain, step: Step) -> str:
+    expected = [name for name, _ in _images_of(step)]
+    answers = read_answers(step.log)
+    lacking = [name for name in expected if name not in answers]
+    unknown = [name for name in answers if name not in set(expected)]
+    for problem, names in (("have no prediction", lacking), ("are predicted and are not there", unknown)):
+        if names:
+            raise CheckFailed(f"{len(names)} of {len(expected)} images {problem}: {', '.join(names[:_SHOWN])}")
+    different = len(set(answers.values()))
+    return f"{len(answers)} images, {different} different answers"
+
+
+def _images_of(step: Step) -> list[tuple[str, Path]]:
+    """The images that an inference has to answer for: their names in its output, and their files."""
+    if step.images is None:
+        return [(path.name, path) for path in sample_photo_files()]
+    given = Path(step.folder) / step.images
+    return [
+        (path.relative_to(given).as_posix() if given.is_dir() else path.name, path) for path in find_images([given])
+    ]
+
+
+# Infer equals predict equals evaluate.
+
+
+def _check_inferences(chain: Chain, steps: Sequence[Step]) -> None:
+    """Compare every inference with the training engine's prediction, and with the evaluation, of the same images."""
+    done = [step for step, outcome in _with_outcomes(chain, steps) if step.kind == INFER and outcome.status == "passed"]
+    if any(outcome.status == "failed" for outcome in chain.outcomes) and not chain.keep_going:
+        return
+    groups: dict[tuple[Path, str | None], list[Step]] = {}
+    for step in done:
+        assert step.exported is not None
+        groups.setdefault((step.exported, step.images), []).append(step)
+    for number, ((exported, _), group) in enumerate(groups.items()):
+        suffix = f"_{number}" if len(groups) > 1 else ""
+        quantized = read_sidecar(exported).precision == "int8"
+        what = (
+            f"--exported {shlex.quote(str(exported))}"
+            if quantized
+            else f"--weights {shlex.quote(str(_file(group[0])))}"
+        )
+        engine = "" if quantized else " --runtime paddle"
+        references = {
+            PREDICT: _predicted(chain, group[0], f"{what}{engine}", suffix),
+            EVALUATE: _evaluated(chain, group[0], f"{what}{engine}", suffix, quantized),
+        }
+        for name, answers in references.items():
+            if answers is not None:
+                _compare(chain, group, name, answers)
+        reference = RESULTS / f"{chain.config.value('model_name')}_{chain.mode}.txt"
+        if reference.is_file() and not quantized:
+            _compare(chain, group, str(reference), read_answers(reference, only=True), everything=True)
+
+
+def _with_outcomes(chain: Chain, steps: Sequence[Step]) -> list[tuple[Step, Outcome]]:
+    by_log = {outcome.log: outcome for outcome in chain.outcomes}
+    return [(step, by_log[step.log]) for step in steps if step.log in by_log]
+
+
+def _file(step: Step) -> Path:
+    return with_suffix(step.weights)
+
+
+def _predicted(chain: Chain, step: Step, what: str, suffix: str) -> dict[str, Answer] | None:
+    images = _images_of(step)
+    given = [str(path) for _, path in images] if step.images is None else [str(Path(step.folder) / step.images)]
+    found = chain.output / f"predict{suffix}.json"
+    verb = f"{chain.config.value('python')} -m mobilenext predict"
+    command = f"{verb} {shlex.join(given)} {what} --json > {shlex.quote(str(found))}"
+    if _run(chain, PREDICT, command, chain.output / f"predict{suffix}.log").status != "passed":
+        return None
+    names = {str(path): name for name, path in images}
+    rows = json.loads(found.read_text())
+    return {names[row["path"]]: Answer(tuple(row["classes"]), tuple(row["scores"])) for row in rows}
+
+
+def _evaluated(chain: Chain, step: Step, what: str, suffix: str, quantized: bool) -> dict[str, Answer] | None:
+    """From the chain's own evaluation, or from one that is made now; None where the images have no labels."""
+    if step.images is None or chain.config.value("eval") == NULL:
+        return None
+    folder = step.weights.parent / EVALUATION
+    data = Path(words_of(chain.config, "eval", "eval").get("data", ""))
+    if quantized or not any(outcome.kind == EVAL for outcome in chain.outcomes):
+        folder = chain.output / f"evaluation{suffix}"
+        shutil.rmtree(folder, ignore_errors=True)
+        command = (
+            f"{chain.config.value('python')} -m mobilenext evaluate {shlex.quote(str(data))} {what} "
+            f"-o {shlex.quote(str(folder))}"
+        )
+        if _run(chain, EVALUATE, command, chain.output / f"evaluate{suffix}.log").status != "passed":
+            return None
+    images = {path.resolve(): name for name, path in _images_of(step)}
+    answers = {}
+    for line in (folder / PREDICTIONS).read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        for path in (data / "imgs" / row["path"], data / row["path"]):
+            if name := images.get(path.resolve()):
+                answers[name] = Answer(tuple(row["top5"]), tuple(row["scores"]))
+    return answers
+
+
+def _compare(
+    chain: Chain, group: Sequence[Step], name: str, answers: Mapping[str, Answer], *, everything: bool = False
+) -> None:
+    """One outcome: all inferences of the group against `answers`."""
+    problems, compared = [], 0
+    for step in group:
+        assert step.exported is not None
+        allowed = ALLOWED.get(read_sidecar(step.exported).precision, ALLOWED_ELSE)
+        found = read_answers(step.log)
+        names = list(answers if everything else found)
+        problems += [f"{step.log.name}: {each}" for each in disagreements(answers, found, allowed, names)]
+        compared += len(names)
+    if not compared:
+        problems.append("nothing was compared")
+    said = "; ".join(problems[:_SHOWN]) + (f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else "")
+    outcome = Outcome(COMPARE, f"infer = {name}", chain.output / SUMMARY, "failed" if problems else "passed")
+    outcome.said = said or f"{compared} predictions of {len(group)} inferences equal those of {name}"
+    chain.outcomes.append(outcome)
+    _say(outcome)
+
+
+def _summary(chain: Chain, commands: int, seconds: float) -> dict[str, Any]:
+    kinds = (TRAIN, EVAL, EXPORT, INFER)
+    run = [each for each in chain.outcomes if each.kind in kinds and each.status != "not run"]
+    if len(run) != commands and chain.passed:
+        raise DataError(f"{len(run)} of {commands} commands were run; this is a bug")
+    return {
+        "config": str(chain.config.path),
+        "layout": chain.config.layout.name,
+        "mode": chain.mode,
+        "passed": chain.passed,
+        "commands": commands,
+        "commands_run": len(run),
+        "commands_passed": sum(each.status == "passed" for each in run),
+        "seconds": round(seconds, 1),
+        "steps": [
+            {
+                "kind": each.kind, "status": each.status, "seconds": each.seconds, "said": each.said,
+                "command": each.command, "log": str(each.log),
+            }
+            for each in chain.outcomes
+        ],
+        "environment": environment(),
+    }  # fmt: skip

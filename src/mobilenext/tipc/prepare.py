@@ -1,0 +1,188 @@
+"""The data and weights that a configuration's commands name, made without a network connection.
+
+    DATA/imgs/train/*, DATA/imgs/val/*     so that the folder of the validation images can be inferred as it is
+    DATA/train_list.txt, DATA/val_list.txt, DATA/labels.txt
+    DATA/prepared.json                     what it was made of: only a folder with it is ever replaced
+    WEIGHTS.safetensors                    for whole_infer
+
+The images are scikit-learn's handwritten digits, or those of an archive or folder that is given. The lite modes take
+some of each class.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shlex
+import shutil
+import tarfile
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mobilenext.data import Record
+from mobilenext.data.digits import write_digits
+from mobilenext.errors import DataError, OutputError, UsageError
+from mobilenext.files import write_atomically
+from mobilenext.tipc.config import Config, check_mode, read_config
+from mobilenext.tipc.flags import NULL, parse
+from mobilenext.training.plan import TRAIN_LIST, open_parts
+from mobilenext.training.run_folder import write_json
+
+log = logging.getLogger(__name__)
+MARK = "prepared.json"
+LITE_TRAIN, LITE_VAL = 16, 4  # images of each class
+WEIGHTS_EPOCHS = 3
+_LITE_PARTS = {"lite_train_lite_infer": ("train", "val"), "lite_train_whole_infer": ("train",)}
+
+
+def prepare(config_file: Path, mode: str, source: Path | None = None) -> None:
+    """Make what the configuration's commands will read in `mode`.
+
+    Args:
+        config_file: of any layout.
+        mode: one of the drivers' modes.
+        source: a tar archive, or a folder, with ``train_list.txt``, ``val_list.txt`` and images; None: the digits.
+
+    Raises:
+        UsageError: an unknown mode; commands that name no data; a folder there that was not made here.
+        DataError: what was given cannot be read. OutputError: nothing can be written there.
+    """
+    check_mode(mode)
+    config = read_config(config_file)
+    asked = words_of(config, "norm_train", "train")
+    if "data" not in asked:
+        raise UsageError(
+            f"{config_file}, line {config['norm_train'].number}: no --data=FOLDER, so none can be prepared"
+        )
+    data = Path(asked["data"])
+    try:
+        with _source(source) as folder:
+            _write_data(folder, data, mode, str(source) if source else "scikit-learn's digits")
+        if mode == "whole_infer":
+            _write_weights(config, asked, data)
+    except (OSError, shutil.Error) as error:
+        raise OutputError(f"cannot prepare {data}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def words_of(config: Config, field: str, verb: str) -> dict[str, Any]:
+    """What a command of this adapter asks for in a line of a configuration.
+
+    Raises:
+        UsageError: the line runs something else, or has flags that are not understood.
+    """
+    from mobilenext.tipc.adapter import OPTIONS, WITHOUT_EFFECT
+
+    line = config[field]
+    words = shlex.split(line.value)
+    if verb not in words:
+        raise UsageError(
+            f"{config.path}, line {line.number}: {line.value!r} does not run `python -m mobilenext.tipc {verb}`"
+        )
+    try:
+        return parse(words[words.index(verb) + 1 :], OPTIONS[verb], WITHOUT_EFFECT[verb])
+    except UsageError as error:
+        raise UsageError(f"{config.path}, line {line.number}: {error}") from error
+
+
+@contextlib.contextmanager
+def _source(given: Path | None) -> Iterator[Path]:
+    """A folder with both lists."""
+    if given is not None and given.is_dir():
+        yield given
+        return
+    with tempfile.TemporaryDirectory(prefix="mobilenext-tipc-") as scratch:
+        folder = Path(scratch)
+        if given is None:
+            yield write_digits(write_digits(folder, "train"), "val")
+            return
+        try:
+            with tarfile.open(given) as archive:
+                archive.extractall(folder, filter="data")
+        except (OSError, tarfile.TarError) as error:
+            raise DataError(f"{given} cannot be unpacked: {error}; expected a tar archive or a folder") from error
+        lists = sorted(folder.rglob(TRAIN_LIST), key=lambda path: len(path.parts))
+        if not lists:
+            raise DataError(f"{given} has no {TRAIN_LIST}; expected that, val_list.txt and images")
+        yield lists[0].parent
+
+
+def _write_data(source: Path, data: Path, mode: str, described: str) -> None:
+    if data.exists() and not (data / MARK).is_file():
+        raise UsageError(f"{data} is there and has no {MARK}, so it was not made here; move it, or change --data")
+    parts = dict(zip(("train", "val"), open_parts(source, None, None), strict=True))
+    fresh = data.with_name(f".{data.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    images = {}
+    for name, dataset in parts.items():
+        records: Sequence[Record] = dataset.records
+        if name in _LITE_PARTS.get(mode, ()):
+            records = _some_of_each(records, LITE_TRAIN if name == "train" else LITE_VAL)
+        images[f"{name}_images"] = len(records)
+        (fresh / "imgs" / name).mkdir(parents=True)
+        lines = []
+        for record in records:
+            file = f"{name}/{record.name.removeprefix('imgs/').replace('/', '_')}"
+            shutil.copyfile(record.path, fresh / "imgs" / file)
+            lines.append(f"{file} {record.label}\n")
+        write_atomically(fresh / f"{name}_list.txt", "".join(lines).encode())
+    if (source / "labels.txt").is_file():
+        shutil.copyfile(source / "labels.txt", fresh / "labels.txt")
+    write_json(fresh / MARK, {"mode": mode, "source": described, **images})
+    if data.exists():
+        shutil.rmtree(data)
+    fresh.replace(data)
+    log.info("%s: %d training and %d validation images of %s", data, *images.values(), described)
+
+
+def _some_of_each(records: Sequence[Record], number: int) -> list[Record]:
+    seen: Counter[int] = Counter()
+    chosen = []
+    for record in records:
+        if seen[record.label] < number:
+            chosen.append(record)
+            seen[record.label] += 1
+    return chosen
+
+
+def _write_weights(config: Config, asked: dict[str, Any], data: Path) -> None:
+    """Weights for what infers without training: those that lie there, the bundled ones, or trained for a moment."""
+    from mobilenext.models import find_model
+    from mobilenext.tipc.adapter import run
+    from mobilenext.training.run_folder import BEST
+    from mobilenext.weights.pretrained import BUNDLED
+
+    for weights in _weights_of(config):
+        file = weights.with_name(f"{weights.name}.safetensors")
+        if file.is_file():
+            log.info("%s is there already, and kept", file)
+            continue
+        file.parent.mkdir(parents=True, exist_ok=True)
+        model = find_model(asked["model"]).name
+        bundled = BUNDLED / f"{model}.digits.safetensors"
+        if bundled.is_file() and _is_digits(data):
+            shutil.copyfile(bundled, file)
+            log.info("%s: the bundled weights of %s", file, model)
+            continue
+        with tempfile.TemporaryDirectory(prefix="mobilenext-tipc-") as scratch:
+            line = shlex.split(config.value("norm_train"))
+            run([*line[line.index("train") :], f"--output-dir={scratch}/run", f"--epochs={WEIGHTS_EPOCHS}"])
+            shutil.copyfile(Path(scratch) / "run" / BEST, file)
+        log.info("%s: trained for %d epochs, to have some", file, WEIGHTS_EPOCHS)
+
+
+def _is_digits(data: Path) -> bool:
+    from mobilenext.training.run_folder import read_json
+
+    return str(read_json(data / MARK)["source"]).endswith("digits")
+
+
+def _weights_of(config: Config) -> list[Path]:
+    """What whole_infer exports: named without a suffix, since one driver exports into a folder of that name."""
+    if config.layout.name == "paddleclas":
+        if config.value("other_export_1") in (NULL, "False", ""):
+            return []
+        return [Path(words_of(config, "other_export_1", "export")["weights"])]
+    return [Path(name) for name in config["infer_model"].values if name != NULL]
