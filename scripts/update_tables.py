@@ -30,7 +30,7 @@ from mobilenext.training.recipes import RECIPES
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = (
     *("README.md", "README_cn.md"),
-    *(f"docs/{name}.md" for name in ("accuracy", "deployment", "paper_and_code", "training")),
+    *(f"docs/{name}.md" for name in ("accuracy", "deployment", "paper_and_code", "reproduction", "training")),
 )
 PLOT = ROOT / "docs" / "latency.png"
 
@@ -99,6 +99,64 @@ def goldens() -> str:
         "Paddle float32 to float64",
     ]
     return table(heading, rows)
+
+
+def reproduction() -> str:
+    """Of each kind of comparison, the one that comes nearest to what is allowed."""
+    result = _load("reproduction.json")
+    where = result["environment"]
+    kinds: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in result["rows"]:
+        kinds.setdefault((row["comparison"], row["what"]), []).append(row)
+    cells = []
+    for (comparison, what), rows in kinds.items():
+        worst = max(rows, key=lambda row: row["largest_relative_difference"] / (row["allowed"] or 1))
+        cells.append(
+            [
+                comparison,
+                what,
+                f"{sum(row['values'] for row in rows):,}",
+                f"{worst['largest_absolute_difference']:.1e}",
+                f"{worst['largest_relative_difference']:.1e} of {worst['relative_to']}",
+                f"{worst['allowed']:.1e}" if worst["allowed"] else "0",
+                "passed" if all(row["passed"] for row in rows) else "FAILED",
+            ]
+        )
+    heading = ["comparison", "what", "values", "largest difference", "relative", "allowed", ""]
+    note = (
+        f"{len(result['rows'])} comparisons, those of a kind in one line, which shows the one nearest to its bound. "
+        f"Paddle {where['paddlepaddle']}, PyTorch {result['pytorch']}, {where['processor']}."
+    )
+    return table(heading, cells) + "\n\n" + note
+
+
+def reproduction_losses() -> str:
+    """The losses of ten steps: PyTorch's in float64, and how far it and we are from them."""
+    rows = [row for row in _load("reproduction.json")["rows"] if "losses" in row]
+    cells = []
+    for start in ("trained", "formula"):
+        of_start = [row for row in rows if row["subject"].startswith(start)]
+        double, single, compiled = of_start
+        exact = single["pytorch_losses"]
+        for name, values in (
+            ("PyTorch, float64", [f"{value:.4f}" for value in exact]),
+            ("PyTorch, float32, moves by", [f"{value:.0e}" for value in single["pytorch_losses_move_by"]]),
+            *(
+                (f"ours, {label}, differs by", [f"{abs(a - b):.0e}" for a, b in zip(row["losses"], exact, strict=True)])
+                for label, row in (("float64", double), ("float32", single), ("float32, compiled", compiled))
+            ),
+        ):
+            cells.append([f"{start} weights", name, *values])
+    return table(["from", "losses", *map(str, range(1, 11))], cells)
+
+
+def reproduction_variances() -> str:
+    apart = _load("reproduction.json")["running_variances_differ_by"]
+    return (
+        "Without the factor they are apart by up to "
+        + " and ".join(f"{100 * value:.1f} % ({start} weights)" for start, value in apart.items())
+        + " after one step."
+    )
 
 
 def latency_rows(*names: str) -> list[dict[str, Any]]:
@@ -260,6 +318,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "bench": bench,
     "sensitivity": sensitivity,
     "goldens": goldens,
+    "reproduction": reproduction,
+    "reproduction_losses": reproduction_losses,
+    "reproduction_variances": reproduction_variances,
     "bench_cpu": bench_cpu,
     "bench_note": lambda: bench_note(_load("bench_batch1.json")),
     "bench_batch1": lambda: by_runtime(latency_rows("bench_batch1.json"), network_name, "batch 1"),

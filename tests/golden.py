@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import paddle
+
+if TYPE_CHECKING:
+    import paddle
 
 GOLDENS = Path(__file__).parent / "goldens"
 
@@ -45,6 +47,8 @@ def formula_weights(keys: list[tuple[str, list[int]]], model: str) -> dict[str, 
 
 
 def formula_images(size: int) -> paddle.Tensor:
+    import paddle  # here, because scripts/reference_training.py uses the formula where there is no Paddle
+
     values = (uniform(f"input-{size}", 2 * 3 * size * size) - 0.5) * 4
     return paddle.to_tensor(values.reshape(2, 3, size, size).astype(np.float32))
 
