@@ -134,7 +134,7 @@ def read_config(path: Path, layout: str | None = None) -> Config:
     if layout is not None and layout not in LAYOUTS:
         raise UsageError(f"layout is {layout!r}; expected {', '.join(LAYOUTS)}{nearest(layout, LAYOUTS)}")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode()  # with its line ends
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     raw = text.split("\n")

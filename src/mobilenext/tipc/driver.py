@@ -14,6 +14,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -35,7 +36,7 @@ from mobilenext.tipc.config import PADDLECLAS, Config, check_mode, read_config
 from mobilenext.tipc.flags import NULL
 from mobilenext.tipc.plan import EVAL, EXPORT, INFER, TRAIN, Step, gpu_rows, steps_of
 from mobilenext.tipc.prepare import words_of
-from mobilenext.training.run_folder import LOG, write_json
+from mobilenext.training.run_folder import LOG, read_json, write_json
 from mobilenext.weights.pretrained import with_suffix
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class Outcome:
     status: str  # passed | failed | not run
     seconds: float = 0.0
     said: str = ""  # what was found, or what is wrong
+    step: Step | None = None  # of the plan; None where the driver added it
 
 
 @dataclass
@@ -123,14 +125,15 @@ def run_chain(
     chain = Chain(config, mode, folder, keep_going, timeout)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / STATUS).unlink(missing_ok=True)
+        for left in (folder / STATUS, folder / SUMMARY, *(step.log for step in steps)):  # of an earlier run
+            left.unlink(missing_ok=True)
         log.info("%s (%s layout), %s: %d commands", config.path, config.layout.name, mode, len(steps))
         started = time.perf_counter()
         if prepare:
             _prepare(chain, data)
         for step in steps:
             _run_step(chain, step)
-        _check_inferences(chain, steps)
+        _check_inferences(chain)
         summary = _summary(chain, len(steps), time.perf_counter() - started)
         write_json(folder / SUMMARY, summary)
     except OSError as error:
@@ -177,43 +180,41 @@ def _prepare(chain: Chain, data: str | os.PathLike[str] | None) -> None:
 
 
 def _run_step(chain: Chain, step: Step) -> None:
-    step.log.parent.mkdir(parents=True, exist_ok=True)
-    needed = {EVAL: (TRAIN,), EXPORT: (TRAIN,), INFER: (EXPORT,)}.get(step.kind, ())
-    if missing := _not_made(chain, step, needed):
-        chain.outcomes.append(Outcome(step.kind, step.command, step.log, "not run", said=missing))
+    if reason := _not_made(chain, step):
+        chain.outcomes.append(Outcome(step.kind, step.command, step.log, "not run", said=reason, step=step))
         return
-    outcome = _run(chain, step.kind, step.command, step.log, step.folder, step.devices)
+    outcome = _run(chain, step.kind, step.command, step.log, step)
     if outcome.status != "passed":
         return
+    check = {TRAIN: _check_train, EVAL: _check_eval, EXPORT: _check_export, INFER: _check_infer}[step.kind]
     try:
-        outcome.said = {TRAIN: _check_train, EVAL: _check_eval, EXPORT: _check_export, INFER: _check_infer}[step.kind](
-            chain, step
-        )
+        outcome.said = check(step)
     except MobileNeXtError as error:
         outcome.status, outcome.said = "failed", str(error)
     _say(outcome)
 
 
-def _not_made(chain: Chain, step: Step, needed: Sequence[str]) -> str | None:
+def _not_made(chain: Chain, step: Step) -> str | None:
     """Why a step is not run: an earlier one has failed."""
     failed = [outcome for outcome in chain.outcomes if outcome.status == "failed"]
-    if failed and not chain.keep_going:
+    if failed and (not chain.keep_going or failed[0].kind == PREPARE):
         return f"stopped after {failed[0].kind}"
-    if any(outcome.kind == PREPARE for outcome in failed):
-        return f"{PREPARE} has failed"
-    made = step.exported if EXPORT in needed else step.weights
     for outcome in chain.outcomes:
-        if outcome.kind in needed and outcome.status != "passed" and str(made) in outcome.command:
-            return f"{outcome.kind} has not made {made}"
+        made = outcome.step
+        if made is None or outcome.status == "passed":
+            continue
+        if made.kind == TRAIN and made.weights == step.weights:
+            return f"there is no {step.weights}: {TRAIN} did not succeed"
+        if made.kind == EXPORT and step.kind == INFER and made.exported == step.exported:
+            return f"there is no export in {step.exported}: {EXPORT} did not succeed"
     return None
 
 
-def _run(
-    chain: Chain, kind: str, command: str, log_file: Path, folder: str = ".", devices: str | None = None
-) -> Outcome:
+def _run(chain: Chain, kind: str, command: str, log_file: Path, step: Step | None = None) -> Outcome:
     """Run a command as the drivers do, by the shell; its output goes to a log."""
-    outcome = Outcome(kind, command, log_file, "passed")
+    outcome = Outcome(kind, command, log_file, "passed", step=step)
     chain.outcomes.append(outcome)
+    folder = step.folder if step else "."
     started = time.perf_counter()
     if not Path(folder).is_dir():
         outcome.status, outcome.said = "failed", f"there is no folder {folder}, from which this driver runs it"
@@ -223,7 +224,7 @@ def _run(
     with log_file.open("wb") as stream:
         process = subprocess.Popen(
             ["bash", "-c", command], stdout=stream, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=folder,
-            env=_environment(devices), start_new_session=True,
+            env=_environment(step.devices if step else None), start_new_session=True,
         )  # fmt: skip
         try:
             code: int | None = process.wait(chain.timeout)
@@ -231,7 +232,7 @@ def _run(
             code = None
         finally:
             if process.poll() is None:  # out of time, or Ctrl-C here
-                os.killpg(process.pid, 9)
+                os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
     outcome.seconds = round(time.perf_counter() - started, 2)
     if code != 0:
@@ -239,7 +240,7 @@ def _run(
         how = f"exit code {code}" if code is not None else f"not done after {chain.timeout:g} s"
         outcome.said = f"{how}: {_last_words(log_file)}"
     _write_status(chain, outcome)
-    if code != 0 or kind not in (TRAIN, EVAL, EXPORT, INFER):
+    if code != 0 or step is None:
         _say(outcome)
     return outcome
 
@@ -266,7 +267,7 @@ def _say(outcome: Outcome) -> None:
 # What a step must have left.
 
 
-def _check_train(chain: Chain, step: Step) -> str:
+def _check_train(step: Step) -> str:
     if not with_suffix(step.weights).is_file():
         raise CheckFailed(f"it left no {step.weights}")
     train_log = step.weights.parent / LOG
@@ -278,18 +279,21 @@ def _check_train(chain: Chain, step: Step) -> str:
     return f"{len(steps)} lines of steps, the last with loss {loss[1] if loss else '?'}"
 
 
-def _check_eval(chain: Chain, step: Step) -> str:
-    result = json.loads((step.weights.parent / EVALUATION / RESULT).read_text())
+def _check_eval(step: Step) -> str:
+    file = step.weights.parent / EVALUATION / RESULT
+    if not file.is_file():
+        raise CheckFailed(f"it left no {file}")
+    result = read_json(file)
     return f"top-1 {result['correct_top1']} of {result['images']} images"
 
 
-def _check_export(chain: Chain, step: Step) -> str:
+def _check_export(step: Step) -> str:
     assert step.exported is not None
     sidecar = read_sidecar(step.exported)
     return f"{sidecar.file}, {sidecar.precision}, {len(sidecar.files)} files"
 
 
-def _check_infer(chain: Chain, step: Step) -> str:
+def _check_infer(step: Step) -> str:
     expected = [name for name, _ in _images_of(step)]
     answers = read_answers(step.log)
     lacking = [name for name in expected if name not in answers]
@@ -297,8 +301,7 @@ def _check_infer(chain: Chain, step: Step) -> str:
     for problem, names in (("have no prediction", lacking), ("are predicted and are not there", unknown)):
         if names:
             raise CheckFailed(f"{len(names)} of {len(expected)} images {problem}: {', '.join(names[:_SHOWN])}")
-    different = len(set(answers.values()))
-    return f"{len(answers)} images, {different} different answers"
+    return f"{len(answers)} images, {len(set(answers.values()))} different answers"
 
 
 def _images_of(step: Step) -> list[tuple[str, Path]]:
@@ -314,43 +317,48 @@ def _images_of(step: Step) -> list[tuple[str, Path]]:
 # Infer equals predict equals evaluate.
 
 
-def _check_inferences(chain: Chain, steps: Sequence[Step]) -> None:
+def _check_inferences(chain: Chain) -> None:
     """Compare every inference with the training engine's prediction, and with the evaluation, of the same images."""
-    done = [step for step, outcome in _with_outcomes(chain, steps) if step.kind == INFER and outcome.status == "passed"]
-    if any(outcome.status == "failed" for outcome in chain.outcomes) and not chain.keep_going:
+    if not chain.passed and not chain.keep_going:
         return
-    groups: dict[tuple[Path, str | None], list[Step]] = {}
-    for step in done:
-        assert step.exported is not None
-        groups.setdefault((step.exported, step.images), []).append(step)
-    for number, ((exported, _), group) in enumerate(groups.items()):
+    groups: dict[tuple[Path | None, str | None], list[Step]] = {}
+    for outcome in chain.outcomes:
+        step = outcome.step
+        if step and step.kind == INFER and outcome.status == "passed":
+            groups.setdefault((step.exported, step.images), []).append(step)
+    for number, group in enumerate(groups.values()):
         suffix = f"_{number}" if len(groups) > 1 else ""
-        quantized = read_sidecar(exported).precision == "int8"
-        what = (
-            f"--exported {shlex.quote(str(exported))}"
-            if quantized
-            else f"--weights {shlex.quote(str(_file(group[0])))}"
-        )
-        engine = "" if quantized else " --runtime paddle"
+        quantized = _precision(group[0]) == "int8"
+        file = str(group[0].exported if quantized else with_suffix(group[0].weights))
+        # Of float32, the training engine is asked; an int8 folder can only be compared with itself.
+        what = f"--{'exported' if quantized else 'weights'} {shlex.quote(file)}"
+        what += "" if quantized else " --runtime paddle"
         references = {
-            PREDICT: _predicted(chain, group[0], f"{what}{engine}", suffix),
-            EVALUATE: _evaluated(chain, group[0], f"{what}{engine}", suffix, quantized),
+            PREDICT: _predicted(chain, group[0], what, suffix),
+            EVALUATE: _evaluated(chain, group[0], what, suffix, quantized),
         }
         for name, answers in references.items():
             if answers is not None:
                 _compare(chain, group, name, answers)
-        reference = RESULTS / f"{chain.config.value('model_name')}_{chain.mode}.txt"
-        if reference.is_file() and not quantized:
-            _compare(chain, group, str(reference), read_answers(reference, only=True), everything=True)
+        if not quantized:
+            _compare_with_committed(chain, group)
 
 
-def _with_outcomes(chain: Chain, steps: Sequence[Step]) -> list[tuple[Step, Outcome]]:
-    by_log = {outcome.log: outcome for outcome in chain.outcomes}
-    return [(step, by_log[step.log]) for step in steps if step.log in by_log]
+def _compare_with_committed(chain: Chain, group: Sequence[Step]) -> None:
+    """With the results that are kept for this model and mode, where they are of the same images."""
+    file = RESULTS / f"{chain.config.value('model_name')}_{chain.mode}.txt"
+    if not file.is_file():
+        return
+    answers = read_answers(file, only=True)
+    if set(answers) <= {name for name, _ in _images_of(group[0])}:
+        _compare(chain, group, str(file), answers, everything=True)
+    else:
+        log.info("%s is of other images, and not compared", file)
 
 
-def _file(step: Step) -> Path:
-    return with_suffix(step.weights)
+def _precision(step: Step) -> str:
+    assert step.exported is not None
+    return read_sidecar(step.exported).precision
 
 
 def _predicted(chain: Chain, step: Step, what: str, suffix: str) -> dict[str, Answer] | None:
@@ -397,8 +405,7 @@ def _compare(
     """One outcome: all inferences of the group against `answers`."""
     problems, compared = [], 0
     for step in group:
-        assert step.exported is not None
-        allowed = ALLOWED.get(read_sidecar(step.exported).precision, ALLOWED_ELSE)
+        allowed = ALLOWED.get(_precision(step), ALLOWED_ELSE)
         found = read_answers(step.log)
         names = list(answers if everything else found)
         problems += [f"{step.log.name}: {each}" for each in disagreements(answers, found, allowed, names)]
@@ -413,8 +420,7 @@ def _compare(
 
 
 def _summary(chain: Chain, commands: int, seconds: float) -> dict[str, Any]:
-    kinds = (TRAIN, EVAL, EXPORT, INFER)
-    run = [each for each in chain.outcomes if each.kind in kinds and each.status != "not run"]
+    run = [each for each in chain.outcomes if each.step and each.status != "not run"]
     if len(run) != commands and chain.passed:
         raise DataError(f"{len(run)} of {commands} commands were run; this is a bug")
     return {

@@ -1,0 +1,57 @@
+"""A repository in which chains can run: our configurations with fewer combinations, and data of digits."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+MODEL = "mobilenext_x0_35"
+LONG = f"test_tipc/configs/{MODEL}/train_infer_python.txt"
+PROD = f"test_tipc/configs/{MODEL}/train_infer_python_prod.txt"
+PADDLECLAS = f"test_tipc/configs/paddleclas/{MODEL}_train_infer_python.txt"
+_FEWER = ((":1|2", ":1"), (":1|4", ":4"))
+
+
+class Repository:
+    """A copy of what chains need, and what they leave."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        shutil.copytree(ROOT / "test_tipc", folder / "test_tipc", ignore=shutil.ignore_patterns("data", "output"))
+        shutil.rmtree(folder / "test_tipc/weights", ignore_errors=True)
+        (folder / "deploy").mkdir()
+        for path in (folder / "test_tipc/configs").rglob("*.txt"):
+            text = path.read_text()
+            for more, fewer in _FEWER:
+                text = text.replace(more, fewer)
+            path.write_text(text.replace("infer=8", "infer=2"))
+
+    def edit(self, config: str, **lines: str) -> str:
+        """A copy of a configuration with other lines, such as ``_3="python:..."``."""
+        path = self.folder / config
+        there = path.read_text().splitlines()
+        for number, line in lines.items():
+            there[int(number[1:]) - 1] = line
+        edited = path.with_name(f"{path.stem}_edited.txt")
+        edited.write_text("\n".join(there) + "\n")
+        return str(edited.relative_to(self.folder))
+
+    def tipc(self, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """``python -m mobilenext.tipc`` there, which must end with `code`."""
+        words = [sys.executable, "-m", "mobilenext.tipc", *map(str, arguments)]
+        done = subprocess.run(words, cwd=self.folder, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    def summary(self, mode: str, model: str = MODEL) -> dict[str, Any]:
+        """What the chain of a mode left."""
+        read: dict[str, Any] = json.loads(
+            (self.folder / "test_tipc/output" / model / mode / "summary.json").read_text()
+        )
+        return read
