@@ -290,7 +290,7 @@ def weights(world: World) -> Weights:
     [(740, "reproduced", 0.0), (741, "reproduced", 0.1), (742, "differs", 0.2), (738, "differs", -0.2)],
 )
 def test_verdicts(correct: int, verdict: str, difference: float, world: World, weights: Weights) -> None:
-    found = compare(CARD, counts_of(correct, 1000), open_dataset(world.data), weights)
+    found = compare(CARD, counts_of(correct, 1000), open_dataset(world.data), weights, "fp32")
     assert found is not None
     assert (found["verdict"], found["difference_points"]) == (verdict, difference)
     assert (found["expected_top1_percent"], found["measured_top1_percent"]) == (74.0, correct / 10)
@@ -308,7 +308,7 @@ def test_verdicts(correct: int, verdict: str, difference: float, world: World, w
 )
 def test_the_bound_of_the_verdict(images: int, published: float, verdict: str, world: World, weights: Weights) -> None:
     card = replace(CARD, published=Published("a data set", images, published, 91.0))
-    found = compare(card, counts_of(images * 74 // 100, images), open_dataset(world.data), weights)
+    found = compare(card, counts_of(images * 74 // 100, images), open_dataset(world.data), weights, "fp32")
     assert found is not None
     assert found["verdict"] == verdict
 
@@ -325,15 +325,21 @@ def test_the_bound_of_the_verdict(images: int, published: float, verdict: str, w
 def test_what_cannot_be_compared(
     images: int, change: dict[str, Any], reason: str, world: World, weights: Weights
 ) -> None:
-    found = compare(CARD, counts_of(740, images), open_dataset(world.data), replace(weights, **change))
+    found = compare(CARD, counts_of(740, images), open_dataset(world.data), replace(weights, **change), "fp32")
     assert found is not None
     assert (found["verdict"], found["reason"]) == ("not comparable", reason)
     assert "difference_points" not in found
 
 
+def test_another_precision_than_the_published_is_not_compared(world: World, weights: Weights) -> None:
+    found = compare(CARD, counts_of(700, 1000), open_dataset(world.data), weights, "int8")
+    assert found is not None
+    assert (found["verdict"], found["reason"]) == ("not comparable", "int8 instead of fp32")
+
+
 def test_nothing_published_nothing_compared(world: World, weights: Weights) -> None:
     for card in (None, replace(CARD, published=None)):
-        assert compare(card, counts_of(1, 1), open_dataset(world.data), weights) is None
+        assert compare(card, counts_of(1, 1), open_dataset(world.data), weights, "fp32") is None
 
 
 # --- what fails before anything is started

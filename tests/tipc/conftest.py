@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tipc_repository import MODEL, PROD, Repository
+from tipc_repository import LONG, MODEL, PROD, Repository
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +23,12 @@ def exported(repository: Repository) -> Path:
     (repository.folder / "exported/best.safetensors").write_text("not an export's")
     repository.tipc("export", f"--pretrained={weights}", "--save-inference-dir=exported/")
     return repository.folder / "exported"
+
+
+@pytest.fixture(scope="session")
+def small(repository: Repository) -> str:
+    """A folder of 160 digits to train on and 40 to validate."""
+    config = repository.edit(LONG, _16="norm_train:-m mobilenext.tipc train --data=small")
+    said = repository.tipc("prepare", config, "lite_train_lite_infer").stderr
+    assert "small: 160 training and 40 validation images of scikit-learn's digits" in said
+    return "small"

@@ -14,7 +14,7 @@ SAME_IMAGES = 1.5  # and, of a small data set, by an image at least
 
 
 def compare(
-    card: WeightsCard | None, counts: Counts, dataset: Dataset, weights: WeightsRecord
+    card: WeightsCard | None, counts: Counts, dataset: Dataset, weights: WeightsRecord, precision: str
 ) -> dict[str, Any] | None:
     """The published number beside the measured one: expected, measured, difference, verdict."""
     if card is None or card.published is None:
@@ -36,6 +36,8 @@ def compare(
         reasons.append(f"identity divisor {weights.identity_divisor} instead of {card.identity_divisor}")
     if card.use != "auto" and weights.kind != card.use:
         reasons.append(f"{weights.kind} weights instead of {card.use}")
+    if precision != "fp32":
+        reasons.append(f"{precision} instead of fp32")
     if reasons:
         return {**values, "verdict": "not comparable", "reason": ", ".join(reasons)}
     difference = round(summary["top1_percent"] - published.top1_percent, 3)

@@ -146,7 +146,7 @@ def evaluate(
             "latency_ms": latency["median"],
             "latency": latency,
             **speed,
-            "comparison": compare(found.published, counts, dataset, found),
+            "comparison": compare(found.published, counts, dataset, found, prepared.spec.precision),
             "diagnosis": diagnose(journal.rows, found.num_classes),
             "per_class": counts.per_class(found.labels or dataset.class_names),
             "environment": environment(),

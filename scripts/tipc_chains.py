@@ -1,0 +1,72 @@
+"""Run every chain that can run here, one after the other, and keep what each came to.
+
+    python scripts/tipc_chains.py [-o results/tipc.json] [--only TEXT]
+
+The basic chain of every model in the lite mode; of one model, every mode in all three layouts, and every further chain.
+Each by `mobilenext tipc`, in a scratch folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from mobilenext.evaluation.environment import environment
+from mobilenext.models import MODELS
+from mobilenext.tipc.config import MODES
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = Path("test_tipc/configs")
+MODEL = "mobilenext_x0_35"
+KEPT = ("config", "layout", "mode", "passed", "commands", "commands_passed", "seconds")
+
+
+def chains() -> list[tuple[Path, str]]:
+    """Configuration and mode of each."""
+    basic = [(CONFIGS / model / "train_infer_python.txt", MODES[0]) for model in MODELS]
+    here = CONFIGS / MODEL
+    layouts = (
+        here / "train_infer_python.txt",
+        here / "train_infer_python_prod.txt",
+        CONFIGS / "paddleclas" / f"{MODEL}_train_infer_python.txt",
+    )
+    modes = [(config, mode) for config in layouts for mode in MODES]
+    names = (path.name for path in sorted((ROOT / here).iterdir()))
+    further = [(here / name, MODES[0]) for name in names if not name.startswith("train_infer_python")]
+    return list(dict.fromkeys([*basic, *modes, *further]))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, default=Path("results/tipc.json"))
+    parser.add_argument("--only", default="", help="chains whose configuration's path has this in it")
+    options = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        generated = shutil.ignore_patterns("data", "weights", "output", "quant_post_static_model")
+        shutil.copytree(ROOT / "test_tipc", folder / "test_tipc", ignore=generated)
+        shutil.copytree(ROOT / "deploy", folder / "deploy")
+        for config, mode in chains():
+            if options.only not in str(config):
+                continue
+            command = [sys.executable, "-m", "mobilenext", "tipc", str(config), mode, "--json"]
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+            if not done.stdout:
+                sys.exit(done.stderr)
+            summary = json.loads(done.stdout)
+            steps = [{name: step[name] for name in ("kind", "status", "seconds", "said")} for step in summary["steps"]]
+            rows.append({name: summary[name] for name in KEPT} | {"steps": steps})
+            print({name: summary[name] for name in KEPT}, flush=True)
+    options.output.write_text(json.dumps({"rows": rows, "environment": environment()}, indent=1) + "\n")
+    return int(not all(row["passed"] for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
