@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mobilenext.cli import parser
+from mobilenext.grammar import parser
 
 ROOT = Path(__file__).parents[1]
 

@@ -15,14 +15,12 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mobilenext import __version__
 from mobilenext.errors import MobileNeXtError
-
-RUNTIME_NAMES = "openvino, onnxruntime, paddle-inference, paddle, ncnn or tflite"  # importing them takes numpy
+from mobilenext.grammar import parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser().parse_args(arguments)
     except SystemExit as stop:  # argparse has printed what it had to say
         return int(stop.code or 0)
-    return guarded(lambda: int(options.run(options)), own_process=arguments is None)
+    return guarded(lambda: run(options), own_process=arguments is None)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Carry out what was parsed, with exceptions; the exit code."""
+    return VERBS[options.verb](options)
 
 
 def guarded(call: Callable[[], int], *, own_process: bool = True) -> int:
@@ -82,213 +85,6 @@ def _keep_results_apart() -> None:
         results = os.dup(1)
         os.dup2(2, 1)
         sys.stdout = open(results, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)  # noqa: SIM115, PTH123
-
-
-def parser() -> argparse.ArgumentParser:
-    """The grammar of all verbs."""
-    top = argparse.ArgumentParser(
-        prog="mobilenext",
-        description="MobileNeXt on PaddlePaddle: from a checkpoint to an accuracy and latency table.",
-        allow_abbrev=False,
-    )
-    top.add_argument("--version", action="version", version=f"mobilenext {__version__}")
-    verbs = top.add_subparsers(metavar="COMMAND", required=True)
-
-    def verb(name: str, run: Any, summary: str) -> argparse.ArgumentParser:
-        added = verbs.add_parser(name, help=summary, description=summary, allow_abbrev=False)
-        added.set_defaults(run=run)
-        return added
-
-    command = verb("list", _list, "models: sizes, published accuracy, weights, licence")
-    _json_flag(command)
-
-    command = verb("convert", _convert, "a PyTorch or Paddle checkpoint to safetensors or .pdparams, or back")
-    command.add_argument("source", help="a .pth, .pth.tar, .pdparams or .safetensors file, or model.tag of a card")
-    command.add_argument("-o", "--output", required=True, help="a .safetensors or .pdparams file")
-    command.add_argument("--to", choices=("paddle", "pytorch"), default="paddle", help="names and layouts to write")
-    command.add_argument("--model", help="what it must be; recognised when not given")
-    command.add_argument("--labels", help="a text file with the name of one class on each line, stored in the output")
-    _weights_options(command)
-    _json_flag(command)
-
-    command = verb("evaluate", _evaluate, "top-1, top-5 and latency of a checkpoint on a data set")
-    command.add_argument("data", help="a folder: imgs/ + val_list.txt, or a folder for each class")
-    _model_options(command)
-    command.add_argument("-o", "--output", help="folder for result.json, predictions.jsonl and evaluate.log")
-    command.add_argument("--list", dest="list_file", help="another list file: an image name and a label on each line")
-    command.add_argument("--batch-size", type=int, help="images a call of the network (CPU: 1, GPU: 64)")
-    command.add_argument("--workers", type=int, help="processes (default: one for each core)")
-    command.add_argument("--limit", type=int, help="only the first N images; the result is stamped PARTIAL")
-    command.add_argument(
-        "--unreadable", choices=("stop", "wrong"), default="stop", help="what an unreadable image does"
-    )
-    command.add_argument("--resume", action="store_true", help="go on with the unfinished evaluation in --output")
-    _json_flag(command)
-
-    command = verb("predict", _predict, "the top classes of images")
-    command.add_argument("images", nargs="+", help="files, and folders that are searched through")
-    _model_options(command)
-    command.add_argument("--topk", type=int, default=5, help="classes for each image (default 5)")
-    command.add_argument("--batch-size", type=int, default=1, help="images a call of the network (default 1)")
-    _json_flag(command)
-
-    command = verb("train", _train, "train a network: from scratch, from given weights, or on from where a run stopped")
-    command.add_argument("data", nargs="?", help="imgs/ + train_list.txt + val_list.txt, or train/ and val/ of folders")
-    command.add_argument("-o", "--output", help="folder of the run, new")
-    command.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
-    command.add_argument("--model", help="a name of `mobilenext list`; with --weights it may be left out")
-    command.add_argument("--recipe", help="a name of `mobilenext recipes` (default released)")
-    command.add_argument(
-        "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="another value of the recipe"
-    )
-    command.add_argument("--weights", help="a file or a tag to begin with (default: freshly initialised)")
-    command.add_argument("--num-classes", type=int, help="default: the data's; a fresh classifier where weights differ")
-    command.add_argument("--identity-divisor", type=int, help="the shortcut's share of the channels is 1/N")
-    command.add_argument("--seed", type=int, help="of initialisation, order, augmentation and dropout (default 0)")
-    command.add_argument("--train-list", metavar="FILE", help="another list file of the training images")
-    command.add_argument("--val-list", metavar="FILE", help="another list file of the validation images")
-    command.add_argument("--labels", help="a text file with the name of one class on each line, stored in the weights")
-    command.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
-    command.add_argument("--threads", type=int, help="of each process (CPU; default 1)")
-    command.add_argument("--workers", type=int, help="processes that read images (default: none for small data)")
-    command.add_argument(
-        "--max-unreadable",
-        type=int,
-        default=0,
-        metavar="N",
-        help="so many unreadable training images may be left out",
-    )
-    command.add_argument("--log-every", type=int, default=20, metavar="STEPS", help="a line of the log (default 20)")
-    command.add_argument(
-        "--save-every", type=float, default=600, metavar="SECONDS", help="a checkpoint within an epoch (default 600)"
-    )
-    command.add_argument(
-        "--to-static", action="store_true", help="compile the network to a graph by paddle.jit (slower on a CPU)"
-    )
-    command.add_argument("--visualdl", action="store_true", help="scalars for VisualDL in RUN/visualdl, too")
-    _json_flag(command)
-
-    command = verb("recipes", _recipes, "the recipes of `mobilenext train`: source, expected accuracy, cost, fields")
-    command.add_argument("name", nargs="?", help="one of them, with all its fields")
-    _json_flag(command)
-
-    command = verb("compare", _compare, "training runs side by side: a table, and curves with --output")
-    command.add_argument("runs", nargs="+", metavar="RUN", help="folders of `mobilenext train`")
-    command.add_argument("-o", "--output", metavar="FILE", help="a picture of the curves, .png or .svg")
-    _json_flag(command)
-
-    command = verb("export", _export, "weights to a folder that other programs run, compared with Paddle")
-    command.add_argument("--model", help="a name of `mobilenext list`, or model.tag; recognised from the weights")
-    command.add_argument("--weights", help="a file, or a tag of the model's card (default: the card's first)")
-    command.add_argument("-o", "--output", required=True, help="the folder; an earlier export in it is replaced")
-    command.add_argument(
-        "--format", default="onnx", help="onnx (default), paddle, paddle-legacy, openvino, ncnn or tflite"
-    )
-    command.add_argument("--images", nargs="+", help="files and folders to compare on (default: scikit-learn's photos)")
-    _weights_options(command)
-    _json_flag(command)
-
-    command = verb("quantize", _quantize, "an int8 folder, with what it costs in accuracy and gains in speed")
-    command.add_argument("--model", help="a name of `mobilenext list`, or model.tag; recognised from the weights")
-    command.add_argument("--weights", help="a file, or a tag of the model's card (default: the card's first)")
-    command.add_argument("--exported", metavar="DIR", help="a float32 folder of `mobilenext export --format onnx`")
-    command.add_argument("--onnx", metavar="FILE", help="any classifier in ONNX, with its --mean, --std, --image-size")
-    command.add_argument("-o", "--output", required=True, help="the folder; an earlier export in it is replaced")
-    command.add_argument("--calibration", required=True, metavar="DATA", help="a data set, or a folder of images")
-    command.add_argument("--calibration-list", metavar="FILE", help="another list file of it")
-    command.add_argument("--calibration-images", type=int, default=256, help="so many at most (default 256)")
-    command.add_argument("--data", help="the data set to measure on (default: the other images of --calibration)")
-    command.add_argument("--list", dest="list_file", help="another list file of --data")
-    command.add_argument("--max-drop", type=float, default=1.0, help="points of top-1 that may be lost (default 1.0)")
-    command.add_argument("--keep-float", nargs="+", default=[], metavar="LAYER", help="layers that stay float32")
-    _weights_options(command)
-    _json_flag(command)
-
-    command = verb("bench", _bench, "latency of models and runtimes, interleaved in one run")
-    command.add_argument("--model", nargs="+", default=[], help="names of `mobilenext list`, or model.tag")
-    command.add_argument("--weights", help="a file, or a tag; without it a model is freshly initialised")
-    command.add_argument("--exported", nargs="+", default=[], metavar="DIR", help="folders of `mobilenext export`")
-    command.add_argument("--onnx", nargs="+", default=[], metavar="FILE", help="ONNX files")
-    command.add_argument(
-        "--runtime", nargs="+", default=["auto"], help=f"auto, all, NAME:ENGINE or some of {RUNTIME_NAMES}"
-    )
-    command.add_argument("--engine", default="auto", help="of paddle-inference: openvino, onednn or native")
-    command.add_argument("--precision", help="fp32, bf16 or int8 (default: that of the files)")
-    command.add_argument("--threads", type=_numbers, default=(1,), metavar="N,N", help="each of them (default 1)")
-    command.add_argument("--batch-size", type=_numbers, default=(1,), metavar="N,N", help="each of them (default 1)")
-    command.add_argument("--identity-divisor", type=_numbers, default=(1,), metavar="N,N", help="each of them")
-    command.add_argument("--image-size", type=int, help="pixels (default 224, or that of the weights)")
-    command.add_argument("--samples", type=int, default=50, help="timed calls of each row (default 50, at least 30)")
-    command.add_argument("-o", "--output", help="folder for bench.json, bench.md and bench.png")
-    _json_flag(command)
-
-    command = verb("check-data", _check_data, "read a data set's list and decode every image")
-    command.add_argument("data")
-    command.add_argument("--list", dest="list_file", help="another list file")
-    command.add_argument("--num-classes", type=int, help="labels must be below it (1000 compares with ImageNet too)")
-    command.add_argument("--workers", type=int, help="processes (default: one for each core)")
-    command.add_argument("--no-decode", action="store_true", help="check the list only")
-    _json_flag(command)
-
-    command = verb("quickstart", _quickstart, "evaluate the bundled model on handwritten digits; needs no data")
-    command.add_argument("-o", "--output", default="runs/quickstart", help="folder (default runs/quickstart)")
-    command.add_argument("--workers", type=int, help="processes (default: one for each core)")
-    _json_flag(command)
-
-    command = verb("tipc", _tipc, "a train, eval, export and infer chain of a TIPC configuration, each step checked")
-    command.add_argument("config", metavar="CONFIG", help="test_tipc/configs/..., in any of the three layouts")
-    command.add_argument(
-        "mode",
-        metavar="MODE",
-        help="lite_train_lite_infer, lite_train_whole_infer, whole_train_whole_infer, whole_infer",
-    )
-    command.add_argument(
-        "--layout", help="specification, prod or paddleclas (default: from the file's name and length)"
-    )
-    command.add_argument("-o", "--output", help="folder (default test_tipc/output/<model>/<mode>)")
-    command.add_argument("--data", help="an archive or folder to prepare the data from (default: digits)")
-    command.add_argument("--no-prepare", action="store_true", help="take the data and weights that lie there")
-    command.add_argument("--keep-going", action="store_true", help="go on after a failure with what can still run")
-    command.add_argument("--timeout", type=float, metavar="SECONDS", help="for each command (default: none)")
-    _json_flag(command)
-
-    command = verb("info", _info, "versions, processor and other facts that a result depends on")
-    _json_flag(command)
-    return top
-
-
-def _json_flag(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--json", action="store_true", help="print JSON on standard output, all else on standard error"
-    )
-
-
-def _weights_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--use", choices=("auto", "raw", "ema"), help="which weights of a checkpoint (auto: EMA if any)"
-    )
-    command.add_argument("--identity-divisor", type=int, help="the shortcut's share of the channels is 1/N")
-    group = command.add_argument_group("preprocessing (default: that of the weights)")
-    group.add_argument("--image-size", type=int, help="side of the crop, pixels")
-    group.add_argument("--crop-pct", type=float, help="crop side / short side")
-    group.add_argument("--interpolation", help="nearest, box, bilinear, hamming, bicubic or lanczos")
-    group.add_argument("--mean", nargs=3, type=float, metavar=("R", "G", "B"))
-    group.add_argument("--std", nargs=3, type=float, metavar=("R", "G", "B"))
-
-
-def _model_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--model", help="a name of `mobilenext list`, or model.tag; recognised from the weights")
-    command.add_argument("--weights", help="a file, or a tag of the model's card (default: the card's first)")
-    command.add_argument("--exported", metavar="DIR", help="a folder of `mobilenext export`, in place of the two")
-    command.add_argument("--onnx", metavar="FILE", help="any classifier in ONNX, with its --mean, --std, --image-size")
-    _weights_options(command)
-    command.add_argument("--threads", type=int, help="of each process (default 1)")
-    command.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
-    command.add_argument("--runtime", default="auto", help=f"auto (the fastest that works), {RUNTIME_NAMES}")
-    command.add_argument(
-        "--engine", default="auto", help="of paddle-inference: openvino, onednn, native; gpu, tensorrt"
-    )
-    command.add_argument("--precision", help="fp32, bf16 or int8 (default: that of the files)")
 
 
 def _preprocessing(options: argparse.Namespace) -> dict[str, Any]:
@@ -577,13 +373,6 @@ def _quantize(options: argparse.Namespace) -> int:
     return 0
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    """``1,2`` to (1, 2)."""
-    if not all(part.isdecimal() for part in text.split(",")):
-        raise argparse.ArgumentTypeError(f"{text!r}; expected whole numbers with commas between them, such as 1,2")
-    return tuple(int(part) for part in text.split(","))
-
-
 def _bench(options: argparse.Namespace) -> int:
     from mobilenext.evaluation.bench import bench
     from mobilenext.report.bench_report import bench_lines, write_bench
@@ -679,6 +468,24 @@ def _info(options: argparse.Namespace) -> int:
         for name, value in facts.items():
             print(f"{name}: {value}")
     return 0
+
+
+VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "list": _list,
+    "convert": _convert,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "train": _train,
+    "recipes": _recipes,
+    "compare": _compare,
+    "export": _export,
+    "quantize": _quantize,
+    "bench": _bench,
+    "check-data": _check_data,
+    "quickstart": _quickstart,
+    "tipc": _tipc,
+    "info": _info,
+}
 
 
 if __name__ == "__main__":

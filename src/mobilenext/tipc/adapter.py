@@ -23,6 +23,7 @@ from mobilenext import cli
 from mobilenext.distributed import launched
 from mobilenext.errors import DataError, OutputError, UsageError, nearest
 from mobilenext.export import FORMATS
+from mobilenext.grammar import parser
 from mobilenext.tipc.flags import Option, boolean, count, number, parse, points
 
 log = logging.getLogger(__name__)
@@ -182,9 +183,7 @@ def _need(values: Mapping[str, Any], name: str, key: str) -> Any:
 
 def _command(*words: Any) -> int:
     """Run a command of ``mobilenext``."""
-    options = cli.parser().parse_args([str(word) for word in words])
-    code: int = options.run(options)
-    return code
+    return cli.run(parser().parse_args([str(word) for word in words]))
 
 
 def _flags(values: Mapping[str, Any], *names: str) -> list[str]:
