@@ -30,15 +30,16 @@ def test_every_command_in_the_readme_is_understood(name: str) -> None:
         parser().parse_args(command.split())  # SystemExit names what it does not know
 
 
-def test_the_two_readmes_have_the_same_sections_and_commands() -> None:
-    texts = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README_cn.md")]
+@pytest.mark.parametrize("folder", ["", "test_tipc"])
+def test_the_two_readmes_have_the_same_sections_and_commands(folder: str) -> None:
+    texts = [(ROOT / folder / name).read_text(encoding="utf-8") for name in ("README.md", "README_cn.md")]
     headings = [len(re.findall(r"^#+ ", text, flags=re.MULTILINE)) for text in texts]
-    commands = [re.findall(r"^    (?:mobilenext|make|pip) \S+(?: \S+)?", text, flags=re.MULTILINE) for text in texts]
+    commands = [re.findall(r"^    (?:mobilenext|make|pip|bash) \S+(?: \S+)?", text, flags=re.MULTILINE) for text in texts]
     assert headings[0] == headings[1]
     assert commands[0] == commands[1]
 
 
 def test_links_lead_to_files() -> None:
-    for document in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")):
+    for document in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("test_tipc/**/*.md")):
         for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
             assert target.startswith("https://") or (document.parent / target).exists(), f"{document.name}: {target}"

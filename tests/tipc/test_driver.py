@@ -62,6 +62,17 @@ def test_a_chain_of_the_specification(repository: Repository) -> None:
     assert again["passed"]
     status = repository.folder / "test_tipc/output" / MODEL / LITE / "results_python.log"
     assert status.read_text().count(" train ") == 1
+    # What an earlier run left does not make up for a command that leaves nothing.
+    for line, step in (("_16", "norm_train"), ("_24", "eval"), ("_30", "norm_export")):
+        config = repository.edit(LONG, **{"_16": "norm_train:touch.py", line: f"{step}:-c pass"})
+        (repository.folder / "touch.py").write_text(
+            "import pathlib, sys\n"
+            "run = pathlib.Path(next(w.partition('=')[2] for w in sys.argv if w.startswith('--output-dir=')))\n"
+            "[(run / name).touch() for name in ('best.safetensors', 'train.log')]\n"
+        )
+        said = _run(repository, config, LITE, "--no-prepare", code=1).stderr
+        assert f"{step.removeprefix('norm_')}: it left " in said
+        assert "that file is of an earlier run" in said
 
 
 def test_a_chain_of_the_reference_repository(repository: Repository) -> None:
@@ -91,12 +102,12 @@ def test_whole_infer_equals_the_committed_results(repository: Repository) -> Non
     summary = _assert_green(
         repository, WHOLE_INFER, ["prepare", "export", "infer", "predict", "evaluate", *["compare"] * 3]
     )
-    assert f"equal those of test_tipc/results/{MODEL}_whole_infer.txt" in said
-    reference = (repository.folder / f"test_tipc/results/{MODEL}_whole_infer.txt").read_text().splitlines()
+    assert f"equal those of test_tipc/results/{MODEL}_whole_infer_fp32.txt" in said
+    reference = (repository.folder / f"test_tipc/results/{MODEL}_whole_infer_fp32.txt").read_text().splitlines()
     assert summary["steps"][-1]["said"].startswith(f"{len(reference)} predictions")
     log = next(step["log"] for step in summary["steps"] if step["kind"] == "infer")
     done = repository.tipc(
-        "compare", f"--gt_file=test_tipc/results/{MODEL}_whole_infer.txt", f"--log_file={log}", "--atol", "1e-3"
+        "compare", f"--gt_file=test_tipc/results/{MODEL}_whole_infer_fp32.txt", f"--log_file={log}", "--atol", "1e-3"
     )
     assert f"{len(reference)} images as in" in done.stdout
 
@@ -268,7 +279,7 @@ def test_a_command_that_takes_too_long(repository: Repository, quick: dict[str, 
 
 
 def test_a_result_that_differs_from_the_committed_one(repository: Repository, quick: dict[str, str]) -> None:
-    reference = repository.folder / f"test_tipc/results/{MODEL}_whole_infer.txt"
+    reference = repository.folder / f"test_tipc/results/{MODEL}_whole_infer_fp32.txt"
     kept = reference.read_text()
     reference.write_text(kept.replace("[[8, ", "[[9, ", 1))
     try:

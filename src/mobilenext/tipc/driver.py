@@ -28,7 +28,7 @@ from mobilenext.errors import CheckFailed, DataError, MobileNeXtError, OutputErr
 from mobilenext.evaluation.environment import environment
 from mobilenext.evaluation.journal import PREDICTIONS, RESULT
 from mobilenext.export.images import sample_photo_files
-from mobilenext.export.sidecar import read_sidecar
+from mobilenext.export.sidecar import SIDECAR, read_sidecar
 from mobilenext.runtime import resolve_device
 from mobilenext.tipc.adapter import EVALUATION
 from mobilenext.tipc.compare import Answer, disagreements, read_answers
@@ -49,6 +49,7 @@ ALLOWED = {"fp32": 1e-4}
 ALLOWED_ELSE = 1e-2
 _LOG_FIELDS = ("loss", "avg_reader_cost", "avg_batch_cost", "avg_ips")
 _SHOWN = 3
+_CLOCK = 1.0  # seconds by which a file system's clock may be behind
 
 
 @dataclass
@@ -183,12 +184,13 @@ def _run_step(chain: Chain, step: Step) -> None:
     if reason := _not_made(chain, step):
         chain.outcomes.append(Outcome(step.kind, step.command, step.log, "not run", said=reason, step=step))
         return
+    began = time.time()
     outcome = _run(chain, step.kind, step.command, step.log, step)
     if outcome.status != "passed":
         return
     check = {TRAIN: _check_train, EVAL: _check_eval, EXPORT: _check_export, INFER: _check_infer}[step.kind]
     try:
-        outcome.said = check(step)
+        outcome.said = check(step, began)
     except MobileNeXtError as error:
         outcome.status, outcome.said = "failed", str(error)
     _say(outcome)
@@ -267,11 +269,19 @@ def _say(outcome: Outcome) -> None:
 # What a step must have left.
 
 
-def _check_train(step: Step) -> str:
-    if not with_suffix(step.weights).is_file():
-        raise CheckFailed(f"it left no {step.weights}")
-    train_log = step.weights.parent / LOG
-    lines = train_log.read_text(errors="replace").splitlines() if train_log.is_file() else []
+def _left(path: Path, began: float) -> Path:
+    """The file, which a command that `began` then must have written."""
+    if not path.is_file():
+        raise CheckFailed(f"it left no {path}")
+    if path.stat().st_mtime < began - _CLOCK:
+        raise CheckFailed(f"it left {path} as it was: that file is of an earlier run")
+    return path
+
+
+def _check_train(step: Step, began: float) -> str:
+    _left(with_suffix(step.weights), began)
+    train_log = _left(step.weights.parent / LOG, began)
+    lines = train_log.read_text(errors="replace").splitlines()
     steps = [line for line in lines if all(f"{name}: " in line for name in _LOG_FIELDS)]
     if not steps:
         raise CheckFailed(f"{train_log} has no line with {', '.join(_LOG_FIELDS)}")
@@ -279,21 +289,19 @@ def _check_train(step: Step) -> str:
     return f"{len(steps)} lines of steps, the last with loss {loss[1] if loss else '?'}"
 
 
-def _check_eval(step: Step) -> str:
-    file = step.weights.parent / EVALUATION / RESULT
-    if not file.is_file():
-        raise CheckFailed(f"it left no {file}")
-    result = read_json(file)
+def _check_eval(step: Step, began: float) -> str:
+    result = read_json(_left(step.weights.parent / EVALUATION / RESULT, began))
     return f"top-1 {result['correct_top1']} of {result['images']} images"
 
 
-def _check_export(step: Step) -> str:
+def _check_export(step: Step, began: float) -> str:
     assert step.exported is not None
+    _left(step.exported / SIDECAR, began)
     sidecar = read_sidecar(step.exported)
     return f"{sidecar.file}, {sidecar.precision}, {len(sidecar.files)} files"
 
 
-def _check_infer(step: Step) -> str:
+def _check_infer(step: Step, began: float) -> str:
     expected = [name for name, _ in _images_of(step)]
     answers = read_answers(step.log)
     lacking = [name for name in expected if name not in answers]
@@ -346,7 +354,7 @@ def _check_inferences(chain: Chain) -> None:
 
 def _compare_with_committed(chain: Chain, group: Sequence[Step]) -> None:
     """With the results that are kept for this model and mode, where they are of the same images."""
-    file = RESULTS / f"{chain.config.value('model_name')}_{chain.mode}.txt"
+    file = RESULTS / f"{chain.config.value('model_name')}_{chain.mode}_fp32.txt"
     if not file.is_file():
         return
     answers = read_answers(file, only=True)
