@@ -1,6 +1,6 @@
 """Run every chain that can run here, one after the other, and keep what each came to.
 
-    python scripts/tipc_chains.py [-o results/tipc.json] [--only TEXT]
+    python scripts/tipc_chains.py [-o results/tipc.json] [--only TEXT]   # the others' results stay as they are
 
 The basic chain of every model in the lite mode; of one model, every mode in all three layouts, and every further chain.
 Each by `mobilenext tipc`, in a scratch folder.
@@ -45,7 +45,7 @@ def chains() -> list[tuple[Path, str]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, default=Path("results/tipc.json"))
-    parser.add_argument("--only", default="", help="chains whose configuration's path has this in it")
+    parser.add_argument("--only", default="", help="chains whose configuration has this in its path")
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -64,6 +64,10 @@ def main() -> int:
             steps = [{name: step[name] for name in ("kind", "status", "seconds", "said")} for step in summary["steps"]]
             rows.append({name: summary[name] for name in KEPT} | {"steps": steps})
             print({name: summary[name] for name in KEPT}, flush=True)
+    if options.only:
+        fresh = {(row["config"], row["mode"]): row for row in rows}
+        before = json.loads(options.output.read_text())["rows"]
+        rows = [fresh.pop((row["config"], row["mode"]), row) for row in before] + list(fresh.values())
     options.output.write_text(json.dumps({"rows": rows, "environment": environment()}, indent=1) + "\n")
     return int(not all(row["passed"] for row in rows))
 
