@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mobilenext.errors import DataError, OutputError, UsageError
-from mobilenext.evaluation.journal import JOURNAL, Journal, setup_digest
+from mobilenext.evaluation.journal import JOURNAL, PREDICTIONS, Journal, line_of, read_predictions, setup_digest
 from mobilenext.evaluation.metrics import Prediction
 
 SETUP: dict[str, Any] = {"model": "m", "preprocessing": {"image_size": 32, "mean": [0.5, 0.5]}, "images": 4}
@@ -157,3 +157,13 @@ def test_two_evaluations_into_one_folder(tmp_path: Path) -> None:
     assert resumed.rows == ROWS, "nothing of the first was lost"
     resumed.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_predictions_are_read_back(tmp_path: Path) -> None:
+    (tmp_path / PREDICTIONS).write_bytes(b"".join(line_of(row.to_dict()) for row in ROWS))
+    assert read_predictions(tmp_path) == ROWS
+    (tmp_path / PREDICTIONS).write_text('{"index": 0}\n')
+    with pytest.raises(DataError, match="is damaged"):
+        read_predictions(tmp_path)
+    with pytest.raises(DataError, match="No such file"):
+        read_predictions(tmp_path / "none")

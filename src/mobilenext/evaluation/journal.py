@@ -32,6 +32,21 @@ def line_of(values: Mapping[str, Any]) -> bytes:
     return encoded(json.dumps(values, ensure_ascii=False, separators=(", ", ": ")) + "\n")
 
 
+def read_predictions(folder: Path) -> list[Prediction]:
+    """What a finished evaluation left in a folder.
+
+    Raises:
+        DataError: there is none, or it is damaged.
+    """
+    path = folder / PREDICTIONS
+    try:
+        return [Prediction.from_dict(json.loads(line)) for line in path.read_bytes().splitlines()]
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}; expected what `mobilenext evaluate -o` writes") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged: {error}; evaluate again") from error
+
+
 def encoded(text: str) -> bytes:
     """JSON as UTF-8; a file name that is no text comes from the system as surrogates, which are escaped (\\udcff)."""
     return text.encode(errors="backslashreplace")

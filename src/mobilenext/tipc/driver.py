@@ -26,7 +26,7 @@ from typing import Any
 from mobilenext.data import find_images
 from mobilenext.errors import CheckFailed, DataError, MobileNeXtError, OutputError, UsageError
 from mobilenext.evaluation.environment import environment
-from mobilenext.evaluation.journal import PREDICTIONS, RESULT
+from mobilenext.evaluation.journal import RESULT, read_predictions
 from mobilenext.export.images import sample_photo_files
 from mobilenext.export.sidecar import SIDECAR, read_sidecar
 from mobilenext.runtime import resolve_device
@@ -399,11 +399,10 @@ def _evaluated(chain: Chain, step: Step, what: str, suffix: str, quantized: bool
             return None
     images = {path.resolve(): name for name, path in _images_of(step)}
     answers = {}
-    for line in (folder / PREDICTIONS).read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        for path in (data / "imgs" / row["path"], data / row["path"]):
+    for row in read_predictions(folder):
+        for path in (data / "imgs" / row.path, data / row.path):
             if name := images.get(path.resolve()):
-                answers[name] = Answer(tuple(row["top5"]), tuple(row["scores"]))
+                answers[name] = Answer(row.top5, row.scores)
     return answers
 
 
