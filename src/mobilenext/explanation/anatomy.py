@@ -1,0 +1,279 @@
+"""What a network is made of, told by itself: an image is passed through and what happens is recorded.
+
+Channels, shapes, strides, parameters and mult-adds are those of the layers and tensors that were seen, counted as
+``models.counting`` does, and an activation is what turns one layer's output into the next one's input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from mobilenext.models._layers import Network
+
+Shape = tuple[int, int, int]  # channels, height, width
+Tensor = npt.NDArray[np.float32]
+Layer = tuple[str, Any, Tensor, Tensor]  # name, layer, input, output
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One convolution or linear layer and what follows it until the next."""
+
+    name: str  # inside the block
+    kind: str  # conv | depthwise | pointwise | squeeze | excite | linear
+    kernel: int
+    stride: int
+    groups: int
+    before: Shape
+    after: Shape
+    norm: bool
+    activation: str  # "" for linear, ReLU6, Swish, sigmoid
+    parameters: int  # with those of the batch norm
+    mult_adds: int
+
+    @property
+    def label(self) -> str:
+        size = f"{self.kernel}x{self.kernel}"
+        kind = {"conv": f"{size} conv", "depthwise": f"{size} depthwise", "pointwise": "1x1 conv"}.get(self.kind)
+        if kind is None:
+            kind = {"squeeze": "mean, 1x1", "excite": "1x1", "linear": "linear layer"}[self.kind]
+        grouped = f", {self.groups} groups" if self.kind == "pointwise" and self.groups > 1 else ""
+        stride = f" / {self.stride}" if self.stride > 1 else ""
+        activation = self.activation or ("linear" if self.kind != "linear" else "")
+        return ", ".join(filter(None, [kind + stride + grouped, "BN" if self.norm else "", activation]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A stem, a block or the head."""
+
+    name: str
+    kind: str
+    before: Shape
+    after: Shape
+    shortcut: int  # channels that it joins; 0 where there is none
+    steps: tuple[Step, ...]
+    parameters: int
+    mult_adds: int
+
+    @property
+    def stride(self) -> int:
+        return self.before[1] // self.after[1]
+
+    @property
+    def channels(self) -> list[int]:
+        """Along the way, without the side branch of squeeze-and-excitation."""
+        return [self.before[0], *(step.after[0] for step in self.steps if step.kind not in ("squeeze", "excite"))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anatomy:
+    """What was seen of a whole network."""
+
+    image_size: int
+    num_classes: int
+    identity_divisor: int
+    parts: tuple[Part, ...]
+    parameters: int
+    mult_adds: int
+
+    def to_dict(self) -> dict[str, Any]:
+        from dataclasses import asdict
+
+        return asdict(self)
+
+
+@dataclass
+class _Seen:
+    """What the hooks note while the image passes."""
+
+    layers: list[Layer] = field(default_factory=list)
+    blocks: dict[str, tuple[Tensor, Tensor, int, int]] = field(
+        default_factory=dict
+    )  # input, output, layers from and to
+
+
+def anatomy(network: Network, image_size: int = 224) -> Anatomy:
+    """Pass a random image through the network, in evaluation mode, and tell what happens in it."""
+    import paddle
+    from paddle import nn
+
+    seen = _Seen()
+    handles = []
+
+    def watch(name: str) -> Callable[[Any, Any, Any], None]:
+        def note(layer: Any, inputs: tuple[Any, ...], output: Any) -> None:
+            seen.layers.append((name, layer, inputs[0].numpy(), output.numpy()))
+
+        return note
+
+    def begin(name: str) -> Callable[[Any, Any], None]:
+        def note(layer: Any, inputs: tuple[Any, ...]) -> None:
+            seen.blocks[name] = (inputs[0].numpy(), inputs[0].numpy(), len(seen.layers), 0)
+
+        return note
+
+    def end(name: str) -> Callable[[Any, Any, Any], None]:
+        def note(layer: Any, inputs: tuple[Any, ...], output: Any) -> None:
+            before, _, first, _ = seen.blocks[name]
+            seen.blocks[name] = (before, output.numpy(), first, len(seen.layers))
+
+        return note
+
+    blocks = network.blocks()
+    for name, layer in network.named_sublayers():
+        if isinstance(layer, nn.Conv2D | nn.BatchNorm2D | nn.Linear):
+            handles.append(layer.register_forward_post_hook(watch(name)))
+    for name, block in blocks:
+        handles += [block.register_forward_pre_hook(begin(name)), block.register_forward_post_hook(end(name))]
+    training = network.training
+    network.eval()
+    image = np.random.default_rng(0).standard_normal((1, 3, image_size, image_size)).astype(np.float32)
+    try:
+        with paddle.no_grad():
+            logits = network(paddle.to_tensor(image)).numpy()
+    finally:
+        for handle in handles:
+            handle.remove()
+        network.train() if training else network.eval()
+
+    parts: list[Part] = []
+    first = seen.blocks[blocks[0][0]]
+    if first[2] > 0:  # layers before the first block
+        parts.append(_part("stem", "stem", seen.layers[: first[2]], image, first[0]))
+    for name, block in blocks:
+        before, after, start, stop = seen.blocks[name]
+        joined = _joined(block, before, after)
+        parts.append(_part(name, _kind_of(block), seen.layers[start:stop], before, after, joined))
+    last = seen.blocks[blocks[-1][0]]
+    parts.append(_part("head", "mean, linear", seen.layers[last[3] :], last[1], logits[..., None, None]))
+    parameters = sum(int(each.size) for each in network.parameters() if not each.stop_gradient)
+    unused = parameters - sum(part.parameters for part in parts)
+    if unused:  # S and L carry a batch norm of their code base that no tensor passes
+        nothing = (network.num_classes, 1, 1)
+        parts.append(
+            Part(
+                name="unused",
+                kind="batch norm",
+                before=nothing,
+                after=nothing,
+                shortcut=0,
+                steps=(),
+                parameters=unused,
+                mult_adds=0,
+            )
+        )
+    return Anatomy(
+        image_size=image_size,
+        num_classes=network.num_classes,
+        identity_divisor=getattr(network, "identity_divisor", 1),
+        parts=tuple(parts),
+        parameters=parameters,
+        mult_adds=sum(part.mult_adds for part in parts),
+    )
+
+
+def _kind_of(block: Any) -> str:
+    kinds = {
+        "Sandglass": "sandglass",
+        "SandglassSE": "sandglass, SE",
+        "GhostSandglass": "ghost sandglass, SE",
+        "InvertedResidual": "inverted residual",
+    }
+    return kinds.get(type(block).__name__, "convolution")
+
+
+def _joined(block: Any, before: Tensor, after: Tensor) -> int:
+    """Channels that the shortcut joins."""
+    joins = getattr(getattr(block, "plan", block), "shortcut", False)
+    return int(after.shape[1]) // getattr(block, "identity_divisor", 1) if joins else 0
+
+
+def _part(name: str, kind: str, layers: Sequence[Layer], before: Tensor, after: Tensor, joined: int = 0) -> Part:
+    branch = after.copy()
+    if joined:
+        branch[:, :joined] -= before[:, :joined]  # what came out of the last layer
+    steps = tuple(_steps(name, layers, branch))
+    return Part(
+        name=name,
+        kind=kind,
+        before=_shape(before),
+        after=_shape(after),
+        shortcut=joined,
+        steps=steps,
+        parameters=sum(step.parameters for step in steps),
+        mult_adds=sum(step.mult_adds for step in steps),
+    )
+
+
+def _steps(part: str, layers: Sequence[Layer], branch: Tensor) -> Iterable[Step]:
+    """The convolutions and linear layers in order, each with its batch norm and activation."""
+    from paddle import nn
+
+    starts = [index for index, (_, layer, *_) in enumerate(layers) if not isinstance(layer, nn.BatchNorm2D)]
+    for start, stop in zip(starts, [*starts[1:], len(layers)], strict=True):
+        name, layer, before, after = layers[start]
+        follows = layers[stop][2] if stop < len(layers) else branch
+        held = [each for _, each, *_ in layers[start:stop]]
+        kind, activation = _kind_of_step(name, layer), _activation(layers[stop - 1][3], follows)
+        convolution = isinstance(layer, nn.Conv2D)
+        # One output value costs in_channels / groups * k * k, which is the size of one filter.
+        cost = layer.weight.size // layer.weight.shape[0] if convolution else layer.weight.shape[0]
+        yield Step(
+            name=name.removeprefix(f"{part}."),
+            kind=kind,
+            kernel=layer.weight.shape[-1] if convolution else 1,
+            stride=before.shape[2] // after.shape[2] if convolution else 1,
+            groups=before.shape[1] * layer.weight.shape[0] // (layer.weight.size // layer.weight.shape[-1] ** 2)
+            if convolution
+            else 1,
+            before=_shape(before),
+            after=_shape(after),
+            norm=len(held) > 1,
+            activation="sigmoid" if kind == "excite" else activation,
+            parameters=sum(int(p.size) for each in held for p in each.parameters() if not p.stop_gradient),
+            mult_adds=int(after.size * cost),
+        )
+
+
+def _kind_of_step(name: str, layer: Any) -> str:
+    last = name.rpartition(".")[2]
+    if last in ("_se_reduce", "_se_expand"):
+        return "squeeze" if last == "_se_reduce" else "excite"
+    if len(layer.weight.shape) == 2:
+        return "linear"
+    filters, per_group, kernel, _ = layer.weight.shape
+    if kernel == 1:
+        return "pointwise"
+    return "depthwise" if per_group == 1 and filters > 1 else "conv"
+
+
+def _activation(output: Tensor, follows: Tensor) -> str:
+    """What turns a layer's output [1, C, H, W] into what the next layer takes; the average pool may lie between.
+
+    Only the channels that both have are compared: the ghost block leaves some out and joins them again.
+    """
+    output = output.astype(np.float64)
+    candidates = {
+        "": output,
+        "ReLU6": output.clip(0, 6),
+        "Swish": output / (1 + np.exp(-output)),
+    }
+    errors = {}
+    for name, value in candidates.items():
+        pooled = value.mean(axis=(2, 3)) if value.ndim == 4 and follows.shape[2:] in ((), (1, 1)) else value
+        flat = follows.reshape(pooled.shape[0], -1, *pooled.shape[2:])
+        channels = min(pooled.shape[1], flat.shape[1])
+        errors[name] = float(np.abs(pooled[:, :channels] - flat[:, :channels]).max())
+    return min(errors, key=lambda name: errors[name])
+
+
+def _shape(tensor: Tensor) -> Shape:
+    channels, height, width = (*tensor.shape[1:], 1, 1)[:3]
+    return int(channels), int(height), int(width)
