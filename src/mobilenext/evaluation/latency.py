@@ -28,7 +28,8 @@ def measure_latency(
         runs: of the network, after warming up; at least 30.
 
     Returns:
-        ``median``, ``p10``, ``p90`` of the network, and ``preprocessing_median``; with runs, threads and runtime.
+        ``median``, ``p10``, ``p90`` of the network, every call in ``samples_ms``, and ``preprocessing_median``; with
+        runs, threads and runtime.
     """
     size = preprocessing.image_size
     image = np.random.default_rng(0).standard_normal((1, 3, size, size), dtype=np.float32)
@@ -41,6 +42,7 @@ def measure_latency(
         "p10": _ms(np.percentile(network, 10)),
         "p90": _ms(np.percentile(network, 90)),
         "runs": len(network),
+        "samples_ms": [_ms(seconds) for seconds in network],
         "batch_size": 1,
         "threads": spec.threads,
         "runtime": spec.describe(),

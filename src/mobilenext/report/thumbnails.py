@@ -1,0 +1,63 @@
+"""Small pictures of images, as data that stands in the page itself."""
+
+from __future__ import annotations
+
+import base64
+import io
+import posixpath
+from pathlib import Path
+
+from mobilenext.data import read_image
+from mobilenext.errors import DataError, ImageError
+
+SIDE = 128  # pixels of the longer side at most
+QUALITY = 72
+
+
+class Thumbnails:
+    """Thumbnails of the images of one folder; what could not be read is counted, never replaced."""
+
+    def __init__(self, folder: Path | None) -> None:
+        """Without a folder there are no pictures.
+
+        Raises:
+            DataError: there is no such folder.
+        """
+        if folder is not None and not folder.is_dir():
+            raise DataError(f"--data {folder}: no such folder; expected the folder that was evaluated, with its images")
+        self.folder = folder
+        self.shown = 0
+        self.missing: list[str] = []
+        self._made: dict[str, str | None] = {}
+
+    def of(self, name: str) -> str | None:
+        """A data URI of the image with this name in the predictions, or None; runs that share images share it."""
+        if self.folder is None:
+            return None
+        if name not in self._made:
+            self._made[name] = self._read(self.folder, name)
+        return self._made[name]
+
+    def _read(self, folder: Path, name: str) -> str | None:
+        inside = posixpath.normpath(name.replace("\\", "/"))
+        try:
+            # The page may be passed on: predictions of unknown origin must not fetch other files into it.
+            if inside.startswith(("/", "../")) or Path(inside).is_absolute():
+                raise ImageError(f"{name}: outside the folder")
+            image = read_image(folder / name)
+        except (ImageError, OSError, ValueError):
+            self.missing.append(name)
+            return None
+        image.thumbnail((SIDE, SIDE))
+        content = io.BytesIO()
+        image.save(content, "JPEG", quality=QUALITY, optimize=True)
+        self.shown += 1
+        return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
+
+    def check(self) -> None:
+        """Raises DataError where none of the images that were asked for is there: another folder was meant."""
+        if self.folder is not None and self.missing and not self.shown:
+            raise DataError(
+                f"--data {self.folder}: none of {len(self.missing)} images can be read there, {self.missing[0]!r} the "
+                "first; expected the folder that was evaluated"
+            )
