@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import math
+import os
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -21,6 +22,7 @@ from mobilenext import __version__
 from mobilenext.files import write_atomically
 from mobilenext.report import charts, sections
 from mobilenext.report.chart import Chart
+from mobilenext.report.heat_maps import HeatMaps
 from mobilenext.report.inputs import Bench, Evaluation, Inputs, read_inputs
 from mobilenext.report.network_charts import accuracy_mult_adds, bench_charts
 from mobilenext.report.statistics import calibration_error, confidence_bins, confusions, worst_mistakes
@@ -32,7 +34,9 @@ from mobilenext.runtime import require
 HISTOGRAM_BINS = 20
 
 
-def write_report(folders: Sequence[Path], output: Path, data: Path | None = None) -> int:
+def write_report(
+    folders: Sequence[Path], output: Path, data: Path | None = None, weights: Sequence[str | os.PathLike[str]] = ()
+) -> int:
     """Write the page and return its size in bytes.
 
     Args:
@@ -40,6 +44,7 @@ def write_report(folders: Sequence[Path], output: Path, data: Path | None = None
             compared with.
         output: the HTML file.
         data: the folder that was evaluated, for thumbnails; without it there are none.
+        weights: those that were evaluated, for heat maps of the worst mistakes: files, or ``model.tag``.
 
     Raises:
         MissingDependency: the extra `report` is not installed.
@@ -48,13 +53,16 @@ def write_report(folders: Sequence[Path], output: Path, data: Path | None = None
     """
     require(["jinja2", "vl_convert"], "report", "the report page")
     pictures = Thumbnails(data)
-    page = report_html(read_inputs(folders), pictures)
+    inputs = read_inputs(folders)
+    heat_maps = HeatMaps(data, weights)
+    heat_maps.check([run.result for run in inputs.evaluations])
+    page = report_html(inputs, pictures, heat_maps)
     content = page.encode(errors="backslashreplace")  # file names that are no text
     write_atomically(output, content)
     return len(content)
 
 
-def report_html(inputs: Inputs, pictures: Thumbnails) -> str:
+def report_html(inputs: Inputs, pictures: Thumbnails, heat_maps: HeatMaps) -> str:
     """The page as text."""
     import jinja2
     import vl_convert
@@ -77,7 +85,7 @@ def report_html(inputs: Inputs, pictures: Thumbnails) -> str:
         vega=vega,
         policy=_policy([script, vega], style),
         version=__version__,
-        **_content(inputs, pictures),
+        **_content(inputs, pictures, heat_maps),
     )
 
 
@@ -109,12 +117,13 @@ def _policy(scripts: Sequence[str], style: str) -> str:
     )
 
 
-def _content(inputs: Inputs, pictures: Thumbnails) -> dict[str, Any]:
+def _content(inputs: Inputs, pictures: Thumbnails, heat_maps: HeatMaps) -> dict[str, Any]:
     """Everything that the template shows."""
     runs = inputs.evaluations
     confused = [confusions(run.labels[run.readable], run.best[run.readable, 0]) for run in runs]
     evaluations = [
-        _evaluation(run, place, pairs, pictures) for place, (run, pairs) in enumerate(zip(runs, confused, strict=True))
+        _evaluation(run, place, pairs, pictures, heat_maps)
+        for place, (run, pairs) in enumerate(zip(runs, confused, strict=True))
     ]
     domain = _latency_domain(runs)
     for run, shown in zip(runs, evaluations, strict=True):
@@ -138,6 +147,7 @@ def _content(inputs: Inputs, pictures: Thumbnails) -> dict[str, Any]:
         "facts": _facts(inputs),
         "mistakes_shown": sections.MOST_MISTAKES,
         "pictures": pictures,
+        "heat_maps": heat_maps.wanted,
     }
     pictures.check()
     return content
@@ -148,7 +158,9 @@ def _all_names(inputs: Inputs) -> list[str]:
     return [one.name for kind in kinds for one in kind]
 
 
-def _evaluation(run: Evaluation, place: int, pairs: Sequence[Any], pictures: Thumbnails) -> dict[str, Any]:
+def _evaluation(
+    run: Evaluation, place: int, pairs: Sequence[Any], pictures: Thumbnails, heat_maps: HeatMaps
+) -> dict[str, Any]:
     confidence, correct = run.scores[run.readable, 0], run.correct[run.readable]
     bins = confidence_bins(confidence, correct)
     error = calibration_error(bins)
@@ -165,7 +177,7 @@ def _evaluation(run: Evaluation, place: int, pairs: Sequence[Any], pictures: Thu
         "bins": len(bins),
         "readable": f"{len(places):,}",
         "confidence": charts.confidence_histogram(confidence_bins(confidence, correct, HISTOGRAM_BINS)),
-        "mistakes": sections.mistakes(run, worst, pictures),
+        "mistakes": sections.mistakes(run, worst, pictures, heat_maps),
         "wrong": f"{int((~correct).sum()):,}",
         "unreadable": sections.unreadable_table(run, place),
     }

@@ -11,6 +11,7 @@ import numpy as np
 from mobilenext.evaluation.metrics import percent, wilson_percent
 from mobilenext.models.cards import MODELS
 from mobilenext.report.bench_report import network_name, runtime_name
+from mobilenext.report.heat_maps import HeatMaps
 from mobilenext.report.inputs import Bench, Evaluation
 from mobilenext.report.statistics import Confusion, Pair, difference_interval_points, paired
 from mobilenext.report.thumbnails import Thumbnails
@@ -213,7 +214,7 @@ def confusion_table(run: Evaluation, place: int, pairs: Sequence[Confusion]) -> 
     )
 
 
-def mistakes(run: Evaluation, places: Sequence[int], pictures: Thumbnails) -> list[dict[str, Any]]:
+def mistakes(run: Evaluation, places: Sequence[int], pictures: Thumbnails, heat_maps: HeatMaps) -> list[dict[str, Any]]:
     """Images with the largest confidence in a wrong class, with their top-5."""
     cards = []
     for place in places:
@@ -225,7 +226,8 @@ def mistakes(run: Evaluation, places: Sequence[int], pictures: Thumbnails) -> li
             if number >= 0
         ]
         path = run.paths[place]
-        cards.append({"path": path, "label": class_name(run, label), "top5": top5, "picture": pictures.of(path)})
+        card = {"path": path, "label": class_name(run, label), "top5": top5, "picture": pictures.of(path)}
+        cards.append({**card, "heat": heat_maps.of(run.result, path, int(run.best[place][0]))})
     return cards
 
 

@@ -7,7 +7,11 @@ import io
 import posixpath
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from mobilenext.data import read_image
+from mobilenext.data.preprocessing import Pixels
 from mobilenext.errors import DataError, ImageError
 
 SIDE = 128  # pixels of the longer side at most
@@ -39,20 +43,13 @@ class Thumbnails:
         return self._made[name]
 
     def _read(self, folder: Path, name: str) -> str | None:
-        inside = posixpath.normpath(name.replace("\\", "/"))
         try:
-            # The page may be passed on: predictions of unknown origin must not fetch other files into it.
-            if inside.startswith(("/", "../")) or Path(inside).is_absolute():
-                raise ImageError(f"{name}: outside the folder")
-            image = read_image(folder / name)
+            image = read_image(inside(folder, name))
         except (ImageError, OSError, ValueError):
             self.missing.append(name)
             return None
-        image.thumbnail((SIDE, SIDE))
-        content = io.BytesIO()
-        image.save(content, "JPEG", quality=QUALITY, optimize=True)
         self.shown += 1
-        return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
+        return as_data_uri(np.asarray(image))
 
     def check(self) -> None:
         """Raises DataError where none of the images that were asked for is there: another folder was meant."""
@@ -61,3 +58,26 @@ class Thumbnails:
                 f"--data {self.folder}: none of {len(self.missing)} images can be read there, {self.missing[0]!r} the "
                 "first; expected the folder that was evaluated"
             )
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The file that a prediction names.
+
+    The page may be passed on: predictions of unknown origin must not fetch other files into it.
+
+    Raises:
+        ImageError: it is outside the folder.
+    """
+    within = posixpath.normpath(name.replace("\\", "/"))
+    if within.startswith(("/", "../")) or Path(within).is_absolute():
+        raise ImageError(f"{name}: outside the folder")
+    return folder / name
+
+
+def as_data_uri(pixels: Pixels) -> str:
+    """uint8 [H, W, 3] as a JPEG of at most SIDE pixels, in a data URI."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((SIDE, SIDE))
+    content = io.BytesIO()
+    image.save(content, "JPEG", quality=QUALITY, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"

@@ -1,0 +1,81 @@
+"""What spoke for the wrong class in a mistake: heat maps as data that stands in the page itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mobilenext.data import Preprocessing, pixels_of
+from mobilenext.errors import ImageError, UsageError
+from mobilenext.files import sha256_of
+from mobilenext.models import require_paddle
+from mobilenext.report.thumbnails import as_data_uri, inside
+from mobilenext.weights.pretrained import locate, with_suffix
+
+if TYPE_CHECKING:
+    from mobilenext.explanation.gradcam import Explainer
+
+
+class HeatMaps:
+    """Heat maps of the networks whose weights are given, on the images of one folder."""
+
+    def __init__(self, folder: Path | None, weights: Sequence[str | os.PathLike[str]]) -> None:
+        """
+        Args:
+            folder: of the images.
+            weights: files, or ``model.tag``; each belongs to the evaluations that were made with it.
+
+        Raises:
+            UsageError: weights without a folder. MissingDependency: there is no Paddle. Else as ``locate``.
+        """
+        if weights and folder is None:
+            raise UsageError("--weights is for heat maps of the images; give their folder as well: --data FOLDER")
+        if weights:
+            require_paddle()
+        self._folder = folder
+        files = [with_suffix(locate(None, os.fspath(each))) for each in weights]
+        self._files = {sha256_of(file): file for file in files}
+        self._explainers: dict[str, tuple[Explainer, Preprocessing]] = {}
+
+    @property
+    def wanted(self) -> bool:
+        """Whether any were asked for."""
+        return bool(self._files)
+
+    def check(self, results: Sequence[Mapping[str, Any]]) -> None:
+        """Raises UsageError for weights that none of these evaluations was made with."""
+        used = {result["weights"]["sha256"] for result in results}
+        for digest, file in self._files.items():
+            if digest not in used:
+                raise UsageError(f"--weights {file}: none of the evaluations was made with these weights")
+
+    def of(self, result: Mapping[str, Any], name: str, class_id: int) -> str | None:
+        """A data URI of the crop of an image under the heat of a class; None without weights or image."""
+        if self._folder is None or result["weights"]["sha256"] not in self._files:
+            return None
+        from mobilenext.explanation.overlay import overlay
+
+        explainer, preprocessing = self._explainer(result)
+        try:
+            pixels = pixels_of(inside(self._folder, name), preprocessing)  # [S, S, 3], not turned, as it was evaluated
+        except (ImageError, OSError, ValueError):
+            return None  # the thumbnails count it
+        return as_data_uri(overlay(pixels, explainer.explain(pixels, class_id).heat))
+
+    def _explainer(self, result: Mapping[str, Any]) -> tuple[Explainer, Preprocessing]:
+        from mobilenext.explanation.gradcam import Explainer
+        from mobilenext.weights.checkpoint import network_of, read_weights
+
+        digest = result["weights"]["sha256"]
+        if digest not in self._explainers:
+            preprocessing = Preprocessing.from_dict(result["preprocessing"])
+            weights = read_weights(
+                self._files[digest],
+                model=result["model"],
+                use=result["weights"]["kind"],
+                identity_divisor=result["identity_divisor"],
+            )
+            self._explainers[digest] = Explainer(network_of(weights), preprocessing), preprocessing
+        return self._explainers[digest]
