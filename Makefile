@@ -3,16 +3,19 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 OLDEST = .venv-oldest
-EXTRAS = cpu,quickstart,train,visualdl,onnx,openvino,ncnn,tflite,quantize,bench,dev
+EXTRAS = cpu,quickstart,train,visualdl,onnx,openvino,ncnn,tflite,quantize,bench,report,serve,dev
 DATA ?=
+CONFIG ?= test_tipc/configs/mobilenext_x0_35/train_infer_python.txt
+MODE ?= lite_train_lite_infer
 
-.PHONY: help setup quickstart test lint types test-oldest bench bench-train clean
+.PHONY: help setup quickstart test lint types test-oldest tipc bench bench-train clean
 
 help:
 	@echo "make quickstart   set up and evaluate the bundled model on handwritten digits"
 	@echo "make test         set up, lint, check types and run the tests"
 	@echo "make setup        .venv with the package and everything optional that runs here"
 	@echo "make test-oldest  the tests on the oldest supported Paddle, 2.6.2"
+	@echo "make tipc         a TIPC chain (CONFIG=, MODE=): train, eval, export, infer, each step checked"
 	@echo "make bench DATA=… evaluation speed and latency against the usual loop"
 	@echo "make bench-train  speed of a training step against a plain Paddle loop"
 
@@ -44,6 +47,9 @@ $(OLDEST)/.done: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e '.[cpu,quickstart,train,dev]'
 	@touch $@
+
+tipc: setup
+	$(BIN)/mobilenext tipc $(CONFIG) $(MODE)
 
 bench: setup
 	@test -n "$(DATA)" || { echo "usage: make bench DATA=folder-with-imgs-and-val_list.txt"; exit 2; }

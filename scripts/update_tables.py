@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mobilenext.explanation.confusion import confusion_table
 from mobilenext.report.bench_report import bench_note, bench_table, network_name, runtime_name, write_plot
+from mobilenext.report.chain_report import chain_lines
 from mobilenext.report.tables import (
     evaluation_table,
     models_table,
@@ -28,9 +31,14 @@ from mobilenext.report.training_report import group_lines
 from mobilenext.training.recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parents[1]
+TIPC_DOCUMENTS = ("README.md", "README_cn.md", "docs/test_train_inference_python.md", "docs/test_further_chains.md")
 DOCUMENTS = (
+    *(f"test_tipc/{name}" for name in TIPC_DOCUMENTS),
     *("README.md", "README_cn.md"),
-    *(f"docs/{name}.md" for name in ("accuracy", "deployment", "paper_and_code", "reproduction", "training")),
+    *(
+        f"docs/{name}.md"
+        for name in ("accuracy", "deployment", "explanations", "paper_and_code", "reproduction", "serving", "training")
+    ),
 )
 PLOT = ROOT / "docs" / "latency.png"
 
@@ -157,6 +165,75 @@ def reproduction_variances() -> str:
         + " and ".join(f"{100 * value:.1f} % ({start} weights)" for start, value in apart.items())
         + " after one step."
     )
+
+
+def tipc_models() -> str:
+    """The basic chain of every model, in the lite mode."""
+    result = _load("tipc.json")
+    rows = [row for row in result["rows"] if _is_basic(row) and row["mode"] == "lite_train_lite_infer"]
+    heading = ["model", "commands", "s", "top-1 after it", "infer = predict, evaluate"]
+    where = result["environment"]
+    note = (
+        f"{where['cores']} cores of {where['processor']}, Paddle {where['paddlepaddle']}; a few epochs on 160 digits."
+    )
+    cells = [
+        [
+            Path(row["config"]).parent.name,
+            f"{row['commands_passed']} of {row['commands']}",
+            f"{row['seconds']:.0f}",
+            next(step["said"] for step in row["steps"] if step["kind"] == "eval").removeprefix("top-1 "),
+            " and ".join(step["status"] for step in row["steps"] if step["kind"] == "compare"),
+        ]
+        for row in rows
+    ]
+    return table(heading, cells) + "\n\n" + note
+
+
+def _is_basic(row: Mapping[str, Any]) -> bool:
+    return row["layout"] == "specification" and Path(row["config"]).name == "train_infer_python.txt"
+
+
+def tipc_modes() -> str:
+    """One model in every layout and mode, by our driver and by the official ones."""
+    rows = [row for row in _load("tipc.json")["rows"] if row["config"].endswith(_BASIC_ENDS)]
+    ours = {(row["layout"], row["mode"]): row for row in rows if "mobilenext_x0_35" in row["config"]}
+    cells = []
+    for row in _load("tipc_official.json")["rows"]:
+        own = ours[row["layout"], row["mode"]]
+        cells.append(
+            [
+                row["layout"],
+                row["mode"],
+                f"{row['successful']} successful, {len(row['failed'])} failed",
+                f"{own['commands_passed']} of {own['commands']}, {'passed' if own['passed'] else 'FAILED'}",
+                f"{own['seconds']:.0f}",
+            ]
+        )
+    return table(["layout", "mode", "the official driver, unmodified", "`mobilenext tipc`", "s"], cells)
+
+
+def tipc_further() -> str:
+    """The chains beside the basic one."""
+    rows = [row for row in _load("tipc.json")["rows"] if not Path(row["config"]).name.endswith(_BASIC_ENDS)]
+    cells = [
+        [
+            Path(row["config"]).name.removeprefix("train_").removesuffix("_infer_python.txt"),
+            f"{row['commands_passed']} of {row['commands']}",
+            f"{row['seconds']:.0f}",
+            "; ".join(step["said"] for step in row["steps"] if step["kind"] in ("eval", "export")),
+        ]
+        for row in rows
+    ]
+    return table(["chain", "commands", "s", "what was found"], cells)
+
+
+_BASIC_ENDS = ("train_infer_python.txt", "train_infer_python_prod.txt")
+
+
+def tipc_steps() -> str:
+    """What a chain prints."""
+    row = next(row for row in _load("tipc.json")["rows"] if _is_basic(row) and "mobilenext_x0_35" in row["config"])
+    return "```\n" + "\n".join(chain_lines(row)) + "\n```"
 
 
 def latency_rows(*names: str) -> list[dict[str, Any]]:
@@ -312,12 +389,61 @@ def claim_int8() -> str:
     return table(heading, rows)
 
 
+def serving() -> str:
+    """Requests a second of the demo server, of what the same cores do without it."""
+    result = _load("bench_serving.json")
+    limits = result["limits_images_per_second"]
+    whole, network = (statistics.median(each[stages] for each in limits) for stages in ("all", "network"))
+    cells = []
+    for batch, clients in dict.fromkeys((row["max_batch"], row["clients"]) for row in result["rows"]):
+        rows = [row for row in result["rows"] if (row["max_batch"], row["clients"]) == (batch, clients)]
+        rate, p50, p99 = (statistics.median(row[name] for row in rows) for name in _SERVED)
+        failed = sum(row["requests"] - row["statuses"].get("200", 0) for row in rows)
+        counts = [f"{rate:.1f}", f"{100 * rate / whole:.0f} %", f"{p50:.0f}", f"{p99:.0f}", str(failed)]
+        cells.append([str(batch), str(clients), *counts])
+    heading = ["`--max-batch`", "clients", "requests/s", "of the limit", "p50, ms", "p99, ms", "refused"]
+    where, memory = result["environment"], result["memory_mib_every_500_requests"]
+    note = (
+        f"Without a server the same cores decode, preprocess and predict {whole:.1f} images/s, and predict "
+        f"{network:.1f} that are ready: the limits. Medians of {len(limits)} interleaved rounds of "
+        f"{result['seconds']:g} s, {where['cores']} cores of {where['processor']}, "
+        f"ONNX Runtime {where['onnxruntime']}; the clients share the cores. Other work was running: the load average "
+        f"was {where['load_average'][0]} before the rounds.\n\n"
+        f"Memory after every 500 of 2,000 requests: {', '.join(f'{each:.0f}' for each in memory)} MiB."
+    )
+    return table(heading, cells) + "\n\n" + note
+
+
+_SERVED = ("requests_per_second", "p50_ms", "p99_ms")
+
+
+def faithfulness() -> str:
+    """What hiding the hottest square costs, and by how much more than hiding another one."""
+    rows = []
+    for name in ("faithfulness.json", "faithfulness_digits.json"):
+        for row in _load(name)["rows"]:
+            differences = [
+                f"{each['mean']:+.1f} ({each['interval'][0]:+.1f} to {each['interval'][1]:+.1f})"
+                for each in (row["hottest_minus"][kind] for kind in ("random", "other", "coldest"))
+            ]
+            where = f"{re.sub(r'[.](safetensors|pth[.]tar|onnx)$', '', row['weights'])}, {row['data']}"
+            cells = [where, str(row["images"]), f"{row['block']}, {row['map'][0]} x {row['map'][1]}"]
+            share = f"{100 * row['side'] // row['image_size']} %"
+            rows.append([*cells, share, f"{row['loses']['hottest']:.1f}", *differences])
+    heading = ["weights, images", "images", "block, map", "square's width", "hottest costs", "more than a random one"]
+    return table([*heading, "than another image's", "than the coldest"], rows)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "models": models_table,
     "parity": parity,
     "bench": bench,
     "sensitivity": sensitivity,
     "goldens": goldens,
+    "tipc_models": tipc_models,
+    "tipc_modes": tipc_modes,
+    "tipc_further": tipc_further,
+    "tipc_steps": tipc_steps,
     "reproduction": reproduction,
     "reproduction_losses": reproduction_losses,
     "reproduction_variances": reproduction_variances,
@@ -337,9 +463,12 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "bench_train": bench_train,
     "bench_train_short": lambda: bench_train("plain", "train", "two processes"),
     "operators": lambda: operator_table(_load("bench_train.json")),
+    "serving": serving,
     "trained": trained,
     "claim": claim,
     "claim_int8": claim_int8,
+    "faithfulness": faithfulness,
+    "gradient_confusion": lambda: confusion_table(_load("gradient_confusion.json")),
     "quickstart": lambda: result_table(_load("quickstart.json")),
 }
 

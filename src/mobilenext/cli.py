@@ -54,6 +54,7 @@ def guarded(call: Callable[[], int], *, own_process: bool = True) -> int:
     for noisy in ("httpx", "httpcore", "filelock"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     os.environ.setdefault("GLOG_minloglevel", "2")  # read when Paddle is imported: its C++ greets every predictor
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime would look for its maker's server
     warnings.filterwarnings("ignore", message="No ccache found")  # and its Python remarks on building extensions
     try:
         code = call()
@@ -280,6 +281,50 @@ def _predict(options: argparse.Namespace) -> int:
     return code
 
 
+def _explain(options: argparse.Namespace) -> int:
+    from mobilenext.explanation.explain import explain
+
+    names = ("model", "weights", "use", "identity_divisor", "class_id", "block", "topk")
+    arguments = {name: getattr(options, name) for name in names} | {"preprocessing": _preprocessing(options)}
+    rows = explain(options.images, options.output, **arguments)
+    errors = [row["error"] for row in rows if "error" in row]
+    for error in errors:
+        logging.error("mobilenext: %s", error)
+    if options.json:
+        _print_json(rows)
+    else:
+        for row in rows:
+            if "error" not in row:
+                print(f"{row['output']}: class {row['class']}, {100 * row['score']:.2f} %, {row['block']}")
+    return 3 if errors else 0
+
+
+def _diagram(options: argparse.Namespace) -> int:
+    from mobilenext.explanation.diagram import write_diagram
+
+    names = ("model", "num_classes", "identity_divisor", "image_size", "block")
+    seen = write_diagram(Path(options.output), **{name: getattr(options, name) for name in names})
+    if options.json:
+        _print_json(seen.to_dict())
+    logging.info("written: %s", options.output)
+    return 0
+
+
+def _gradient_confusion(options: argparse.Namespace) -> int:
+    from mobilenext.explanation.confusion import confusion_table, gradient_confusion, write_confusion
+
+    names = ("weights", "seeds", "images", "list_file")
+    arguments = {name: getattr(options, name) for name in names} | {"preprocessing": _preprocessing(options)}
+    with _progress_bar(accuracy=False, unit=" networks") as progress:
+        result = gradient_confusion(options.data, models=options.model, progress=progress, **arguments)
+    written = write_confusion(result, Path(options.output))
+    (logging.info if options.json else print)(confusion_table(result))
+    if options.json:
+        _print_json(result)
+    logging.info("written: %s", ", ".join(map(str, written)))
+    return 0
+
+
 def _train(options: argparse.Namespace) -> int:
     from mobilenext.distributed import launched
     from mobilenext.training.run_folder import LOG
@@ -405,6 +450,15 @@ def _bench(options: argparse.Namespace) -> int:
     return 0
 
 
+def _report(options: argparse.Namespace) -> int:
+    from mobilenext.report.page import write_report
+
+    data = Path(options.data) if options.data else None
+    size = write_report([Path(run) for run in options.runs], Path(options.output), data, options.weights)
+    logging.info("written: %s, %.1f MB", options.output, size / 1e6)
+    return 0
+
+
 def _check_data(options: argparse.Namespace) -> int:
     from mobilenext.evaluation.check import check_data
 
@@ -440,7 +494,48 @@ def _quickstart(options: argparse.Namespace) -> int:
     )
     # It has no options that a resumed one could differ in.
     arguments = {"model": "mobilenext_x0_35.digits", "workers": options.workers, "resume": (output / JOURNAL).is_file()}
-    return _evaluate_and_print(data, str(output), options.json, arguments)
+    code = _evaluate_and_print(data, str(output), options.json, arguments)
+    if not options.json:
+        _show_quickstart(output, data)
+    return code
+
+
+def _show_quickstart(output: Path, data: Path) -> None:
+    """A picture here, and a page to look at."""
+    from mobilenext.errors import MissingDependency
+    from mobilenext.evaluation.journal import read_predictions
+    from mobilenext.report.terminal import picture
+
+    print("\n" + "\n".join(picture(read_predictions(output), 10, sys.stdout.encoding)) + "\n", flush=True)
+    page = output / "report.html"
+    try:
+        from mobilenext.report.page import write_report
+
+        write_report([output], page, data, ["mobilenext_x0_35.digits"])
+    except MissingDependency as missing:
+        logging.info("no report page: %s", missing)
+    else:
+        logging.info("written: %s, to be opened in a browser", page)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from mobilenext.serving.server import require_extra, serve, subjects_of
+
+    require_extra()
+    from mobilenext.serving.limits import Limits
+
+    limits = Limits(
+        max_body_bytes=round(options.max_body_mb * 2**20),
+        max_pixels=round(options.max_megapixels * 1e6),
+        timeout_s=options.timeout,
+        max_concurrency=options.max_concurrency,
+        max_per_client=options.max_per_client,
+        max_batch=options.max_batch,
+    )
+    subjects = subjects_of(models=options.model, weights=options.weights, exported=options.exported, onnx=options.onnx)
+    names = ("host", "port", "runtime", "threads", "copies")
+    serve(subjects, limits, **{name: getattr(options, name) for name in names})
+    return 0
 
 
 def _tipc(options: argparse.Namespace) -> int:
@@ -475,14 +570,19 @@ VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "convert": _convert,
     "evaluate": _evaluate,
     "predict": _predict,
+    "explain": _explain,
+    "diagram": _diagram,
+    "gradient-confusion": _gradient_confusion,
     "train": _train,
     "recipes": _recipes,
     "compare": _compare,
     "export": _export,
     "quantize": _quantize,
     "bench": _bench,
+    "report": _report,
     "check-data": _check_data,
     "quickstart": _quickstart,
+    "serve": _serve,
     "tipc": _tipc,
     "info": _info,
 }

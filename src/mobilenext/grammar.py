@@ -57,6 +57,37 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--batch-size", type=int, default=1, help="images a call of the network (default 1)")
     _json_flag(command)
 
+    command = verb("explain", "what in images speaks for a class (Grad-CAM): a picture of each")
+    command.add_argument("images", nargs="+", help="files, and folders that are searched through")
+    command.add_argument("--model", help="a name of `mobilenext list`, or model.tag; recognised from the weights")
+    command.add_argument("--weights", help="a file, or a tag of the model's card (default: the card's first)")
+    command.add_argument("--class", dest="class_id", type=int, metavar="ID", help="default: the one it puts first")
+    command.add_argument("--block", metavar="N|NAME", help="whose map (default: the last with 7 x 7 cells; or: last)")
+    command.add_argument("--topk", type=int, default=5, help="classes in the picture (default 5)")
+    command.add_argument("-o", "--output", required=True, help="a .png or .svg for one image, a folder for several")
+    _weights_options(command)
+    _json_flag(command)
+
+    command = verb("diagram", "a network or one of its blocks, drawn from itself as SVG")
+    command.add_argument("--model", required=True, help="a name of `mobilenext list`")
+    command.add_argument("--num-classes", type=int, default=1000, help="of the classifier (default 1000)")
+    command.add_argument("--identity-divisor", type=int, default=1, help="the shortcut's share of the channels is 1/N")
+    command.add_argument("--image-size", type=int, default=224, help="pixels (default 224)")
+    command.add_argument("--block", metavar="N|NAME", help="only this one, with every layer")
+    command.add_argument("-o", "--output", required=True, metavar="FILE.svg")
+    _json_flag(command)
+
+    command = verb("gradient-confusion", "cosines between the gradients of different images, with a plot")
+    command.add_argument("data", help="a folder: imgs/ + val_list.txt, or a folder for each class")
+    command.add_argument("--model", nargs="+", default=[], help="networks to initialise, as in `mobilenext list`")
+    command.add_argument("--weights", nargs="+", default=[], help="trained ones: files, or model.tag")
+    command.add_argument("--seeds", type=_numbers, default=(0, 1, 2), metavar="N,N", help="of --model (default 0,1,2)")
+    command.add_argument("--images", type=int, default=100, help="so many, chosen by chance (default 100)")
+    command.add_argument("--list", dest="list_file", help="another list file, the training images for one")
+    command.add_argument("-o", "--output", required=True, help="folder for gradient_confusion.json and .png")
+    _preprocessing_options(command)
+    _json_flag(command)
+
     command = verb("train", "train a network: from scratch, from given weights, or on from where a run stopped")
     command.add_argument("data", nargs="?", help="imgs/ + train_list.txt + val_list.txt, or train/ and val/ of folders")
     command.add_argument("-o", "--output", help="folder of the run, new")
@@ -147,6 +178,14 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("-o", "--output", help="folder for bench.json, bench.md and bench.png")
     _json_flag(command)
 
+    command = verb("report", "evaluations, training runs and benches as one self-contained HTML page")
+    command.add_argument("runs", nargs="+", metavar="RUN", help="folders that evaluate, train and bench wrote")
+    command.add_argument("-o", "--output", default="report.html", metavar="FILE", help="default report.html")
+    command.add_argument("--data", metavar="FOLDER", help="the images that were evaluated, for thumbnails of mistakes")
+    command.add_argument(
+        "--weights", action="append", default=[], metavar="FILE", help="that were evaluated, for heat maps; repeat it"
+    )
+
     command = verb("check-data", "read a data set's list and decode every image")
     command.add_argument("data")
     command.add_argument("--list", dest="list_file", help="another list file")
@@ -159,6 +198,27 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("-o", "--output", default="runs/quickstart", help="folder (default runs/quickstart)")
     command.add_argument("--workers", type=int, help="processes (default: one for each core)")
     _json_flag(command)
+
+    command = verb("serve", "a demo server: a page, and images in, classes and heat maps out over HTTP")
+    command.add_argument("--model", action="append", default=[], metavar="NAME", help="model or model.tag; repeat it")
+    command.add_argument("--weights", help="a file, or a tag of the one model's card")
+    command.add_argument(
+        "--exported", action="append", default=[], metavar="DIR", help="of `mobilenext export`; repeat it"
+    )
+    command.add_argument("--onnx", action="append", default=[], metavar="FILE", help="an ONNX classifier; repeat it")
+    command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this computer only)")
+    command.add_argument("--port", type=int, default=8080, help="0 takes one that is free (default 8080)")
+    command.add_argument("--runtime", default="auto", help=f"auto (the fastest that works), {RUNTIME_NAMES}")
+    command.add_argument("--threads", type=int, default=1, help="of each copy of a network (default 1)")
+    command.add_argument("--copies", type=int, help="of each network (default: one for each --threads cores)")
+    command.add_argument("--max-body-mb", type=float, default=10, metavar="MB", help="of an upload (default 10)")
+    command.add_argument("--max-megapixels", type=float, default=50, metavar="MP", help="of an image (default 50)")
+    command.add_argument("--max-concurrency", type=int, default=96, metavar="N", help="predictions inside (default 96)")
+    command.add_argument(
+        "--max-per-client", type=int, metavar="N", help="of them from one address (default: three quarters)"
+    )
+    command.add_argument("--max-batch", type=int, default=1, metavar="N", help="images a call of a network (default 1)")
+    command.add_argument("--timeout", type=float, default=10, metavar="SECONDS", help="to upload, and to answer")
 
     command = verb("tipc", "a train, eval, export and infer chain of a TIPC configuration, each step checked")
     command.add_argument("config", metavar="CONFIG", help="test_tipc/configs/..., in any of the three layouts")
@@ -193,6 +253,10 @@ def _weights_options(command: argparse.ArgumentParser) -> None:
         "--use", choices=("auto", "raw", "ema"), help="which weights of a checkpoint (auto: EMA if any)"
     )
     command.add_argument("--identity-divisor", type=int, help="the shortcut's share of the channels is 1/N")
+    _preprocessing_options(command)
+
+
+def _preprocessing_options(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("preprocessing (default: that of the weights)")
     group.add_argument("--image-size", type=int, help="side of the crop, pixels")
     group.add_argument("--crop-pct", type=float, help="crop side / short side")

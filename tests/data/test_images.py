@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageFile, ImageOps
 
 from mobilenext.data import find_images, read_image
-from mobilenext.data.images import FORMATS, MAX_PIXELS, available_formats, images_below
+from mobilenext.data.images import FORMATS, MAX_PIXELS, available_formats, decode_image, images_below
 from mobilenext.errors import DataError, ImageError, UsageError
 
 COLOURS = np.random.default_rng(7).integers(0, 256, (5, 8, 3), dtype=np.uint8)  # [H, W, 3]
@@ -409,3 +409,34 @@ def test_no_odd_image_crashes_hangs_or_fills_the_memory() -> None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, f"{path}: {done.stderr}"
         assert sys.platform != "linux" or int(done.stdout) < 1024, f"{path}: {done.stdout} MiB"
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "tif", "webp"])
+def test_content_in_memory_is_decoded_by_the_same_rules(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"x.{suffix}"
+    Image.linear_gradient("L").convert("RGB").save(path)
+    assert decode_image(path.read_bytes()).tobytes() == read_image(path).tobytes()
+    with pytest.raises(ImageError, match=r"^photo: "):
+        decode_image(path.read_bytes()[:20], "photo")
+
+
+def test_content_in_memory_is_turned_like_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.jpg"
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new("RGB", (30, 20)).save(path, exif=exif)
+    assert decode_image(path.read_bytes(), apply_orientation=True).size == (20, 30)
+    assert decode_image(path.read_bytes()).size == (30, 20)
+
+
+def test_content_in_memory_may_have_a_lower_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.png"
+    Image.new("RGB", (30, 20)).save(path)
+    assert decode_image(path.read_bytes(), max_pixels=600).size == (30, 20)
+    with pytest.raises(ImageError, match="600 pixels; expected 1 to 599"):
+        decode_image(path.read_bytes(), max_pixels=599)
+    with pytest.raises(ImageError, match="0 bytes"):
+        decode_image(b"")
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    with pytest.raises(UsageError, match="LOAD_TRUNCATED_IMAGES"):
+        decode_image(path.read_bytes())

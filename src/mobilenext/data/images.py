@@ -22,6 +22,7 @@ Source of the rules: the evaluation of the released checkpoints opens each file 
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import warnings
@@ -29,7 +30,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
@@ -71,20 +72,47 @@ def read_image(path: PathLike, *, apply_orientation: bool = False) -> Image.Imag
         ImageError: with the path, what was found and what to do; see the rules above.
         UsageError: Pillow was told, process-wide, to fill truncated images with grey.
     """
+    path = Path(path)
+    _require_whole_images()
+    _require_file_with_content(path)
+    with _pillow_errors_as_image_errors(path), path.open("rb") as file:
+        return _decode(path, file, apply_orientation, MAX_PIXELS)
+
+
+def decode_image(
+    content: bytes, name: str = "image", *, apply_orientation: bool = False, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """As `read_image`, of a file's content that is in memory: the same rules, and errors that begin with `name`.
+
+    Args:
+        content: the whole file; name: what it is called in messages.
+        apply_orientation: as of `read_image`.
+        max_pixels: a lower limit than `MAX_PIXELS`.
+
+    Raises: as `read_image`.
+    """
+    _require_whole_images()
+    if not content:
+        raise ImageError(f"{name}: the file is empty (0 bytes)")
+    with _pillow_errors_as_image_errors(name, content):
+        return _decode(name, io.BytesIO(content), apply_orientation, min(max_pixels, MAX_PIXELS))
+
+
+def _decode(name: Path | str, file: BinaryIO, apply_orientation: bool, max_pixels: int) -> Image.Image:
+    image = Image.open(file, formats=available_formats())
+    _require_size(name, image, max_pixels)
+    image.load()
+    _require_size(name, image, max_pixels)  # again: an ICO may hold a larger image than it announces
+    rgb = _to_rgb(name, image)
+    return _upright(image, rgb) if apply_orientation else rgb
+
+
+def _require_whole_images() -> None:
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise UsageError(
             "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set in this process: truncated images would pass as whole, "
             "their missing part grey; set it to False before reading images"
         )
-    path = Path(path)
-    _require_file_with_content(path)
-    with _pillow_errors_as_image_errors(path), path.open("rb") as file:
-        image = Image.open(file, formats=available_formats())
-        _require_size(path, image)
-        image.load()
-        _require_size(path, image)  # again: an ICO may hold a larger image than it announces
-        rgb = _to_rgb(path, image)
-        return _upright(image, rgb) if apply_orientation else rgb
 
 
 def find_images(paths: Iterable[PathLike]) -> list[Path]:
@@ -159,8 +187,11 @@ def _require_file_with_content(path: Path) -> None:
 
 
 @contextmanager
-def _pillow_errors_as_image_errors(path: Path) -> Iterator[None]:
-    """Around opening, decoding and converting one file. Keep the rest out: a bug must not pass for a bad image."""
+def _pillow_errors_as_image_errors(path: Path | str, content: bytes | None = None) -> Iterator[None]:
+    """Around opening, decoding and converting one file. Keep the rest out: a bug must not pass for a bad image.
+
+    `path` is the file, or the name of `content` in memory.
+    """
     try:
         # Pillow warns of what is decided here: size limits, odd metadata, transparency. Only its own warnings are
         # ignored, so that if threads overlap (the filters are shared) nobody else's can get lost.
@@ -172,7 +203,7 @@ def _pillow_errors_as_image_errors(path: Path) -> Iterator[None]:
     except UnidentifiedImageError as error:
         raise ImageError(
             f"{path}: not an image in a format that is read here ({', '.join(available_formats())}), or its header "
-            f"is broken; it begins with {_first_bytes(path)!r}. Convert it or take it off the list"
+            f"is broken; it begins with {_first_bytes(path, content)!r}. Convert it or take it off the list"
         ) from error
     except Image.DecompressionBombError as error:
         raise ImageError(
@@ -187,16 +218,16 @@ def _pillow_errors_as_image_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _require_size(path: Path, image: Image.Image) -> None:
+def _require_size(path: Path | str, image: Image.Image, max_pixels: int) -> None:
     width, height = image.size
-    if not 0 < width * height <= MAX_PIXELS:
+    if not 0 < width * height <= max_pixels:
         raise ImageError(
             f"{path}: {width} x {height} = {width * height:,} pixels; "
-            f"expected 1 to {MAX_PIXELS:,}: shrink it or take it off the list"
+            f"expected 1 to {max_pixels:,}: shrink it or take it off the list"
         )
 
 
-def _to_rgb(path: Path, image: Image.Image) -> Image.Image:
+def _to_rgb(path: Path | str, image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         return _high_byte(path, image).convert("RGB")
     if image.mode in ("F", "LAB"):
@@ -207,7 +238,7 @@ def _to_rgb(path: Path, image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _high_byte(path: Path, image: Image.Image) -> Image.Image:
+def _high_byte(path: Path | str, image: Image.Image) -> Image.Image:
     """Grey of 9 to 16 bits to mode "L"."""
     bits = 16
     if isinstance(image, TiffImageFile):  # the one format whose grey Pillow does not scale to 16 bits
@@ -236,10 +267,12 @@ def available_formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _first_bytes(path: Path) -> bytes:
+def _first_bytes(path: Path | str, content: bytes | None) -> bytes:
     """They tell a saved web page or a pointer file from a broken image."""
+    if content is not None:
+        return content[:12]
     try:
-        with path.open("rb") as file:
+        with Path(path).open("rb") as file:
             return file.read(12)
     except OSError:
         return b""

@@ -31,6 +31,7 @@ FAST_PROCESS = {
     "MALLOC_TOP_PAD_": "67108864",
     "MKL_DEBUG_CPU_TYPE": "5",
     "GLOG_minloglevel": "2",
+    "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime would look for its maker's server; it reads this when imported
     "PYTHONWARNINGS": "ignore:No ccache found",  # Paddle's remark, when imported, on building extensions
 }
 

@@ -1,0 +1,218 @@
+"""Requests a second of `mobilenext serve` against what the network alone can do, in one interleaved run.
+
+python benchmarks/serving.py                        # results/bench_serving.json; both cores
+python benchmarks/serving.py --rounds 1 --seconds 2 -o FILE
+
+MobileNeXt x1.0, freshly initialised, exported to ONNX at 224 pixels, is served by the installed command, with the
+default limits. Clients are threads of one other process that keep a connection each and send a JPEG of 500 x 375
+pixels as soon as the last one is answered. Server and clients share the cores. The limits are measured between the
+rounds while the server is idle, one process for each core as in an evaluation: the network alone, and decoding,
+preprocessing and the network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import io
+import json
+import multiprocessing
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mobilenext.data.batches import available_cores
+from mobilenext.data.images import decode_image
+from mobilenext.evaluation.environment import environment
+from mobilenext.evaluation.subject import Choice, find_subject, prepare
+from mobilenext.runtime import FAST_PROCESS, open_runtime
+
+MODEL = "mobilenext_x1_0"
+CLIENTS = (1, 8, 64)
+BATCHES = (1, 8)  # --max-batch
+MEMORY_REQUESTS = 2000
+
+
+def photo(seed: int = 0) -> bytes:
+    """A JPEG with the size and the detail of a photo of ImageNet."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (47, 63, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(coarse).resize((500, 375), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def export_fresh(folder: Path) -> Path:
+    """The network as an exported folder; its parent holds the weights."""
+    import paddle
+
+    from mobilenext import create_model
+    from mobilenext.export.export import export_model
+
+    paddle.seed(0)
+    paddle.save(create_model(MODEL).state_dict(), str(folder / "fresh.pdparams"))
+    for seed in range(8):
+        (folder / f"{seed}.jpg").write_bytes(photo(seed))
+    images = [str(path) for path in sorted(folder.glob("*.jpg"))]
+    export_model(folder / MODEL, weights=str(folder / "fresh.pdparams"), images=images)
+    return folder / MODEL
+
+
+class Server:
+    """The installed command in a process of its own."""
+
+    def __init__(self, exported: Path, max_batch: int) -> None:
+        command = [sys.executable, "-m", "mobilenext", "serve", "--port", "0", "--exported", str(exported)]
+        self.process = subprocess.Popen(
+            [*command, "--max-batch", str(max_batch), "--timeout", "60"], stderr=subprocess.PIPE, text=True
+        )
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            if found := re.search(r"http://\S+?:(\d+) ", line):
+                self.port = int(found[1])
+                return
+        raise SystemExit("the server did not start")
+
+    def memory_mib(self) -> float:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(r"VmRSS:\s+(\d+)", status)
+        assert found is not None
+        return int(found[1]) / 1024
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+
+
+def load(port: int, clients: int, seconds: float, content: bytes, requests: int | None = None) -> dict[str, Any]:
+    """Ask with so many clients at once, for a time or a number of requests."""
+    times: list[float] = []
+    statuses: Counter[int] = Counter()
+    until = time.perf_counter() + seconds
+    left = iter(range(requests)) if requests else iter(int, 1)
+    lock = threading.Lock()
+
+    def ask() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+        while time.perf_counter() < until:
+            with lock:
+                if next(left, None) is None:
+                    break
+            began = time.perf_counter()
+            connection.request("POST", "/v1/predict", content, {"Content-Type": "image/jpeg"})
+            response = connection.getresponse()
+            response.read()
+            with lock:
+                times.append(time.perf_counter() - began)
+                statuses[response.status] += 1
+        connection.close()
+
+    began = time.perf_counter()
+    threads = [threading.Thread(target=ask) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    took = time.perf_counter() - began
+    ordered = sorted(times)
+    return {
+        "clients": clients,
+        "requests": len(times),
+        "requests_per_second": len(times) / took,
+        "p50_ms": 1e3 * statistics.median(ordered),
+        "p99_ms": 1e3 * ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))],
+        "statuses": {str(status): count for status, count in sorted(statuses.items())},
+    }
+
+
+def _alone(exported: Path, seconds: float, stages: str, start: Any, results: Any) -> None:
+    """One process: how many images in a time. `stages` is network, or all."""
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = prepare(find_subject(exported=exported), Path(folder), Choice())
+        network = open_runtime(prepared.spec)
+        preprocessing, content = prepared.record.preprocessing, photo()
+        batch = preprocessing(decode_image(content))[None]
+        network.predict(batch)
+        start.wait()
+        done, until = 0, time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            if stages == "all":
+                batch = preprocessing(decode_image(content, apply_orientation=True))[None]
+            network.predict(batch)
+            done += 1
+        results.put(done / seconds)
+
+
+def limit(exported: Path, seconds: float, stages: str) -> float:
+    """Images a second of one process for each core, without a server."""
+    context = multiprocessing.get_context("spawn")
+    cores = available_cores()
+    start, results = context.Barrier(cores), context.Queue()
+    arguments = (exported, seconds, stages, start, results)
+    workers = [context.Process(target=_alone, args=arguments) for _ in range(cores)]
+    for worker in workers:
+        worker.start()
+    rate = sum(results.get() for _ in workers)
+    for worker in workers:
+        worker.join()
+    return float(rate)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("-o", "--output", default="results/bench_serving.json")
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--seconds", type=float, default=8)
+    asked = options.parse_args()
+    os.environ.update(FAST_PROCESS | {"OMP_NUM_THREADS": "1"})
+    content = photo()
+    rows: list[dict[str, Any]] = []
+    limits: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory() as name:
+        exported = export_fresh(Path(name))
+        servers = {size: Server(exported, size) for size in BATCHES}
+        try:
+            for server in servers.values():
+                load(server.port, 8, 2, content)  # warm
+            where = environment()
+            for number in range(asked.rounds):
+                limits.append({stages: limit(exported, asked.seconds / 2, stages) for stages in ("network", "all")})
+                print(limits[-1], flush=True)
+                for size, server in servers.items():
+                    for clients in CLIENTS:
+                        row = load(server.port, clients, asked.seconds, content)
+                        rows.append({"round": number, "max_batch": size, **row})
+                        print(rows[-1], flush=True)
+            server = servers[BATCHES[0]]
+            memory = [server.memory_mib()]
+            for _ in range(4):
+                load(server.port, 8, 600, content, MEMORY_REQUESTS // 4)
+                memory.append(server.memory_mib())
+        finally:
+            for server in servers.values():
+                server.stop()
+    result = {
+        "model": MODEL,
+        "image": {"format": "JPEG", "size": [500, 375], "bytes": len(content)},
+        "seconds": asked.seconds,
+        "limits_images_per_second": limits,
+        "rows": rows,
+        "memory_mib_every_500_requests": [round(each, 1) for each in memory],
+        "load_average_after": [round(each, 2) for each in os.getloadavg()],
+        "environment": where,
+    }
+    Path(asked.output).write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""The routes. ``create_app`` makes an ASGI application of models that are open; ``server`` puts it on a socket."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query
+from fastapi.requests import Request
+from fastapi.responses import FileResponse, JSONResponse, Response
+from starlette.middleware import Middleware
+
+from mobilenext import __version__
+from mobilenext.data.preprocessing import Pixels
+from mobilenext.explanation.overlay import overlay as laid_over
+from mobilenext.runtime import Floats
+from mobilenext.serving.headers import SafeHeaders
+from mobilenext.serving.limits import Limits
+from mobilenext.serving.metrics import CONTENT_TYPE, Metrics
+from mobilenext.serving.models import ServedModel
+from mobilenext.serving.pictures import data_uri, heat_layer, png
+from mobilenext.serving.problems import Problem, answer_problems
+from mobilenext.serving.schema import IMAGE_BODY, Class, Health, Models, Overlay, Prediction, ProblemDetails, problems
+from mobilenext.serving.service import Answer, Service
+from mobilenext.serving.uploads import read_upload
+
+PAGE = Path(__file__).parent / "page"
+FILES = {
+    "/": (PAGE / "index.html", "text/html; charset=utf-8"),
+    "/app.js": (PAGE / "app.js", "text/javascript; charset=utf-8"),
+    "/style.css": (PAGE / "style.css", "text/css; charset=utf-8"),
+    "/icon.svg": (PAGE / "icon.svg", "image/svg+xml"),
+    "/docs": (PAGE / "docs.html", "text/html; charset=utf-8"),
+    "/docs.js": (PAGE / "docs.js", "text/javascript; charset=utf-8"),
+    "/docs.css": (PAGE / "docs.css", "text/css; charset=utf-8"),
+}
+ROUTES = ("/v1/predict", "/v1/explain", "/v1/models", "/healthz", "/readyz", "/metrics", "/openapi.json", *FILES)
+ABOUT = """Images in, classes and heat maps out. An image is the body itself or the part `file` of a form; it is decoded
+in memory, turned upright by its EXIF orientation, and forgotten. Errors are `application/problem+json`."""
+
+ModelName = Annotated[str | None, Query(max_length=200, description="A name of /v1/models; default: the first.")]
+TopK = Annotated[int, Query(ge=1, le=1000, description="So many classes, at most those that there are.")]
+ClassId = Annotated[int | None, Query(ge=0, le=10**6, description="Explain this class; default: the first.")]
+UPLOAD = (400, 404, 408, 413, 415, 422, 429, 503, 504)
+
+
+def create_app(
+    models: Sequence[ServedModel], limits: Limits | None = None, *, hosts: Collection[str] | None = None
+) -> FastAPI:
+    """The application.
+
+    Args:
+        models: open already; the first is the default.
+        limits: bounds of each request, and of all together.
+        hosts: Host headers that are answered; None: all.
+    """
+    limits = limits or Limits()
+    metrics = Metrics()
+    service = Service(models, limits, metrics)
+
+    @asynccontextmanager
+    async def running(_: FastAPI) -> AsyncIterator[None]:
+        await service.start()
+        try:
+            yield
+        finally:
+            await service.stop()
+
+    app = FastAPI(
+        title="MobileNeXt", version=__version__, description=ABOUT, lifespan=running, docs_url=None, redoc_url=None,
+        middleware=[Middleware(SafeHeaders, metrics=metrics, routes=ROUTES, hosts=hosts)],
+    )  # fmt: skip
+    app.state.service = service
+    answer_problems(app)
+    _add_predictions(app, service)
+    _add_facts(app, service)
+    _add_files(app)
+    return app
+
+
+def _add_predictions(app: FastAPI, service: Service) -> None:
+    async def answered(request: Request, model: ServedModel, topk: int) -> tuple[Answer, float]:
+        content = await read_upload(request, service.limits)
+        began = time.perf_counter()
+        return await service.predict(content, model, topk), began
+
+    @app.post(
+        "/v1/predict", response_model=Prediction, responses=problems(*UPLOAD, 409), openapi_extra=IMAGE_BODY,
+        tags=["images"],
+    )  # fmt: skip
+    async def predict(
+        request: Request,
+        model: ModelName = None,
+        topk: TopK = 5,
+        overlay: Annotated[bool, Query(description="Add the heat map of the first class.")] = False,
+    ) -> Any:
+        """The best classes of an image."""
+        with service.gate.enter(_client(request)):
+            chosen = service.model(model)
+            if overlay:
+                service.require_heat_map(chosen)
+            answer, began = await answered(request, chosen, topk)
+            shown = await service.heat(answer, None, _overlay(answer.classes[0])) if overlay else None
+            labels = chosen.record.labels
+            return Prediction(
+                model=chosen.name,
+                classes=[
+                    Class(id=number, score=score, label=labels[number] if labels else None)
+                    for number, score in zip(answer.classes, answer.scores, strict=True)
+                ],
+                milliseconds=round(1e3 * (time.perf_counter() - began), 2),
+                overlay=shown,
+            )
+
+    @app.post(
+        "/v1/explain", response_class=Response, openapi_extra=IMAGE_BODY, tags=["images"],
+        responses=_picture("What the network saw, with the heat over it.")
+        | problems(*UPLOAD, 409),
+    )  # fmt: skip
+    async def explain(request: Request, model: ModelName = None, class_id: ClassId = None) -> Response:
+        """Where in the image the score of a class comes from (Grad-CAM), as a picture."""
+        with service.gate.enter(_client(request)):
+            chosen = service.model(model)
+            service.require_heat_map(chosen)
+            answer, _ = await answered(request, chosen, 1)
+            picture = await service.heat(answer, class_id, lambda pixels, heat: png(laid_over(pixels, heat)))
+            return Response(picture, media_type="image/png")
+
+
+def _picture(description: str) -> dict[int | str, dict[str, Any]]:
+    return {200: {"description": description, "content": {"image/png": {}}}}
+
+
+def _overlay(class_id: int) -> Any:
+    def draw(pixels: Pixels, heat: Floats) -> Overlay:
+        return Overlay(class_id=class_id, input_png=data_uri(pixels), heat_png=data_uri(heat_layer(heat)))
+
+    return draw
+
+
+def _add_facts(app: FastAPI, service: Service) -> None:
+    cards = [model.card() for model in service.models.values()]
+
+    @app.get("/v1/models", response_model=Models, tags=["facts"])
+    async def models() -> Any:
+        """The models that are served, with their cards, and the server's limits."""
+        return JSONResponse({"models": cards, "limits": service.limits.to_dict()})
+
+    @app.get("/healthz", response_model=Health, tags=["facts"])
+    async def healthz() -> Any:
+        """Alive."""
+        return Health(status="ok")
+
+    @app.get("/readyz", response_model=Health, responses=problems(503), tags=["facts"])
+    async def readyz() -> Any:
+        """Whether a prediction would be let in."""
+        if not service.ready or service.gate.full:
+            raise Problem(503, "busy, starting or stopping", retry_after=1)
+        return Health(status="ready")
+
+    @app.get("/metrics", response_class=Response, tags=["facts"], responses={200: {"content": {"text/plain": {}}}})
+    async def metrics() -> Response:
+        """Counts and times for Prometheus."""
+        return Response(service.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    describe = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        schema = describe()
+        known = schema.setdefault("components", {}).setdefault("schemas", {})
+        known.setdefault("ProblemDetails", ProblemDetails.model_json_schema())
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _add_files(app: FastAPI) -> None:
+    files = dict(FILES)
+    found = importlib.util.find_spec("fastapi_offline")  # only for its copy of Swagger UI
+    if found and found.submodule_search_locations:
+        static = Path(found.submodule_search_locations[0]) / "static"
+        files["/swagger-ui.js"] = (static / "swagger-ui-bundle.js", "text/javascript; charset=utf-8")
+        files["/swagger-ui.css"] = (static / "swagger-ui.css", "text/css; charset=utf-8")
+    for address, (path, kind) in files.items():
+        app.add_api_route(address, _sender(path, kind), methods=["GET"], include_in_schema=False)
+
+
+def _sender(path: Path, kind: str) -> Any:
+    async def send() -> FileResponse:
+        return FileResponse(path, media_type=kind)
+
+    return send
+
+
+def _client(request: Request) -> str:
+    return request.client.host if request.client else "unknown"

@@ -1,0 +1,134 @@
+"""Concurrent requests to calls of a network: a bounded queue, and one task for each opened copy of the network.
+
+A task takes what waits, up to `max_batch` images, and may linger `max_wait_ms` for more. Everything but the call itself
+happens on the event loop, so there is nothing to lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mobilenext.runtime import Floats, Runtime
+from mobilenext.serving.problems import Problem
+
+
+@dataclass
+class _Waiting:
+    image: Floats  # [3, S, S], normalised
+    answer: asyncio.Future[Floats]  # logits [classes]
+    since: float = field(default_factory=time.perf_counter)
+
+
+class Batcher:
+    """The queue in front of one model.
+
+    Args:
+        networks: copies of it, each of which is called by one thread at a time.
+        max_batch: images a call; max_wait_ms: how long one that is not full waits for more.
+        max_queue: images that may wait; another one is answered 503.
+        observe: told of each call: images, seconds in the network, seconds that each image had waited.
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[Runtime],
+        *,
+        max_batch: int = 1,
+        max_wait_ms: float = 0.0,
+        max_queue: int = 64,
+        observe: Callable[[int, float, list[float]], None] | None = None,
+    ) -> None:
+        self._networks = networks
+        self._max_batch = max_batch
+        self._max_wait = max_wait_ms / 1e3
+        self._max_queue = max_queue
+        self._observe = observe
+        self._queue: deque[_Waiting] = deque()
+        self._arrived = asyncio.Event()
+        self._threads = ThreadPoolExecutor(len(networks), "network")
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def waiting(self) -> int:
+        return len(self._queue)
+
+    def start(self) -> None:
+        """Begin to call the networks, in the running event loop."""
+        self._tasks = [asyncio.create_task(self._work(network)) for network in self._networks]
+
+    async def stop(self) -> None:
+        """End the tasks; who still waits is answered 503."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for each in self._queue:
+            if not each.answer.done():
+                each.answer.set_exception(Problem(503, "the server is stopping", retry_after=5))
+        self._queue.clear()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def predict(self, image: Floats) -> Floats:
+        """A normalised image [3, S, S] to its logits [classes]. Cancelling it takes the image off the queue.
+
+        Raises:
+            Problem: 503 when the queue is full. Else what the network raises.
+        """
+        if len(self._queue) >= self._max_queue:
+            raise Problem(503, f"{len(self._queue)} images wait for this model, its limit; try again", retry_after=1)
+        waiting = _Waiting(image, asyncio.get_running_loop().create_future())
+        self._queue.append(waiting)
+        self._arrived.set()
+        return await waiting.answer
+
+    async def _work(self, network: Runtime) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            batch = await self._next()
+            began = time.perf_counter()
+            images = np.stack([each.image for each in batch])  # [N, 3, S, S]
+            try:
+                logits = await loop.run_in_executor(self._threads, network.predict, images)  # [N, classes]
+            except Exception as error:
+                for each in batch:
+                    if not each.answer.done():
+                        each.answer.set_exception(error)
+                continue
+            except asyncio.CancelledError:
+                for each in batch:
+                    if not each.answer.done():
+                        each.answer.set_exception(Problem(503, "the server is stopping", retry_after=5))
+                raise
+            if self._observe is not None:
+                self._observe(len(batch), time.perf_counter() - began, [began - each.since for each in batch])
+            for each, row in zip(batch, logits, strict=True):
+                if not each.answer.done():
+                    each.answer.set_result(row)
+
+    async def _next(self) -> list[_Waiting]:
+        """At least one image whose request has not been given up."""
+        batch: list[_Waiting] = []
+        until = 0.0
+        while True:
+            while self._queue and len(batch) < self._max_batch:
+                each = self._queue.popleft()
+                if not each.answer.done():
+                    batch.append(each)
+            if len(batch) == self._max_batch or (batch and self._max_wait == 0):
+                return batch
+            if batch and not until:
+                until = time.perf_counter() + self._max_wait
+            self._arrived.clear()
+            try:
+                await asyncio.wait_for(self._arrived.wait(), until - time.perf_counter() if batch else None)
+            except asyncio.TimeoutError:
+                batch = [each for each in batch if not each.answer.done()]
+                if batch:
+                    return batch
+                until = 0.0

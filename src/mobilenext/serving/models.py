@@ -1,0 +1,151 @@
+"""Networks opened for serving: prepared as for an evaluation, with a card that says what they are."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mobilenext.data.preprocessing import Pixels
+from mobilenext.errors import UsageError
+from mobilenext.evaluation.subject import Choice, Prepared, Subject, prepare
+from mobilenext.models import MODELS
+from mobilenext.runtime import Floats, Runtime, installed, open_runtime
+from mobilenext.weights.checkpoint import WeightsRecord
+
+HeatMap = Callable[[Pixels, int], Floats]  # uint8 [S, S, 3] and a class to float32 [S, S], 0 to 1
+LATENCY_SAMPLES = 20
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """One model behind the server."""
+
+    name: str  # by which it is asked for
+    prepared: Prepared
+    networks: Sequence[Runtime]  # copies, one for each thread that calls it
+    latency_ms: float  # median of one image in the network, when it was opened
+    open_heat_map: Callable[[], HeatMap] | None  # run once in the thread that then explains
+    no_heat_map: str = ""  # why there is none
+
+    @property
+    def record(self) -> WeightsRecord:
+        return self.prepared.record
+
+    def card(self) -> dict[str, Any]:
+        """All that may be known about it; no path."""
+        record, spec = self.record, self.prepared.spec
+        published, architecture = record.published, MODELS.get(record.model)
+        accuracy = published.published if published else None
+        return {
+            "name": self.name,
+            "model": record.model,
+            "num_classes": record.num_classes,
+            "labels": list(record.labels) if record.labels else None,
+            "preprocessing": record.preprocessing.to_dict(),
+            "weights_file": record.path.name,
+            "weights_sha256": record.sha256,
+            "weights_kind": record.kind,
+            "origin": published.origin if published else None,
+            "licence": published.licence if published else None,
+            "note": published.note if published else "",
+            "published": {
+                "dataset": accuracy.dataset,
+                "images": accuracy.images,
+                "top1_percent": accuracy.top1_percent,
+                "top5_percent": accuracy.top5_percent,
+            }
+            if accuracy
+            else None,
+            "paper_top1_percent": architecture.paper_top1_percent if architecture else None,
+            "parameters_at_1000_classes": architecture.parameters if architecture else None,
+            "runtime": spec.describe(),
+            "threads": spec.threads,
+            "copies": len(self.networks),
+            "measured": {"network_latency_ms": self.latency_ms},
+            "heat_map": self.open_heat_map is not None,
+            "no_heat_map": self.no_heat_map,
+        }
+
+
+def open_models(
+    subjects: Sequence[tuple[str, Subject]], folder: Path, *, runtime: str = "auto", threads: int = 1, copies: int = 1
+) -> list[ServedModel]:
+    """Make the networks ready and open them.
+
+    Args:
+        subjects: what each is, with a name that is wanted for it ("" takes the weights').
+        folder: for the files of the runtimes; it must outlive them.
+        runtime: auto or a name; threads: of each copy; copies: opened of each model.
+
+    Raises:
+        As :func:`mobilenext.evaluation.subject.prepare`.
+    """
+    opened: list[ServedModel] = []
+    for number, (wanted, subject) in enumerate(subjects):
+        prepared = prepare(subject, folder / str(number), Choice(runtime=runtime, threads=threads))
+        for note in prepared.notes:
+            log.info("%s", note)
+        networks = [open_runtime(prepared.spec) for _ in range(copies)]
+        name = wanted or prepared.record.card or prepared.record.path.stem
+        taken = {each.name for each in opened}
+        unique = next(each for each in (name, *(f"{name}-{n}" for n in range(2, 1000))) if each not in taken)
+        open_heat_map, reason = _heat_map(subject)
+        opened.append(ServedModel(unique, prepared, networks, _latency_ms(networks, prepared), open_heat_map, reason))
+    if not opened:
+        raise UsageError("no model to serve; expected at least one")
+    return opened
+
+
+def _latency_ms(networks: Sequence[Runtime], prepared: Prepared) -> float:
+    """The median of one image; every copy is used before it is timed."""
+    size = prepared.record.preprocessing.image_size
+    image = np.zeros((1, 3, size, size), np.float32)
+    for network in networks:
+        network.predict(image)
+    times = []
+    for _ in range(LATENCY_SAMPLES):
+        began = time.perf_counter()
+        networks[0].predict(image)
+        times.append(time.perf_counter() - began)
+    return round(1e3 * statistics.median(times), 2)
+
+
+def _heat_map(subject: Subject) -> tuple[Callable[[], HeatMap] | None, str]:
+    """How to open the explanation of a network, or why there is none."""
+    if subject.kind != "weights":
+        return (
+            None,
+            "a heat map needs the network's gradients, which an exported model does not have; serve its weights",
+        )
+    if not installed("paddle"):
+        return None, "a heat map needs Paddle, which is not installed on the server"
+
+    def opened() -> HeatMap:
+        from mobilenext.explanation.gradcam import Explainer
+        from mobilenext.weights.checkpoint import network_of, read_weights
+
+        weights = read_weights(
+            subject.path,
+            model=subject.model,
+            use=subject.use,
+            identity_divisor=subject.identity_divisor,
+            preprocessing=subject.preprocessing,
+        )
+        explainer = Explainer(network_of(weights), weights.preprocessing)
+
+        def heat(pixels: Pixels, class_id: int) -> Floats:
+            return explainer.explain(pixels, class_id).heat
+
+        size = weights.preprocessing.image_size
+        heat(np.zeros((size, size, 3), np.uint8), 0)  # the first call is the slow one
+        return heat
+
+    return opened, ""

@@ -1,0 +1,211 @@
+"use strict";
+// Drop, paste, choose or photograph an image; each chosen model is asked for bars first, then for its heat map.
+
+const element = (id) => document.getElementById(id);
+const state = { models: [], limits: {}, file: null, run: 0, preview: null };
+const SVG = "http://www.w3.org/2000/svg";
+
+function make(tag, text = "", className = "") {
+  const made = document.createElement(tag);
+  made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}
+
+function say(text) {
+  element("status").textContent = text;
+}
+
+function fail(text) {
+  element("error").textContent = text;
+  element("error").hidden = !text;
+}
+
+async function ask(address, options) {
+  let answer;
+  try {
+    answer = await fetch(address, options);
+  } catch {
+    throw new Error("The server does not answer. Is it still running?");
+  }
+  const isJSON = (answer.headers.get("content-type") || "").includes("json");
+  const body = isJSON ? await answer.json() : null;
+  if (!answer.ok) throw new Error((body && body.detail) || `The server answered ${answer.status}.`);
+  return body;
+}
+
+function accuracyOf(card) {
+  if (card.published) return `${card.published.top1_percent} % top-1, ${card.published.dataset}`;
+  return card.note || "no published accuracy";
+}
+
+async function begin() {
+  try {
+    const facts = await ask("v1/models");
+    state.models = facts.models;
+    state.limits = facts.limits;
+  } catch (error) {
+    fail(error.message);
+    return;
+  }
+  state.models.forEach((card, index) => {
+    const label = make("label", "", "model");
+    const box = document.createElement("input");
+    box.type = "checkbox";
+    box.name = "model";
+    box.value = card.name;
+    box.checked = index === 0;
+    box.addEventListener("change", run);
+    const facts = `${card.num_classes} classes, ${card.preprocessing.image_size} px, ${card.measured.network_latency_ms} ms`;
+    label.append(box, make("span", card.name), make("small", facts), make("small", accuracyOf(card)));
+    element("models").append(label);
+  });
+}
+
+function chosen() {
+  const names = [...document.querySelectorAll("input[name=model]:checked")].map((box) => box.value);
+  return state.models.filter((card) => names.includes(card.name));
+}
+
+function take(file) {
+  if (!file) return;
+  fail("");
+  if (state.limits.max_body_bytes && file.size > state.limits.max_body_bytes) {
+    fail(`The image has ${(file.size / 2 ** 20).toFixed(1)} MB; this server takes up to ${(state.limits.max_body_bytes / 2 ** 20).toFixed(1)}.`);
+    return;
+  }
+  state.file = file;
+  if (state.preview) URL.revokeObjectURL(state.preview);
+  state.preview = URL.createObjectURL(file);
+  const preview = element("preview");
+  preview.onload = () => { preview.hidden = false; element("hint").textContent = "Drop or paste another one at any time."; };
+  preview.onerror = () => { preview.hidden = true; element("hint").textContent = "Your browser cannot show this kind of image; the server may be able to read it."; };
+  preview.alt = `Preview of ${file.name || "the pasted image"}`;
+  preview.src = state.preview;
+  run();
+}
+
+function address(card, overlay) {
+  const topk = Math.min(1000, Math.max(1, Math.round(Number(element("topk").value)) || 5));
+  return `v1/predict?${new URLSearchParams({ model: card.name, topk, overlay })}`;
+}
+
+async function run() {
+  const number = ++state.run;
+  const cards = chosen();
+  if (!state.file) return;
+  fail("");
+  if (!cards.length) {
+    say("Choose at least one model.");
+    return;
+  }
+  say("Asking ...");
+  const began = performance.now();
+  const spoken = [];
+  const shown = cards.map((card) => emptyCard(card));
+  const body = state.file;
+  const headers = { "Content-Type": "application/octet-stream" };
+  let arrived = false;
+  await Promise.all(cards.map(async (card, index) => {
+    try {
+      const answer = await ask(address(card, false), { method: "POST", body, headers });
+      if (number !== state.run) return;
+      if (!arrived) element("cards").replaceChildren(...shown);
+      arrived = true;
+      fill(shown[index], answer);
+      const first = answer.classes[0];
+      spoken.push(`${card.name}: ${nameOf(first)}, ${percent(first.score)}.`);
+      if (!card.heat_map || !element("heat").checked) return;
+      const explained = await ask(address(card, true), { method: "POST", body, headers });
+      if (number === state.run) addHeat(shown[index], explained);
+    } catch (error) {
+      if (number !== state.run) return;
+      fail(error.message);
+      shown[index].querySelector(".facts").textContent = "no answer";
+    }
+  }));
+  if (number !== state.run) return;
+  if (arrived) {
+    say(`Answered in ${Math.round(performance.now() - began)} ms.`);
+    element("spoken").textContent = spoken.join(" ");
+  } else {
+    say("");
+    element("cards").replaceChildren(make("p", "No result for this file.", "quiet"));
+  }
+}
+
+const percent = (score) => `${(100 * score).toFixed(score < 0.001 || score > 0.9999 ? 2 : 1)} %`;
+const nameOf = (entry) => entry.label || `class ${entry.id}`;
+
+function emptyCard(card) {
+  const article = make("article", "", "card");
+  article.dataset.model = card.name;
+  const bars = make("ol", "", "bars");
+  article.append(make("h3", card.name), make("p", "waiting ...", "facts"), bars);
+  if (element("heat").checked) {
+    const caption = make("p", card.heat_map ? "" : `No heat map: ${card.no_heat_map}.`, "caption");
+    if (card.heat_map) article.insertBefore(make("div", "", "picture"), bars);
+    article.insertBefore(caption, bars);
+  }
+  return article;
+}
+
+function fill(article, answer) {
+  article.querySelector(".facts").textContent = `${answer.milliseconds.toFixed(1)} ms on the server`;
+  article.querySelector(".bars").replaceChildren(...answer.classes.map((entry) => {
+    const item = make("li");
+    const line = make("div", "", "line");
+    line.append(make("span", nameOf(entry)), make("span", percent(entry.score), "score"));
+    const bar = document.createElementNS(SVG, "svg");
+    bar.setAttribute("aria-hidden", "true");
+    const filled = document.createElementNS(SVG, "rect");
+    filled.setAttribute("width", `${Math.max(0.3, 100 * entry.score)}%`);
+    filled.setAttribute("height", "100%");
+    bar.append(filled);
+    item.append(line, bar);
+    return item;
+  }));
+}
+
+function addHeat(article, answer) {
+  const first = nameOf(answer.classes[0]);
+  const input = make("img");
+  input.src = answer.overlay.input_png;
+  input.alt = `What ${answer.model} saw of the image`;
+  const heat = make("img");
+  heat.className = "heat";
+  heat.src = answer.overlay.heat_png;
+  heat.alt = `Heat map: what speaks for ${first}`;
+  article.querySelector(".picture").replaceChildren(input, heat);
+  article.querySelector(".caption").textContent = `Brighter: speaks more for ${first}. The network saw this crop.`;
+}
+
+element("file").addEventListener("change", (event) => { take(event.target.files[0]); event.target.value = ""; });
+element("camera").addEventListener("change", (event) => { take(event.target.files[0]); event.target.value = ""; });
+element("heat").addEventListener("change", run);
+element("topk").addEventListener("change", run);
+
+document.addEventListener("paste", (event) => {
+  const file = [...event.clipboardData.files].find((each) => each.type.startsWith("image/"));
+  if (file) {
+    event.preventDefault();
+    take(file);
+  } else if (event.target.tagName !== "INPUT") {
+    fail("The clipboard holds no image.");
+  }
+});
+
+let depth = 0; // dragenter and dragleave come for every element below, too
+document.addEventListener("dragenter", (event) => { event.preventDefault(); depth += 1; element("drop").classList.add("over"); });
+document.addEventListener("dragleave", () => { depth = Math.max(0, depth - 1); if (!depth) element("drop").classList.remove("over"); });
+document.addEventListener("dragover", (event) => event.preventDefault());
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  depth = 0;
+  element("drop").classList.remove("over");
+  const file = event.dataTransfer.files[0];
+  if (file) take(file);
+  else fail("That was no file. Save the image first; addresses are not fetched.");
+});
+
+begin();

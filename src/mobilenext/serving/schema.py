@@ -1,0 +1,82 @@
+"""The answers as /openapi.json describes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+IMAGE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary", "description": "One image."}},
+                }
+            },
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "image/*": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+
+
+class ProblemDetails(BaseModel):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str = Field(description="What was found, what is expected.")
+
+
+class Class(BaseModel):
+    id: int
+    score: float = Field(description="By softmax, 0 to 1.")
+    label: str | None = Field(description="Its name, where the weights carry names.")
+
+
+class Overlay(BaseModel):
+    class_id: int = Field(description="The class that is explained.")
+    input_png: str = Field(description="data: URI of what the network saw.")
+    heat_png: str = Field(description="data: URI of the heat, transparent where it is cold; lay it over the input.")
+
+
+class Prediction(BaseModel):
+    model: str
+    classes: list[Class] = Field(description="The best first.")
+    milliseconds: float = Field(description="From the complete upload to the answer, heat map included.")
+    overlay: Overlay | None = None
+
+
+class Models(BaseModel):
+    models: list[dict[str, Any]] = Field(description="The first is the default.")
+    limits: dict[str, Any]
+
+
+class Health(BaseModel):
+    status: str
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The part of a route's description on what else it answers."""
+    schema = {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}
+    sentences = {
+        400: "No image, or a form that cannot be read.",
+        404: "No such model.",
+        408: "The upload was too slow.",
+        409: "This model has no heat maps.",
+        413: "Too many bytes.",
+        415: "Another kind of body.",
+        422: "A value out of range, or no image that is read here: damaged, too many pixels, an unknown format.",
+        429: "Too many predictions of this client at a time.",
+        503: "Busy or stopping; Retry-After says when to try again.",
+        504: "Not answered in time.",
+    }
+    return {
+        status: {"description": sentences[status], "content": {"application/problem+json": schema}}
+        for status in statuses
+    }

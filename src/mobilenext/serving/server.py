@@ -1,0 +1,182 @@
+"""The application on a socket: started, announced, and stopped gracefully by SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import os
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from mobilenext.data.batches import available_cores, scratch_folder
+from mobilenext.errors import UsageError
+from mobilenext.evaluation.subject import Subject, find_subject
+from mobilenext.runtime import FAST_PROCESS, require
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from mobilenext.serving.limits import Limits
+
+PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "fastapi_offline")
+BUNDLED = "mobilenext_x0_35.digits"
+BACKLOG = 256
+SILENT = {
+    "ORT_DISABLE_TELEMETRY": "1"
+}  # ONNX Runtime's wheels report their use to Microsoft from 1.32 on, if not before
+log = logging.getLogger(__name__)
+
+
+def subjects_of(
+    *,
+    models: Sequence[str] = (),
+    weights: str | os.PathLike[str] | None = None,
+    exported: Sequence[str | os.PathLike[str]] = (),
+    onnx: Sequence[str | os.PathLike[str]] = (),
+) -> list[tuple[str, Subject]]:
+    """What is to be served, each with the name that it is asked for by.
+
+    Raises:
+        UsageError: weights for several models. Else as :func:`mobilenext.evaluation.subject.find_subject`.
+    """
+    if weights is not None and len(models) > 1:
+        raise UsageError(f"weights {weights} were given with {len(models)} models; name them as --model MODEL.TAG")
+    if not models and weights is None and not exported and not onnx:
+        log.info("no model was named: the bundled %s, which knows handwritten digits only", BUNDLED)
+        models = (BUNDLED,)
+    found: list[tuple[str, Subject]] = []
+    for model in models or ((None,) if weights is not None else ()):
+        named = model if model and "." in model and weights is None else ""
+        found.append((named, find_subject(model=model, weights=weights)))
+    for folder in exported:
+        subject = find_subject(exported=folder)
+        found.append((subject.path.resolve().name, subject))
+    for file in onnx:
+        subject = find_subject(onnx=file)
+        found.append((subject.path.stem, subject))
+    return found
+
+
+def serve(
+    subjects: Sequence[tuple[str, Subject]],
+    limits: Limits,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    runtime: str = "auto",
+    threads: int = 1,
+    copies: int | None = None,
+) -> None:
+    """Open the models and answer until a signal comes.
+
+    Args:
+        subjects: of `subjects_of`.
+        host, port: to listen on; port 0 takes a free one, and the log says which.
+        runtime: auto or a name; threads: of each copy of a network; copies: of each model (default: one for each
+            `threads` cores).
+
+    Raises:
+        MissingDependency: the extra `serve` is not installed. UsageError: the port is taken, or a number out of range.
+    """
+    require_extra()
+    if threads < 1 or (copies is not None and copies < 1):
+        raise UsageError(f"threads is {threads} and copies {copies}; expected whole numbers from 1 up")
+    for name, value in {**FAST_PROCESS, **SILENT, "OMP_NUM_THREADS": str(threads)}.items():
+        os.environ.setdefault(name, value)  # for the libraries that are loaded from here on
+    from mobilenext.serving.app import create_app
+    from mobilenext.serving.models import open_models
+
+    with _own_stderr(), contextlib.closing(_listen(host, port)) as listener, scratch_folder() as folder:
+        address = listener.getsockname()[:2]
+        models = open_models(
+            subjects, folder, runtime=runtime, threads=threads, copies=copies or max(1, available_cores() // threads)
+        )
+        app = create_app(models, limits, hosts=("localhost", "127.0.0.1", "[::1]") if _is_local(address[0]) else None)
+        _run(app, limits, listener, [model.name for model in models])
+
+
+@contextlib.contextmanager
+def _own_stderr() -> Iterator[None]:
+    """Only Python writes to standard error.
+
+    libtiff prints there what it thinks of a file, as much as the file's author likes: it would fill the log, and where
+    nobody reads the log it would wait for ever.
+    """
+    python_stderr = sys.stderr
+    try:
+        python_stderr.flush()
+        real, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+    except (OSError, ValueError, AttributeError):  # there is no standard error
+        yield
+        return
+    handlers = [
+        each
+        for each in logging.getLogger().handlers
+        if isinstance(each, logging.StreamHandler) and each.stream is python_stderr
+    ]
+    with open(os.dup(real), "w", buffering=1, errors="backslashreplace") as sys.stderr:  # noqa: PTH123
+        try:
+            for handler in handlers:
+                handler.setStream(sys.stderr)
+            yield
+        finally:
+            os.dup2(real, 2)
+            os.close(real)
+            for handler in handlers:
+                handler.setStream(python_stderr)
+            sys.stderr = python_stderr
+
+
+def require_extra() -> None:
+    """Raises MissingDependency, in one line, when what serving needs is not installed."""
+    require(PACKAGES, "serve", "mobilenext serve")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65535:
+        raise UsageError(f"port is {port}; expected 0 (any that is free) to 65535")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"cannot listen on {host} port {port}: {reason}; choose another --port or --host") from error
+    return listener
+
+
+def _is_local(host: str) -> bool:
+    return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+
+
+def _run(app: FastAPI, limits: Limits, listener: socket.socket, names: Sequence[str]) -> None:
+    import uvicorn
+
+    from mobilenext.serving.protocol import GracefulServer, TimedProtocol
+
+    host, port = listener.getsockname()[:2]
+    config = uvicorn.Config(
+        app, http=TimedProtocol, ws="none", lifespan="on", log_config=None, access_log=False, server_header=False,
+        proxy_headers=False, backlog=BACKLOG, limit_concurrency=limits.max_connections,
+        timeout_keep_alive=10, timeout_graceful_shutdown=max(1, round(limits.timeout_s)),
+    )  # fmt: skip
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
+    server = GracefulServer(config)
+    shown = f"[{host}]" if ":" in host else host
+    server.announcement = (
+        f"serving {', '.join(names)} at http://{shown}:{port} (the interface: http://{shown}:{port}/docs; Ctrl-C stops)"
+    )
+    if not _is_local(host):
+        log.warning("open to the network: there is no password and no encryption")
+    asyncio.run(server.serve(sockets=[listener]))
+    log.info("stopped")

@@ -1,0 +1,151 @@
+"""What the routes ask for: bytes of an image to classes and heat maps, with the slow parts off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from mobilenext.data.batches import available_cores
+from mobilenext.data.images import decode_image
+from mobilenext.data.preprocessing import Pixels, Preprocessing
+from mobilenext.evaluation.metrics import ranked, softmax
+from mobilenext.runtime import Floats
+from mobilenext.serving.batching import Batcher
+from mobilenext.serving.limits import Gate, Limits
+from mobilenext.serving.metrics import Metrics
+from mobilenext.serving.models import HeatMap, ServedModel
+from mobilenext.serving.pictures import png
+from mobilenext.serving.problems import Problem
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The best classes of one image."""
+
+    model: ServedModel
+    pixels: Pixels  # [S, S, 3], what the network saw
+    classes: list[int]
+    scores: list[float]
+
+
+class Service:
+    """Models behind queues; between `start` and `stop` it answers."""
+
+    def __init__(self, models: Sequence[ServedModel], limits: Limits, metrics: Metrics) -> None:
+        self.models: Mapping[str, ServedModel] = {model.name: model for model in models}
+        self.limits = limits
+        self.gate = Gate(limits)
+        self.metrics = metrics
+        self.ready = False
+        self._decoders = ThreadPoolExecutor(available_cores(), "decode")
+        self._explaining = ThreadPoolExecutor(1, "heat-map")  # Paddle's gradients are one thread's business
+        self._heat_maps: dict[str, HeatMap] = {}
+        self._queues: dict[str, Batcher] = {}
+        metrics.watch(lambda: self.gate.inside)
+
+    async def start(self) -> None:
+        """Open the queues, and use everything once: what is imported late should not be the first visitor's."""
+        blank = png(np.zeros((8, 8, 3), np.uint8))
+        for model in self.models.values():
+            queue = Batcher(
+                model.networks,
+                max_batch=self.limits.max_batch,
+                max_wait_ms=self.limits.max_wait_ms,
+                max_queue=self.limits.max_concurrency,
+                observe=self.metrics.network_called,
+            )
+            queue.start()
+            self._queues[model.name] = queue
+            await _in(self._decoders, self._read, blank, model.record.preprocessing)
+            if model.open_heat_map is not None:
+                self._heat_maps[model.name] = await _in(self._explaining, model.open_heat_map)
+        self.ready = True
+
+    async def stop(self) -> None:
+        self.ready = False
+        for queue in self._queues.values():
+            await queue.stop()
+        for threads in (self._decoders, self._explaining):
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    def model(self, name: str | None) -> ServedModel:
+        """The model of that name; without one, the first.
+
+        Raises:
+            Problem: 404 with the names there are.
+        """
+        if name is None:
+            return next(iter(self.models.values()))
+        if name not in self.models:
+            raise Problem(404, f"no model of that name is served here; there are {', '.join(self.models)}")
+        return self.models[name]
+
+    async def predict(self, content: bytes, model: ServedModel, topk: int) -> Answer:
+        """The best classes of an image.
+
+        Raises:
+            ImageError: it cannot be decoded. Problem: 503 queue full, 504 too late.
+        """
+        return await self._in_time(self._predict(content, model, topk))
+
+    async def heat(self, answer: Answer, class_id: int | None, draw: Callable[[Pixels, Floats], T]) -> T:
+        """What `draw` makes of the picture and the heat [S, S] of a class; None is the first of the answer's.
+
+        Raises:
+            Problem: 409 this model has no heat maps, 422 no such class, 504 too late.
+        """
+        self.require_heat_map(answer.model)
+        explained = answer.classes[0] if class_id is None else class_id
+        if explained >= answer.model.record.num_classes:
+            raise Problem(
+                422, f"class {explained}: this model has the classes 0 to {answer.model.record.num_classes - 1}"
+            )
+        heat_map = self._heat_maps[answer.model.name]
+
+        def drawn() -> T:
+            return draw(answer.pixels, heat_map(answer.pixels, explained))
+
+        began = time.perf_counter()
+        result = await self._in_time(_in(self._explaining, drawn))
+        self.metrics.stages.labels("heat_map").observe(time.perf_counter() - began)
+        return result
+
+    def require_heat_map(self, model: ServedModel) -> None:
+        """Raises Problem, 409, where a model cannot explain itself: before anything is computed for nothing."""
+        if model.open_heat_map is None:
+            raise Problem(409, model.no_heat_map)
+
+    async def _predict(self, content: bytes, model: ServedModel, topk: int) -> Answer:
+        began = time.perf_counter()
+        pixels, image = await _in(self._decoders, self._read, content, model.record.preprocessing)
+        self.metrics.stages.labels("decode").observe(time.perf_counter() - began)
+        logits = (await self._queues[model.name].predict(image))[None]  # [1, classes]
+        (best,), (scores,) = ranked(logits, topk), softmax(logits)
+        self.metrics.images.labels(model.name).inc()
+        return Answer(model, pixels, [int(each) for each in best], [round(float(scores[each]), 6) for each in best])
+
+    def _read(self, content: bytes, preprocessing: Preprocessing) -> tuple[Pixels, Floats]:
+        """uint8 [S, S, 3], upright, and the same normalised [3, S, S]."""
+        image = decode_image(content, "the upload", apply_orientation=True, max_pixels=self.limits.max_pixels)
+        pixels = preprocessing.pixels(image)
+        return pixels, preprocessing.normalize(pixels)
+
+    async def _in_time(self, call: Awaitable[T]) -> T:
+        try:
+            return await asyncio.wait_for(call, self.limits.timeout_s)
+        except asyncio.TimeoutError as error:
+            raise Problem(
+                504, f"no answer within {self.limits.timeout_s:g} s; try again later", retry_after=2
+            ) from error
+
+
+async def _in(threads: ThreadPoolExecutor, function: Callable[..., T], *arguments: object) -> T:
+    return await asyncio.get_running_loop().run_in_executor(threads, function, *arguments)
