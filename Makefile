@@ -37,8 +37,9 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
+# Two at a time, file by file: many of them wait for processes of one thread.
 test: lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-oldest: $(OLDEST)/.done
 	$(OLDEST)/bin/python -m pytest

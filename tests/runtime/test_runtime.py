@@ -59,6 +59,15 @@ def test_choices_with_paddle_only(asked: tuple[str, str, str], found: list[Candi
 
 
 @pytest.mark.usefixtures("everything")
+def test_choices_on_a_gpu() -> None:
+    for engine, found in (("auto", "gpu"), ("tensorrt", "tensorrt")):
+        (choice,) = resolve_runtime("paddle-inference", engine, "gpu", precision="fp16")
+        assert choice == Candidate("paddle-inference", found, "paddle-legacy")
+    with pytest.raises(UsageError, match="does not run this network in fp16 on cpu"):
+        resolve_runtime("paddle-inference", "auto", "cpu", precision="fp16")
+
+
+@pytest.mark.usefixtures("everything")
 def test_choices_with_everything() -> None:
     first, second, *others = resolve_runtime("auto", "auto", "cpu")
     assert [first, second] == [Candidate("onnxruntime", "", "onnx"), Candidate("openvino", "", "openvino")]
@@ -74,7 +83,8 @@ def test_choices_with_everything() -> None:
     ("asked", "message"),
     [
         (("onnx", "auto", "cpu"), "runtime is 'onnx'; expected auto, onnxruntime, .*; did you mean 'onnxruntime'"),
-        (("auto", "tensorrt", "cpu"), "engine is 'tensorrt'; expected auto, openvino"),
+        (("auto", "trt", "cpu"), "engine is 'trt'; expected auto, openvino, onednn, native, gpu, tensorrt"),
+        (("auto", "tensorrt", "cpu"), "engine tensorrt belongs to the runtime paddle-inference on a GPU"),
         (("paddle", "native", "cpu"), "belongs to the runtime paddle-inference"),
         (("paddle-inference", "native", "gpu"), "on a CPU"),
         (("ncnn", "auto", "gpu"), "runtime ncnn does not run this network in fp32 on gpu; paddle-inference or paddle"),
@@ -88,7 +98,7 @@ def test_choices_that_cannot_work(asked: tuple[str, str, str], message: str) -> 
 
 @pytest.mark.usefixtures("everything")
 def test_precisions_and_formats_that_cannot_work() -> None:
-    with pytest.raises(UsageError, match="precision is 'int4'; expected fp32, bf16, int8"):
+    with pytest.raises(UsageError, match="precision is 'int4'; expected fp32, bf16, fp16, int8"):
         resolve_runtime("auto", "auto", "cpu", precision="int4")
     with pytest.raises(UsageError, match="runtime onnxruntime does not run this network in bf16 on cpu; openvino"):
         resolve_runtime("onnxruntime", "auto", "cpu", precision="bf16")
