@@ -17,14 +17,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import paddle
-import safetensors.numpy
 from PIL import Image
 
 from mobilenext.data import Preprocessing, open_dataset, read_image
@@ -36,7 +34,7 @@ from mobilenext.training.optimisation import cross_entropy_sum
 from mobilenext.weights.checkpoint import network_of, read_weights
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from golden import GOLDENS, formula_images, formula_weights, recording
+from golden import GOLDENS, computed_logits, recording
 from reference import (
     TIMES,
     allowed,
@@ -92,15 +90,8 @@ def of_logits(
 def forward_of_recordings() -> Iterator[Row]:
     exact, rounded = reference("forward"), reference("forward_epsilon")
     for name in sorted(path.stem for path in GOLDENS.glob("*.npz")):
-        record, logits = recording(name)
-        divisor = int(name.rpartition("_div")[2]) if "_div" in name else 1
-        images = formula_images(64 if "64px" in name else 224)
-        with tempfile.TemporaryDirectory() as folder, paddle.no_grad():
-            file = Path(folder) / "formula.safetensors"
-            safetensors.numpy.save_file(formula_weights(record["keys"], name), file)
-            network = network_of(read_weights(file, identity_divisor=divisor))
-            single = network(images).numpy()
-            double = network.to(dtype="float64")(images.astype("float64")).numpy()
+        logits = recording(name)[1]
+        single, double = computed_logits(name)
         rounding = float(np.abs(single - double).max() / logits.std())
         yield of_logits(
             "formula weights, float32", name, "the authors' code in PyTorch, float32", single, logits,

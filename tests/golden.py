@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,3 +56,22 @@ def formula_images(size: int) -> paddle.Tensor:
 
 def recording(name: str) -> tuple[dict[str, Any], np.ndarray]:
     return json.loads((GOLDENS / f"{name}.json").read_text()), np.load(GOLDENS / f"{name}.npz")["logits"]
+
+
+def computed_logits(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """What our network computes of a recording's weights and images, in float32 and in float64."""
+    import paddle
+    import safetensors.numpy
+
+    from mobilenext.weights.checkpoint import network_of, read_weights
+
+    divisor = int(name.rpartition("_div")[2]) if "_div" in name else 1
+    images = formula_images(64 if "64px" in name else 224)
+    with tempfile.TemporaryDirectory() as folder, paddle.no_grad():
+        file = Path(folder) / "formula.safetensors"
+        safetensors.numpy.save_file(formula_weights(recording(name)[0]["keys"], name), file)
+        network = network_of(read_weights(file, identity_divisor=divisor))
+        single = network(images).numpy()
+        double = network.to(dtype="float64")(images.astype("float64")).numpy()
+    assert double.dtype == np.float64
+    return single, double

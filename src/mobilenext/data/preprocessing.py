@@ -84,12 +84,19 @@ class Preprocessing:
         """
         if image.mode != "RGB":
             raise UsageError(f"an image of mode {image.mode!r}; expected 'RGB': read files with read_image")
-        width, height = self._resized(*image.size)
+        (width, height), (left, top) = self.placement(*image.size)
         resized = image.resize((width, height), Image.Resampling[self.interpolation.upper()])
-        # Never negative: the short side is resize_size >= image_size, because crop_pct <= 1.
-        left = round((width - self.image_size) / 2)
-        top = round((height - self.image_size) / 2)
         return np.array(resized.crop((left, top, left + self.image_size, top + self.image_size)))
+
+    def placement(self, width: int, height: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Of a `width` x `height` image: width and height after resizing, and left and top of the crop in that.
+
+        Raises:
+            ImageError: as `pixels`.
+        """
+        resized = self._resized(width, height)
+        # Never negative: the short side is resize_size >= image_size, because crop_pct <= 1.
+        return resized, (round((resized[0] - self.image_size) / 2), round((resized[1] - self.image_size) / 2))
 
     def normalize(self, pixels: Pixels) -> Tensor:
         """uint8 pixels [..., H, W, 3] to float32 [..., 3, H, W], contiguous.

@@ -185,9 +185,8 @@ def block_position(network: Network, block: int | str | None, image_size: int) -
 def crop_box(preprocessing: Preprocessing, size: tuple[int, int]) -> tuple[float, float, float, float]:
     """Left, top, right and bottom of the crop, in pixels of an image of `size` (width, height) before resizing."""
     width, height = size
-    resized_width, resized_height = preprocessing._resized(width, height)
+    (resized_width, resized_height), (left, top) = preprocessing.placement(width, height)
     side = preprocessing.image_size
-    left, top = round((resized_width - side) / 2), round((resized_height - side) / 2)
     x, y = width / resized_width, height / resized_height  # pixels of the image for one of the crop
     return left * x, top * y, (left + side) * x, (top + side) * y
 
