@@ -22,7 +22,7 @@ LAUNCHED = "test_tipc/tipc.py"  # the same, as a file: Paddle's launcher takes n
 DATA, IMAGES = "test_tipc/data", "test_tipc/data/imgs/val"
 RECIPE = "--recipe=tiny --set=crop=random-resized --set=padding=0 --set=flip=0 --set=warmup_epochs=0"
 LITE_EPOCHS = 8  # enough for the answers to differ from image to image
-SLOW = {"mobilenext_s": 4, "mobilenext_l": 4, "mobilenext_l_ghost": 4}  # so that a lite chain stays short
+SLOW = {"mobilenext_s": 4, "mobilenext_l": 4, "mobilenext_l_ghost": 2}  # so that a lite chain stays short
 BATCH_SIZES = "lite_train_lite_infer=16|lite_train_whole_infer=16|whole_train_whole_infer=64"
 
 
