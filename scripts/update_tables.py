@@ -171,7 +171,7 @@ def tipc_models() -> str:
     """The basic chain of every model, in the lite mode."""
     result = _load("tipc.json")
     rows = [row for row in result["rows"] if _is_basic(row) and row["mode"] == "lite_train_lite_infer"]
-    heading = ["model", "commands", "s", "top-1 after it", "infer = predict, evaluate"]
+    heading = ["model", "commands", "s", "top-1 after it", "different answers", "infer = predict, evaluate"]
     where = result["environment"]
     note = (
         f"{where['cores']} cores of {where['processor']}, Paddle {where['paddlepaddle']}; a few epochs on 160 digits."
@@ -182,6 +182,7 @@ def tipc_models() -> str:
             f"{row['commands_passed']} of {row['commands']}",
             f"{row['seconds']:.0f}",
             next(step["said"] for step in row["steps"] if step["kind"] == "eval").removeprefix("top-1 "),
+            re.findall(r"(\d+) different", next(step["said"] for step in row["steps"] if step["kind"] == "infer"))[0],
             " and ".join(step["status"] for step in row["steps"] if step["kind"] == "compare"),
         ]
         for row in rows

@@ -309,7 +309,9 @@ def _check_infer(step: Step, began: float) -> str:
     for problem, names in (("have no prediction", lacking), ("are predicted and are not there", unknown)):
         if names:
             raise CheckFailed(f"{len(names)} of {len(expected)} images {problem}: {', '.join(names[:_SHOWN])}")
-    return f"{len(answers)} images, {len(set(answers.values()))} different answers"
+    different = len(set(answers.values()))
+    alike = "; all alike, so that comparing them shows little" if different == 1 < len(answers) else ""
+    return f"{len(answers)} images, {different} different answers{alike}"
 
 
 def _images_of(step: Step) -> list[tuple[str, Path]]:
