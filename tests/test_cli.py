@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import mobilenext as package
+from mobilenext.runtime import installed
 
 if TYPE_CHECKING:
     from tests.conftest import World
@@ -29,7 +31,10 @@ MODELS = 13
 def test_help_and_version(mobilenext: Run) -> None:
     done = mobilenext("--help")
     assert done.returncode == 0
-    for verb in ("list", "convert", "evaluate", "predict", "check-data", "quickstart", "info"):
+    for verb in (
+        *("list", "convert", "evaluate", "predict", "check-data", "quickstart", "info", "train", "export", "tipc"),
+        *("report", "explain", "diagram", "gradient-confusion", "serve"),
+    ):
         assert verb in done.stdout.split()
         assert mobilenext(verb, "--help").stdout.startswith(f"usage: mobilenext {verb} ")
     assert mobilenext("--version").stdout == f"mobilenext {package.__version__}\n"
@@ -370,3 +375,20 @@ def test_ctrl_c(
     result = json.loads(done.stdout)
     assert (result["images"], result["correct_top1"]) == (len(world.labels), world.correct(1))
     assert result["resumed_images"] == kept
+
+
+def test_the_quickstart(mobilenext: Run, tmp_path: Path) -> None:
+    """Ends with a picture of the result and, where its extra is installed, a page."""
+    if not installed("sklearn"):
+        pytest.skip("scikit-learn is not installed: the extra quickstart")
+    done = mobilenext("quickstart", "-o", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "result.json").read_text())["correct_top1"] == 591  # results/quickstart.json
+    assert "(591/599" in done.stdout
+    assert len([line for line in done.stdout.splitlines() if re.search(r"\d+ of \d+$", line)]) == 10
+    page = tmp_path / "report.html"
+    if installed("vl_convert"):
+        assert f"written: {page}" in done.stderr
+        assert "data:image/jpeg;base64," in page.read_text(encoding="utf-8")
+    else:
+        assert "no report page: " in done.stderr
