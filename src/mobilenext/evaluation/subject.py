@@ -96,6 +96,21 @@ def find_subject(
     return Subject(path, source, preprocessing=fields)
 
 
+def weights_of(subject: Subject) -> Weights:
+    """The weights of a subject of that kind, read as it says.
+
+    Raises:
+        WeightsError: they cannot be read, or are of another model.
+    """
+    return read_weights(
+        subject.path,
+        model=subject.model,
+        use=subject.use,
+        identity_divisor=subject.identity_divisor,
+        preprocessing=subject.preprocessing,
+    )
+
+
 def prepare(subject: Subject, folder: Path, choice: Choice) -> Prepared:
     """Make ready to run: the first candidate that computes what Paddle does. Files are written into `folder`.
 
@@ -106,14 +121,7 @@ def prepare(subject: Subject, folder: Path, choice: Choice) -> Prepared:
     if choice.precision is not None:
         check_precision(choice.precision, processor()[1])
     if subject.kind == "weights":
-        weights = read_weights(
-            subject.path,
-            model=subject.model,
-            use=subject.use,
-            identity_divisor=subject.identity_divisor,
-            preprocessing=subject.preprocessing,
-        )
-        return prepare_weights(weights, folder, choice)
+        return prepare_weights(weights_of(subject), folder, choice)
     if subject.kind == "exported":
         return _prepare_exported(subject, folder, choice)
     return _prepare_onnx(subject, folder, choice)

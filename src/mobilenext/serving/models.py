@@ -14,7 +14,7 @@ import numpy as np
 
 from mobilenext.data.preprocessing import Pixels
 from mobilenext.errors import UsageError
-from mobilenext.evaluation.subject import Choice, Prepared, Subject, prepare
+from mobilenext.evaluation.subject import Choice, Prepared, Subject, prepare, weights_of
 from mobilenext.models import MODELS
 from mobilenext.runtime import Floats, Runtime, installed, open_runtime
 from mobilenext.weights.checkpoint import WeightsRecord
@@ -130,15 +130,9 @@ def _heat_map(subject: Subject) -> tuple[Callable[[], HeatMap] | None, str]:
 
     def opened() -> HeatMap:
         from mobilenext.explanation.gradcam import Explainer
-        from mobilenext.weights.checkpoint import network_of, read_weights
+        from mobilenext.weights.checkpoint import network_of
 
-        weights = read_weights(
-            subject.path,
-            model=subject.model,
-            use=subject.use,
-            identity_divisor=subject.identity_divisor,
-            preprocessing=subject.preprocessing,
-        )
+        weights = weights_of(subject)
         explainer = Explainer(network_of(weights), weights.preprocessing)
 
         def heat(pixels: Pixels, class_id: int) -> Floats:
