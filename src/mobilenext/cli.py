@@ -418,14 +418,29 @@ def _quantize(options: argparse.Namespace) -> int:
     return 0
 
 
+@contextlib.contextmanager
+def _tried(output: Path | None, write: Callable[[None, Path], Any]) -> Iterator[None]:
+    """What cannot be written is known before the work; a folder that was made for nothing goes again."""
+    if output is None:
+        yield
+        return
+    new = [folder for folder in (output, *output.parents) if not folder.exists()]
+    write(None, output)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for folder in new:
+                folder.rmdir()
+        raise
+
+
 def _bench(options: argparse.Namespace) -> int:
     from mobilenext.evaluation.bench import bench
-    from mobilenext.report.bench_report import bench_lines, write_bench
+    from mobilenext.report.bench_report import bench_lines, row_line, write_bench
 
     output = Path(options.output) if options.output else None
-    if output:
-        write_bench(None, output)  # what cannot be written should be known before
-    with _progress_bar(accuracy=False, unit=" rows") as progress:
+    with _tried(output, write_bench), _progress_bar(accuracy=False, unit=" rows") as progress:
         result = bench(
             models=options.model,
             weights=options.weights,
@@ -440,6 +455,7 @@ def _bench(options: argparse.Namespace) -> int:
             image_size=options.image_size,
             samples=options.samples,
             progress=progress,
+            on_row=lambda row: logging.info("%s", row_line(row)),
         )
     (logging.info if options.json else print)("\n".join(bench_lines(result)))
     if options.json:
@@ -447,7 +463,7 @@ def _bench(options: argparse.Namespace) -> int:
     if output:
         for note in write_bench(result, output):
             logging.info("%s", note)
-    return 0
+    return 130 if result["partial"] else 0
 
 
 def _report(options: argparse.Namespace) -> int:

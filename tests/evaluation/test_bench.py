@@ -10,7 +10,7 @@ from in_process import Here
 from mobilenext.errors import OutputError, UsageError
 from mobilenext.evaluation import bench as module
 from mobilenext.evaluation.bench import bench
-from mobilenext.report.bench_report import bench_lines, bench_table, write_bench
+from mobilenext.report.bench_report import bench_lines, bench_table, row_line, write_bench
 from mobilenext.runtime import installed
 
 NUMBERS = {
@@ -109,7 +109,7 @@ def test_rounds_go_over_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(module, "WorkerPool", Pool)
     monkeypatch.setattr(module, "GROUP", 3)
-    measured = module._measure([Row()] * 6, 33, None)  # type: ignore[list-item]
+    measured = [values for _, values in module._measure([Row()] * 6, 33)]  # type: ignore[list-item]
     assert order[:9] == [0, 1, 2] * 3
     assert order[15:] == [*[3, 4, 5] * 5, *[6, 7] * 5], "the later groups begin with the first row again"
     assert [len(values["seconds"]) for values in measured] == [35] * 6
@@ -156,3 +156,33 @@ def test_all_says_what_it_skips(monkeypatch: pytest.MonkeyPatch) -> None:
         ("paddle auto", "not here"),
     ]
     assert "skipped: mobilenext_x0_35, paddle auto: not here" in bench_lines(result)
+
+
+class _Interrupted(Here):
+    """A worker in which Ctrl-C comes at the burst with a number."""
+
+    bursts, at = 0, 0
+
+    def call(self, function: Any, *arguments: Any) -> Any:
+        if function is module._burst:
+            _Interrupted.bursts += 1
+            if _Interrupted.bursts == _Interrupted.at:
+                raise KeyboardInterrupt
+        return function(*arguments)
+
+
+def test_rows_come_as_they_are_measured_and_ctrl_c_keeps_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WorkerPool", _Interrupted)
+    monkeypatch.setattr(module, "_gemm", lambda threads: 1.0)
+    options: dict[str, Any] = {"models": ["mobilenext_x0_35"], "runtimes": ["paddle"], "samples": 30, "image_size": 32}
+    _Interrupted.at = 10  # two rows of five bursts: before the last one
+    rows: list[dict[str, Any]] = []
+    result = bench(**options, batch_sizes=(1, 2), on_row=rows.append)
+    assert result["partial"] is True
+    assert rows == result["rows"]
+    assert [(row["batch_size"], row["samples"]) for row in rows] == [(1, 30), (2, 24)]
+    assert any(line.startswith("PARTIAL") for line in bench_lines(result))
+    assert row_line(rows[0]).startswith("mobilenext_x0_35, 32 px, paddle, 1 thread, batch 1: ")
+    _Interrupted.bursts, _Interrupted.at = 0, 1
+    with pytest.raises(KeyboardInterrupt):  # nothing was measured
+        bench(**options)

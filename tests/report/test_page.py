@@ -268,3 +268,18 @@ def test_the_command(tmp_path: Path, mobilenext: Callable[..., subprocess.Comple
     assert wrong.returncode == 3
     assert "expected an evaluation" in wrong.stderr
     assert not (tmp_path / "none.html").exists()
+
+
+def test_dates_and_commands(tmp_path: Path) -> None:
+    folders = [
+        run(tmp_path / name, finished=f"2026-11-{day}T03:17:54Z", started=f"2026-11-{day}T03:16:00Z", command=command)
+        for name, day, command in (("a", 20, "mobilenext evaluate 'my <photos>' -o a"), ("b", 27, "mobilenext x"))
+    ]
+    content = text_of(reported(folders, tmp_path / "r.html"))
+    assert "results of 2026-11-20 to 2026-11-27; page of 20" in content
+    assert "2026-11-20 03:17 UTC" in content
+    assert "mobilenext evaluate 'my <photos>' -o a" in content
+    assert "results of 2026-11-20; page of" in text_of(reported(folders[:1], tmp_path / "r.html"))
+    undated = text_of(reported([run(tmp_path / "c")], tmp_path / "r.html"))  # of a version that stored no time
+    assert "results of" not in undated
+    assert "page of 20" in undated

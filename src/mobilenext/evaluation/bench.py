@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import os
 import tempfile
 import time
@@ -25,6 +26,7 @@ from mobilenext.errors import CheckFailed, MissingDependency, UsageError
 from mobilenext.evaluation.environment import environment
 from mobilenext.evaluation.subject import Choice, Prepared, Subject, find_subject, prepare
 from mobilenext.models import MODELS, find_model
+from mobilenext.origin import now, origin
 from mobilenext.runtime import FAST_PROCESS, RUNTIMES, Runtime, RuntimeSpec, installed, open_runtime
 
 FEWEST_SAMPLES = 30
@@ -34,6 +36,7 @@ GEMM_SIDE = 1024
 REST_SECONDS = 0.2  # after a burst: the threads of some runtimes look for work for so long before they sleep
 
 Progress = Callable[[int, int], None]  # rows measured, rows in all
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,11 @@ def bench(
     identity_divisors: Sequence[int] = (1,),
     samples: int = 50,
     progress: Progress | None = None,
+    on_row: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Measure every combination.
+
+    Ctrl-C ends the measuring: the rows that have been timed by then are returned, and the result says ``partial``.
 
     Args:
         models: names; without `weights` they are freshly initialised, which does not change their speed.
@@ -86,9 +92,10 @@ def bench(
         identity_divisors: of the MobileNeXt models.
         samples: timed calls of each row, at least 30.
         progress: called after each row.
+        on_row: called with each row of the result as soon as it is measured.
 
     Returns:
-        ``configuration``, ``environment``, ``gemm_gmacs``, ``rows``, and ``skipped``: with ``all``, combinations that
+        ``configuration``, ``environment``, ``gemm_gmacs``, ``partial``, ``rows``, and ``skipped``: with ``all``, combinations that
         cannot run here, and why.
 
     Raises:
@@ -106,7 +113,7 @@ def bench(
         raise UsageError(f"weights were given for {len(models)} models; expected one")
     if not (models or exported or onnx):
         raise UsageError("nothing to measure; expected --model, --exported or --onnx")
-    before = environment()
+    started, before = now(), environment()
     with tempfile.TemporaryDirectory(prefix="mobilenext-") as scratch:
         work = Path(scratch)
         gemm = {count: _gemm(count) for count in threads}
@@ -114,7 +121,19 @@ def bench(
         rows, skipped = _rows(work, networks, runtimes, engine, precision, threads, batch_sizes)
         if not rows:
             raise UsageError("nothing here can be measured: " + "; ".join(entry["reason"] for entry in skipped))
-        measured = _measure(rows, samples, progress)
+        finished: list[dict[str, Any]] = []
+        partial = False
+        try:
+            for row, values in _measure(rows, samples):
+                finished.append(_finished(row, values, rows[0].batch_size, gemm))
+                if on_row:
+                    on_row(finished[-1])
+                if progress:
+                    progress(len(finished), len(rows))
+        except KeyboardInterrupt:
+            if not finished:
+                raise
+            partial = True
     after = environment()
     return {
         "configuration": {
@@ -125,10 +144,12 @@ def bench(
             "input": "normal noise, resident in memory, the same for every call",
             "weights": "freshly initialised" if weights is None and models else "as given",
         },
+        **origin(started),
         "environment": before,
         "load_average_after": after["load_average"],
         "gemm_gmacs": {str(count): round(value, 1) for count, value in gemm.items()},
-        "rows": [_finished(row, values, rows[0].batch_size, gemm) for row, values in zip(rows, measured, strict=True)],
+        "partial": partial,
+        "rows": finished,
         "skipped": skipped,
     }
 
@@ -200,6 +221,7 @@ def _rows(
     for number, network in enumerate(networks):
         for runtime, chosen in ways:
             folder = work / f"{number}-{runtime}-{chosen}"
+            log.info("preparing %s for %s%s", network.name, runtime, f" ({chosen})" if chosen != "auto" else "")
             choice = Choice(runtime, chosen, precision=precision)
             try:
                 with WorkerPool(1, _environment(1)) as single:
@@ -296,15 +318,16 @@ def _burst(calls: int) -> list[float]:
     return seconds
 
 
-def _warm_up() -> None:
-    """Until the last calls take what those before them took, for at most three seconds."""
+def _warm_up() -> float:
+    """Until the last calls take what those before them took, for at most three seconds; seconds of a call then."""
     until = time.perf_counter() + 3
-    before = np.inf
+    now = before = np.inf
     while time.perf_counter() < until:
         now = float(np.median(_burst(5)))
         if abs(now - before) < 0.03 * before:
-            return
+            break
         before = now
+    return now
 
 
 def _peak_memory_mib() -> float | None:
@@ -316,41 +339,55 @@ def _peak_memory_mib() -> float | None:
     return None
 
 
-def _measure(rows: Sequence[Row], samples: int, progress: Progress | None) -> list[dict[str, Any]]:
-    """Seconds of every row, with those of the first row from the same rounds."""
-    values: list[dict[str, Any]] = []
+def _measure(rows: Sequence[Row], samples: int) -> Iterator[tuple[Row, dict[str, Any]]]:
+    """Each row with its seconds, and those of the first row from the same rounds."""
     groups = [list(rows[:GROUP])]
     rest = rows[GROUP:]
     groups += [[rows[0], *rest[start : start + GROUP - 1]] for start in range(0, len(rest), GROUP - 1)]
     for number, group in enumerate(groups):
-        measured = _measure_group(group, samples)
-        for one in measured:
-            one["first"] = measured[0]["seconds"]
-        values += measured if number == 0 else measured[1:]
-        if progress:
-            progress(len(values), len(rows))
-    return values
+        if len(groups) > 1:
+            log.info("group %d of %d", number + 1, len(groups))
+        for place, values in enumerate(_measure_group(group, samples)):
+            if place or not number:  # the first row is in each group, and in the result once
+                yield group[place], values
 
 
-def _measure_group(group: Sequence[Row], samples: int) -> list[dict[str, Any]]:
+def _measure_group(group: Sequence[Row], samples: int) -> Iterator[dict[str, Any]]:
+    """The measurements of each row, in order; after Ctrl-C what has been timed by then, and KeyboardInterrupt."""
     burst = -(-samples // ROUNDS)
+    seconds: list[list[float]] = [[] for _ in group]
     with contextlib.ExitStack() as stack:
         pools = [stack.enter_context(WorkerPool(1, _environment(row.spec.threads))) for row in group]
         # One after the other: starting is timed too.
         start_up = [pool.call(_open, row) for pool, row in zip(pools, group, strict=True)]
-        for pool in pools:
-            pool.call(_warm_up)
-        seconds: list[list[float]] = [[] for _ in group]
-        for _ in range(ROUNDS):
-            for index, pool in enumerate(pools):
-                seconds[index] += pool.call(_burst, burst)
-                if group[index].spec.threads > 1:
-                    time.sleep(REST_SECONDS)
-        memory = [pool.call(_peak_memory_mib) for pool in pools]
-    return [
-        {"seconds": taken, "start_up_ms": started, "peak_memory_mib": used}
-        for taken, started, used in zip(seconds, start_up, memory, strict=True)
-    ]
+        calls = [pool.call(_warm_up) for pool in pools]
+        rests = REST_SECONDS * sum(row.spec.threads > 1 for row in group)
+        log.info("%d rows: about %.0f s", len(group), ROUNDS * ((burst + 1) * sum(calls) + rests))
+
+        def measured(index: int, memory: float | None) -> dict[str, Any]:
+            return {
+                "seconds": seconds[index],
+                "first": seconds[0],
+                "start_up_ms": start_up[index],
+                "peak_memory_mib": memory,
+            }
+
+        finished = 0
+        try:
+            for number in range(ROUNDS):
+                for index, pool in enumerate(pools):
+                    seconds[index] += pool.call(_burst, burst)
+                    if group[index].spec.threads > 1:
+                        time.sleep(REST_SECONDS)
+                    if number == ROUNDS - 1:
+                        memory = pool.call(_peak_memory_mib)
+                        finished += 1
+                        yield measured(index, memory)
+        except KeyboardInterrupt:
+            for index in range(finished, len(group)):
+                if seconds[index]:
+                    yield measured(index, None)
+            raise
 
 
 def _finished(row: Row, values: dict[str, Any], first_batch: int, gemm: dict[int, float]) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from mobilenext.evaluation.metrics import Counts, Prediction
 from mobilenext.evaluation.pipeline import Job, Plan, make_plan, predict_together, warm_up
 from mobilenext.evaluation.subject import Choice, Prepared, find_subject, prepare
 from mobilenext.files import write_atomically
+from mobilenext.origin import now, origin
 
 log = logging.getLogger(__name__)
 LATENCY_IMAGES = 20
@@ -93,6 +94,7 @@ def evaluate(
         UsageError: an option that cannot work. DatasetError, ImageError, WeightsError, DownloadError: what was read.
         OutputError: what could not be written. CheckFailed: no runtime computes what the network does.
     """
+    started = now()
     if unreadable not in ("stop", "wrong"):
         raise UsageError(f"unreadable is {unreadable!r}; expected stop or wrong")
     if resume and output is None:
@@ -149,6 +151,7 @@ def evaluate(
             "comparison": compare(found.published, counts, dataset, found, prepared.spec.precision),
             "diagnosis": diagnose(journal.rows, found.num_classes),
             "per_class": counts.per_class(found.labels or dataset.class_names),
+            **origin(started),
             "environment": environment(),
         }
         if ranks.first:

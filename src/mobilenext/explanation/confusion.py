@@ -36,6 +36,7 @@ import numpy.typing as npt
 from mobilenext.data import Preprocessing, open_dataset, pixels_of
 from mobilenext.errors import UsageError
 from mobilenext.files import write_atomically
+from mobilenext.origin import now, origin
 from mobilenext.runtime import Floats, require
 
 if TYPE_CHECKING:
@@ -72,9 +73,9 @@ def gradient_confusion(
         progress: called with networks done and to do.
 
     Returns:
-        ``data``, ``preprocessing``, ``environment`` and ``rows``: one for each network, with its ``model``, ``weights``
-        or ``seed``, ``parameters``, ``mean_loss``, and in ``groups`` the statistics of :func:`cosine_statistics` for
-        all parameters and for each part.
+        ``data``, ``preprocessing``, ``started``, ``finished``, ``command``, ``environment`` and ``rows``: one for each
+        network, with its ``model``, ``weights`` or ``seed``, ``parameters``, ``mean_loss``, and in ``groups`` the
+        statistics of :func:`cosine_statistics` for all parameters and for each part.
 
     Raises:
         UsageError: no network, fewer than two images, or weights of another preprocessing or too few classes.
@@ -86,6 +87,7 @@ def gradient_confusion(
     from mobilenext.weights.checkpoint import network_of, read_weights
     from mobilenext.weights.pretrained import source_of
 
+    started = now()
     if not models and not weights:
         raise UsageError("no network; expected models to initialise, weights, or both")
     if images < 2:
@@ -140,6 +142,7 @@ def gradient_confusion(
         },
         "preprocessing": applied.to_dict(),
         "rows": rows,
+        **origin(started),
         "environment": environment(),
     }
 

@@ -23,6 +23,7 @@ from mobilenext.export.formats import check_format, write_format
 from mobilenext.export.images import parity_images
 from mobilenext.export.sidecar import SIDECAR, Sidecar
 from mobilenext.files import sha256_of
+from mobilenext.origin import now, origin
 from mobilenext.runtime import FAST_PROCESS, RUNTIMES, Floats, Runtime, RuntimeSpec, installed, open_runtime
 from mobilenext.runtime.self_check import ALLOWED_OF_STD, failure, probe
 from mobilenext.weights.checkpoint import Weights, WeightsRecord, network_of, read_weights
@@ -167,7 +168,7 @@ def write_sidecar(
         files={each.name: sha256_of(each) for each in sorted(folder.iterdir()) if each.is_file()},
         self_check=tuple(map(float, expected.ravel())),
         parity=parity,
-        made_by=environment(),
+        made_by={**origin(now()), **environment()},
     )
     sidecar.write(folder)
 

@@ -30,6 +30,7 @@ from mobilenext.evaluation.latency import interleaved_latency
 from mobilenext.evaluation.pipeline import make_plan
 from mobilenext.evaluation.subject import Choice, Prepared, Subject, find_subject, prepare
 from mobilenext.export.export import new_folder, write_sidecar
+from mobilenext.origin import now, origin
 from mobilenext.runtime import Floats, RuntimeSpec, check_precision, open_runtime, require
 from mobilenext.runtime.self_check import probe
 
@@ -85,6 +86,7 @@ def quantize_model(
         CheckFailed: more than `max_drop` points are lost; nothing is written then.
         UsageError, DataError: what was asked for or read; an image that is both calibrated and evaluated on.
     """
+    started = now()
     require(["onnxruntime", "onnx"], "quantize", "quantisation")
     check_precision("int8", processor()[1])
     if not max_drop >= 0:
@@ -110,7 +112,7 @@ def quantize_model(
         }
         with WorkerPool(1, plan.environment()) as single:
             latency = single.call(interleaved_latency, made["specs"], made["record"].preprocessing.image_size)
-        report = _report(results, latency, made, chosen, dataset, max_drop, keep_float)
+        report = _report(results, latency, made, chosen, dataset, max_drop, keep_float) | origin(started)
         if report["lost_points"] > max_drop:
             worst = [row["layer"] for row in report["layers"][:3]]
             raise CheckFailed(

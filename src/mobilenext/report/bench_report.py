@@ -53,6 +53,15 @@ def bench_table(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]] | N
     return table(heading, cells)
 
 
+def row_line(row: Mapping[str, Any]) -> str:
+    """One row in a line, as it is measured."""
+    threads = f"{row['threads']} thread{'s' * (row['threads'] > 1)}"
+    return (
+        f"{network_name(row)}, {runtime_name(row)}, {threads}, batch {row['batch_size']}: {row['median_ms']:.2f} ms "
+        f"({row['images_per_second']:.1f} images/s)"
+    )
+
+
 def bench_note(result: Mapping[str, Any]) -> str:
     """How it was measured."""
     where, how = result["environment"], result["configuration"]
@@ -73,6 +82,8 @@ def bench_note(result: Mapping[str, Any]) -> str:
 def bench_lines(result: Mapping[str, Any]) -> list[str]:
     """All that is printed."""
     lines = [bench_table(result), "", bench_note(result)]
+    if result.get("partial"):
+        lines.append("PARTIAL: interrupted; other rows were not measured, and some with fewer calls than was asked for")
     lines += [f"skipped: {entry['network']}, {entry['runtime']}: {entry['reason']}" for entry in result["skipped"]]
     return lines
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 
 from mobilenext import __version__
 from mobilenext.files import write_atomically
+from mobilenext.origin import now
 from mobilenext.report import charts, sections
 from mobilenext.report.chart import Chart
 from mobilenext.report.heat_maps import HeatMaps
@@ -131,6 +132,7 @@ def _content(inputs: Inputs, pictures: Thumbnails, heat_maps: HeatMaps) -> dict[
         shown["latency"] = charts.latency_histogram(samples, run.result["latency"], domain) if samples else None
     content = {
         "title": ", ".join(_all_names(inputs)),
+        "made": sections.dates(_results(inputs), now()),
         "evaluations": evaluations,
         "accuracy": sections.accuracy_table(runs) if runs else None,
         "accuracy_chart": charts.accuracy_latency(runs),
@@ -151,6 +153,15 @@ def _content(inputs: Inputs, pictures: Thumbnails, heat_maps: HeatMaps) -> dict[
     }
     pictures.check()
     return content
+
+
+def _results(inputs: Inputs) -> list[Mapping[str, Any]]:
+    """The records that may say when they were made."""
+    return [
+        *(run.result for run in inputs.evaluations),
+        *(run.result or run.config for run in inputs.training),
+        *(bench.result for bench in inputs.benches),
+    ]
 
 
 def _all_names(inputs: Inputs) -> list[str]:

@@ -75,6 +75,19 @@ def shortened(name: str, longest: int = LONGEST_NAME) -> str:
     return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
+def moment(time: Any) -> str:
+    """A stored time as people write it, 2026-11-27 03:17 UTC; nothing for results of versions that stored none."""
+    known = isinstance(time, str) and len(time) == len("2026-11-27T03:17:54Z") and time.endswith("Z")
+    return f"{time[:10]} {time[11:16]} UTC" if known else ""
+
+
+def dates(results: Sequence[Mapping[str, Any]], now: str) -> str:
+    """When the results and the page were made."""
+    days = sorted(day for result in results if (day := moment(result.get("finished"))[:10]))
+    span = f"{days[0]} to {days[-1]}" if days and days[0] != days[-1] else "".join(days[:1])
+    return f"{f'results of {span}; ' if span else ''}page of {moment(now)}"
+
+
 def headline(run: Evaluation) -> dict[str, Any]:
     """The four numbers that one looks for first."""
     result, latency = run.result, run.result["latency"]
@@ -92,6 +105,8 @@ def headline(run: Evaluation) -> dict[str, Any]:
         }
     return {
         "name": run.name,
+        "made": moment(result.get("finished")),
+        "command": result.get("command"),
         "model": result["model"],
         "data": result["data"].get("folder"),
         "images": f"{result['images']:,}",
@@ -431,6 +446,9 @@ CONFIGURATION = (
         "processes",
         "resumed_images",
         "notes",
+        "started",
+        "finished",
+        "command",
         "setup_digest",
     ),
 )

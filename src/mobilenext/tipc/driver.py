@@ -29,6 +29,7 @@ from mobilenext.evaluation.environment import environment
 from mobilenext.evaluation.journal import RESULT, read_predictions
 from mobilenext.export.images import sample_photo_files
 from mobilenext.export.sidecar import SIDECAR, read_sidecar
+from mobilenext.origin import now, origin
 from mobilenext.runtime import resolve_device
 from mobilenext.tipc.adapter import EVALUATION
 from mobilenext.tipc.compare import Answer, disagreements, read_answers
@@ -74,6 +75,7 @@ class Chain:
     output: Path
     keep_going: bool
     timeout: float | None
+    started: str = field(default_factory=now)
     outcomes: list[Outcome] = field(default_factory=list)
 
     @property
@@ -448,5 +450,6 @@ def _summary(chain: Chain, commands: int, seconds: float) -> dict[str, Any]:
             }
             for each in chain.outcomes
         ],
+        **origin(chain.started),
         "environment": environment(),
     }  # fmt: skip

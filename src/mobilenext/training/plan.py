@@ -16,6 +16,7 @@ from mobilenext.distributed import launched
 from mobilenext.errors import DataError, DatasetError, UsageError
 from mobilenext.evaluation.environment import environment
 from mobilenext.models import ModelCard, check_identity_divisor, find_model
+from mobilenext.origin import command_line, now
 from mobilenext.training.recipes import Recipe, find_recipe
 from mobilenext.training.run_folder import config_digest
 
@@ -122,6 +123,8 @@ def new_plan(
         "steps_per_epoch": len(training) // recipe.batch_size,
         "epochs": recipe.all_epochs,
         "processes": launched()[1],
+        "started": now(),
+        "command": command_line(),
         "environment": environment(),
     }
     return Plan(config, recipe, training, validation, begun.path if begun else None, labels)

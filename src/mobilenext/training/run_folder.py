@@ -30,7 +30,7 @@ CONFIG, CHECKPOINT, LOG_LINES, LOG, CURVES, RESULT = (
 BEST, LAST, LAST_EMA = "best.safetensors", "last.safetensors", "last_ema.safetensors"
 RUN_FILES = (CONFIG, CHECKPOINT, BEST, LAST, LAST_EMA, LOG_LINES, LOG, RESULT, CURVES)
 LOCK = ".lock"
-NOT_COMPARED = ("environment", "data_folder")  # may differ when a run goes on
+NOT_COMPARED = ("environment", "data_folder", "started", "command")  # may differ when a run goes on
 
 
 def config_digest(config: Mapping[str, Any]) -> str:

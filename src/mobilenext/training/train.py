@@ -24,6 +24,7 @@ from mobilenext.distributed import Ranks, launched_here
 from mobilenext.errors import MissingDependency, UsageError
 from mobilenext.evaluation.environment import environment, peak_memory_mib
 from mobilenext.models import require_paddle
+from mobilenext.origin import now, origin
 from mobilenext.runtime import require, resolve_device
 from mobilenext.training.feeding import Feeder, fits_in_memory
 from mobilenext.training.network import make_network, write_weights_of
@@ -327,6 +328,7 @@ def _finish(
         **means,
         "unreadable": loop.feeder.unreadable,
         "run_sha256": plan.digest,
+        **origin(plan.config.get("started") or now()),  # runs of earlier versions do not know when they began
         "environment": plan.config["environment"],
     }
     if files:

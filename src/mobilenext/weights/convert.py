@@ -14,6 +14,7 @@ from typing import Any
 from mobilenext import __version__
 from mobilenext.errors import OutputError, UsageError
 from mobilenext.files import write_atomically
+from mobilenext.origin import now, origin
 from mobilenext.weights.checkpoint import CERTIFICATE, Weights, check_output, read_weights, write_weights
 from mobilenext.weights.naming import Array
 
@@ -45,6 +46,7 @@ def convert_checkpoint(
         UsageError: an option that cannot work.
         OutputError: the output cannot be written.
     """
+    started = now()
     if to not in ("paddle", "pytorch"):
         raise UsageError(f"to is {to!r}; expected 'paddle' or 'pytorch'")
     output = Path(output)
@@ -70,7 +72,7 @@ def convert_checkpoint(
         with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
             new = Path(folder) / output.name
             written = write_weights(weights, new, to=to)
-            certificate = _certificate(weights, new, written, to)
+            certificate = _certificate(weights, new, written, to) | origin(started)
             text = json.dumps(certificate, indent=1, ensure_ascii=False) + "\n"
             write_atomically(new.with_name(new.name + CERTIFICATE), text.encode())
             # Both are there, and what is left needs no room. A certificate alone does no harm: it names its file.
