@@ -95,8 +95,8 @@ def bench(
         on_row: called with each row of the result as soon as it is measured.
 
     Returns:
-        ``configuration``, ``environment``, ``gemm_gmacs``, ``partial``, ``rows``, and ``skipped``: with ``all``, combinations that
-        cannot run here, and why.
+        ``configuration``, ``environment``, ``gemm_gmacs``, ``partial``, ``rows``, and ``skipped``: with ``all``,
+        combinations that cannot run here, and why.
 
     Raises:
         UsageError: too few samples, nothing to measure, or what was asked for by name cannot run.
