@@ -124,8 +124,8 @@ def bench(
         finished: list[dict[str, Any]] = []
         partial = False
         try:
-            for row, values in _measure(rows, samples):
-                finished.append(_finished(row, values, rows[0].batch_size, gemm))
+            for row, measurement in _measure(rows, samples):
+                finished.append(_finished(row, measurement, rows[0].batch_size, gemm))
                 if on_row:
                     on_row(finished[-1])
                 if progress:
