@@ -127,13 +127,11 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _convert(options: argparse.Namespace) -> int:
+    from mobilenext.data.labels import read_labels
     from mobilenext.weights.convert import convert_checkpoint
     from mobilenext.weights.pretrained import source_of
 
     source = source_of(options.source)
-    labels = tuple(_read_text(Path(options.labels)).split("\n")) if options.labels else None
-    while labels and not labels[-1]:
-        labels = labels[:-1]
     certificate = convert_checkpoint(
         source,
         options.output,
@@ -142,7 +140,7 @@ def _convert(options: argparse.Namespace) -> int:
         use=options.use,
         identity_divisor=options.identity_divisor,
         preprocessing=_preprocessing(options),
-        labels=labels,
+        labels=read_labels(options.labels) if options.labels else None,
     )
     for note in certificate["notes"]:
         logging.info("%s", note)
@@ -155,15 +153,6 @@ def _convert(options: argparse.Namespace) -> int:
         f"counters dropped\nwritten: {options.output} ({options.to} names) and {options.output}.certificate.json"
     )
     return 0
-
-
-def _read_text(path: Path) -> str:
-    from mobilenext.errors import DataError
-
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -344,7 +333,9 @@ def _train(options: argparse.Namespace) -> int:
         for name in ("settings", "device", "max_unreadable", "log_every", "save_every", "to_static", "visualdl")
     }
     if options.labels:
-        arguments["labels"] = tuple(_read_text(Path(options.labels)).splitlines())
+        from mobilenext.data.labels import read_labels
+
+        arguments["labels"] = read_labels(options.labels)
     folder = options.resume or options.output
     try:
         with _log_file(folder if first else None, LOG):

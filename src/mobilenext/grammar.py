@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("-o", "--output", required=True, help="a .safetensors or .pdparams file")
     command.add_argument("--to", choices=("paddle", "pytorch"), default="paddle", help="names and layouts to write")
     command.add_argument("--model", help="what it must be; recognised when not given")
-    command.add_argument("--labels", help="a text file with the name of one class on each line, stored in the output")
+    command.add_argument("--labels", help="a file of class names, stored in the output: lines, JSON, CSV, ...")
     _weights_options(command)
     _json_flag(command)
 
@@ -103,7 +103,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, help="of initialisation, order, augmentation and dropout (default 0)")
     command.add_argument("--train-list", metavar="FILE", help="another list file of the training images")
     command.add_argument("--val-list", metavar="FILE", help="another list file of the validation images")
-    command.add_argument("--labels", help="a text file with the name of one class on each line, stored in the weights")
+    command.add_argument("--labels", help="a file of class names, stored in the weights: lines, JSON, CSV, ...")
     command.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
     command.add_argument("--threads", type=int, help="of each process (CPU; default 1)")
     command.add_argument("--workers", type=int, help="processes that read images (default: none for small data)")
