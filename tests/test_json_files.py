@@ -34,8 +34,8 @@ from mobilenext.json_files import (
         (b"", "line 1 is cut off"),
         (b'{"a": [1,', "line 1 is cut off"),
         (b'{\n "a": 1,\n "b": tru}', "line 3 is not JSON (Expecting value, column 7)"),
-        (b'{"a": 1} {', "is not JSON (Extra data, column 10)"),
-        (b'{"a":\n\n "\xff"}', "line 3 is not UTF-8 (byte 9: invalid start byte)"),
+        (b'{"a": 1} {', "line 1 is not JSON (Extra data, column 10)"),
+        (b'{"a":\n\n "\xff"}', "line 3 is not UTF-8 (invalid start byte, byte 9)"),
         (b"[" * 100_000, f"nested deeper than {DEEPEST} levels"),
         (b"[" * 100 + b"]" * 100, f"nested deeper than {DEEPEST} levels"),
         (b'{"a":' * 100_000, f"nested deeper than {DEEPEST} levels"),
@@ -48,7 +48,7 @@ from mobilenext.json_files import (
         (b'{"a": 1' + b"0" * 100_000 + b"}", "too long"),
         (b'{"a": 9223372036854775808}', "a is an integer of 64 bits"),
         (b'{"a": 1, "b": {"c": 1, "c": 2}}', "the field 'c' stands there twice"),
-        (b"\x00\x00\x00\x00", "f.json: line 1"),
+        (b"\x00\x00\x00\x00", "line 1"),
         (b"{'a': 1}", "not JSON"),
     ],
 )
@@ -56,7 +56,7 @@ def test_what_no_reader_wants_is_refused_with_its_place(content: bytes, said: st
     with pytest.raises(DataError) as caught:
         parse(content, "f.json", remedy="evaluate again")
     assert said in str(caught.value)
-    assert str(caught.value).startswith("f.json")
+    assert str(caught.value).startswith("f.json is damaged: ")
     assert str(caught.value).endswith("evaluate again")
     assert len(str(caught.value)) < 250
 
@@ -100,7 +100,7 @@ def test_a_declared_field_holds_what_was_declared(fields: object, good: list[obj
     for value in good:
         check({"a": {"b": value}}, {"a.b": fields}, "x")  # type: ignore[dict-item]
     for value in bad:
-        with pytest.raises(DataError, match=r"^x: .*a\.b.* (is|holds) .*; expected .*; restore it") as caught:
+        with pytest.raises(DataError, match=r"^x is damaged: .*a\.b.* (is|holds) .*; expected .*; restore it") as caught:
             check({"a": {"b": value}}, {"a.b": fields}, "x")  # type: ignore[dict-item]
         assert len(str(caught.value)) < 200
 
@@ -109,12 +109,12 @@ def test_missing_and_misplaced_fields_are_named() -> None:
     fields = {"final.raw.images": whole(1), "rows": many(optional(whole())), "maybe.deep": optional(whole())}
     check({"final": {"raw": {"images": 1, "more": []}}, "rows": [], "other": object()}, fields, "x")
     for value, said in [
-        ({"rows": []}, "x: final.raw.images is missing; expected a whole number from 1 up"),
-        ({"final": {"raw": [1, 2]}}, "x: final.raw is [1, 2]; expected a record"),
-        ({"final": 3}, "x: final is 3; expected a record"),
-        ({"final": {"raw": {"images": 1}}, "rows": [None, "y"]}, "x: rows[1] is 'y'; expected a whole number"),
-        ({"final": {"raw": {"images": 1}}, "rows": [], "maybe": 7}, "x: maybe is 7; expected a record"),
-        ([1], "x: the value is [1]; expected a record"),
+        ({"rows": []}, "x is damaged: final.raw.images is missing; expected a whole number from 1 up"),
+        ({"final": {"raw": [1, 2]}}, "x is damaged: final.raw is [1, 2]; expected a record"),
+        ({"final": 3}, "x is damaged: final is 3; expected a record"),
+        ({"final": {"raw": {"images": 1}}, "rows": [None, "y"]}, "x is damaged: rows[1] is 'y'; expected a whole number"),
+        ({"final": {"raw": {"images": 1}}, "rows": [], "maybe": 7}, "x is damaged: maybe is 7; expected a record"),
+        ([1], "x is damaged: the value is [1]; expected a record"),
         ("y" * 500, "expected a record"),
     ]:
         with pytest.raises(DataError) as caught:
@@ -154,9 +154,9 @@ def test_lines_are_read_one_by_one_with_their_numbers(tmp_path: Path, monkeypatc
     path.write_bytes(b'{"a": 1}\n{"a": 2}\r\n{"a": "x"}\n{"a"')
     rows = read_json_lines(path, {"a": whole()})
     assert [next(rows), next(rows)] == [(1, {"a": 1}), (2, {"a": 2})]
-    with pytest.raises(DataError, match=r"rows\.jsonl: line 3: a is 'x'; expected a whole number; restore"):
+    with pytest.raises(DataError, match=r"rows\.jsonl: line 3 is damaged: a is 'x'; expected a whole number; restore"):
         next(rows)
-    with pytest.raises(DataError, match=r"rows\.jsonl: line 4 is cut off"):
+    with pytest.raises(DataError, match=r"rows\.jsonl: line 4 is damaged: it is cut off"):
         list(read_json_lines(path))
     monkeypatch.setattr("mobilenext.json_files.LONGEST_LINE", 5)
     with pytest.raises(DataError, match="line 1 has more than 5 bytes"):

@@ -17,7 +17,7 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, BinaryIO, NoReturn, TypeAlias
 
 from mobilenext.errors import DataError
 
@@ -81,16 +81,19 @@ def read_lines(path: Path, *, remedy: str = REMEDY, missing: str = "") -> Iterat
     """
     try:
         with os.fdopen(_opened(path, remedy, missing), "rb") as file:
-            number = 0
-            while line := file.readline(LONGEST_LINE + 1):
-                number += 1
-                if len(line) > LONGEST_LINE:
-                    raise DataError(
-                        f"{path}: line {number} has more than {LONGEST_LINE:,} bytes; expected JSON lines; {remedy}"
-                    )
-                yield number, line
+            yield from lines_of(file, str(path), remedy=remedy)
     except OSError as error:
         raise _unreadable(path, error, remedy) from error
+
+
+def lines_of(file: BinaryIO, name: str, *, remedy: str = REMEDY) -> Iterator[tuple[int, bytes]]:
+    """The lines of an open file, as :func:`read_lines`."""
+    number = 0
+    while line := file.readline(LONGEST_LINE + 1):
+        number += 1
+        if len(line) > LONGEST_LINE:
+            raise DataError(f"{name}: line {number} has more than {LONGEST_LINE:,} bytes; expected JSON lines; {remedy}")
+        yield number, line
 
 
 def read_bytes(path: Path, largest: int = LARGEST, *, remedy: str = REMEDY, missing: str = "") -> bytes:
@@ -148,25 +151,19 @@ def parse(content: bytes, name: str, line: int | None = None, *, remedy: str = R
             _walk(value, numbers)
         return value
     except json.JSONDecodeError as error:
-        at = f"{name}: line {error.lineno if line is None else line}"
-        what = (
-            "is cut off" if not error.doc[error.pos :].strip() else f"is not JSON ({error.msg}, column {error.colno})"
-        )
-        problem = f"{at} {what}"
+        what = "cut off" if not error.doc[error.pos :].strip() else f"not JSON ({error.msg}, column {error.colno})"
+        problem = f"it is {what}" if line is not None else f"line {error.lineno} is {what}"
     except UnicodeDecodeError as error:
-        at = f"{name}: line {content.count(bytes([10]), 0, error.start) + 1 if line is None else line}"
-        problem = f"{at} is not UTF-8 (byte {error.start}: {error.reason})"
+        at = "it" if line is not None else f"line {content.count(bytes([10]), 0, error.start) + 1}"
+        problem = f"{at} is not UTF-8 ({error.reason}, byte {error.start})"
     except RecursionError:
-        problem = f"{_place(name, line)} is nested deeper than {DEEPEST} levels"
+        problem = f"it is nested deeper than {DEEPEST} levels"
     except Unfit as error:
-        problem = f"{_place(name, line)}: {error}"
+        problem = str(error)
     except ValueError as error:  # an integer of more digits than Python reads
-        problem = f"{_place(name, line)} holds a number that is too long ({str(error).partition(':')[0]})"
-    raise DataError(f"{problem}; expected JSON; {remedy}")
-
-
-def _place(name: str, line: int | None) -> str:
-    return name if line is None else f"{name}: line {line}"
+        problem = f"it holds a number that is too long ({str(error).partition(':')[0]})"
+    place = name if line is None else f"{name}: line {line}"
+    raise DataError(f"{place} is damaged: {problem}; expected JSON; {remedy}")
 
 
 def _record(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -235,7 +232,7 @@ def check(value: Any, fields: Fields, where: str, *, remedy: str = REMEDY) -> No
     try:
         record(fields)(value, "")
     except Unfit as error:
-        raise DataError(f"{where}: {error}; {remedy}") from error
+        raise DataError(f"{where} is damaged: {error}; {remedy}") from error
 
 
 def record(fields: Fields) -> Check:
