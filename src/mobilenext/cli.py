@@ -179,7 +179,7 @@ def _evaluate_and_print(data: str | Path, output: str | None, as_json: bool, arg
             logging.info("written: %s", ", ".join(str(Path(output) / n) for n in ("result.json", "predictions.jsonl")))
     if as_json:
         _print_json(result)
-    verdict = (result["comparison"] or {}).get("verdict")
+    verdict = (result.get("comparison") or {}).get("verdict")
     return 1 if verdict == "differs" else 0
 
 

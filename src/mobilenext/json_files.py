@@ -35,7 +35,9 @@ class Unfit(Exception):
     """A value is not what its field holds; the message says which field, what was found and what was expected."""
 
 
-def read_json(path: Path, fields: Fields | None = None, *, remedy: str = REMEDY, missing: str = "") -> dict[str, Any]:
+def read_json(
+    path: Path, fields: Fields | Check | None = None, *, remedy: str = REMEDY, missing: str = ""
+) -> dict[str, Any]:
     """Read a file that holds one record, and check the fields that are declared.
 
     Args:
@@ -57,7 +59,7 @@ def read_json(path: Path, fields: Fields | None = None, *, remedy: str = REMEDY,
 
 
 def read_json_lines(
-    path: Path, fields: Fields | None = None, *, remedy: str = REMEDY, missing: str = ""
+    path: Path, fields: Fields | Check | None = None, *, remedy: str = REMEDY, missing: str = ""
 ) -> Iterator[tuple[int, Any]]:
     """Read a file of one JSON value a line: the number of each line, from 1, and its value.
 
@@ -92,7 +94,9 @@ def lines_of(file: BinaryIO, name: str, *, remedy: str = REMEDY) -> Iterator[tup
     while line := file.readline(LONGEST_LINE + 1):
         number += 1
         if len(line) > LONGEST_LINE:
-            raise DataError(f"{name}: line {number} has more than {LONGEST_LINE:,} bytes; expected JSON lines; {remedy}")
+            raise DataError(
+                f"{name}: line {number} has more than {LONGEST_LINE:,} bytes; expected JSON lines; {remedy}"
+            )
         yield number, line
 
 
@@ -223,14 +227,14 @@ def _field_of(value: Any, wanted: Any) -> str:
 # Checks of fields.
 
 
-def check(value: Any, fields: Fields, where: str, *, remedy: str = REMEDY) -> None:
+def check(value: Any, fields: Fields | Check, where: str, *, remedy: str = REMEDY) -> None:
     """Check a record against its declared fields.
 
     Raises:
         DataError: `where`, the field, what was found and what was expected.
     """
     try:
-        record(fields)(value, "")
+        (fields if callable(fields) else record(fields))(value, "")
     except Unfit as error:
         raise DataError(f"{where} is damaged: {error}; {remedy}") from error
 
@@ -295,9 +299,10 @@ def number(low: float | None = None, high: float | None = None, *, above: float 
 
 
 def _range(low: float | None, high: float | None) -> str:
+    least, most = (f"{end:g}" if isinstance(end, float) else str(end) for end in (low, high))
     if low is None:
-        return "" if high is None else f" up to {high}"
-    return f" from {low} to {high}" if high is not None else f" from {low} up"
+        return "" if high is None else f" up to {most}"
+    return f" from {least} to {most}" if high is not None else f" from {least} up"
 
 
 def text(*choices: str) -> Check:

@@ -163,7 +163,7 @@ def test_predictions_are_read_back(tmp_path: Path) -> None:
     (tmp_path / PREDICTIONS).write_bytes(b"".join(line_of(row.to_dict()) for row in ROWS))
     assert read_predictions(tmp_path) == ROWS
     (tmp_path / PREDICTIONS).write_text('{"index": 0}\n')
-    with pytest.raises(DataError, match="is damaged"):
+    with pytest.raises(DataError, match="line 1 is damaged: path is missing; evaluate again"):
         read_predictions(tmp_path)
-    with pytest.raises(DataError, match="No such file"):
+    with pytest.raises(DataError, match="is missing; expected what `mobilenext evaluate -o` writes"):
         read_predictions(tmp_path / "none")

@@ -34,14 +34,24 @@ def test_an_evaluation_as_columns(tmp_path: Path) -> None:
         (lambda folder: (small(folder) / "predictions.jsonl").unlink(), "predictions.jsonl is missing"),
         (lambda folder: (small(folder) / "result.json").unlink(), "result.json is missing"),
         (lambda folder: (small(folder) / "result.json").write_text("{"), "result.json is damaged"),
-        (lambda folder: (small(folder) / "result.json").write_text("{}"), "model is None; expected str"),
-        (lambda folder: small(folder, latency={"median": "fast"}), "latency.median is 'fast'; expected int or float"),
+        (lambda folder: (small(folder) / "result.json").write_text("{}"), "model is missing; expected text"),
+        (
+            lambda folder: small(folder, latency={"median": "fast"}),
+            "latency.median is 'fast'; expected a finite number from 0 to 1e",
+        ),
         (lambda folder: small(folder, correct_top1=4), "is not of the result.json beside it"),
-        (lambda folder: small(folder, images=3), "is not of the result.json beside it: more than 3 images"),
+        (lambda folder: small(folder, images=3), "correct_top5 is 4; expected up to 3, the number of images"),
+        (lambda folder: small(folder, images=3, correct_top5=3), "is not of the result.json beside it: more than 3 im"),
         (lambda folder: small(folder, images=10**15), "1000000000000000 images cannot be in it"),
-        (lambda folder: small(folder, images=0), "0 images cannot be in it"),
-        (lambda folder: small(folder, num_classes=1), r"line 1 is damaged \(a class outside 0 to 0\)"),
-        (lambda folder: small(folder, per_class=[{"class": 0}]), "images is None; expected int"),
+        (lambda folder: small(folder, images=0), "images is 0; expected a whole number from 1 up"),
+        (
+            lambda folder: small(folder, num_classes=1),
+            r"line 1 is damaged: top5 is \[0, 1\]; expected up to 5 classes from 0 to 0; evaluate again",
+        ),
+        (
+            lambda folder: small(folder, per_class=[{"class": 0}]),
+            r"per_class\[0\].images is missing; expected a whole number from 0 up",
+        ),
     ],
 )
 def test_what_cannot_be_reported(tmp_path: Path, make: object, message: str) -> None:

@@ -31,6 +31,7 @@ from mobilenext.evaluation.journal import JOURNAL, PREDICTIONS, RESULT, Journal,
 from mobilenext.evaluation.latency import measure_latency
 from mobilenext.evaluation.metrics import Counts, Prediction
 from mobilenext.evaluation.pipeline import Job, Plan, make_plan, predict_together, warm_up
+from mobilenext.evaluation.result import read_result
 from mobilenext.evaluation.subject import Choice, Prepared, find_subject, prepare
 from mobilenext.files import write_atomically
 from mobilenext.origin import now, origin
@@ -275,8 +276,16 @@ def _run(
 
 
 def _check_resumed(journal: Journal, dataset: Dataset, unreadable: str) -> None:
-    """Raises UsageError where the journal's rows are not what evaluating these images now would give."""
+    """Raises UsageError where the journal's rows are not what evaluating these images now would give.
+
+    DataError for a row that is of another image.
+    """
     for row, record in zip(journal.rows, dataset.records, strict=False):
+        if (row.path, row.label) != (record.name, record.label):
+            raise DataError(
+                f"{journal.path}: line {row.index + 2} is damaged: it is of {row.path!r} with label {row.label}; "
+                f"expected {record.name!r} with label {record.label}; delete the file to start anew"
+            )
         if row.error is not None and unreadable == "stop":
             raise UsageError(
                 f"{journal.path} counts {record.path} as wrong, which could not be read; add --unreadable wrong, or "
@@ -293,11 +302,8 @@ def _finished(folder: Path, setup: Mapping[str, Any]) -> dict[str, Any] | None:
     """The result in `folder`, if it is of this setup and nothing is under way."""
     if not (folder / RESULT).is_file() or (folder / JOURNAL).is_file():
         return None
-    try:
-        result = json.loads((folder / RESULT).read_text())
-    except (OSError, ValueError):
-        return None
-    if not isinstance(result, dict) or result.get("setup_digest") != setup_digest(setup):
+    result = read_result(folder / RESULT)
+    if result.get("setup_digest") != setup_digest(setup):
         raise UsageError(
             f"{folder / RESULT} is of another evaluation; choose another output folder, or leave out --resume"
         )

@@ -11,14 +11,16 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from mobilenext.errors import DataError, OutputError, UsageError
-from mobilenext.evaluation.metrics import Prediction
+from mobilenext.evaluation.metrics import Prediction, check_prediction
+from mobilenext.json_files import Unfit, check, lines_of, optional, parse, read_json_lines, record, text
 
 JOURNAL, PREDICTIONS, RESULT, LOG = "journal.jsonl", "predictions.jsonl", "result.json", "evaluate.log"
+_REMEDY = "delete the file to start anew"
 log = logging.getLogger(__name__)
 
 
@@ -38,13 +40,15 @@ def read_predictions(folder: Path) -> list[Prediction]:
     Raises:
         DataError: there is none, or it is damaged.
     """
-    path = folder / PREDICTIONS
-    try:
-        return [Prediction.from_dict(json.loads(line)) for line in path.read_bytes().splitlines()]
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}; expected what `mobilenext evaluate -o` writes") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is damaged: {error}; evaluate again") from error
+    path, remedy, rows = folder / PREDICTIONS, "evaluate again", []
+    missing = "is missing; expected what `mobilenext evaluate -o` writes"
+    for number, row in read_json_lines(path, remedy=remedy, missing=missing):
+        try:
+            check_prediction(row, number - 1)
+        except Unfit as error:
+            raise DataError(f"{path}: line {number} is damaged: {error}; {remedy}") from error
+        rows.append(Prediction.from_dict(row))
+    return rows
 
 
 def encoded(text: str) -> bytes:
@@ -110,47 +114,48 @@ class Journal:
 
     def _take_over(self, digest: str, resume: bool) -> None:
         """Read what is there, and stand behind it."""
-        content = self._stream.read() if self.path.is_file() else b""  # not a device, which may have no end
-        if not resume and content.count(b"\n") < 2:
-            content = b""  # stopped before the first image: nothing to lose
-        if content and not resume:
-            images = content.count(b"\n") - 1
-            raise UsageError(
-                f"{self.path} is an unfinished evaluation of {images} images: add "
-                "--resume to go on with it, or delete that file to start anew"
-            )
-        kept = self._read(content, digest) if content else 0
+        kept = 0
+        if self.path.is_file():  # not a device, which may have no end
+            if resume:
+                kept = self._read(digest)
+            elif (lines := sum(line.endswith(b"\n") for _, line in self._lines())) > 1:
+                raise UsageError(
+                    f"{self.path} is an unfinished evaluation of {lines - 1} images: add "
+                    "--resume to go on with it, or delete that file to start anew"
+                )
+        # Stopped before the first image there is nothing to lose.
         self._stream.truncate(kept)
         self._stream.seek(kept)
         if not kept:
             self._stream.write(line_of({"digest": digest, "setup": self._setup}))
             self._stream.flush()
 
-    def _read(self, content: bytes, digest: str) -> int:
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        return lines_of(self._stream, str(self.path), remedy=_REMEDY)
+
+    def _read(self, digest: str) -> int:
         """Take the rows over; the number of bytes that are whole (being killed may cut the last line)."""
-        whole = content[: content.rfind(b"\n") + 1]
-        lines = whole.splitlines()
-        if not lines:
-            return 0
-        try:
-            header = json.loads(lines[0])
-            same = header["digest"] == digest
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{self.path}: line 1 is not a journal's header; delete the file to start anew") from error
-        if not same:
-            raise UsageError(
-                f"{self.path} belongs to another evaluation:\n{_changes(header.get('setup'), self._setup)}\n"
-                "Repeat its options to go on with it, or choose another output folder."
-            )
-        for number, line in enumerate(lines[1:]):
-            try:
-                row = Prediction.from_dict(json.loads(line))
-            except (ValueError, KeyError, TypeError, OverflowError) as error:
-                raise DataError(f"{self.path}: line {number + 2} is damaged; delete the file to start anew") from error
-            if row.index != number:
-                raise DataError(f"{self.path}: line {number + 2} holds image {row.index}; expected image {number}")
-            self.rows.append(row)
-        return len(whole)
+        kept, num_classes = 0, self._setup.get("num_classes")
+        for number, line in self._lines():
+            if not line.endswith(b"\n"):
+                break
+            value = parse(line, str(self.path), number, remedy=_REMEDY, numbers=number == 1)
+            where = f"{self.path}: line {number}"
+            if number == 1:
+                check(value, {"digest": text(), "setup": optional(record({}))}, where, remedy=_REMEDY)
+                if value["digest"] != digest:
+                    raise UsageError(
+                        f"{self.path} belongs to another evaluation:\n{_changes(value.get('setup'), self._setup)}\n"
+                        "Repeat its options to go on with it, or choose another output folder."
+                    )
+            else:
+                try:
+                    check_prediction(value, number - 2, num_classes)
+                except Unfit as error:
+                    raise DataError(f"{where} is damaged: {error}; {_REMEDY}") from error
+                self.rows.append(Prediction.from_dict(value))
+            kept += len(line)
+        return kept
 
     def add(self, rows: Iterable[Prediction]) -> None:
         """Append rows and hand them to the operating system.

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobilenext.errors import WeightsError
+from mobilenext.json_files import Unfit, shown
 
 TOP = 5
 Z95 = 1.959963984540054  # the normal distribution's 97.5 % quantile
@@ -47,18 +48,56 @@ class Prediction:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Prediction:
-        """The inverse of :meth:`to_dict`; KeyError, TypeError or ValueError for anything else."""
-        loss = values["loss"]
+        """The inverse of :meth:`to_dict`; what comes from a file has passed :func:`check_prediction`."""
         return cls(
-            index=int(values["index"]),
-            path=str(values["path"]),
-            label=int(values["label"]),
-            top5=tuple(int(value) for value in values["top5"]),
-            scores=tuple(float(value) for value in values["scores"]),
-            loss=None if loss is None else float(loss),
+            index=values["index"],
+            path=values["path"],
+            label=values["label"],
+            top5=tuple(values["top5"]),
+            scores=tuple(values["scores"]),
+            loss=values["loss"],
             error=values.get("error"),
-            bytes=None if values.get("bytes") is None else int(values["bytes"]),
+            bytes=values.get("bytes"),
         )
+
+
+def check_prediction(row: Any, index: int, num_classes: int | None = None) -> None:
+    """Check that a line of predictions from a file is that of image number `index`.
+
+    Written out and not declared as other fields are: a report reads 50,000 of them.
+
+    Raises:
+        Unfit: a field is missing or is not what it should be.
+    """
+    if type(row) is not dict:
+        raise Unfit(f"it is {shown(row)}; expected a record")
+    try:
+        path, label, top5, scores, loss = row["path"], row["label"], row["top5"], row["scores"], row["loss"]
+        place, error, size = row["index"], row.get("error"), row.get("bytes")
+    except KeyError as missing:
+        raise Unfit(f"{missing.args[0]} is missing") from None
+    if type(place) is not int or place != index:
+        raise Unfit(f"index is {shown(place)}; expected {index}")
+    if type(path) is not str or "\0" in path:
+        raise Unfit(f"path is {shown(path)}; expected a name without a null character")
+    highest = num_classes or 1 << 31
+    if type(label) is not int or not 0 <= label < highest:
+        raise Unfit(f"label is {shown(label)}; expected a class from 0 to {highest - 1}")
+    if type(top5) is not list or len(top5) > TOP or not all(type(k) is int and 0 <= k < highest for k in top5):
+        raise Unfit(f"top5 is {shown(top5)}; expected up to {TOP} classes from 0 to {highest - 1}")
+    if (
+        type(scores) is not list
+        or len(scores) != len(top5)
+        or not all((type(p) is float or type(p) is int) and 0 <= p <= 1 for p in scores)
+    ):
+        raise Unfit(f"scores is {shown(scores)}; expected {len(top5)} probabilities from 0 to 1")
+    if error is None:
+        if not top5 or (type(loss) is not float and type(loss) is not int) or not 0 <= loss < 1e9:
+            raise Unfit(f"top5 is {shown(top5)} and loss {shown(loss)}; expected classes, and a loss from 0 up")
+    elif type(error) is not str or top5 or loss is not None:
+        raise Unfit(f"error is {shown(error)}; expected text, and then neither classes nor a loss")
+    if size is not None and (type(size) is not int or size < 0):
+        raise Unfit(f"bytes is {shown(size)}; expected a whole number from 0 up")
 
 
 def softmax(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

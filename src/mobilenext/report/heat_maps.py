@@ -74,8 +74,8 @@ class HeatMaps:
             weights = read_weights(
                 self._files[digest],
                 model=result["model"],
-                use=result["weights"]["kind"],
-                identity_divisor=result["identity_divisor"],
+                use=result["weights"].get("kind"),
+                identity_divisor=result.get("identity_divisor"),
             )
             self._explainers[digest] = Explainer(network_of(weights), preprocessing), preprocessing
         return self._explainers[digest]

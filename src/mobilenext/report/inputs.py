@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,9 @@ import numpy as np
 
 from mobilenext.errors import DataError
 from mobilenext.evaluation.journal import JOURNAL, PREDICTIONS, RESULT
-from mobilenext.evaluation.metrics import TOP
+from mobilenext.evaluation.metrics import TOP, check_prediction
+from mobilenext.evaluation.result import read_result
+from mobilenext.json_files import Unfit, many, number, optional, read_json, read_json_lines, record, text, whole
 from mobilenext.report.statistics import Flags, Ids, Values
 from mobilenext.report.training_report import Run, read_run
 
@@ -22,38 +23,24 @@ EXPECTED = (
     f"expected an evaluation ({RESULT} and {PREDICTIONS}), a training run ({RUN}) or a bench ({BENCH}); "
     "name a folder that was an --output"
 )
-NUMBER, PAIR = (int, float), (list,)
-# What the page cannot do without. Fields of newer versions are shown where they are.
-_RESULT: dict[str, tuple[type, ...]] = {
-    "model": (str,),
-    "num_classes": (int,),
-    "images": (int,),
-    "unreadable": (int,),
-    "correct_top1": (int,),
-    "correct_top5": (int,),
-    "top1_percent": NUMBER,
-    "top5_percent": NUMBER,
-    "top1_interval_percent": PAIR,
-    "top5_interval_percent": PAIR,
-    "partial": (bool,),
-    "data": (dict,),
-    "latency": (dict,),
-    "latency.median": NUMBER,
-    "latency.p10": NUMBER,
-    "latency.p90": NUMBER,
-    "latency.threads": (int,),
-    "runtime": (str,),
-    "per_class": (list,),
-    "environment": (dict,),
-    "weights": (dict,),
-    "preprocessing": (dict,),
+_MS = number(0, 1e9)
+_BENCH = {
+    **dict.fromkeys(("configuration", "environment"), record({})),
+    "rows": many(
+        record(
+            {
+                **dict.fromkeys(("network", "runtime", "engine", "precision"), text()),
+                **dict.fromkeys(("identity_divisor", "image_size", "threads", "batch_size"), whole(0)),
+                **dict.fromkeys(("median_ms", "p10_ms", "p90_ms", "ms_per_image", "start_up_ms"), _MS),
+                "images_per_second": number(0),
+                "mult_adds": optional(whole(0)),
+                **dict.fromkeys(("times_compute_floor", "peak_memory_mib"), optional(number(0, 1e12))),
+            }
+        )
+    ),
+    "skipped": optional(many(record(dict.fromkeys(("network", "runtime", "reason"), text())))),
 }
-_BENCH: dict[str, tuple[type, ...]] = {"configuration": (dict,), "environment": (dict,), "rows": (list,)}
-_BENCH_ROW: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("network", "runtime", "engine", "precision"), (str,)),
-    **dict.fromkeys(("identity_divisor", "image_size", "threads", "batch_size"), (int,)),
-    **dict.fromkeys(("median_ms", "p10_ms", "p90_ms", "ms_per_image", "images_per_second", "start_up_ms"), NUMBER),
-}
+_REMEDY = "evaluate again"
 
 
 @dataclass(frozen=True)
@@ -149,31 +136,32 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def _evaluation(folder: Path, name: str) -> Evaluation:
-    result = _object(folder / RESULT, _RESULT)
-    for row in result["per_class"]:
-        _expect(row, dict.fromkeys(("class", "images", "correct_top1", "correct_top5"), (int,)), folder / RESULT)
-    for which in ("top1_interval_percent", "top5_interval_percent"):
-        if len(result[which]) != 2 or not all(isinstance(end, NUMBER) for end in result[which]):
-            raise DataError(f"{folder / RESULT}: {which} is {result[which]!r}; expected two numbers")
+    result = read_result(folder / RESULT, missing=f"is missing; {EXPECTED}")
     path = folder / PREDICTIONS
-    images = result["images"]
-    if images < 1 or (path.is_file() and images > path.stat().st_size):  # before arrays of that length are made
+    images = result["images"] if path.is_file() else 0  # that there is none, the reader says
+    if images and images > path.stat().st_size:  # before arrays of that length are made
         raise _not_of_result(path, f"{images} images cannot be in it")
     paths: list[str] = []
     errors: dict[int, str] = {}
     labels = np.zeros(images, np.int64)
     best = np.full((images, TOP), -1, np.int64)
     scores = np.zeros((images, TOP), np.float64)
-    try:
-        with path.open("rb") as file:
-            for place, line in enumerate(file):
-                if place >= images:
-                    raise _not_of_result(path, f"more than {images} images")
-                _take(line, place, labels, best, scores, paths, errors, path, result["num_classes"])
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing; {EXPECTED}") from error
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}; expected a file that can be read") from error
+    for line, row in read_json_lines(path, remedy=_REMEDY, missing=f"is missing; {EXPECTED}"):
+        place = line - 1
+        if place >= images:
+            raise _not_of_result(path, f"more than {images} images")
+        # Columns: Prediction objects of 50,000 images would need several times the memory.
+        try:
+            check_prediction(row, place, result["num_classes"])
+        except Unfit as error:
+            raise DataError(f"{path}: line {line} is damaged: {error}; {_REMEDY}") from error
+        classes = row["top5"]
+        labels[place] = row["label"]
+        best[place, : len(classes)] = classes
+        scores[place, : len(classes)] = row["scores"]
+        paths.append(row["path"])
+        if row.get("error") is not None:
+            errors[place] = row["error"]
     evaluation = Evaluation(folder, name, result, paths, labels, best, scores, errors)
     counted = len(paths), int(evaluation.correct.sum()), int((best == labels[:, None]).any(axis=1).sum()), len(errors)
     said = tuple(result[key] for key in ("images", "correct_top1", "correct_top5", "unreadable"))
@@ -187,62 +175,5 @@ def _not_of_result(path: Path, found: str, said: Sequence[int] = ()) -> DataErro
     return DataError(f"{path} is not of the {RESULT} beside it: {found}{expected}; evaluate again")
 
 
-def _take(
-    line: bytes,
-    place: int,
-    labels: Ids,
-    best: Ids,
-    scores: Values,
-    paths: list[str],
-    errors: dict[int, str],
-    path: Path,
-    num_classes: int,
-) -> None:
-    """One line into the columns; :class:`Prediction` objects of 50,000 images would need several times the memory."""
-    try:
-        row = json.loads(line)
-        classes, values = row["top5"], row["scores"]
-        labels[place] = row["label"]
-        best[place, : len(classes)] = classes
-        scores[place, : len(values)] = values
-        paths.append(str(row["path"]))
-        if row.get("error") is not None:
-            errors[place] = str(row["error"])
-        if len(classes) != len(values) or bool(classes) == (place in errors) or row["index"] != place:
-            raise ValueError("its fields do not fit each other")
-        if not all(0 <= number < num_classes for number in (row["label"], *classes)):
-            raise ValueError(f"a class outside 0 to {num_classes - 1}")
-        if not all(0 <= value <= 1 for value in values):
-            raise ValueError("a probability outside 0 to 1")
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
-        raise DataError(f"{path}: line {place + 1} is damaged ({error}); evaluate again") from error
-
-
 def _bench(path: Path) -> dict[str, Any]:
-    result = _object(path, _BENCH)
-    for row in result["rows"]:
-        _expect(row, _BENCH_ROW, path)
-    return result
-
-
-def _object(path: Path, fields: dict[str, tuple[type, ...]]) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing; {EXPECTED}") from error
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}; expected a file that can be read") from error
-    except ValueError as error:
-        raise DataError(f"{path} is damaged ({error}); expected JSON; restore it, or run the command again") from error
-    _expect(value, fields, path)
-    return dict(value)
-
-
-def _expect(value: Any, fields: dict[str, tuple[type, ...]], path: Path) -> None:
-    for field, types in fields.items():
-        inner = value
-        for part in field.split("."):
-            inner = inner.get(part) if isinstance(inner, dict) else None
-        if not isinstance(inner, types):
-            kinds = " or ".join(kind.__name__ for kind in types)
-            raise DataError(f"{path}: {field} is {inner!r:.60}; expected {kinds}; restore it, or run the command again")
+    return read_json(path, _BENCH, remedy="restore it, or run the bench again")

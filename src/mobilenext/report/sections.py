@@ -110,7 +110,7 @@ def headline(run: Evaluation) -> dict[str, Any]:
         "model": result["model"],
         "data": result["data"].get("folder"),
         "images": f"{result['images']:,}",
-        "partial": f"of {result['data'].get('images_in_list', 0):,} images" if result["partial"] else "",
+        "partial": f"of {result['data'].get('images_in_list') or 0:,} images" if result["partial"] else "",
         "unreadable": result["unreadable"],
         "top1": share(result["correct_top1"], result["images"]),
         "top5": share(result["correct_top5"], result["images"]),
@@ -179,7 +179,8 @@ def class_table(runs: Sequence[Evaluation], confused: Sequence[Sequence[Confusio
                 cells += [Cell("-")] * (1 if several else 3)
                 continue
             cells.append(share(row["correct_top1"], row["images"], bar=True))
-            top1.append(percent(row["correct_top1"], row["images"]))
+            if row["images"]:
+                top1.append(percent(row["correct_top1"], row["images"]))
             if not several:
                 cells.append(share(row["correct_top5"], row["images"]))
                 cells.append(_taken(run, most.get(class_id)))

@@ -23,9 +23,10 @@ def result_table(result: Mapping[str, Any]) -> str:
     paddle = measured.get("paddlepaddle") or measured.get("paddlepaddle-gpu")
     runtime = result["runtime"]
     software = f"Paddle {paddle}, {runtime}" if runtime.startswith("paddle") else f"{runtime} {measured.get(runtime)}"
-    inside = [part for part in (result["engine"], result.get("precision")) if part not in ("", "eager", "gpu", "fp32")]
+    inside = [result.get(name) for name in ("engine", "precision")]
+    inside = [part for part in inside if part not in (None, "", "eager", "gpu", "fp32")]
     engine = f" ({', '.join(map(str, inside))})" if any(inside) else ""
-    where = measured["processor"] if result["device"] == "cpu" else "GPU"
+    where = measured.get("processor") if result.get("device") == "cpu" else "GPU"
     latency = result["latency"]
     cells = [
         f"{software}{engine}, {where}",
@@ -49,18 +50,18 @@ def result_lines(result: Mapping[str, Any]) -> list[str]:
     """Everything that is said at the end of an evaluation, the table among it."""
     lines = []
     if result["partial"]:
-        lines.append(f"PARTIAL: the first {result['images']} of {result['data']['images_in_list']} images")
+        lines.append(f"PARTIAL: the first {result['images']} of {result['data'].get('images_in_list')} images")
     if result["unreadable"]:
         lines.append(f"{result['unreadable']} unreadable images were counted as wrong")
     lines.append(result_table(result))
-    speed, latency = result["images_per_second"], result["latency"]
+    speed, latency = result.get("images_per_second"), result["latency"]
     if speed is not None:
         lines.append(
-            f"{speed:.1f} images/s with {result['workers']} processes of {result['threads']} threads; reading and "
-            f"preprocessing one image: {latency['preprocessing_median']} ms"
+            f"{speed:.1f} images/s with {result.get('workers')} processes of {result.get('threads')} threads; "
+            f"reading and preprocessing one image: {latency.get('preprocessing_median')} ms"
         )
-    lines += comparison_lines(result["comparison"])
-    lines += [f"diagnosis: {sentence}" for sentence in result["diagnosis"]]
+    lines += comparison_lines(result.get("comparison"))
+    lines += [f"diagnosis: {sentence}" for sentence in result.get("diagnosis") or ()]
     if result["partial"]:
         lines.append("PARTIAL: not a result for the whole data set")
     return lines
@@ -70,17 +71,17 @@ def comparison_lines(comparison: Mapping[str, Any] | None) -> list[str]:
     """Expected, measured, difference, verdict."""
     if comparison is None:
         return []
-    expected, measured = comparison["expected_top1_percent"], comparison["measured_top1_percent"]
+    expected, measured = comparison["expected_top1_percent"], comparison.get("measured_top1_percent")
     difference = comparison.get("difference_points")
     cells = [
         f"{expected:.3f} %",
-        f"{measured:.3f} %",
+        f"{measured:.3f} %" if measured is not None else "-",
         f"{difference:+.3f} points" if difference is not None else "-",
         f"{comparison['verdict']}: {comparison['reason']}",
     ]
     return [
         "",
-        f"published: {comparison['dataset']}, {comparison['origin']}",
+        f"published: {comparison.get('dataset')}, {comparison.get('origin')}",
         table(["expected top-1", "measured", "difference", "verdict"], [cells]),
     ]
 
