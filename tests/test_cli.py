@@ -192,6 +192,16 @@ def test_predict(mobilenext: Run, world: World, tmp_path: Path) -> None:
         assert classes == world.ranking()[number][:2]
 
 
+def test_predict_from_standard_input(world: World) -> None:
+    import subprocess
+
+    command = [sys.executable, "-m", "mobilenext", "predict", "-", "--weights", world.weights, *SMALL, "--json"]
+    image = (world.data / world.names[3]).read_bytes()
+    done = subprocess.run([*map(str, command)], input=image, capture_output=True, check=True)
+    (row,) = json.loads(done.stdout)
+    assert row["classes"][:2] == world.ranking()[3][:2]
+
+
 def test_check_data(mobilenext: Run, world: World, tmp_path: Path) -> None:
     done = mobilenext("check-data", world.data, "--json", "--num-classes", 8)
     assert done.returncode == 0, done.stderr

@@ -22,6 +22,8 @@ from typing import Any
 from mobilenext.errors import MobileNeXtError
 from mobilenext.grammar import parser
 
+MAX_STANDARD_INPUT = 512 << 20  # bytes
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
@@ -250,9 +252,8 @@ def _predict(options: argparse.Namespace) -> int:
     from mobilenext.evaluation.predict import predict
 
     threads = 1 if options.threads is None else options.threads
-    rows = predict(
-        options.images, topk=options.topk, batch_size=options.batch_size, threads=threads, **_shared(options)
-    )
+    images = [_standard_input() if name == "-" else name for name in options.images]
+    rows = predict(images, topk=options.topk, batch_size=options.batch_size, threads=threads, **_shared(options))
     errors = [row["error"] for row in rows if "error" in row]
     for error in errors:
         logging.error("mobilenext: %s", error)
@@ -268,6 +269,18 @@ def _predict(options: argparse.Namespace) -> int:
             name = f"  {row['labels'][rank]}" if "labels" in row else ""
             print(f"  {100 * score:6.2f} %  class {number}{name}")
     return code
+
+
+def _standard_input() -> bytes:
+    """The content of one image file."""
+    from mobilenext.errors import DataError, UsageError
+
+    if sys.stdin is None:
+        raise UsageError("- is standard input, which is closed; expected the content of one image file there")
+    content = sys.stdin.buffer.read(MAX_STANDARD_INPUT + 1)
+    if len(content) > MAX_STANDARD_INPUT:
+        raise DataError(f"standard input has more than {MAX_STANDARD_INPUT >> 20} MiB; expected one image file")
+    return content
 
 
 def _explain(options: argparse.Namespace) -> int:

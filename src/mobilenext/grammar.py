@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     _json_flag(command)
 
     command = verb("predict", "the top classes of images")
-    command.add_argument("images", nargs="+", help="files, and folders that are searched through")
+    command.add_argument("images", nargs="+", help="files, and folders that are searched through; -: standard input")
     _model_options(command)
     command.add_argument("--topk", type=int, default=5, help="classes for each image (default 5)")
     command.add_argument("--batch-size", type=int, default=1, help="images a call of the network (default 1)")

@@ -98,6 +98,17 @@ def decode_image(
         return _decode(name, io.BytesIO(content), apply_orientation, min(max_pixels, MAX_PIXELS))
 
 
+def as_rgb(image: Image.Image, name: str = "image", *, apply_orientation: bool = False) -> Image.Image:
+    """An image that Pillow has opened or made, in mode "RGB"; rules and errors are those of `read_image`."""
+    with _pillow_errors_as_image_errors(name, b""):
+        if image.mode == "I" and image.format is None:  # of no file, which would tell how many of its bits count
+            raise ImageError(f"{name}: 32-bit integers have no one meaning as 8-bit grey; convert the image to RGB")
+        _require_size(name, image, MAX_PIXELS)
+        image.load()
+        rgb = _to_rgb(name, image)
+        return _upright(image, rgb) if apply_orientation else rgb
+
+
 def _decode(name: Path | str, file: BinaryIO, apply_orientation: bool, max_pixels: int) -> Image.Image:
     image = Image.open(file, formats=available_formats())
     _require_size(name, image, max_pixels)
@@ -115,15 +126,29 @@ def _require_whole_images() -> None:
         )
 
 
-def find_images(paths: Iterable[PathLike]) -> list[Path]:
-    """The image files that `paths` stand for, in order: a file for itself, whatever its name; a folder for the images
-    below it, as `images_below` chooses and sorts them.
+def paths_of(paths: PathLike | Iterable[PathLike]) -> list[Path]:
+    """One path, or each of several: a text is never taken apart.
+
+    Raises:
+        UsageError: something else.
+    """
+    several = [paths] if isinstance(paths, str | os.PathLike) else paths
+    try:
+        return [Path(path) for path in several]
+    except TypeError as error:
+        raise UsageError(f"{type(paths).__name__} where paths are expected: {error}") from error
+
+
+def find_images(paths: PathLike | Iterable[PathLike]) -> list[Path]:
+    """The image files that one path or several stand for, in order: a file for itself, whatever its name; a folder for
+    the images below it, as `images_below` chooses and sorts them.
 
     Raises:
         DataError: a path that does not exist, a folder without images, or a folder that cannot be listed.
+        UsageError: no path.
     """
     found: list[Path] = []
-    for path in map(Path, paths):
+    for path in paths_of(paths):
         if path.is_dir():
             images, _ = images_below(path)
             if not images:

@@ -25,7 +25,7 @@ from mobilenext.data.batches import WorkerPool, available_cores
 from mobilenext.errors import CheckFailed, MissingDependency, UsageError
 from mobilenext.evaluation.environment import environment
 from mobilenext.evaluation.subject import Choice, Prepared, Subject, find_subject, prepare
-from mobilenext.models import MODELS, find_model
+from mobilenext.models import MODELS, find_model, require_paddle
 from mobilenext.origin import now, origin
 from mobilenext.runtime import FAST_PROCESS, RUNTIMES, Runtime, RuntimeSpec, installed, open_runtime
 
@@ -191,6 +191,7 @@ def _networks(
 
 def _write_fresh(model: str, file: Path) -> None:
     """Weights of a freshly initialised network; the speed does not depend on them."""
+    require_paddle()
     import paddle
     from safetensors.numpy import save_file
 

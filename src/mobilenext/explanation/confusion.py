@@ -80,12 +80,13 @@ def gradient_confusion(
     Raises:
         UsageError: no network, fewer than two images, or weights of another preprocessing or too few classes.
     """
-    import paddle
-
     from mobilenext.evaluation.environment import environment
-    from mobilenext.models import build_network, find_model
+    from mobilenext.models import build_network, find_model, require_paddle
     from mobilenext.weights.checkpoint import network_of, read_weights
     from mobilenext.weights.pretrained import source_of
+
+    require_paddle()
+    import paddle
 
     started = now()
     if not models and not weights:

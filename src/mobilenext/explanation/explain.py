@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def explain(
-    images: Iterable[str | os.PathLike[str]],
+    images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     output: str | os.PathLike[str],
     *,
     model: str | None = None,
@@ -40,7 +40,7 @@ def explain(
     """Write what speaks for a class in each image.
 
     Args:
-        images: files, and folders that are searched through.
+        images: files, and folders that are searched through, or one of them.
         output: a .png or .svg for one image; else a folder, where each page is called like its image, with a number
             where that name is taken.
         model, weights, use, identity_divisor, preprocessing: as in ``predict``.

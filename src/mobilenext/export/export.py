@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 
 from mobilenext.data.batches import WorkerPool
+from mobilenext.data.images import paths_of
 from mobilenext.data.preprocessing import Pixels
 from mobilenext.errors import CheckFailed, OutputError, UsageError
 from mobilenext.export.formats import check_format, write_format
 from mobilenext.export.images import parity_images
 from mobilenext.export.sidecar import SIDECAR, Sidecar
 from mobilenext.files import sha256_of
+from mobilenext.models import require_paddle
 from mobilenext.origin import now, origin
 from mobilenext.runtime import FAST_PROCESS, RUNTIMES, Floats, Runtime, RuntimeSpec, installed, open_runtime
 from mobilenext.runtime.self_check import ALLOWED_OF_STD, failure, probe
@@ -42,7 +44,7 @@ def export_model(
     use: str | None = None,
     identity_divisor: int | None = None,
     preprocessing: Mapping[str, Any] | None = None,
-    images: Iterable[str | os.PathLike[str]] | None = None,
+    images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None,
 ) -> dict[str, Any]:
     """Write a folder with a model, and ``mobilenext.json`` that says how to use it.
 
@@ -50,7 +52,8 @@ def export_model(
         output: the folder; an earlier export in it is replaced, anything else is refused.
         format: a key of :data:`mobilenext.export.FORMATS`.
         model, weights, use, identity_divisor, preprocessing: as in ``evaluate``; ``image_size`` is that of the export.
-        images: what the export is compared on: files and folders; None takes photos that scikit-learn brings.
+        images: what the export is compared on: files and folders, or one of them; None takes photos that scikit-learn
+            brings.
 
     Returns:
         The parity: images, largest difference of a logit, agreement of the top-1.
@@ -67,7 +70,7 @@ def export_model(
         "identity_divisor": identity_divisor,
         "preprocessing": dict(preprocessing or {}),
     }
-    names = None if images is None else [os.fspath(each) for each in images]
+    names = None if images is None else [str(path) for path in paths_of(images)]
     with new_folder(Path(output)) as folder:
         # Paddle and the converters stay out of this process.
         with WorkerPool(1, {**FAST_PROCESS, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}) as single:
@@ -104,6 +107,7 @@ def _export(
     path: Path, options: Mapping[str, Any], format: str, folder: Path, images: list[str] | None
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The work, in a process of its own."""
+    require_paddle()
     from mobilenext.export.folding import fold_batch_norms
     from mobilenext.runtime.paddle_eager import forward
 

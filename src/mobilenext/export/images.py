@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mobilenext.data import find_images, pixels_of, read_image
+from mobilenext.data.images import paths_of
 from mobilenext.data.preprocessing import Pixels, Preprocessing
 from mobilenext.errors import MissingDependency, UsageError
 from mobilenext.runtime import installed
@@ -18,23 +19,24 @@ FEWEST = 8
 
 
 def parity_images(
-    images: Iterable[str | os.PathLike[str]] | None, preprocessing: Preprocessing
+    images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None, preprocessing: Preprocessing
 ) -> tuple[Pixels, list[str]]:
     """64 images, uint8 [N, S, S, 3], resized and cropped, and where they are from.
 
     Args:
-        images: files, and folders that are searched through: 64 of them, spread evenly. None: parts of the two photos
-            that come with scikit-learn.
+        images: files, and folders that are searched through, or one of them: 64 images, spread evenly. None: parts of
+            the two photos that come with scikit-learn.
 
     Raises:
         UsageError: fewer than 8. MissingDependency: no images were named and scikit-learn is not installed.
     """
     if images is None:
         return _sample_photos(preprocessing)
-    names = [os.fspath(path) for path in images]
-    paths = find_images(names)
+    named = paths_of(images)
+    paths = find_images(named)
     if len(paths) < FEWEST:
-        raise UsageError(f"{len(paths)} images in {', '.join(names)}; expected at least {FEWEST} to compare on")
+        where = ", ".join(map(str, named))
+        raise UsageError(f"{len(paths)} images in {where}; expected at least {FEWEST} to compare on")
     chosen = [paths[i] for i in np.linspace(0, len(paths) - 1, min(IMAGES, len(paths))).round().astype(int)]
     return np.stack([pixels_of(path, preprocessing) for path in chosen]), [path.name for path in chosen]
 
