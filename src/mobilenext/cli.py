@@ -194,14 +194,18 @@ def _print_and_log(text: str) -> None:
 
 
 @contextlib.contextmanager
-def _log_file(output: str | None, name: str) -> Iterator[None]:
-    """Everything that is logged also goes to the file `name`, once the output folder can be written."""
+def _log_file(output: str | None, name: str, begun: str | None = None) -> Iterator[None]:
+    """Everything that is logged also goes to the file `name`, once the output folder can be written.
+
+    A new log goes again when it is empty or, with `begun`, when there is no such file: nothing has begun.
+    """
     if output is None:
         yield
         return
     from mobilenext.errors import OutputError, UsageError
 
     log = Path(output) / name
+    new = not log.exists()
     made = [folder for folder in (log.parent, *log.parent.parents) if not folder.exists()]
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -220,7 +224,8 @@ def _log_file(output: str | None, name: str) -> Iterator[None]:
         logging.getLogger().removeHandler(handler)
         with contextlib.suppress(OSError):  # a full disk: what is lost is the log's last line
             handler.close()
-        if log.is_file() and not log.stat().st_size:  # refused before anything happened: leave nothing behind
+        nothing_begun = new and begun is not None and not (log.parent / begun).exists()
+        if log.is_file() and (nothing_begun or not log.stat().st_size):  # leave nothing behind
             with contextlib.suppress(OSError):
                 log.unlink()
                 for folder in made:
@@ -329,7 +334,7 @@ def _gradient_confusion(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     from mobilenext.distributed import launched
-    from mobilenext.training.run_folder import LOG
+    from mobilenext.training.run_folder import CONFIG, LOG
     from mobilenext.training.stopping import Stopped
     from mobilenext.training.train import train
 
@@ -351,7 +356,7 @@ def _train(options: argparse.Namespace) -> int:
         arguments["labels"] = read_labels(options.labels)
     folder = options.resume or options.output
     try:
-        with _log_file(folder if first else None, LOG):
+        with _log_file(folder if first else None, LOG, begun=CONFIG):
             result = train(options.data, **arguments)
             if first:
                 logging.info(

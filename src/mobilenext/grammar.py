@@ -93,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("-o", "--output", help="folder of the run, new")
     command.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
     command.add_argument("--model", help="a name of `mobilenext list`; with --weights it may be left out")
-    command.add_argument("--recipe", help="a name of `mobilenext recipes` (default released)")
+    command.add_argument("--recipe", help="a name of `mobilenext recipes` (default released, with weights finetune)")
     command.add_argument(
         "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="another value of the recipe"
     )

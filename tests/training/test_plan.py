@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -12,7 +13,8 @@ import pytest
 from PIL import Image
 
 from mobilenext.errors import DataError, DatasetError, UsageError, WeightsError
-from mobilenext.training.plan import Plan, new_plan, resumed_plan
+from mobilenext.training.plan import Plan, _with_fitting_batch, new_plan, resumed_plan
+from mobilenext.training.recipes import find_recipe
 
 DIGITS = "mobilenext_x0_35.digits"  # comes with the package: ten classes, 32 x 32 pixels
 LABELS = (0, 1, 2, 0, 1, 2, 0)  # of the training images
@@ -51,10 +53,11 @@ def folders(tmp_path: Path) -> Path:
     return root
 
 
-def plan(data: Path, *settings: str, recipe: str = "tiny", **options: Any) -> Plan:
-    named = dict.fromkeys(
-        ("model", "weights", "num_classes", "identity_divisor", "train_list", "val_list", "labels"), None
-    )
+OPTIONS = ("model", "weights", "num_classes", "identity_divisor", "train_list", "val_list", "labels")
+
+
+def plan(data: Path, *settings: str, recipe: str | None = "tiny", **options: Any) -> Plan:
+    named: dict[str, Any] = dict.fromkeys(OPTIONS)
     if "weights" not in options:
         options = {"model": "mobilenext_x0_35", **options}
     return new_plan(data, recipe, ("batch_size=2", *settings), 0, **{**named, **options})
@@ -184,12 +187,46 @@ def test_options_that_are_refused(options: Mapping[str, Any], message: str, data
 
 
 def test_weights_of_another_class_count(data: Path) -> None:
-    with pytest.raises(UsageError, match="has 10 classes, the training images have 3: --num-classes 3 makes a fresh"):
-        plan(data, model=DIGITS)
-    found = plan(data, model=DIGITS, num_classes=3)
-    assert (found.config["model"], found.config["num_classes"], found.labels) == ("mobilenext_x0_35", 3, None)
-    assert found.weights is not None
-    assert found.config["weights"]["file"] == found.weights.name == "mobilenext_x0_35.digits.safetensors"
+    for options in ({}, {"num_classes": 3}):
+        found = plan(data, model=DIGITS, **options)
+        assert (found.config["model"], found.config["num_classes"], found.labels) == ("mobilenext_x0_35", 3, None)
+        assert found.weights is not None
+        assert found.config["weights"]["file"] == found.weights.name == "mobilenext_x0_35.digits.safetensors"
+
+
+def test_the_recipe_where_none_is_named(data: Path) -> None:
+    assert plan(data, recipe=None).recipe.name == "released"
+    assert plan(data, recipe=None, model=DIGITS).recipe.name == "finetune"
+    assert plan(data, recipe=None, weights=DIGITS).recipe.name == "finetune"
+    assert plan(data, recipe="tiny", weights=DIGITS).recipe.name == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("images", "processes", "batch"),
+    [(7, 1, 2), (16, 1, 8), (63, 1, 16), (64, 1, 64), (3, 1, 1), (20, 3, 6), (2, 3, 64)],
+)
+def test_the_batch_fits_the_data(
+    images: int, processes: int, batch: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PADDLE_TRAINERS_NUM", str(processes))
+    recipe = find_recipe("finetune")
+    with caplog.at_level("INFO"):
+        found = _with_fitting_batch(recipe, images, ("epochs=3",), begun=False)
+    assert found == dataclasses.replace(recipe, batch_size=batch)
+    if batch != recipe.batch_size:
+        rate = 0.02 * batch / 64
+        (line,) = caplog.messages
+        assert line.startswith(f"batch: {batch} images instead of the recipe's 64, since there are {images}; ")
+        assert f"0.02 to {rate:.4g} " in line
+        assert "--weights FILE, which takes the recipe finetune" in line
+    assert _with_fitting_batch(recipe, images, ("batch_size = 64",), begun=True) == recipe
+
+
+def test_the_batch_of_the_run_is_stored(data: Path) -> None:
+    found = new_plan(data, "tiny", (), 0, **dict.fromkeys(OPTIONS) | {"model": "mobilenext_x0_35"})
+    assert found.config["recipe"]["batch_size"] == found.recipe.batch_size == 2
+    assert found.config["steps_per_epoch"] == 3
+    assert resumed_plan(stored(found), None).recipe == found.recipe
 
 
 @pytest.mark.parametrize("layout", ["list", "folders"])

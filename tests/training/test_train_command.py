@@ -93,15 +93,10 @@ BAD = {
         2,
         "OTHER: its train part is not the run's: 7 im",
     ),
-    "classes of the weights": (
-        train(*DIGITS, *SHORT),
-        2,
-        "has 10 classes, the training images have 3: --num-classes 3",
-    ),
     "large batch": (
         train(*X035, *SMALL, "--set", "batch_size=8"),
         2,
-        "batch_size is 8, but there are 7 training images",
+        "batch_size is 8, but there are 7 training images; choose up to that many (--set batch_size=...), or leave",
     ),
     "empty class": (("train", "GAP", "-o", "OUT/new", *X035, *SMALL), 3, "no training image of 1 of 3 classes: 1"),
     "unreadable images": (
@@ -235,6 +230,32 @@ def test_unreadable_images_are_all_listed(places: Places, refusals: dict[str, Re
     assert [line.strip().split(": ")[0] for line in listed] == [
         str(places.broken / "imgs" / name) for name in ("2.png", "4.png")
     ]
+
+
+def test_few_images_and_weights_of_other_classes(mobilenext: Run, places: Places, tmp_path: Path) -> None:
+    """Nothing but data and weights: the recipe, the classes and the batch follow from them."""
+    done = mobilenext("train", places.data, *DIGITS, "--set", "epochs=2", "-o", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    for sentence in (
+        "batch: 2 images instead of the recipe's 64, since there are 7; the learning rate is scaled with it, 0.02 to ",
+        "3 classes instead of the weights' 10: classifier.1.weight and classifier.1.bias are freshly initialised",
+        "recipe: finetune (",
+        f"data: 7 training and 3 validation images of {places.data}, ",
+        "epoch 2/2, validation (ema): top-1 ",
+    ):
+        assert sentence in done.stderr
+    assert "top-5" not in done.stderr, "of three classes"
+    config = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (config["num_classes"], config["recipe"]["name"], config["recipe"]["batch_size"]) == (3, "finetune", 2)
+
+
+def test_a_run_that_does_not_begin_leaves_nothing(mobilenext: Run, places: Places, tmp_path: Path) -> None:
+    """Though it has said something already."""
+    done = mobilenext("train", places.broken, *DIGITS, "-o", tmp_path / "new" / "run")
+    assert done.returncode == 3
+    assert done.stderr.startswith("batch: 2 images instead of the recipe's 64")
+    assert "mobilenext: 2 training images cannot be read" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_unreadable_images_that_may_be(mobilenext: Run, places: Places, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ class Feeder:
         if batch_size > len(records):
             raise UsageError(
                 f"batch_size is {batch_size}, but there are {len(records)} training images; choose up to that many "
-                "(--set batch_size=...)"
+                "(--set batch_size=...), or leave it out: the batch is then made to fit"
             )
         if batch_size % world:
             raise UsageError(f"batch_size is {batch_size}; expected a multiple of the {world} processes")

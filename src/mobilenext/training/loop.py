@@ -67,7 +67,7 @@ class Loop:
         self.network, self.recipe, self.feeder, self.validation = network, recipe, feeder, validation
         self.ranks, self.folder = ranks, folder
         self.position = Position()
-        self.log = RunLog(recipe, feeder.steps_per_epoch, folder)
+        self.log = RunLog(recipe, network.num_classes, feeder.steps_per_epoch, folder)
         self._seed, self._run_digest, self._keep_best = seed, run_digest, keep_best
         self._log_every, self._save_every = log_every, save_every
         self._parameters = [each for each in network.parameters() if not each.stop_gradient]

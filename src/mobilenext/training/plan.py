@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 SEEDS = 1 << 23  # a step's seed for Paddle is made of the run's, the step and the process
+FROM_SCRATCH, FROM_WEIGHTS = "released", "finetune"  # the recipes where none is named
 TRAIN_LIST, TRAIN_FOLDER = "train_list.txt", "train"
 _PARTS = ("train", "val")
 _OF_THE_WEIGHTS = {"image_size": "image_size", "crop_pct": "crop_pct", "eval_interpolation": "interpolation"}
@@ -54,7 +55,7 @@ class Plan:
 
 def new_plan(
     data: str | os.PathLike[str],
-    recipe_name: str,
+    recipe_name: str | None,
     settings: Iterable[str],
     seed: int,
     *,
@@ -75,18 +76,15 @@ def new_plan(
         raise UsageError(f"seed is {seed}; expected 0 to {SEEDS - 1}")
     if not isinstance(settings, str):  # which is refused
         settings = tuple(settings)
-    recipe = find_recipe(recipe_name).with_settings(settings)
+    from_weights = weights is not None or "." in (model or "")
+    default = FROM_WEIGHTS if from_weights else FROM_SCRATCH
+    recipe = find_recipe(default if recipe_name is None else recipe_name).with_settings(settings)
     if model is None and weights is None:
         raise UsageError("no model; expected --model NAME, or --weights FILE to begin with")
     begun, card, divisor = _first_weights(model, weights, identity_divisor)
     check_identity_divisor(card, divisor)
     training, validation = open_parts(Path(data), train_list, val_list)
     classes = num_classes or _classes_of(training)
-    if begun and num_classes is None and begun.num_classes != classes:
-        raise UsageError(
-            f"{begun.path} has {begun.num_classes} classes, the training images have {classes}: "
-            f"--num-classes {classes} makes a fresh classifier for them"
-        )
     if num_classes is not None:  # labels must be below it
         training, validation = open_parts(Path(data), train_list, val_list, num_classes)
     _check_classes(training, validation, classes)
@@ -95,6 +93,7 @@ def new_plan(
         if begun.num_classes == classes:
             log.info("the classifier of %s is kept: it has %d classes, too", begun.path.name, classes)
         recipe, preprocessing = _with_preprocessing(recipe, begun.preprocessing, tuple(settings))
+    recipe = _with_fitting_batch(recipe, len(training), tuple(settings), begun=from_weights)
     if labels is None:
         labels = training.class_names  # those of the first weights name other data's classes
     if labels is not None and len(labels) != classes:
@@ -186,6 +185,26 @@ def _with_preprocessing(
     taken = {name: getattr(stored, of_weights) for name, of_weights in _OF_THE_WEIGHTS.items() if name not in asked}
     recipe = dataclasses.replace(recipe, **taken)
     return recipe, dataclasses.replace(recipe.preprocessing(), mean=stored.mean, std=stored.std)
+
+
+def _with_fitting_batch(recipe: Recipe, images: int, settings: tuple[str, ...], *, begun: bool) -> Recipe:
+    """The recipe; where it has more images a batch than there are, and nobody set that, with a batch of at most half.
+
+    It is a power of two for each process, so that an epoch has two steps or more.
+    """
+    processes = launched()[1]
+    asked = {setting.partition("=")[0].strip() for setting in settings}
+    if recipe.batch_size <= images or "batch_size" in asked or images < processes:
+        return recipe
+    of_process = max(1, images // 2 // processes)
+    smaller = dataclasses.replace(recipe, batch_size=processes << (of_process.bit_length() - 1))
+    log.info(
+        "batch: %d images instead of the recipe's %d, since there are %d; the learning rate is scaled with it, %.4g to "
+        "%.4g (--set batch_size=N sets another)%s",
+        smaller.batch_size, recipe.batch_size, images, recipe.scaled_lr, smaller.scaled_lr,
+        "" if begun else f"; few images want first weights: --weights FILE, which takes the recipe {FROM_WEIGHTS}",
+    )  # fmt: skip
+    return smaller
 
 
 def _in_moved_data(list_file: str | None, before: Path, root: Path) -> Path | None:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from mobilenext.evaluation.metrics import TOP
 from mobilenext.training.recipes import Recipe, learning_rate
 from mobilenext.training.run_folder import RunFolder
 from mobilenext.training.state import Position, Sums
@@ -17,9 +18,9 @@ log = logging.getLogger(__name__)
 class RunLog:
     """The log of one run; rows are written by the process that has the folder."""
 
-    def __init__(self, recipe: Recipe, steps_per_epoch: int, folder: RunFolder | None) -> None:
+    def __init__(self, recipe: Recipe, num_classes: int, steps_per_epoch: int, folder: RunFolder | None) -> None:
         self.scalars: Any = None  # something with add_scalar(tag, value, step)
-        self._recipe, self._steps, self._folder = recipe, steps_per_epoch, folder
+        self._recipe, self._num_classes, self._steps, self._folder = recipe, num_classes, steps_per_epoch, folder
 
     def steps(self, position: Position) -> None:
         """The steps of ``position.window``, which end where the run stands."""
@@ -49,10 +50,11 @@ class RunLog:
         """The epoch of ``position.in_epoch``, and what its validation has counted."""
         sums = position.in_epoch
         for kind, counts in validated.items():
+            top5 = f"top-5 {counts['top5_percent']:.2f} %, " if self._num_classes > TOP else ""  # else 100 % always
             log.info(
-                "epoch %d/%d, validation (%s): top-1 %.2f %% (%d of %d), top-5 %.2f %%, loss %.4f",
+                "epoch %d/%d, validation (%s): top-1 %.2f %% (%d of %d), %sloss %.4f",
                 position.epoch + 1, self._recipe.all_epochs, kind, counts["top1_percent"], counts["correct_top1"],
-                counts["images"], counts["top5_percent"], counts["loss"],
+                counts["images"], top5, counts["loss"],
             )  # fmt: skip
         self._write(
             {

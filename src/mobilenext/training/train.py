@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from mobilenext.training.loop import Loop
 
 log = logging.getLogger(__name__)
-DEFAULT_RECIPE = "released"
 
 
 def train(
@@ -80,9 +79,10 @@ def train(
         data: a folder with ``train_list.txt`` and ``val_list.txt``, or with ``train/`` and ``val/`` of class folders.
         output: the folder of the run, new.
         model: a model's name; with `weights` it may be left out.
-        recipe: one of ``RECIPES`` (default ``released``); settings: texts ``key=value`` that replace its fields.
+        recipe: one of ``RECIPES`` (default ``released``, with weights ``finetune``). settings: texts ``key=value`` that
+            replace its fields. Unless they set it, a ``batch_size`` above the number of images is made to fit.
         weights: a file or a tag to begin with; None: freshly initialised.
-        num_classes: None takes the data's. Another number than the weights' makes a fresh classifier.
+        num_classes: None takes the data's. Another number than the weights' makes a fresh classifier, which is logged.
         identity_divisor: None takes the weights' (or 1).
         seed: of initialisation, order, augmentation and dropout (default 0).
         train_list, val_list: other list files.
@@ -134,7 +134,7 @@ def train(
     else:
         folder = Path(output)
         plan = new_plan(
-            data, recipe or DEFAULT_RECIPE, settings, seed or 0, model=model, weights=weights, num_classes=num_classes,
+            data, recipe, settings, seed or 0, model=model, weights=weights, num_classes=num_classes,
             identity_divisor=identity_divisor, train_list=train_list, val_list=val_list, labels=labels,
         )  # fmt: skip
     device = resolve_device(device)
@@ -303,7 +303,11 @@ def _describe(plan: Plan, loop: Loop, means: str) -> None:
         recipe.all_epochs, loop.feeder.steps_per_epoch, recipe.batch_size, loop.ranks.world, recipe.scaled_lr, scaled,
     )  # fmt: skip
     log.info(
-        "data: %d training and %d validation images of %s, %s", len(plan.train), len(plan.val), plan.train.root, means
+        "data: %d training and %d validation images of %s, %s",
+        len(plan.train),
+        len(plan.val),
+        config["data_folder"]["root"],
+        means,
     )
 
 
