@@ -2,12 +2,22 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 
 import numpy as np
 import pytest
 
 from mobilenext.errors import WeightsError
-from mobilenext.evaluation.metrics import Counts, Prediction, percent, predictions_of, ranked, softmax, wilson_percent
+from mobilenext.evaluation.metrics import (
+    Counts,
+    Prediction,
+    class_scores,
+    percent,
+    predictions_of,
+    ranked,
+    softmax,
+    wilson_percent,
+)
 
 LOGITS = np.float32(
     [
@@ -112,6 +122,52 @@ def test_unreadable_images_count_as_wrong() -> None:
 def test_rows_survive_json() -> None:
     for row in (*rows_with([0, 1, 2, 3]), Prediction(4, "é", 2, (), (), None, "broken")):
         assert Prediction.from_dict(json.loads(json.dumps(row.to_dict()))) == row
+
+
+@pytest.mark.parametrize(("classes", "images", "seed"), [(2, 9, 0), (5, 60, 1), (12, 20, 2), (40, 500, 3)])
+def test_scores_of_the_classes_are_those_of_scikit_learn(classes: int, images: int, seed: int) -> None:
+    """Classes without images or never predicted, classes that are predicted only, and unreadable images (-1)."""
+    sklearn = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, classes, images) // 2 * 2  # the odd ones have no images
+    predicted = np.where(random.random(images) < 0.5, labels, random.integers(-1, classes, images))
+    counts = Counts(classes)
+    for label, answer in zip(labels.tolist(), predicted.tolist(), strict=True):
+        counts.add(Prediction(0, "a", label, () if answer < 0 else (answer,), (), None if answer < 0 else 0.5))
+    scores = Counts.from_vector(counts.to_vector()).scores()
+    present = np.unique(labels)
+    precision, recall, f1, _ = sklearn.precision_recall_fscore_support(
+        labels, predicted, labels=present, zero_division=0
+    )
+    for found, expected in ((scores.precision, precision), (scores.recall, recall), (scores.f1, f1)):
+        np.testing.assert_allclose(found[present], expected, rtol=1e-12)
+        assert np.isnan(np.delete(found, present)).all()
+    means = [recall.mean(), precision.mean(), f1.mean()]
+    assert [scores.mean_class_accuracy, scores.macro_precision, scores.macro_f1] == pytest.approx(means, rel=1e-12)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is predicted only
+        assert scores.mean_class_accuracy == pytest.approx(sklearn.balanced_accuracy_score(labels, predicted))
+    assert list(scores.summary().values()) == pytest.approx([100 * mean for mean in means], abs=5.1e-4)
+
+
+def test_scores_of_rare_classes_by_hand() -> None:
+    """50 images of one class and 3 of another, of which 1 is found: half of a good top-1 is chance."""
+    scores = class_scores(images=[50, 3, 0], predicted=[51, 1, 1], correct=[49, 1, 0])
+    assert scores.recall[:2].tolist() == [0.98, 1 / 3]
+    assert scores.precision[:2].tolist() == [49 / 51, 1.0]
+    assert scores.f1[:2].tolist() == [98 / 101, 0.5]
+    assert scores.summary() == {
+        "mean_class_accuracy_percent": 65.667,  # (0.98 + 1 / 3) / 2
+        "macro_precision_percent": 98.039,  # (49 / 51 + 1) / 2
+        "macro_f1_percent": 73.515,  # (98 / 101 + 1 / 2) / 2
+    }
+
+
+def test_counts_as_a_vector() -> None:
+    counts = counts_of([*rows_with([0, 6, 0, 1]), Prediction(4, "e", 2, (), (), None, "e: broken")])
+    again = Counts.from_vector(counts.to_vector())
+    assert (again.summary(), again.per_class(None)) == (counts.summary(), counts.per_class(None))
+    assert again.predicted.tolist() == counts.predicted.tolist() == [2, 1, 0, 0, 0, 0, 1]
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,7 @@ class Counts:
         self.images = self.top1 = self.top5 = self.unreadable = 0
         self.loss = 0.0
         self.by_class = np.zeros((self.num_classes, 3), np.int64)  # images, correct top-1, correct top-5
+        self.predicted = np.zeros(self.num_classes, np.int64)  # images for which a class came first
 
     def add(self, row: Prediction) -> None:
         first, among = row.top5[:1] == (row.label,), row.label in row.top5
@@ -154,6 +155,8 @@ class Counts:
         self.top1 += first
         self.top5 += among
         self.by_class[row.label] += (1, first, among)
+        if row.top5:
+            self.predicted[row.top5[0]] += 1
         if row.loss is None:
             self.unreadable += 1
         else:
@@ -161,16 +164,22 @@ class Counts:
 
     def to_vector(self) -> npt.NDArray[np.float64]:
         """All sums as one vector, to be added to those of other processes; float64 holds every count exactly."""
-        return np.array([self.images, self.top1, self.top5, self.unreadable, self.loss, *self.by_class.flat])
+        by_class = (*self.by_class.flat, *self.predicted)
+        return np.array([self.images, self.top1, self.top5, self.unreadable, self.loss, *by_class])
 
     @classmethod
     def from_vector(cls, vector: npt.NDArray[np.float64]) -> Counts:
         """The inverse of :meth:`to_vector`."""
-        counts = cls((len(vector) - 5) // 3)
+        counts = cls((len(vector) - 5) // 4)
         counts.images, counts.top1, counts.top5, counts.unreadable = (int(value) for value in vector[:4])
         counts.loss = float(vector[4])
-        counts.by_class = vector[5:].astype(np.int64).reshape(-1, 3)
+        counts.by_class = vector[5 : -counts.num_classes].astype(np.int64).reshape(-1, 3)
+        counts.predicted = vector[-counts.num_classes :].astype(np.int64)
         return counts
+
+    def scores(self) -> ClassScores:
+        """How well each class is found, and the means over the classes."""
+        return class_scores(self.by_class[:, 0], self.predicted, self.by_class[:, 1])
 
     def summary(self) -> dict[str, Any]:
         """Counts, percentages, 95 % intervals and the loss, as they stand in ``result.json``."""
@@ -201,6 +210,56 @@ class Counts:
             for number, (images, top1, top5) in enumerate(self.by_class)
             if images
         ]
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Shares from 0 to 1 of each class [classes], NaN for a class without images, and their means over the others."""
+
+    recall: npt.NDArray[np.float64]  # correct / images: the share of a class' images that is found
+    precision: npt.NDArray[np.float64]  # correct / predicted: the share of what is taken for it that is; 0 for nothing
+    f1: npt.NDArray[np.float64]  # the harmonic mean of the two: 2 * correct / (images + predicted)
+
+    @property
+    def mean_class_accuracy(self) -> float:
+        """The mean recall, which is also called balanced accuracy or macro recall."""
+        return float(np.nanmean(self.recall))
+
+    @property
+    def macro_precision(self) -> float:
+        """The mean precision."""
+        return float(np.nanmean(self.precision))
+
+    @property
+    def macro_f1(self) -> float:
+        """The mean of the F1 scores, not the F1 of the means."""
+        return float(np.nanmean(self.f1))
+
+    def summary(self) -> dict[str, float]:
+        """The three means in percent, to the thousandth."""
+        return {
+            "mean_class_accuracy_percent": round(100 * self.mean_class_accuracy, 3),
+            "macro_precision_percent": round(100 * self.macro_precision, 3),
+            "macro_f1_percent": round(100 * self.macro_f1, 3),
+        }
+
+
+def class_scores(images: npt.ArrayLike, predicted: npt.ArrayLike, correct: npt.ArrayLike) -> ClassScores:
+    """Scores of each class from its counts [classes].
+
+    Args:
+        images: that belong to the class, at least one of one class; an unreadable one counts here only.
+        predicted: images for which the class came first.
+        correct: images of the class for which it came first.
+    """
+    of_class, taken, right = (np.asarray(counts, np.float64) for counts in (images, predicted, correct))
+    has_images = of_class > 0
+    unknown = np.full(of_class.shape, np.nan)
+    return ClassScores(
+        recall=np.divide(right, of_class, out=unknown.copy(), where=has_images),
+        precision=np.divide(right, np.maximum(taken, 1), out=unknown.copy(), where=has_images),
+        f1=np.divide(2 * right, of_class + taken, out=unknown.copy(), where=has_images),
+    )
 
 
 def percent(count: int, of: int) -> float:
