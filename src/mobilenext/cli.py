@@ -547,6 +547,7 @@ def _serve(options: argparse.Namespace) -> int:
     from mobilenext.serving.server import require_extra, serve, subjects_of
 
     require_extra()
+    from mobilenext.serving.front import Front
     from mobilenext.serving.limits import Limits
 
     limits = Limits(
@@ -557,9 +558,12 @@ def _serve(options: argparse.Namespace) -> int:
         max_per_client=options.max_per_client,
         max_batch=options.max_batch,
     )
+    front = Front.of(
+        hosts=options.allow_host, proxies=options.trusted_proxy, prefix=options.root_path, origins=options.allow_origin
+    )
     subjects = subjects_of(models=options.model, weights=options.weights, exported=options.exported, onnx=options.onnx)
     names = ("host", "port", "runtime", "threads", "copies")
-    serve(subjects, limits, **{name: getattr(options, name) for name in names})
+    serve(subjects, limits, front=front, **{name: getattr(options, name) for name in names})
     return 0
 
 

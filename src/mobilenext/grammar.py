@@ -219,6 +219,18 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--max-batch", type=int, default=1, metavar="N", help="images a call of a network (default 1)")
     command.add_argument("--timeout", type=float, default=10, metavar="SECONDS", help="to upload, and to answer")
+    command.add_argument(
+        "--allow-host", action="append", metavar="NAME", help="another name that is answered, *.example.org; repeat it"
+    )
+    command.add_argument(
+        "--trusted-proxy", action="append", default=[], metavar="ADDRESS",
+        help="address or network of a proxy whose forwarded addresses and names count; repeat it",
+    )  # fmt: skip
+    command.add_argument("--root-path", default="", metavar="PATH", help="where a proxy shows the server, /models")
+    command.add_argument(
+        "--allow-origin", action="append", default=[], metavar="ORIGIN",
+        help="another site whose pages may ask, https://app.example.org; repeat it",
+    )  # fmt: skip
 
     command = verb("tipc", "a train, eval, export and infer chain of a TIPC configuration, each step checked")
     command.add_argument("config", metavar="CONFIG", help="test_tipc/configs/..., in any of the three layouts")

@@ -40,10 +40,11 @@ def open_client(extra: None) -> Callable[..., TestClient]:
         from starlette.testclient import TestClient
 
     from mobilenext.serving.app import create_app
+    from mobilenext.serving.front import Front
     from mobilenext.serving.limits import Limits
 
-    def opened(models: list[ServedModel], *, hosts: tuple[str, ...] | None = None, **limits: Any) -> TestClient:
-        app = create_app(models, Limits(**limits), hosts=hosts)
+    def opened(models: list[ServedModel], *, front: Front | None = None, **limits: Any) -> TestClient:
+        app = create_app(models, Limits(**limits), front=front)
         return TestClient(app)
 
     return opened

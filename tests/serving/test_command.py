@@ -44,9 +44,12 @@ def test_it_serves_until_it_is_stopped_and_leaves_nothing(
 
 
 def test_without_a_model_it_is_the_bundled_one(serving: Serving) -> None:
-    process, port = serving()
+    process, port = serving("--allow-host", "models.example.org", "--trusted-proxy", "127.0.0.1")
     (card,) = httpx.get(f"http://localhost:{port}/v1/models").json()["models"]
     assert (card["name"], card["heat_map"]) == (DIGITS, True)
+    for host, status in (("models.example.org", 200), ("other.example.org", 421)):  # as a proxy passes them on
+        headers = {"Host": host, "X-Forwarded-For": "203.0.113.7", "X-Forwarded-Host": host}
+        assert httpx.get(f"http://127.0.0.1:{port}/v1/models", headers=headers).status_code == status
     with pytest.raises(OSError, match=r".*"), socket.create_connection((_other_address(), port), 2):
         pass
     process.terminate()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +18,7 @@ from mobilenext import __version__
 from mobilenext.data.preprocessing import Pixels
 from mobilenext.explanation.overlay import overlay as laid_over
 from mobilenext.runtime import Floats
+from mobilenext.serving.front import Front
 from mobilenext.serving.headers import SafeHeaders
 from mobilenext.serving.limits import Limits
 from mobilenext.serving.metrics import CONTENT_TYPE, Metrics
@@ -34,6 +35,8 @@ FILES = {
     "/app.js": (PAGE / "app.js", "text/javascript; charset=utf-8"),
     "/style.css": (PAGE / "style.css", "text/css; charset=utf-8"),
     "/icon.svg": (PAGE / "icon.svg", "image/svg+xml"),
+    "/favicon.ico": (PAGE / "icon.svg", "image/svg+xml"),  # asked for by browsers and monitors that read no page
+    "/robots.txt": (PAGE / "robots.txt", "text/plain; charset=utf-8"),
     "/docs": (PAGE / "docs.html", "text/html; charset=utf-8"),
     "/docs.js": (PAGE / "docs.js", "text/javascript; charset=utf-8"),
     "/docs.css": (PAGE / "docs.css", "text/css; charset=utf-8"),
@@ -48,15 +51,13 @@ ClassId = Annotated[int | None, Query(ge=0, le=10**6, description="Explain this 
 UPLOAD = (400, 404, 408, 413, 415, 422, 429, 503, 504)
 
 
-def create_app(
-    models: Sequence[ServedModel], limits: Limits | None = None, *, hosts: Collection[str] | None = None
-) -> FastAPI:
+def create_app(models: Sequence[ServedModel], limits: Limits | None = None, *, front: Front | None = None) -> FastAPI:
     """The application.
 
     Args:
         models: open already; the first is the default.
         limits: bounds of each request, and of all together.
-        hosts: Host headers that are answered; None: all.
+        front: what stands before the server; None: nothing, and any name is answered.
     """
     limits = limits or Limits()
     metrics = Metrics()
@@ -72,7 +73,8 @@ def create_app(
 
     app = FastAPI(
         title="MobileNeXt", version=__version__, description=ABOUT, lifespan=running, docs_url=None, redoc_url=None,
-        middleware=[Middleware(SafeHeaders, metrics=metrics, routes=ROUTES, hosts=hosts)],
+        redirect_slashes=False,
+        middleware=[Middleware(SafeHeaders, metrics=metrics, routes=ROUTES, front=front or Front())],
     )  # fmt: skip
     app.state.service = service
     answer_problems(app)

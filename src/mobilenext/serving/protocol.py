@@ -1,4 +1,4 @@
-"""uvicorn with what it lacks: a time limit on the head of a request, and signals that are a normal end."""
+"""uvicorn with what it lacks: a clock on every state of a connection, its own answers in our form, graceful signals."""
 
 from __future__ import annotations
 
@@ -7,50 +7,128 @@ import contextlib
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any
 
 import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-HEAD_S = 10.0
+from mobilenext.serving.headers import SAFE
+from mobilenext.serving.limits import Limits
+from mobilenext.serving.problems import problem_response
+
+HEAD_S = 10.0  # for the head of a request from its first byte, and for the first byte after an answer
+SENT_S = 10.0  # for an answer to be taken, and for a body that nobody reads to end
+_REFUSALS = {
+    400: "these bytes are no HTTP/1.1 request",
+    431: "the head of the request is too large",
+    501: "this transfer encoding is not understood; expected chunked or none",
+}
 log = logging.getLogger(__name__)
 
 
-class TimedProtocol(H11Protocol):
-    """Closes a connection on which no complete head of a request has arrived for `HEAD_S` seconds."""
+def timed_protocol(limits: Limits) -> type[H11Protocol]:
+    """The protocol class of a server with these limits."""
 
-    _head_timer: asyncio.TimerHandle | None = None
+    class Limited(TimedProtocol):
+        most_connections = limits.max_connections
+        request_s = 2 * limits.timeout_s + SENT_S  # to send a body, to be answered, and to take the answer
+
+    return Limited
+
+
+class TimedProtocol(H11Protocol):
+    """One connection; it is closed when the clock of the state that it is in runs out.
+
+    waiting   for the first byte of a request: HEAD_S
+    head      of which a part has come: HEAD_S
+    request   from its head to its answer: request_s; the application has shorter clocks of its own
+    leaving   answered, but the body has not ended or the answer has not been taken: SENT_S
+    """
+
+    most_connections = 512
+    request_s = 30.0
+    _state = ""
+    _clock: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._await_head()
+        if len(self.connections) > self.most_connections:
+            self.app = _crowded
+        self._enter("waiting", HEAD_S)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.conn.their_state is h11.IDLE:  # part of a head: the timer runs on from its first byte
-            if self._head_timer is None:
-                self._await_head()
+        if self._answering():
+            self._enter("request", self.request_s)
+        elif self._state == "waiting":
+            self._enter("head", HEAD_S)
+
+    def on_response_complete(self) -> None:
+        whole = self.conn.their_state is not h11.SEND_BODY and not self.transport.get_write_buffer_size()
+        self._state = ""
+        super().on_response_complete()  # which begins with the next request where that has come already
+        if self._answering():
+            self._enter("request", self.request_s)
+        elif whole and not self.transport.is_closing():
+            self._enter("waiting", HEAD_S)
         else:
-            self._stop_timer()
+            self._enter("leaving", SENT_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_timer()
+        self._stop_clock()
         super().connection_lost(exc)
 
-    def _await_head(self) -> None:
-        self._head_timer = self.loop.call_later(HEAD_S, self._too_slow)
+    def send_400_response(self, msg: str) -> None:
+        """The answer to bytes that are no request: 400, or what h11 says that fits better, such as 431."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and not (self.cycle and self.cycle.response_started):
+            status = getattr(sys.exc_info()[1], "error_status_hint", 400)  # it is called where h11's error is caught
+            self.transport.write(self._refusal(status, _REFUSALS.get(status, _REFUSALS[400])))
+        self.transport.close()
+        self._enter("leaving", SENT_S)
 
-    def _stop_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def _refusal(self, status: int, detail: str) -> bytes:
+        response = problem_response(status, detail, {**SAFE, "Connection": "close"})
+        events = (
+            h11.Response(status_code=status, headers=response.raw_headers, reason=HTTPStatus(status).phrase.encode()),
+            h11.Data(data=bytes(response.body)),
+            h11.EndOfMessage(),
+        )
+        return b"".join(self.conn.send(event) or b"" for event in events)
+
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _enter(self, state: str, seconds: float) -> None:
+        """Be in a state; its clock starts when it is entered, and no byte winds it up again."""
+        if state == self._state:
+            return
+        self._stop_clock()
+        self._state = state
+        self._clock = self.loop.call_later(seconds, self._too_slow)
+
+    def _stop_clock(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
 
     def _too_slow(self) -> None:
-        self._head_timer = None
-        if self.conn.their_state is h11.IDLE:
+        self._clock = None
+        if self._state in ("waiting", "head"):
             self.transport.close()
+        else:  # what has not been taken by now is not going to be: close() would wait for it
+            self.transport.abort()
+
+
+async def _crowded(scope: Any, receive: Any, send: Any) -> None:
+    """The application of a connection more than the limit."""
+    answer = problem_response(
+        503, "the server has too many connections; try again", {**SAFE, "Retry-After": "1", "Connection": "close"}
+    )
+    await answer(scope, receive, send)
 
 
 class GracefulServer(uvicorn.Server):

@@ -10,12 +10,14 @@ import os
 import socket
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mobilenext.data.batches import available_cores, scratch_folder
 from mobilenext.errors import UsageError
 from mobilenext.evaluation.subject import Subject, find_subject
 from mobilenext.runtime import FAST_PROCESS, require
+from mobilenext.serving.front import LOCAL, Front
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -65,6 +67,7 @@ def serve(
     subjects: Sequence[tuple[str, Subject]],
     limits: Limits,
     *,
+    front: Front | None = None,
     host: str = "127.0.0.1",
     port: int = 8080,
     runtime: str = "auto",
@@ -75,6 +78,8 @@ def serve(
 
     Args:
         subjects: of `subjects_of`.
+        front: what stands before the server; without names in it, a server of this computer only answers to those
+            of the computer itself.
         host, port: to listen on; port 0 takes a free one, and the log says which.
         runtime: auto or a name; threads: of each copy of a network; copies: of each model (default: one for each
             `threads` cores).
@@ -95,7 +100,7 @@ def serve(
         models = open_models(
             subjects, folder, runtime=runtime, threads=threads, copies=copies or max(1, available_cores() // threads)
         )
-        app = create_app(models, limits, hosts=("localhost", "127.0.0.1", "[::1]") if _is_local(address[0]) else None)
+        app = create_app(models, limits, front=_named(front or Front(), _is_local(address[0])))
         _run(app, limits, listener, [model.name for model in models])
 
 
@@ -159,15 +164,22 @@ def _is_local(host: str) -> bool:
     return ipaddress.ip_address(host.partition("%")[0]).is_loopback
 
 
+def _named(front: Front, local: bool) -> Front:
+    """With the names of this computer beside those that were given; a server for everybody answers to any name."""
+    if front.hosts is None and not local:
+        return front
+    return replace(front, hosts=(*LOCAL, *(front.hosts or ())))
+
+
 def _run(app: FastAPI, limits: Limits, listener: socket.socket, names: Sequence[str]) -> None:
     import uvicorn
 
-    from mobilenext.serving.protocol import GracefulServer, TimedProtocol
+    from mobilenext.serving.protocol import GracefulServer, timed_protocol
 
     host, port = listener.getsockname()[:2]
     config = uvicorn.Config(
-        app, http=TimedProtocol, ws="none", lifespan="on", log_config=None, access_log=False, server_header=False,
-        proxy_headers=False, backlog=BACKLOG, limit_concurrency=limits.max_connections,
+        app, http=timed_protocol(limits), ws="none", lifespan="on", log_config=None, access_log=False,
+        server_header=False, proxy_headers=False, backlog=BACKLOG,
         timeout_keep_alive=10, timeout_graceful_shutdown=max(1, round(limits.timeout_s)),
     )  # fmt: skip
     logging.getLogger("uvicorn").setLevel(logging.ERROR)

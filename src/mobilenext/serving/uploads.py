@@ -13,6 +13,11 @@ from starlette.requests import ClientDisconnect, Request
 from mobilenext.serving.limits import Limits
 from mobilenext.serving.problems import Problem
 
+_OTHERS = ("application/json", "application/x-www-form-urlencoded", "text/plain", "text/html", "application/xml")
+_BEGINNINGS = (
+    *(b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    *(b"\0\0\1\0", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"),
+)
 DRAIN_S = 1.0  # how long a body that is too large is read on and dropped, so that its sender sees the answer
 
 
@@ -23,23 +28,29 @@ async def read_upload(request: Request, limits: Limits) -> bytes:
         Problem: 400 no image, 408 too slow, 413 too large, 415 another kind of body.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind not in ("", "multipart/form-data", "application/octet-stream") and not kind.startswith("image/"):
-        raise Problem(
-            415,
-            f"the content type is {kind[:80]}; expected an image (image/png, application/octet-stream, ...) or a form "
-            "(multipart/form-data) with the part 'file'; addresses of images are not fetched",
-            close=True,
-        )
     try:
         body = await asyncio.wait_for(_bounded(request, limits.max_body_bytes), limits.timeout_s)
     except asyncio.TimeoutError as error:
         raise Problem(408, f"the upload was not complete after {limits.timeout_s:g} s", close=True) from error
     except ClientDisconnect as error:
         raise Problem(400, "the upload was broken off", close=True) from error
-    content = await _part(request, body) if kind == "multipart/form-data" else body
-    if not content:
+    # Programs send images as whatever their default is (curl --data-binary as a form): the bytes decide.
+    if kind == "multipart/form-data" and not begins_as_image(body):
+        body = await _part(request, body)
+    if not body:
         raise Problem(400, "the upload is empty; expected the bytes of one image")
-    return content
+    if kind in _OTHERS and not begins_as_image(body):
+        raise Problem(
+            415,
+            f"the content type is {kind[:80]}, and the bytes are no image; expected those of an image file, or a form "
+            "(multipart/form-data) with a file in it; addresses of images are not fetched",
+        )
+    return body
+
+
+def begins_as_image(content: bytes) -> bool:
+    """Whether the first bytes are those of an image file."""
+    return content.startswith(_BEGINNINGS) or content[4:8] == b"ftyp"
 
 
 async def _bounded(request: Request, limit: int) -> bytes:
@@ -87,9 +98,9 @@ async def _part(request: Request, body: bytes) -> bytes:
     except Exception as error:  # hostile headers make the parser raise ValueError, UnicodeDecodeError, LookupError ...
         raise Problem(400, "the form cannot be read") from error
     try:
-        file = form.get("file")
-        if not isinstance(file, UploadFile):
-            raise Problem(400, "the form has no file in a part named 'file'")
-        return await file.read()
+        files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+        if not files:
+            raise Problem(400, "the form has no file in it; expected one, in a part of any name")
+        return await files[0].read()
     finally:
         await form.close()

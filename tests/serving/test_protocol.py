@@ -1,0 +1,171 @@
+"""Every state of a connection, and the answers that the HTTP library gives by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from mobilenext.serving import protocol
+from mobilenext.serving.limits import Limits
+
+LONG = 8 << 20
+CLOCK = 0.4  # seconds, of every state
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    """/large answers much, /read reads the body first, /never does not answer; everything else answers at once."""
+    if scope["type"] != "http":
+        return
+    if scope["path"] == "/never":
+        await asyncio.sleep(60)
+    if scope["path"] == "/read":
+        while (await receive()).get("more_body"):
+            pass
+    body = b"x" * (LONG if scope["path"] == "/large" else 3)
+    await send(
+        {"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(len(body)).encode())]}
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    import uvicorn
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protocol, "HEAD_S", CLOCK)
+        patch.setattr(protocol, "SENT_S", CLOCK)
+        kind = protocol.timed_protocol(Limits(timeout_s=CLOCK, max_connections=40))
+        listener = socket.create_server(("127.0.0.1", 0))
+        config = uvicorn.Config(
+            application, http=kind, ws="none", lifespan="off", log_config=None, timeout_keep_alive=60
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        server.force_exit = server.should_exit = True
+        thread.join(20)
+
+
+def ended(connection: socket.socket, within: float = 15) -> bytes:
+    """All that comes until the server closes the connection."""
+    connection.settimeout(within)
+    content = b""
+    while True:
+        try:
+            part = connection.recv(1 << 16)
+        except ConnectionResetError:
+            return content
+        if not part:
+            return content
+        content += part
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (b"", b""),
+        (b"G", b""),
+        (b"GET / HTTP/1.1\r\n", b"A"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b""),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"GET"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n", b"x"),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n"),
+        (b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n", b"x"),
+        (b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n", b""),
+        (b"GET /never HTTP/1.1\r\nHost: a\r\n\r\n", b""),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 3, b"x"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", b"x"),
+    ],
+)
+def test_silence_is_closed_in_every_state(port: int, first: bytes, then: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(first)
+        time.sleep(0.1)
+        connection.sendall(then)
+        ended(connection)
+
+
+@pytest.mark.parametrize(
+    "first", [b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n", b"GET / HTTP/1.1\r\n"]
+)
+def test_single_bytes_wind_no_clock_up(port: int, first: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(first)
+        began = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            while time.monotonic() - began < 15:
+                connection.sendall(b"x")
+                time.sleep(0.05)
+        assert time.monotonic() - began < 15, "it was kept open"
+
+
+@pytest.mark.parametrize("last", [b"", b"Connection: close\r\n"])
+def test_an_answer_that_nobody_takes_is_given_up(port: int, last: bytes) -> None:
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", port))
+        connection.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\n" + last + b"\r\n")
+        time.sleep(4 * CLOCK + 1)
+        assert len(ended(connection)) < LONG
+
+
+def test_an_answer_that_is_taken_slowly_but_in_time_is_whole(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert len(ended(connection)) > LONG
+
+
+def test_a_connection_serves_many_requests(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        for _ in range(6):
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            content = b""
+            while not content.endswith(b"xxx"):
+                content += connection.recv(1000)
+            time.sleep(CLOCK / 4)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),  # TLS
+        (b"hello\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 200_000, 431),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+    ],
+)
+def test_the_librarys_own_answers_are_problems_with_safe_headers(port: int, sent: bytes, status: int) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(sent)
+        head, _, body = ended(connection).partition(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ".encode()), head
+    assert b"content-type: application/problem+json" in head.lower()
+    assert b"x-content-type-options: nosniff" in head.lower()
+    assert json.loads(body)["status"] == status
+
+
+def test_too_many_connections_are_503(port: int) -> None:
+    time.sleep(3 * CLOCK)  # those of other tests have ended
+    held = [socket.create_connection(("127.0.0.1", port)) for _ in range(45)]
+    try:
+        held[-1].sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        head, _, body = ended(held[-1]).partition(b"\r\n\r\n")
+        assert b" 503 " in head.splitlines()[0]
+        assert b"content-security-policy" in head.lower()
+        assert json.loads(body)["status"] == 503
+    finally:
+        for connection in held:
+            connection.close()
