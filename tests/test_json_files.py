@@ -119,7 +119,7 @@ def test_missing_and_misplaced_fields_are_named() -> None:
             "damaged: rows[1] is 'y'; expected a whole number",
         ),
         ({"final": {"raw": {"images": 1}}, "rows": [], "maybe": 7}, "x is damaged: maybe is 7; expected a record"),
-        ([1], "x is damaged: the value is [1]; expected a record"),
+        ([1], "x is damaged: it is [1]; expected a record"),
         ("y" * 500, "expected a record"),
     ]:
         with pytest.raises(DataError) as caught:

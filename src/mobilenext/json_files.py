@@ -247,6 +247,9 @@ def record(fields: Fields) -> Check:
         if type(value) is not dict:
             raise Unfit(f"{_named(field)} is {shown(value)}; expected a record")
         for path, inner_check in paths:
+            if len(path) == 1:
+                inner_check(value.get(path[0], _MISSING), f"{field}.{path[0]}" if field else path[0])
+                continue
             inner: Any = value
             name = field
             for part in path:
@@ -269,7 +272,7 @@ _MISSING = _Missing()
 
 
 def _named(field: str) -> str:
-    return field or "the value"
+    return field or "it"
 
 
 def _check(holds: Callable[[Any], bool], expected: str) -> Check:
@@ -356,6 +359,16 @@ def optional(inner: Check) -> Check:
 
     def holds(value: Any, field: str) -> None:
         if value is not None and value is not _MISSING:
+            inner(value, field)
+
+    return holds
+
+
+def nullable(inner: Check) -> Check:
+    """The same, or null; but it has to be there."""
+
+    def holds(value: Any, field: str) -> None:
+        if value is not None:
             inner(value, field)
 
     return holds

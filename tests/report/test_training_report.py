@@ -118,15 +118,27 @@ def test_what_is_no_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("run.json", '{\n"model": "x",\n"seed": }', r"run\.json is damaged \(.*line 3 .*expected JSON; restore"),
-        ("run.json", '{"model": "x", "recipe": {}}', r"run\.json: there is no recipe\.name; expected model, recipe"),
-        ("run.json", "[]", r"run\.json: there is no model; expected"),
+        (
+            "run.json",
+            '{\n"model": "x",\n"seed": }',
+            r"run\.json is damaged: line 3 is not JSON .*expected JSON;",
+        ),
+        ("run.json", '{"model": "x", "recipe": {}}', r"run\.json is damaged: recipe\.name is missing; expected text"),
+        ("run.json", "[]", r"run\.json is damaged: it is \[\]; expected a record"),
         ("result.json", "", r"result\.json is damaged"),
-        ("result.json", '{"final": {}}', r"result\.json: there is no best\.images"),
+        ("result.json", '{"final": {}}', r"result\.json is damaged: best is missing; expected a record"),
         ("log.jsonl", '{"event": "step"\n{"event"', r"log\.jsonl: line 1 is damaged"),
-        ("log.jsonl", "7\n", r"log\.jsonl: line 1: there is no event"),
-        ("log.jsonl", '{"event": "stop"}\n', r"line 1: the event is 'stop'; expected step or epoch; restore"),
-        ("log.jsonl", '{"event": "step", "global_step": 1, "loss": 1}\n', r"line 1: there is no lr; expected .*lr;"),
+        ("log.jsonl", "7\n", r"log\.jsonl: line 1 is damaged: it is 7; expected a record"),
+        (
+            "log.jsonl",
+            '{"event": "stop"}\n',
+            r"line 1 is damaged: event is 'stop'; expected 'step' or 'epoch';",
+        ),
+        (
+            "log.jsonl",
+            '{"event": "step", "global_step": 1, "loss": 1}\n',
+            r"line 1 .*: lr is missing;",
+        ),
     ],
 )
 def test_damaged_files(tmp_path: Path, name: str, content: str, message: str) -> None:
@@ -150,7 +162,7 @@ def test_counts_are_expected_where_something_wasevaluated(tmp_path: Path) -> Non
     for name, where in (("log.jsonl", "line 5"), ("result.json", "result.json")):
         before = (folder / name).read_text()
         (folder / name).write_text(before.replace('"ema": {"images"', '"ema": {"pictures"'))
-        with pytest.raises(DataError, match=rf"{where}: there is no ema\.images"):
+        with pytest.raises(DataError, match=rf"{where} is damaged: (val|final)\.ema\.images is missing"):
             read_run(folder)
         (folder / name).write_text(before)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mobilenext.data import Preprocessing
 from mobilenext.errors import DataError, DatasetError, UsageError, WeightsError
 from mobilenext.training.plan import Plan, _with_fitting_batch, new_plan, resumed_plan
 from mobilenext.training.recipes import find_recipe
@@ -343,6 +344,18 @@ DAMAGED: dict[str, dict[str, Any]] = {
     "classes": {"num_classes": "3"},
     "preprocessing": {"preprocessing": {"image_size": -1}},
     "labels": {"labels": 3},
+    "labels of other classes": {"labels": ["a"]},
+    "a null in a name": {"data_folder": {"root": ".", "train_list": None, "val_list": "a\0b"}},
+    "a huge mean": {"preprocessing": {**Preprocessing().to_dict(), "mean": [10**400, 1, 1]}},
+    "a tiny share": {"preprocessing": {**Preprocessing().to_dict(), "crop_pct": 1e-308}},
+    "a huge rate": {"recipe": {**find_recipe("tiny").to_dict(), "lr": 10**400}},
+    "a rate that is text": {"recipe": {**find_recipe("tiny").to_dict(), "lr": "0.1"}},
+    "epochs that are true": {"recipe": {**find_recipe("tiny").to_dict(), "epochs": True}},
+    "a pair of three": {"recipe": {**find_recipe("tiny").to_dict(), "scale": [0.1, 0.2, 0.3]}},
+    "a seed below 0": {"seed": -1},
+    "no divisor": {"identity_divisor": 10**6},
+    "too many classes": {"num_classes": 10**12},
+    "no processes": {"processes": 0},
 }
 
 
@@ -356,7 +369,7 @@ def test_a_damaged_record_of_the_run(case: str, data: Path) -> None:
 def test_a_record_of_the_run_without_one_of_its_fields(data: Path) -> None:
     complete = stored(plan(data))
     for name in set(complete) - {"steps_per_epoch", "epochs", "started", "command"}:  # told to the reader, not needed
-        with pytest.raises(DataError, match=f"run.json is damaged: '{name}' is missing"):
+        with pytest.raises(DataError, match=rf"run.json is damaged: {name}[a-z0-9_.]* is missing; expected"):
             resumed_plan({key: value for key, value in complete.items() if key != name}, None)
 
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import resource
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from mobilenext.errors import DataError, OutputError
-from mobilenext.training.state import FORMAT, Position, Sums, read_state, write_state
+from mobilenext.training.state import FORMAT, Position, Sums, check_state, read_state, write_state
 
 RUN = "c0ffee" * 10
 LARGE = 40_000  # bytes, and more than the file system is made to take
@@ -32,18 +34,25 @@ def arrays(seed: int) -> dict[str, np.ndarray]:
 
 
 PARTS = {"network": arrays(1), "average": arrays(2), "optimizer": arrays(3)}
+BEST = {"epoch": 2, "kind": "ema", "correct_top1": 12, "images": 50, "loss": 0.7}
 POSITION = Position(
     epoch=4,
     step=17,
     global_step=1234,
     window=Sums(loss=0.1 + 0.2, correct=3, images=8, seconds=1 / 3, reader_seconds=1e-9, steps=2),
-    in_epoch=Sums(loss=1e300, correct=2**40, images=2**41, seconds=5e5, reader_seconds=0.0, steps=9),
+    in_epoch=Sums(loss=1e300, correct=2**40, images=2**41, seconds=5e5, reader_seconds=0.0, steps=15),
     train_seconds=2 / 3,
-    best={"epoch": 2, "kind": "ema", "correct_top1": 12, "images": 50, "loss": 0.7},
+    images=2**42,
+    best=BEST,
     final={"raw": {"correct_top1": 11, "images": 50}},
     unreadable={"imgs/ä b.png": "imgs/ä b.png: not an image"},
     scaler={"scale": [65536.0], "incr_count": 3},
 )
+
+
+def changed(**values: Any) -> str:
+    """The position as JSON, with other values."""
+    return json.dumps({**asdict(POSITION), **values})
 
 
 def bits(parts: dict[str, dict[str, np.ndarray]]) -> dict[str, tuple[Any, ...]]:
@@ -117,15 +126,46 @@ def test_another_run(checkpoint: Path) -> None:
         read_state(checkpoint, RUN.replace("c", "d"))
 
 
-@pytest.mark.parametrize("position", ["{", "[]", "{}", '{"window": 1, "in_epoch": 2}', '{"window": {"lost": 1}}'])
-def test_a_position_that_is_none(position: str, checkpoint: Path) -> None:
+NO_POSITIONS: dict[str, tuple[str, str]] = {
+    "cut off": ("{", "line 1 is cut off"),
+    "no record": ("[]", r"it is \[\]; expected a record"),
+    "empty": ("{}", "epoch is missing; expected a whole number from 0 up"),
+    "deep": ("[" * 100_000, "nested deeper"),
+    "text": (changed(global_step="x"), "global_step is 'x'; expected a whole number"),
+    "negative": (changed(step=-3), "step is -3; expected a whole number from 0 up"),
+    "true": (changed(epoch=True), "epoch is True; expected a whole number"),
+    "a list for the best": (changed(best=[1]), r"best is \[1\]; expected a record"),
+    "more right than images": (
+        changed(best={**BEST, "correct_top1": 51}),
+        "correct_top1 is 51; expected up to 50",
+    ),
+    "no images": (changed(final={"raw": {"correct_top1": 0, "images": 0}}), "final.raw.images is 0; expected"),
+    "a list of unreadable": (changed(unreadable=["a"]), r"unreadable is \['a'\]; expected a record"),
+    "a number for a reason": (changed(unreadable={"a": 1}), "unreadable.a is 1; expected text"),
+    "infinite": (
+        changed(train_seconds=1).replace('"train_seconds": 1', '"train_seconds": 1e999'),
+        "train_seconds is inf",
+    ),
+    "no seconds": (changed(train_seconds=0), "do not fit each other"),
+    "another step": (changed(step=16), "step 16 of epoch 4, 1234 steps in all, with 2 and 15 .* do not fit"),
+    "sums of an earlier kind": (changed(window={"lost": 1}), "window.correct is missing"),
+}
+
+
+@pytest.mark.parametrize("case", NO_POSITIONS)
+def test_a_position_that_is_none(case: str, checkpoint: Path) -> None:
+    position, said = NO_POSITIONS[case]
     save_file(load_file(checkpoint), checkpoint, metadata={"format": FORMAT, "run": RUN, "position": position})
-    with pytest.raises(DataError, match=r"checkpoint\.safetensors: this checkpoint is damaged: "):
+    for read in (read_state, check_state):
+        with pytest.raises(DataError, match=rf"checkpoint\.safetensors: this .*position is damaged: .*{said}"):
+            read(checkpoint, RUN)
+
+
+def test_an_unknown_part_or_type(checkpoint: Path) -> None:
+    metadata = {"format": FORMAT, "run": RUN, "position": changed()}
+    save_file({"network/a": np.zeros(1, np.float64)}, checkpoint, metadata=metadata)
+    with pytest.raises(DataError, match=r"this checkpoint is damaged: network/a is of type float64; expected float32"):
         read_state(checkpoint, RUN)
-
-
-def test_an_unknown_part(checkpoint: Path) -> None:
-    metadata = {"format": FORMAT, "run": RUN, "position": "{}"}
     save_file({"scheduler/a": np.zeros(1, np.float32)}, checkpoint, metadata=metadata)
     with pytest.raises(DataError, match=r"checkpoint\.safetensors: this checkpoint is damaged: 'scheduler'"):
         read_state(checkpoint, RUN)

@@ -52,7 +52,8 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if type(self.image_size) is not int or not 1 <= self.image_size <= MAX_IMAGE_SIZE:
             raise UsageError(f"image_size is {self.image_size!r}; expected an integer from 1 to {MAX_IMAGE_SIZE}")
-        if not _is_number(self.crop_pct) or not 0 < self.crop_pct <= 1:
+        # The lower bound keeps the quotient below a number; so wide a border, no image has.
+        if not _is_number(self.crop_pct) or not 1e-6 <= self.crop_pct <= 1:
             raise UsageError(f"crop_pct is {self.crop_pct!r}; expected a fraction above 0 and up to 1, such as 0.875")
         if self.interpolation not in INTERPOLATIONS:
             raise UsageError(
@@ -183,4 +184,9 @@ def pixels_of(path: Path, preprocessing: Preprocessing, *, apply_orientation: bo
 
 
 def _is_number(value: object) -> bool:
-    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False

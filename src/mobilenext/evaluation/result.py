@@ -19,7 +19,7 @@ from mobilenext.json_files import (
     whole,
 )
 
-MOST_CLASSES = 1 << 24
+MOST_CLASSES = 1 << 24  # above all data sets; of another one, arrays of that length would be made
 
 
 def counted(fields: Fields) -> Check:

@@ -25,7 +25,7 @@ from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import CheckFailed, DatasetError, UsageError
 from mobilenext.evaluation.environment import environment, processor
 from mobilenext.evaluation.evaluate import evaluate
-from mobilenext.evaluation.journal import PREDICTIONS
+from mobilenext.evaluation.journal import read_predictions
 from mobilenext.evaluation.latency import interleaved_latency
 from mobilenext.evaluation.pipeline import make_plan
 from mobilenext.evaluation.subject import Choice, Prepared, Subject, find_subject, prepare
@@ -252,8 +252,7 @@ def _evaluate(
     result = evaluate(
         dataset.root, exported=exported, output=output, list_file=list_file, runtime="onnxruntime", progress=progress
     )
-    rows = [json.loads(line) for line in (output / PREDICTIONS).read_text().splitlines()]
-    return {**result, "first": [row["top5"][0] for row in rows]}
+    return {**result, "first": [row.top5[0] for row in read_predictions(output)]}
 
 
 def _report(

@@ -12,16 +12,44 @@ from pathlib import Path
 from typing import Any
 
 from mobilenext.errors import DataError
+from mobilenext.evaluation.result import counted
+from mobilenext.json_files import check, nullable, number, optional, parse, read_json, read_lines, record, text, whole
 from mobilenext.report.tables import table
 
 KINDS = ("raw", "ema")  # the weights as trained, and their moving average
 # What does not tell a setup from another: a group goes over the seed, the others do not decide what is learnt.
 NOT_SETUP = ("seed", "data.folder")
-_CONFIG = ("model", "recipe.name", "seed", "identity_divisor", "data", "steps_per_epoch", "epochs")
-_BEST = ("best.images", "best.correct_top1", "best.epoch", "best.kind")
-_RESULT = (*_BEST, "final.raw", "images_per_second", "train_seconds")
-_EPOCH = ("epoch", "train_loss", "seconds", "images_per_second", "val")
 _REMEDY = "restore the file, or leave this run out"
+_SECONDS, _SPEED, _NUMBER = number(0, 1e12), number(0, 1e12), number(-1e12, 1e12)
+_COUNTS = counted({"images": whole(1), "correct_top1": whole(0)})
+_VALIDATED = record({"raw": _COUNTS, "ema": optional(_COUNTS)})
+_CONFIG = {
+    **dict.fromkeys(("model", "recipe.name"), text()),
+    "seed": whole(0),
+    **dict.fromkeys(("identity_divisor", "steps_per_epoch", "epochs"), whole(1)),
+    "data": record({}),
+}
+_RESULT = record(
+    {
+        "best": counted({"images": whole(1), "correct_top1": whole(0), "epoch": whole(0), "kind": text()}),
+        "final": _VALIDATED,
+        "images_per_second": _SPEED,
+        "train_seconds": _SECONDS,
+    }
+)
+_ROWS = {
+    "step": record({"global_step": whole(0), "loss": _NUMBER, "lr": _NUMBER}),
+    "epoch": record(
+        {
+            "epoch": whole(0),
+            "train_loss": nullable(_NUMBER),
+            "seconds": _SECONDS,
+            "images_per_second": nullable(_SPEED),
+            "val": nullable(_VALIDATED),
+        }
+    ),
+}
+_EVENT = record({"event": text(*_ROWS)})
 
 
 @dataclass(frozen=True)
@@ -42,56 +70,22 @@ def read_run(folder: Path) -> Run:
     Raises:
         DataError: there is no run, or one of its files is damaged; with the file and the line.
     """
-    config, result, log = (_content(folder / name) for name in ("run.json", "result.json", "log.jsonl"))
-    if config is None:
+    config = folder / "run.json"
+    if not config.exists():
         found = "run.json is missing" if folder.is_dir() else "not a folder" if folder.exists() else "no such folder"
         raise DataError(f"{folder}: {found}; expected a training run; name the folder that was trained into")
+    setup = read_json(config, _CONFIG, remedy=_REMEDY)
     rows: dict[str, list[dict[str, Any]]] = {"step": [], "epoch": []}
-    for number, line in enumerate((log or b"").split(b"\n")[:-1], 1):
-        where = f"{folder / 'log.jsonl'}: line {number}"
-        row = _parsed(line, where, ("event",))
-        if row["event"] not in rows:
-            raise DataError(f"{where}: the event is {row['event']!r}; expected {' or '.join(rows)}; {_REMEDY}")
-        _expect(row, ("global_step", "loss", "lr") if row["event"] == "step" else _EPOCH, where)
-        _expect_counts(row.get("val"), where)
-        rows[row["event"]].append(row)
-    setup = _parsed(config, f"{folder / 'run.json'}", _CONFIG)
-    finished = None if result is None else _parsed(result, f"{folder / 'result.json'}", _RESULT)
-    _expect_counts(finished and finished["final"], f"{folder / 'result.json'}")
+    log = folder / "log.jsonl"
+    for line, content in read_lines(log, remedy=_REMEDY) if log.exists() else ():
+        if content.endswith(b"\n"):
+            row = parse(content, str(log), line, remedy=_REMEDY, numbers=False)
+            check(row, _EVENT, f"{log}: line {line}", remedy=_REMEDY)
+            check(row, _ROWS[row["event"]], f"{log}: line {line}", remedy=_REMEDY)
+            rows[row["event"]].append(row)
+    result = folder / "result.json"
+    finished = read_json(result, _RESULT, remedy=_REMEDY) if result.exists() else None
     return Run(folder, folder.resolve().name, setup, rows["step"], rows["epoch"], finished)
-
-
-def _content(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}; expected a file that can be read; {_REMEDY}") from error
-
-
-def _parsed(content: bytes, where: str, fields: Sequence[str]) -> Any:
-    try:
-        value = json.loads(content)
-    except ValueError as error:  # of JSON, which names the line, or of UTF-8
-        raise DataError(f"{where} is damaged ({error}); expected JSON; {_REMEDY}") from error
-    _expect(value, fields, where)
-    return value
-
-
-def _expect(value: Any, fields: Sequence[str], where: str) -> None:
-    for field in fields:
-        inner = value
-        for part in field.split("."):
-            if not isinstance(inner, dict) or part not in inner:
-                raise DataError(f"{where}: there is no {field}; expected {', '.join(fields)}; {_REMEDY}")
-            inner = inner[part]
-
-
-def _expect_counts(evaluation: Any, where: str) -> None:
-    for kind in KINDS if evaluation is not None else ():
-        if kind == "raw" or evaluation.get(kind) is not None:
-            _expect(evaluation, (f"{kind}.correct_top1", f"{kind}.images"), where)
 
 
 def comparison(runs: Sequence[Run]) -> dict[str, Any]:

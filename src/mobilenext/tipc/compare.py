@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mobilenext.errors import CheckFailed, DataError
+from mobilenext.json_files import check, many, parse
+from mobilenext.json_files import number as any_number
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 _SHOWN = 5
@@ -77,12 +78,13 @@ def read_answers(path: Path, *, only: bool = False) -> dict[str, Answer]:
 
 def _answer(text: str) -> Answer | None:
     try:
-        classes, scores = json.loads(text)
-        answer = Answer(tuple(classes), tuple(map(float, scores)))
-    except (ValueError, TypeError, RecursionError):
+        answer = parse(text.encode(errors="replace"), "an answer")
+        check({"answer": answer}, {"answer": many(many(any_number()), 2)}, "an answer")
+        classes, scores = answer
+    except DataError:
         return None
-    whole = all(type(number) is int for number in answer.classes)
-    return answer if whole and len(answer.classes) == len(answer.scores) else None
+    whole = all(type(number) is int for number in classes)
+    return Answer(tuple(classes), tuple(map(float, scores))) if whole and len(classes) == len(scores) else None
 
 
 def disagreements(

@@ -8,7 +8,6 @@ have left is not there, when an image has no prediction, or when two ways to the
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -27,8 +26,10 @@ from mobilenext.data import find_images
 from mobilenext.errors import CheckFailed, DataError, MobileNeXtError, OutputError, UsageError
 from mobilenext.evaluation.environment import environment
 from mobilenext.evaluation.journal import RESULT, read_predictions
+from mobilenext.evaluation.result import read_result
 from mobilenext.export.images import sample_photo_files
 from mobilenext.export.sidecar import SIDECAR, read_sidecar
+from mobilenext.json_files import check, many, number, parse, read_bytes, record, text, whole
 from mobilenext.origin import now, origin
 from mobilenext.runtime import resolve_device
 from mobilenext.tipc.adapter import EVALUATION
@@ -37,7 +38,7 @@ from mobilenext.tipc.config import PADDLECLAS, Config, check_mode, read_config
 from mobilenext.tipc.flags import NULL
 from mobilenext.tipc.plan import EVAL, EXPORT, INFER, TRAIN, Step, gpu_rows, steps_of
 from mobilenext.tipc.prepare import words_of
-from mobilenext.training.run_folder import LOG, read_json, write_json
+from mobilenext.training.run_folder import LOG, write_json
 from mobilenext.weights.pretrained import with_suffix
 
 log = logging.getLogger(__name__)
@@ -292,7 +293,7 @@ def _check_train(step: Step, began: float) -> str:
 
 
 def _check_eval(step: Step, began: float) -> str:
-    result = read_json(_left(step.weights.parent / EVALUATION / RESULT, began))
+    result = read_result(_left(step.weights.parent / EVALUATION / RESULT, began))
     return f"top-1 {result['correct_top1']} of {result['images']} images"
 
 
@@ -338,8 +339,8 @@ def _check_inferences(chain: Chain) -> None:
         step = outcome.step
         if step and step.kind == INFER and outcome.status == "passed":
             groups.setdefault((step.exported, step.images), []).append(step)
-    for number, group in enumerate(groups.values()):
-        suffix = f"_{number}" if len(groups) > 1 else ""
+    for place, group in enumerate(groups.values()):
+        suffix = f"_{place}" if len(groups) > 1 else ""
         quantized = _precision(group[0]) == "int8"
         file = str(group[0].exported if quantized else with_suffix(group[0].weights))
         # Of float32, the training engine is asked; an int8 folder can only be compared with itself.
@@ -373,6 +374,9 @@ def _precision(step: Step) -> str:
     return read_sidecar(step.exported).precision
 
 
+_PREDICTED = {"rows": many(record({"path": text(), "classes": many(whole(0)), "scores": many(number(0, 1))}))}
+
+
 def _predicted(chain: Chain, step: Step, what: str, suffix: str) -> dict[str, Answer] | None:
     images = _images_of(step)
     given = [str(path) for _, path in images] if step.images is None else [str(Path(step.folder) / step.images)]
@@ -382,7 +386,8 @@ def _predicted(chain: Chain, step: Step, what: str, suffix: str) -> dict[str, An
     if _run(chain, PREDICT, command, chain.output / f"predict{suffix}.log").status != "passed":
         return None
     names = {str(path): name for name, path in images}
-    rows = json.loads(found.read_text())
+    rows = parse(read_bytes(found), str(found))
+    check({"rows": rows}, _PREDICTED, str(found))
     return {names[row["path"]]: Answer(tuple(row["classes"]), tuple(row["scores"])) for row in rows}
 
 

@@ -26,6 +26,7 @@ from mobilenext.data import Record
 from mobilenext.data.digits import write_digits
 from mobilenext.errors import DataError, OutputError, UsageError
 from mobilenext.files import write_atomically
+from mobilenext.json_files import read_json, text
 from mobilenext.tipc.config import Config, check_mode, read_config
 from mobilenext.tipc.flags import NULL, parse
 from mobilenext.training.plan import TRAIN_LIST, open_parts
@@ -174,9 +175,7 @@ def _write_weights(config: Config, asked: dict[str, Any], data: Path) -> None:
 
 
 def _is_digits(data: Path) -> bool:
-    from mobilenext.training.run_folder import read_json
-
-    return str(read_json(data / MARK)["source"]).endswith("digits")
+    return str(read_json(data / MARK, {"source": text()})["source"]).endswith("digits")
 
 
 def _weights_of(config: Config) -> list[Path]:

@@ -18,7 +18,7 @@ import paddle
 from paddle import nn
 
 from mobilenext.distributed import Ranks
-from mobilenext.errors import CheckFailed, WeightsError
+from mobilenext.errors import CheckFailed, DataError, WeightsError
 from mobilenext.training.feeding import Batch, Feeder
 from mobilenext.training.optimisation import (
     Average,
@@ -87,6 +87,12 @@ class Loop:
             DataError: no such file, damaged, or of another run. WeightsError: of another network.
         """
         self.position, parts = read_state(checkpoint, self._run_digest)
+        steps, position = self.feeder.steps_per_epoch, self.position
+        if position.step > steps or position.global_step != position.epoch * steps + position.step:
+            raise DataError(
+                f"{checkpoint} is damaged: step {position.step} of epoch {position.epoch} and {position.global_step} "
+                f"steps in all; expected {steps} steps an epoch; start a new run, perhaps from best.safetensors"
+            )
         expected = {name: list(tensor.shape) for name, tensor in self.network.state_dict().items()}
         if expected != {name: list(array.shape) for name, array in parts["network"].items()}:
             raise WeightsError(f"{checkpoint} does not fit the network that run.json describes")

@@ -15,10 +15,12 @@ from mobilenext.data import Dataset, Preprocessing, open_dataset
 from mobilenext.distributed import launched
 from mobilenext.errors import DataError, DatasetError, UsageError
 from mobilenext.evaluation.environment import environment
+from mobilenext.evaluation.result import MOST_CLASSES
+from mobilenext.json_files import check, many, nullable, optional, record, sha256, text, whole
 from mobilenext.models import ModelCard, check_identity_divisor, find_model
 from mobilenext.origin import command_line, now
 from mobilenext.training.recipes import Recipe, find_recipe
-from mobilenext.training.run_folder import config_digest
+from mobilenext.training.run_folder import CONFIG, REMEDY, config_digest
 
 if TYPE_CHECKING:
     from mobilenext.weights.checkpoint import Weights
@@ -29,11 +31,20 @@ FROM_SCRATCH, FROM_WEIGHTS = "released", "finetune"  # the recipes where none is
 TRAIN_LIST, TRAIN_FOLDER = "train_list.txt", "train"
 _PARTS = ("train", "val")
 _OF_THE_WEIGHTS = {"image_size": "image_size", "crop_pct": "crop_pct", "eval_interpolation": "interpolation"}
-_STORED: dict[str, Any] = {
-    "model": str, "recipe": dict, "seed": int, "num_classes": int, "identity_divisor": int, "preprocessing": dict,
-    "weights": dict | None, "labels": list | None, "data": dict, "data_folder": dict, "processes": int,
-    "environment": dict,
-}  # fmt: skip
+_STORED = record(
+    {
+        **dict.fromkeys(("model", "data_folder.root"), text()),
+        **dict.fromkeys(("recipe", "preprocessing", "environment"), record({})),
+        "seed": whole(0, SEEDS - 1),
+        "num_classes": whole(1, MOST_CLASSES),
+        **dict.fromkeys(("identity_divisor", "processes", "data.train_images", "data.val_images"), whole(1)),
+        **dict.fromkeys(("data.train_sha256", "data.val_sha256"), sha256()),
+        **dict.fromkeys(("data_folder.train_list", "data_folder.val_list"), nullable(text())),
+        **dict.fromkeys(("started", "command"), optional(text())),  # runs of earlier versions do not know them
+        "weights": nullable(record({"file": text()})),
+        "labels": nullable(many(text())),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -129,26 +140,27 @@ def new_plan(
     return Plan(config, recipe, training, validation, begun.path if begun else None, labels)
 
 
-def resumed_plan(config: dict[str, Any], data: str | os.PathLike[str] | None) -> Plan:
+def resumed_plan(config: dict[str, Any], data: str | os.PathLike[str] | None, source: str = CONFIG) -> Plan:
     """The plan of a run that goes on, from its ``run.json``; `data` is given where the images have moved.
+
+    `source` is the name of that file, for messages.
 
     Raises:
         DataError: a damaged ``run.json``. UsageError: other data than the run's.
     """
+    check(config, _STORED, source, remedy=REMEDY)
+    where, classes, labels = config["data_folder"], config["num_classes"], config["labels"]
     try:
-        for name, kind in _STORED.items():
-            if not isinstance(config[name], kind):
-                raise TypeError(f"{name} is {config[name]!r}")
         recipe = Recipe.from_dict(config["recipe"])
-        find_model(config["model"])
+        check_identity_divisor(find_model(config["model"]), config["identity_divisor"])
         Preprocessing.from_dict(config["preprocessing"])
-        where, classes = config["data_folder"], config["num_classes"]
-        described = {name: (config["data"][f"{name}_images"], config["data"][f"{name}_sha256"][:]) for name in _PARTS}
-        root = Path(data) if data is not None else Path(where["root"])
-        lists = [_in_moved_data(where[f"{name}_list"], Path(where["root"]), root) for name in _PARTS]
-    except (KeyError, TypeError, UsageError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise DataError(f"run.json is damaged: {what}; start the run anew") from error
+        if labels and len(labels) != classes:
+            raise UsageError(f"{len(labels)} labels for {classes} classes")
+    except UsageError as error:
+        raise DataError(f"{source} is damaged: {error}; {REMEDY}") from error
+    described = {name: (config["data"][f"{name}_images"], config["data"][f"{name}_sha256"]) for name in _PARTS}
+    root = Path(data) if data is not None else Path(where["root"])
+    lists = [_in_moved_data(where[f"{name}_list"], Path(where["root"]), root) for name in _PARTS]
     training, validation = open_parts(root, lists[0], lists[1], classes)
     for name, part in zip(_PARTS, (training, validation), strict=True):
         images, digest = described[name]
@@ -159,7 +171,6 @@ def resumed_plan(config: dict[str, Any], data: str | os.PathLike[str] | None) ->
             )
     if config["processes"] != launched()[1]:
         log.warning("the run began with %d processes and goes on with %d", config["processes"], launched()[1])
-    labels = config["labels"]
     return Plan(config, recipe, training, validation, None, tuple(labels) if labels else None)
 
 

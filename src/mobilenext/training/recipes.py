@@ -17,9 +17,11 @@ from typing import Any
 
 from mobilenext.data import Preprocessing
 from mobilenext.errors import UsageError, nearest
+from mobilenext.json_files import Check, Unfit, flag, many, number, optional, shown, text, whole
 from mobilenext.training.augmentation import Augmentation
 
 HEADER = ("name", "source", "expected", "cost", "command")  # what a recipe says of itself; not to be set
+_LARGEST = 1e9  # number in a recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +95,8 @@ class Recipe:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             numbers = value if isinstance(value, tuple) else (value,)
-            if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
-                raise UsageError(f"{field.name} is {value!r}; expected a finite number")
+            if any(isinstance(number, int | float) and not abs(number) <= _LARGEST for number in numbers):
+                raise UsageError(f"{field.name} is {shown(value)}; expected a finite number up to {_LARGEST:g}")
         for name in ("epochs", "batch_size", "accumulate", "lr_batch_size"):
             self._require(name, getattr(self, name) >= 1, "1 or more")
         for name in ("lr", "step_epochs", "rmsprop_epsilon"):
@@ -149,10 +151,14 @@ class Recipe:
         Raises:
             UsageError: a key that is not known or missing, or a value outside its range.
         """
+        types = typing.get_type_hints(cls)
         try:
+            for name, value in values.items():
+                if name in types:
+                    _check_of(str(types[name]))(value, name)
             fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
             return cls(**fields)
-        except TypeError as error:
+        except (Unfit, TypeError) as error:
             raise UsageError(f"this is not a recipe: {error}") from error
 
     def lines(self, *, fields: bool) -> list[str]:
@@ -185,6 +191,14 @@ class Recipe:
                 )
             values[name] = _parsed(name, text.strip(), str(types[name]))
         return dataclasses.replace(self, **values)
+
+
+def _check_of(kind: str) -> Check:
+    """The check of a value from JSON for a field's type, which `kind` is the name of."""
+    one = text() if "str" in kind else flag() if "bool" in kind else whole() if "int" in kind else number()
+    if "tuple" in kind:
+        return many(one, None if "..." in kind else 2)
+    return optional(one) if "None" in kind else one
 
 
 def _parsed(name: str, text: str, kind: str) -> Any:

@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 
 from mobilenext.errors import DataError, OutputError, UsageError
 from mobilenext.files import write_atomically
+from mobilenext.json_files import check, optional, parse, read_json, read_lines, record, text, whole
 
 CONFIG, CHECKPOINT, LOG_LINES, LOG, CURVES, RESULT = (
     "run.json", "checkpoint.safetensors", "log.jsonl", "train.log", "curves.png", "result.json",
@@ -31,6 +32,10 @@ BEST, LAST, LAST_EMA = "best.safetensors", "last.safetensors", "last_ema.safeten
 RUN_FILES = (CONFIG, CHECKPOINT, BEST, LAST, LAST_EMA, LOG_LINES, LOG, RESULT, CURVES)
 LOCK = ".lock"
 NOT_COMPARED = ("environment", "data_folder", "started", "command")  # may differ when a run goes on
+
+REMEDY = "start the run anew"
+_LOG_REMEDY = "restore it, or delete that line"
+_ROW = record({"event": text(), "global_step": whole(0), "epoch": optional(whole(0))})
 
 
 def config_digest(config: Mapping[str, Any]) -> str:
@@ -48,22 +53,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
         raise DataError(f"{folder}: no {CONFIG} there; expected the folder of a training run")
-    return read_json(path)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """One of a run's records.
-
-    Raises:
-        DataError: a damaged file.
-    """
-    try:
-        values = json.loads(path.read_bytes())
-        if not isinstance(values, dict):
-            raise ValueError("expected a record")
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} is damaged: {error}; start the run anew") from error
-    return values
+    return read_json(path, remedy=REMEDY)
 
 
 class RunFolder:
@@ -116,19 +106,27 @@ class RunFolder:
         write_json(self.folder / CONFIG, config)
 
     def keep_log_until(self, global_step: int, epochs: int) -> None:
-        """Drop the lines of steps after the checkpoint, and of epochs that it has not finished: they come again."""
+        """Drop the lines of steps after the checkpoint, and of epochs that it has not finished: they come again.
+
+        Raises:
+            DataError: a line before the last is damaged.
+        """
         path = self.folder / LOG_LINES
         if not path.is_file():
             return
-        kept = []
-        for line in path.read_bytes().splitlines(keepends=True):
+        kept, damaged = [], None
+        for number, line in read_lines(path, remedy=_LOG_REMEDY):
+            if damaged:
+                raise damaged
             try:
-                row = json.loads(line)
-                finished = row["event"] != "epoch" or row["epoch"] <= epochs
-                if line.endswith(b"\n") and row["global_step"] <= global_step and finished:
-                    kept.append(line)
-            except (ValueError, KeyError, TypeError):
-                continue  # the line that was being written
+                row = parse(line, str(path), number, remedy=_LOG_REMEDY, numbers=False)
+                check(row, _ROW, f"{path}: line {number}", remedy=_LOG_REMEDY)
+            except DataError as error:
+                damaged = error  # the last one was being written when the run was killed
+                continue
+            finished = row["event"] != "epoch" or (row.get("epoch") or 0) <= epochs
+            if line.endswith(b"\n") and row["global_step"] <= global_step and finished:
+                kept.append(line)
         write_atomically(path, b"".join(kept))
 
     def log(self, row: Mapping[str, Any]) -> None:

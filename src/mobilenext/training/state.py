@@ -6,8 +6,9 @@ position, which is stored. The learning rate is a function of the position, too.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mobilenext.errors import DataError
+from mobilenext.evaluation.result import counted
 from mobilenext.files import write_atomically
+from mobilenext.json_files import check, named, nullable, number, optional, parse, record, text, whole
 from mobilenext.weights.checkpoint import safetensors_bytes
 
 FORMAT = "mobilenext checkpoint 1"
@@ -76,34 +79,96 @@ def write_state(path: Path, run_digest: str, position: Position, parts: Mapping[
     write_atomically(path, safetensors_bytes(tensors, metadata))
 
 
+def check_state(path: Path, run_digest: str) -> None:
+    """Check the head of a checkpoint, before anything is made for it; raises as :func:`read_state`."""
+    with _opened(path, run_digest):
+        pass
+
+
 def read_state(path: Path, run_digest: str) -> tuple[Position, dict[str, dict[str, npt.NDArray[np.float32]]]]:
     """The position and the parts of a checkpoint.
 
     Raises:
         DataError: no such file, damaged, or of another run.
     """
+    parts: dict[str, dict[str, npt.NDArray[np.float32]]] = {part: {} for part in PARTS}
+    with _opened(path, run_digest) as (file, position):
+        for key in file.keys():  # noqa: SIM118 - no dictionary
+            part, _, name = key.partition("/")
+            parts[part][name] = array = file.get_tensor(key)
+            if array.dtype != np.float32:
+                raise ValueError(f"{key} is of type {array.dtype}; expected float32")
+    return position, parts
+
+
+@contextlib.contextmanager
+def _opened(path: Path, run_digest: str) -> Iterator[tuple[Any, Position]]:
+    """The file of a checkpoint and the position in it."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
         raise DataError(f"{path}: no such checkpoint; the run had not begun: start it anew")
-    parts: dict[str, dict[str, npt.NDArray[np.float32]]] = {part: {} for part in PARTS}
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
-                raise DataError(f"{path}: its format is {metadata.get('format')!r}; expected {FORMAT!r}")
+                raise DataError(f"{path}: its format is {metadata.get('format')!r:.60}; expected {FORMAT!r}")
             if metadata.get("run") != run_digest:
                 raise DataError(
                     f"{path} belongs to another run than the run.json beside it; restore the one or the other"
                 )
-            for key in file.keys():  # noqa: SIM118 - no dictionary
-                part, _, name = key.partition("/")
-                parts[part][name] = file.get_tensor(key)
-        values = json.loads(metadata["position"])
-        for name in ("window", "in_epoch"):
-            values[name] = Sums(**values[name])
-        return Position(**values), parts
+            yield (
+                file,
+                _position(metadata["position"].encode(errors="surrogatepass"), f"{path}: this checkpoint's position"),
+            )
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: this checkpoint is damaged: {error}; {_REMEDY}") from error
+
+
+_REMEDY = "start a new run, perhaps from best.safetensors (--weights)"
+_COUNT, _SECONDS = whole(0), number(0, 1e12)
+_SUMS = record(
+    {
+        **dict.fromkeys(("correct", "images", "steps"), _COUNT),
+        **dict.fromkeys(("seconds", "reader_seconds"), _SECONDS),
+        "loss": number(),
+    }
+)
+_COUNTS = {"images": whole(1), "correct_top1": _COUNT}
+_POSITION = record(
+    {
+        **dict.fromkeys(("epoch", "step", "global_step", "images"), _COUNT),
+        **dict.fromkeys(("window", "in_epoch"), _SUMS),
+        "train_seconds": _SECONDS,
+        "best": nullable(counted({**_COUNTS, "epoch": whole(1), "kind": text("raw", "ema")})),
+        "final": nullable(record({"raw": counted(_COUNTS), "ema": optional(counted(_COUNTS))})),
+        "unreadable": named(text()),
+        "scaler": optional(record({})),
+    }
+)
+
+
+def _position(content: bytes, name: str) -> Position:
+    """Read a position and check that its numbers fit each other.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    values = parse(content, name, remedy=_REMEDY)
+    check(values, _POSITION, name, remedy=_REMEDY)
+    for part in ("window", "in_epoch"):
+        values[part] = Sums(**values[part])
+    position = Position(**values)
+    window, in_epoch = position.window, position.in_epoch
+    trained = [sums for sums in (window, in_epoch) if sums.steps]
+    if (
+        window.steps + in_epoch.steps != position.step
+        or position.step > position.global_step
+        or not all(sums.images and sums.seconds for sums in trained)
+        or (position.global_step and not (position.images and position.train_seconds))
+    ):
         raise DataError(
-            f"{path}: this checkpoint is damaged: {error}; start a new run, perhaps from best.safetensors (--weights)"
-        ) from error
+            f"{name} is damaged: step {position.step} of epoch {position.epoch}, {position.global_step} steps in all, "
+            f"with {window.steps} and {in_epoch.steps} counted in the epoch, do not fit each other; {_REMEDY}"
+        )
+    return position

@@ -23,6 +23,7 @@ from mobilenext.data.batches import WorkerPool, available_cores
 from mobilenext.distributed import Ranks, launched_here
 from mobilenext.errors import MissingDependency, UsageError
 from mobilenext.evaluation.environment import environment, peak_memory_mib
+from mobilenext.json_files import read_json
 from mobilenext.models import require_paddle
 from mobilenext.origin import now, origin
 from mobilenext.runtime import require, resolve_device
@@ -33,15 +34,17 @@ from mobilenext.training.process import openmp_threads, prepare_process
 from mobilenext.training.run_folder import (
     BEST,
     CHECKPOINT,
+    CONFIG,
     CURVES,
     LAST,
     LAST_EMA,
+    REMEDY,
     RESULT,
     RunFolder,
     read_config,
-    read_json,
     write_json,
 )
+from mobilenext.training.state import check_state
 
 if TYPE_CHECKING:
     from mobilenext.training.loop import Loop
@@ -124,11 +127,12 @@ def train(
                 f"{', '.join(given)} given with resume: a run goes on as it began; leave that out, or start a new run"
             )
         folder = Path(resume)
-        plan = resumed_plan(read_config(folder), data)
+        plan = resumed_plan(read_config(folder), data, str(folder / CONFIG))
         if (folder / RESULT).is_file():
             log.info("%s is finished already", folder)
-            finished: dict[str, Any] = read_json(folder / RESULT)
-            return finished
+            return read_json(folder / RESULT, remedy=REMEDY)
+        if (folder / CHECKPOINT).is_file():
+            check_state(folder / CHECKPOINT, plan.digest)
     elif data is None or output is None:
         raise UsageError("expected a data set and an output folder, or --resume with the folder of a run")
     else:
