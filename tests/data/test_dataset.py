@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mobilenext.data import Dataset, Record, describe, open_dataset
+from mobilenext.data.dataset import open_training, open_validation
 from mobilenext.errors import DatasetError, UsageError
 
 
@@ -236,7 +237,7 @@ def test_class_folders(tmp_path: Path, prefix: str) -> None:
         ("n10/x.webp", 2),
     ]
     assert sorted(name.removeprefix(prefix) for name in dataset.ignored) == [
-        ".cache/k.jpg", "n01/.DS_Store", "n02/notes.txt", "n10/._x.webp", "readme.md",
+        ".cache", "n01/.DS_Store", "n02/notes.txt", "n10/._x.webp", "readme.md",
     ]  # fmt: skip
 
 
@@ -293,7 +294,7 @@ def test_what_is_not_laid_out_as_a_data_set_is_told_what_is(tmp_path: Path) -> N
         "texts": "no images in this folder",
         "no_images": "no images in this folder",
         "empty": "this folder is empty",
-        "parts": "no val_list.txt, and no class folders in val; found the folders test, train",
+        "parts": "no validation or test part, only the training part train/; --split train takes that",
     }
     for name, found in expected.items():
         message = refused(tmp_path / name)
@@ -394,3 +395,121 @@ def test_the_summary_is_json(tmp_path: Path) -> None:
         "digest": dataset.digest(),
         "warnings": ["only the first 4 of 9 images are used"],
     }
+
+
+# --- parts
+
+
+@pytest.mark.parametrize(
+    ("val", "test"),
+    [
+        ("valid", "test"), ("validation", "testing"), ("Val", "Test"), ("VALIDATION", "TEST"), ("dev", "holdout"),
+        ("val_images", "test_images"), ("valset", "testset"), ("val2017", "test2017"), ("eval", "hold-out"),
+        ("验证集", "测试集"), ("seg_val", "seg_test"), ("images-val", "images-test"),
+    ],
+)  # fmt: skip
+def test_parts_in_other_words(tmp_path: Path, val: str, test: str) -> None:
+    tree(tmp_path, f"{val}/cat/a.jpg", f"{val}/dog/b.jpg", f"{test}/cat/c.jpg", f"{test}/dog/d.jpg", "data.yaml")
+    dataset = open_dataset(tmp_path)
+    assert [record.name for record in dataset.records] == [f"{val}/cat/a.jpg", f"{val}/dog/b.jpg"]
+    assert dataset.class_names == ("cat", "dog")
+    assert dataset.notes == (f"the validation part is {val}/",)
+    assert open_dataset(tmp_path, split="test").records[0].name == f"{test}/cat/c.jpg"
+
+
+@pytest.mark.parametrize("train", ["Train", "training", "TRAIN", "train_images", "trainset", "tr", "训练集"])
+def test_the_training_part_in_other_words(tmp_path: Path, train: str) -> None:
+    tree(tmp_path, f"{train}/cat/a.jpg", f"{train}/dog/b.jpg", "Val/cat/c.jpg", "Val/dog/d.jpg")
+    dataset = open_training(tmp_path)
+    assert names_and_labels(dataset) == [("cat/a.jpg", 0), ("dog/b.jpg", 1)]
+    assert names_and_labels(open_dataset(tmp_path, split="train")) == names_and_labels(dataset)
+    assert len(open_validation(tmp_path)) == 2
+
+
+def test_the_test_part_is_taken_where_there_is_no_validation_and_never_for_training(tmp_path: Path) -> None:
+    tree(tmp_path, "Train/cat/a.jpg", "Train/dog/b.jpg", "Test/cat/c.jpg", "Test/dog/d.jpg")
+    dataset = open_dataset(tmp_path)
+    assert names_and_labels(dataset) == [("Test/cat/c.jpg", 0), ("Test/dog/d.jpg", 1)]
+    assert dataset.notes == ("there is no validation part: the test part, Test/, is taken",)
+    with pytest.raises(DatasetError, match=r"no validation part; --val-split 0\.2 divides the training images"):
+        open_validation(tmp_path)
+
+
+@pytest.mark.parametrize("names", [("train", "Train"), ("val", "valid"), ("Validation", "dev")])
+def test_two_folders_for_one_part_are_an_error(tmp_path: Path, names: tuple[str, str]) -> None:
+    tree(tmp_path, *(f"{name}/{pet}/a.jpg" for name in names for pet in ("cat", "dog")), "test/cat/a.jpg")
+    message = refused(tmp_path)
+    assert f"both {min(names)}/ and {max(names)}/ are named as the" in message
+
+
+@pytest.mark.parametrize("word", ["train", "test", "Val", "tr", "dev"])
+def test_a_class_may_be_called_like_a_part(tmp_path: Path, word: str) -> None:
+    tree(tmp_path, f"{word}/a.jpg", "car/b.jpg", "plane/c.jpg")
+    dataset = open_dataset(tmp_path)
+    assert dataset.class_names == tuple(sorted((word, "car", "plane")))
+    assert dataset.notes == (f"{word}/ is a class here, as car/ beside it is, and no part of the data set",)
+
+
+def test_a_class_called_like_a_part_within_parts(tmp_path: Path) -> None:
+    tree(tmp_path, *(f"{part}/{name}/a.jpg" for part in ("train", "val") for name in ("train", "car", "test")))
+    assert open_dataset(tmp_path).class_names == open_training(tmp_path).class_names == ("car", "test", "train")
+
+
+def test_part_or_class_is_asked_where_it_is_not_plain(tmp_path: Path) -> None:
+    tree(tmp_path, "train/cat/a.jpg", "train/dog/b.jpg", "extra/c.jpg")
+    assert "train/ holds folders, as a part of a data set does, and extra/ beside it is no part" in refused(tmp_path)
+
+
+def test_a_download_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    tree(tmp_path, "archive/archive/valid/cat/a.jpg", "archive/archive/train/cat/b.jpg", "__MACOSX/x.jpg", "note.txt")
+    dataset = open_dataset(tmp_path)
+    assert names_and_labels(dataset) == [("archive/archive/valid/cat/a.jpg", 0)]
+    assert dataset.notes[0] == "the data set lies in archive/archive/"
+    assert names_and_labels(open_training(tmp_path)) == [("cat/b.jpg", 0)]
+
+
+def test_a_part_in_a_folder_of_its_own_name(tmp_path: Path) -> None:
+    tree(tmp_path, "seg_test/seg_test/sea/a.jpg", "seg_test/seg_test/ice/b.jpg", "seg_pred/seg_pred/c.jpg")
+    tree(tmp_path, "seg_train/seg_train/sea/a.jpg", "seg_train/seg_train/ice/b.jpg")
+    assert open_dataset(tmp_path).class_names == ("ice", "sea")
+
+
+def test_an_unknown_split_names_the_parts(tmp_path: Path) -> None:
+    tree(tmp_path, "train/cat/a.jpg", "valid/cat/b.jpg", "extra/cat/c.jpg", "extra/dog/d.jpg")
+    assert "no part test; found train/, valid/" in refused(tmp_path, split="test")
+    assert len(open_dataset(tmp_path, split="extra")) == 2
+
+
+@pytest.mark.parametrize("name", ["val.txt", "Valid.csv", "validation_list.txt", "VAL_LIST.TXT"])
+def test_a_list_in_other_words(tmp_path: Path, name: str) -> None:
+    tree(tmp_path, "val/a.jpg")
+    write_list(tmp_path, "val/a.jpg 3", name)
+    dataset = open_dataset(tmp_path)
+    assert names_and_labels(dataset) == [("val/a.jpg", 3)]
+    assert dataset.notes == (f"the list of the validation part is {name}",)
+
+
+def test_photos_without_parts_are_told_how_to_divide_them(tmp_path: Path) -> None:
+    tree(tmp_path, "cat/a.jpg", "dog/b.jpg")
+    with pytest.raises(DatasetError, match=r"no training part.*--val-split 0\.2 divides them"):
+        open_training(tmp_path)
+
+
+def test_class_folders_in_either_unicode_form_have_one_name(tmp_path: Path) -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    tree(tmp_path, f"train/{decomposed}/a.jpg", "train/cafeteria/b.jpg", f"val/{composed}/a.jpg", "val/cafeteria/b.jpg")
+    assert open_training(tmp_path).class_names == open_dataset(tmp_path).class_names == ("cafeteria", composed)
+    tree(tmp_path, f"val/{decomposed}/a.jpg")
+    assert "differ in the Unicode form only" in refused(tmp_path)
+
+
+def test_images_that_cannot_be_read_stay_in_the_data_set(tmp_path: Path) -> None:
+    tree(tmp_path, "cat/a.heic", "cat/a.jpg", "dog/b.jpg", "dog/@eaDir/b.jpg", "dog/notes.txt")
+    dataset = open_dataset(tmp_path)
+    assert [record.name for record in dataset.records] == ["cat/a.heic", "cat/a.jpg", "dog/b.jpg"]
+    assert len(dataset.unreadable) == 1
+    assert "cat/a.heic: HEIC is not read here; convert it" in dataset.unreadable[0]
+    assert dataset.ignored_notes() == [
+        "1 entry that systems and programs leave beside data is ignored: @eaDir",
+        "1 file is not an image and is ignored, such as dog/notes.txt",
+    ]

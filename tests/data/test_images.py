@@ -12,7 +12,8 @@ import pytest
 from PIL import Image, ImageFile, ImageOps
 
 from mobilenext.data import find_images, read_image
-from mobilenext.data.images import FORMATS, MAX_PIXELS, available_formats, decode_image, images_below
+from mobilenext.data.images import FORMATS, MAX_PIXELS, available_formats, decode_image
+from mobilenext.data.listing import list_folder
 from mobilenext.errors import DataError, ImageError, UsageError
 
 COLOURS = np.random.default_rng(7).integers(0, 256, (5, 8, 3), dtype=np.uint8)  # [H, W, 3]
@@ -252,7 +253,7 @@ def test_missing_empty_folder_and_pipe(tmp_path: Path) -> None:
 
 def test_a_postscript_file_is_not_even_opened(tmp_path: Path) -> None:
     Image.fromarray(COLOURS).save(tmp_path / "a.jpg", format="EPS")
-    assert "%!PS-Adobe" in refused(tmp_path / "a.jpg")
+    assert "a.jpg: vector graphics is not read here; render it to PNG" in refused(tmp_path / "a.jpg")
     assert "EPS" not in FORMATS
 
 
@@ -347,13 +348,14 @@ def test_folders_are_listed_recursively_in_order_and_files_kept_as_given(tmp_pat
     assert [path.relative_to(tmp_path).as_posix() for path in found] == [
         "odd.data", "a/10.webp", "a/z.jpeg", "b.PNG", "c.Tif", "c.Tif",
     ]  # fmt: skip
-    _, others = images_below(tmp_path)
-    assert [path.name for path in others] == ["d.jpg", "._z.jpeg", "notes.txt", "odd.data"]
+    listing = list_folder(tmp_path)
+    assert [path.name for path in listing.others] == ["notes.txt", "odd.data"]
+    assert [path.name for path in listing.leftovers] == [".cache", "._z.jpeg"]
 
 
 def test_nothing_found_is_an_error(tmp_path: Path) -> None:
     tree(tmp_path, "empty/readme.txt")
-    with pytest.raises(DataError, match=r"empty: no images in this folder; looked for \.avif"):
+    with pytest.raises(DataError, match=r"empty: no images in this folder; looked for \.apng, \.avif"):
         find_images([tmp_path / "empty"])
     with pytest.raises(DataError, match=r"nowhere: no such file or folder"):
         find_images([tmp_path / "nowhere"])
@@ -378,7 +380,7 @@ def test_a_folder_that_may_not_be_listed_is_an_error(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(os, "scandir", denied)  # and not chmod, which does not stop root
     with pytest.raises(DataError, match=r"this folder cannot be listed: .*Permission denied"):
-        images_below(tmp_path)
+        list_folder(tmp_path)
 
 
 # --- a folder of odd images, if there is one

@@ -1,7 +1,8 @@
 """Images on disk to the network's input. Knows nothing about models."""
 
 from mobilenext.data.dataset import Dataset, DatasetSummary, Record, describe, open_dataset
-from mobilenext.data.images import IMAGE_SUFFIXES, find_images, read_image
+from mobilenext.data.images import find_images, read_image
+from mobilenext.data.listing import IMAGE_SUFFIXES
 from mobilenext.data.preprocessing import Preprocessing, pixels_of
 
 __all__ = [

@@ -2,15 +2,19 @@
 
 Layouts, tried in this order:
 
-    a list file given by the caller                 "list"
-    ROOT/val_list.txt                               "list"
-    ROOT/val/<class>/**                             "class-folders"
-    ROOT/<class>/**, with two classes or more       "class-folders"
+    a list file given by the caller                     "list"
+    ROOT/val_list.txt                                   "list"
+    ROOT/val/<class>/**                                 "class-folders"
+    ROOT/<class>/**, with two classes or more           "class-folders"
+    ROOT/test/<class>/**, where there is no validation  "class-folders"
+    ROOT/val.txt, ROOT/valid.csv, ...                   "list"
 
-How a list is read is told in `mobilenext.data.list_file`.
+``val`` and ``test`` stand for all words that `mobilenext.data.parts` knows, in any case; a download may wrap a single
+folder, or several in each other, around the layout. How a list is read is told in `mobilenext.data.list_file`.
 
 Class folders get the labels 0, 1, 2, ... in the order of their names as strings (for ImageNet's n######## names, the
-order everybody uses). Images are taken at any depth; other files are not images and are counted in `Dataset.ignored`.
+order everybody uses), in the Unicode form NFC. Images are taken at any depth; which files are images, and what is left
+out and counted in `Dataset.ignored`, is told in `mobilenext.data.listing`.
 
 Nothing else is left out: whatever does not fit is collected over the whole data set and raised as one `DatasetError`.
 """
@@ -19,16 +23,20 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import unicodedata
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mobilenext.data.images import PathLike, images_below
-from mobilenext.data.list_file import IMAGES_FOLDER, raise_problems, read_list
+from mobilenext.data.images import PathLike
+from mobilenext.data.list_file import raise_problems, read_list
+from mobilenext.data.listing import ignored_notes, is_leftover_name, list_folder, visible_folders
+from mobilenext.data.parts import IMAGES_FOLDER, PARTS, find_layout, find_list, part_of
 from mobilenext.errors import DatasetError, UsageError
 
-LIST_NAME = "val_list.txt"
+LIST_NAME, TRAIN_LIST = "val_list.txt", "train_list.txt"
 
 LAYOUTS = f"""Layouts that are understood:
     ROOT/{LIST_NAME}               each line an image's name and its label, as in: val_1.JPEG 65
@@ -38,8 +46,6 @@ or
 or
     ROOT/n01440764/val_1.JPEG       the same without val
 or any folder of images together with a list file that is named explicitly."""
-
-_SPLIT_FOLDERS = frozenset({"train", "val", "test", IMAGES_FOLDER})  # hold a data set's parts: never a class
 
 
 @dataclass(frozen=True)
@@ -62,10 +68,17 @@ class Dataset:
     records: tuple[Record, ...]
     class_names: tuple[str, ...] | None  # folder names by label; None for a list
     total: int  # records before `limit`
-    ignored: tuple[str, ...]  # names of files that are no images, relative to the root
+    ignored: tuple[str, ...]  # files that are no images and what systems leave beside data, relative to the root
+    notes: tuple[str, ...] = ()  # how the layout was understood, where that is not plain
+    unreadable: tuple[str, ...] = ()  # a sentence for each image of a format that is known not to be read
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def ignored_notes(self) -> list[str]:
+        """What was ignored, in sentences."""
+        leftovers = {name for name in self.ignored if is_leftover_name(Path(name).name)}
+        return ignored_notes(leftovers, [name for name in self.ignored if name not in leftovers])
 
     def digest(self) -> str:
         """SHA-256 over all names and labels in order, in hexadecimal; pixels are not read."""
@@ -82,32 +95,134 @@ def open_dataset(
     list_file: PathLike | None = None,
     num_classes: int | None = None,
     limit: int | None = None,
+    split: str | None = None,
 ) -> Dataset:
     """Find the layout of `root`, check all of it, and keep the first `limit` records.
 
-    With `num_classes`, labels must be below it, and class folders must be exactly so many.
+    With `num_classes`, labels must be below it, and class folders must be exactly so many. `split` names the part to
+    open, ``test`` for one; without it that is the validation part, or the whole where there are no parts.
 
     Raises:
         DatasetError: no layout that is understood, or the problems found in it: the first 20 and their number.
-        UsageError: `limit` or `num_classes` below 1.
+        UsageError: `limit` or `num_classes` below 1, or a list and a split at once.
     """
     for name, value in (("limit", limit), ("num_classes", num_classes)):
         if value is not None and value < 1:
             raise UsageError(f"{name} is {value}; expected 1 or more")
+    if list_file is not None and split is not None:
+        raise UsageError(f"a list and the split {split} at once; choose one of them")
     root = Path(root)
     if not root.is_dir():
         raise DatasetError(f"{root}: {'this is a file' if root.exists() else 'no such folder'}; expected a folder")
-    if list_file is None and (root / LIST_NAME).exists():
-        list_file = root / LIST_NAME
+    if split is not None:
+        dataset = _open_split(root, split, num_classes)
+    elif list_file is None and not (root / LIST_NAME).exists():
+        dataset = _open_folders(root, num_classes)
+    else:
+        dataset = _open_list(root, Path(list_file) if list_file is not None else root / LIST_NAME, num_classes)
+    return dataclasses.replace(dataset, records=dataset.records[:limit])
+
+
+def open_training(root: PathLike, *, list_file: PathLike | None = None, num_classes: int | None = None) -> Dataset:
+    """The training part: of a list, ``train_list.txt``, class folders in ``train/``, or a list as ``train.csv``.
+
+    Raises:
+        DatasetError: as `open_dataset`, or no training part.
+    """
+    root = Path(root)
+    if list_file is None and (root / TRAIN_LIST).exists():
+        list_file = root / TRAIN_LIST
     if list_file is not None:
-        list_file = Path(list_file)
-        records = [Record(index, *line) for index, line in enumerate(read_list(root, list_file, num_classes))]
-        return Dataset(root, "list", list_file, tuple(records[:limit]), None, len(records), ())
-    folder = _folder_of_classes(root)
-    if folder is None:
-        _refuse_layout(root)
-    records, class_names, ignored = _read_class_folders(root, folder, num_classes)
-    return Dataset(root, "class-folders", None, tuple(records[:limit]), class_names, len(records), ignored)
+        return open_dataset(root, list_file=list_file, num_classes=num_classes)
+    layout = find_layout(root)
+    folder = layout.parts.get("train")
+    if folder is not None:
+        return _with_notes(_open_class_folders(folder, folder, num_classes), layout.notes)
+    if (found := find_list(root, "train")) is not None:
+        return _with_notes(
+            open_dataset(root, list_file=found, num_classes=num_classes), (_taken(root, found, "train"),)
+        )
+    raise DatasetError(
+        f"{root}: no training part; expected {TRAIN_LIST} or a folder train/ with one folder for each class, or "
+        "--train-list FILE"
+        + ("; the folders there are classes: --val-split 0.2 divides them" if layout.classes else "")
+    )
+
+
+def open_validation(root: PathLike, *, list_file: PathLike | None = None, num_classes: int | None = None) -> Dataset:
+    """The part that a training run is validated on: as `open_dataset`, but never the test part unasked.
+
+    Raises:
+        DatasetError: as `open_dataset`, or no validation part.
+    """
+    root = Path(root)
+    if list_file is None and root.is_dir() and not (root / LIST_NAME).exists():
+        parts = find_layout(root).parts
+        if "test" in parts and "val" not in parts:
+            raise DatasetError(
+                f"{root}: a training part and a test part, {parts['test'].name}/, but no validation part; "
+                "--val-split 0.2 divides the training images, --val-split test validates on the test part"
+            )
+    return open_dataset(root, list_file=list_file, num_classes=num_classes)
+
+
+def _open_split(root: Path, split: str, num_classes: int | None) -> Dataset:
+    """The part that `split` names, by a word for it or by the name of its folder or list."""
+    part = part_of(split)
+    if part == "train":
+        return open_training(root, num_classes=num_classes)
+    layout = find_layout(root)
+    list_file = find_list(root, part or split)
+    folder = layout.parts.get(part or "")
+    if folder is None and part is None and split in visible_folders(root):
+        folder = root / split
+    if list_file is not None and (folder is None or list_file.name == f"{part}_list.txt"):
+        return _with_notes(_open_list(root, list_file, num_classes), (f"{list_file.name} is taken",))
+    if folder is not None:
+        return _with_notes(_open_class_folders(root, folder, num_classes), layout.notes)
+    lists = [name for name in PARTS if find_list(root, name)]
+    there = [f"{path.relative_to(root).as_posix()}/" for path in layout.parts.values()] + lists
+    raise DatasetError(f"{root}: no part {split}; found {', '.join(there) or 'no parts: no train/, val/ or test/'}")
+
+
+def _open_folders(root: Path, num_classes: int | None) -> Dataset:
+    """The validation part, the test part where there is none, or the whole."""
+    layout = find_layout(root)
+    part = next((part for part in ("val", "test") if part in layout.parts), None)
+    if part is not None:
+        folder = layout.parts[part]
+        notes = list(layout.notes)
+        name = folder.relative_to(root).as_posix()
+        if part == "test":
+            notes.append(f"there is no validation part: the test part, {name}/, is taken")
+        elif folder.name != part:
+            notes.append(f"the validation part is {name}/")
+        return _with_notes(_open_class_folders(root, folder, num_classes), notes)
+    if layout.classes:
+        return _with_notes(_open_class_folders(root, layout.folder, num_classes), layout.notes)
+    if (list_file := find_list(root, "val")) is not None:
+        return _with_notes(_open_list(root, list_file, num_classes), (_taken(root, list_file, "validation"),))
+    problem = None
+    if "train" in layout.parts:
+        name = layout.parts["train"].relative_to(root).as_posix()
+        problem = (
+            f"no validation or test part, only the training part {name}/; "
+            "--split train takes that, and in training --val-split 0.2 divides it."
+        )
+    return _refuse_layout(root, problem)
+
+
+def _taken(root: Path, list_file: Path, part: str) -> str:
+    return f"the list of the {part} part is {list_file.relative_to(root).as_posix()}"
+
+
+def _with_notes(dataset: Dataset, notes: Iterable[str]) -> Dataset:
+    return dataclasses.replace(dataset, notes=(*notes, *dataset.notes))
+
+
+def _open_list(root: Path, list_file: Path, num_classes: int | None) -> Dataset:
+    records = [Record(index, *line) for index, line in enumerate(read_list(root, list_file, num_classes))]
+    return Dataset(root, "list", list_file, tuple(records), None, len(records), ())
 
 
 @dataclass(frozen=True)
@@ -120,7 +235,7 @@ class DatasetSummary:
     classes: int  # that have images
     min_per_class: int  # over the classes that have images
     max_per_class: int
-    ignored: int  # files that are no images
+    ignored: int  # files that are no images, and what systems leave beside data
     digest: str
     warnings: tuple[str, ...]  # what a careful reader should know before trusting a score
 
@@ -135,8 +250,7 @@ def describe(dataset: Dataset, num_classes: int | None = None) -> DatasetSummary
     warnings = []
     if images < dataset.total:
         warnings.append(f"only the first {images:,} of {dataset.total:,} images are used")
-    if dataset.ignored:
-        warnings.append(f"{len(dataset.ignored):,} files are not images and are ignored, such as {dataset.ignored[0]}")
+    warnings += [*dataset.notes, *dataset.ignored_notes()]
     if num_classes is not None and len(per_class) < num_classes:
         warnings.append(f"{num_classes - len(per_class):,} of {num_classes:,} classes have no image")
     if num_classes == 1000 and images != 50_000:
@@ -156,36 +270,18 @@ def describe(dataset: Dataset, num_classes: int | None = None) -> DatasetSummary
     )
 
 
-def _folder_of_classes(root: Path) -> Path | None:
-    if _subfolders(root / "val"):
-        return root / "val"
-    subfolders = _subfolders(root)
-    # One folder of images is far more often a flat data set than one with a single class.
-    if len(subfolders) < 2 or _SPLIT_FOLDERS.intersection(subfolders) or any(root.glob(f"*/{LIST_NAME}")):
-        return None
-    return root
-
-
-def _subfolders(folder: Path) -> list[str]:
-    """Names of the visible folders in `folder`, sorted; none if it does not exist."""
-    if not folder.is_dir():
-        return []
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-
-
-def _read_class_folders(
-    root: Path, folder: Path, num_classes: int | None
-) -> tuple[list[Record], tuple[str, ...], tuple[str, ...]]:
-    """Records, class names in the order of labels, and the names of the files that are no images."""
-    images, others = images_below(folder)
-    if not images:
+def _open_class_folders(root: Path, folder: Path, num_classes: int | None) -> Dataset:
+    """The class folders in `folder`; names are relative to `root`."""
+    listing = list_folder(folder)
+    if not listing.images:
         _refuse_layout(root)
-    class_names = _subfolders(folder)
+    folder_of = _class_folders(folder)
+    class_names = sorted(folder_of)
     _check_class_names(folder, class_names, num_classes)
-    label_of = {name: label for label, name in enumerate(class_names)}
+    label_of = {folder_of[name]: label for label, name in enumerate(class_names)}
     records: list[Record] = []
     problems: list[str] = []
-    for path in images:
+    for path in listing.images:
         name = path.relative_to(root).as_posix()
         label = label_of.get(path.relative_to(folder).parts[0])
         if label is None:
@@ -196,7 +292,25 @@ def _read_class_folders(
     problems += [f"{name}/: a class folder without images" for name, label in label_of.items() if label not in used]
     if problems:
         raise_problems(folder, problems)
-    return records, tuple(class_names), tuple(path.relative_to(root).as_posix() for path in others)
+    ignored = tuple(path.relative_to(root).as_posix() for path in (*listing.leftovers, *listing.others))
+    return Dataset(
+        root, "class-folders", None, tuple(records), tuple(class_names), len(records), ignored,
+        unreadable=tuple(listing.unreadable.values()),
+    )  # fmt: skip
+
+
+def _class_folders(folder: Path) -> dict[str, str]:
+    """Folder by class: its name in the Unicode form NFC, which is the same whatever system has written it."""
+    folder_of: dict[str, str] = {}
+    for name in visible_folders(folder):
+        class_name = unicodedata.normalize("NFC", name)
+        if class_name in folder_of:
+            raise DatasetError(
+                f"{folder}: two class folders are called {class_name} and differ in the Unicode form only: "
+                f"{folder_of[class_name]!a} and {name!a}; put them together"
+            )
+        folder_of[class_name] = name
+    return folder_of
 
 
 def _check_class_names(folder: Path, class_names: list[str], num_classes: int | None) -> None:
@@ -214,22 +328,23 @@ def _check_class_names(folder: Path, class_names: list[str], num_classes: int | 
         )
 
 
-def _refuse_layout(root: Path) -> NoReturn:
-    raise DatasetError(f"{root}: {_what_was_found(root)}\n{LAYOUTS}")
+def _refuse_layout(root: Path, problem: str | None = None) -> NoReturn:
+    raise DatasetError(f"{root}: {problem or _what_was_found(root)}\n{LAYOUTS}")
 
 
 def _what_was_found(root: Path) -> str:
-    if nested_lists := sorted(root.glob(f"*/{LIST_NAME}")):
+    subfolders = visible_folders(root)
+    if nested_lists := [root / name / LIST_NAME for name in subfolders if (root / name / LIST_NAME).exists()]:
         return f"{nested_lists[0]} exists: did you mean {nested_lists[0].parent}?"
     parent = root.resolve().parent
     if (parent / LIST_NAME).is_file():
         return f"{parent / LIST_NAME} exists: did you mean {parent}?"
     if (root / IMAGES_FOLDER).is_dir():
         return f"there is a folder {IMAGES_FOLDER} but no list; expected {root / LIST_NAME}."
-    images, others = images_below(root)
-    if not images:
-        return "no images in this folder." if others or _subfolders(root) else "this folder is empty."
-    folders = {image.parent for image in images}
+    listing = list_folder(root)
+    if not listing.images:
+        return "no images in this folder." if listing.others or subfolders else "this folder is empty."
+    folders = {image.parent for image in listing.images}
     if len(folders) == 1:
-        return f"{folders.pop()} holds all images ({len(images):,}), and nothing gives them labels."
-    return f"no {LIST_NAME}, and no class folders in val; found the folders {', '.join(_subfolders(root))}."
+        return f"{folders.pop()} holds all images ({len(listing.images):,}), and nothing gives them labels."
+    return f"no {LIST_NAME}, and no class folders in val; found the folders {', '.join(subfolders)}."

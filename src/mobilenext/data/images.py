@@ -14,8 +14,9 @@ What a file becomes (always mode "RGB", 8 bits a channel, by Pillow alone):
                                     Pillow itself always turns a TIFF by its orientation tag, here as everywhere
 
 What is refused with an `ImageError`: a file that is missing, empty, not a regular file, in none of `FORMATS` (the
-content decides, never the suffix), larger than `MAX_PIXELS`, or that Pillow reports as truncated or broken. Damage
-that Pillow's libraries repair by themselves (some JPEG streams) stays unnoticed, as in the reference pipelines.
+content decides; the suffix only tells a raw photo from the TIFF file that it is as well), larger than `MAX_PIXELS`, or
+that Pillow reports as truncated or broken. Damage that Pillow's libraries repair by themselves (some JPEG streams)
+stays unnoticed, as in the reference pipelines.
 
 Source of the rules: the evaluation of the released checkpoints opens each file with Pillow and ``convert("RGB")``.
 """
@@ -23,6 +24,7 @@ Source of the rules: the evaluation of the released checkpoints opens each file 
 from __future__ import annotations
 
 import io
+import logging
 import os
 import stat
 import warnings
@@ -36,17 +38,14 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
+from mobilenext.data.listing import IMAGE_SUFFIXES, list_folder, refusal_of
 from mobilenext.errors import DataError, ImageError, UsageError
 
+log = logging.getLogger(__name__)
 PathLike: TypeAlias = str | os.PathLike[str]
 
 # By content. Not "all that Pillow knows": EPS runs an external program, and the exotic rest is only attack surface.
 FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-
-# By name, used only to choose files when a folder is listed; compared in lower case.
-IMAGE_SUFFIXES = frozenset(
-    {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
 
 # Pillow's own threshold for warning of a decompression bomb (1 GiB / 4 / 3), here a refusal. At Pillow's 4 bytes a
 # pixel it is 341 MiB, twice that while converting. Not Image.MAX_IMAGE_PIXELS, which belongs to the whole process.
@@ -110,6 +109,10 @@ def as_rgb(image: Image.Image, name: str = "image", *, apply_orientation: bool =
 
 
 def _decode(name: Path | str, file: BinaryIO, apply_orientation: bool, max_pixels: int) -> Image.Image:
+    first_bytes = file.read(512)
+    file.seek(0)
+    if sentence := refusal_of(Path(name), first_bytes):
+        raise ImageError(f"{sentence}, or take it off the list")
     image = Image.open(file, formats=available_formats())
     _require_size(name, image, max_pixels)
     image.load()
@@ -141,7 +144,7 @@ def paths_of(paths: PathLike | Iterable[PathLike]) -> list[Path]:
 
 def find_images(paths: PathLike | Iterable[PathLike]) -> list[Path]:
     """The image files that one path or several stand for, in order: a file for itself, whatever its name; a folder for
-    the images below it, as `images_below` chooses and sorts them.
+    the images below it, as `mobilenext.data.listing` chooses and sorts them.
 
     Raises:
         DataError: a path that does not exist, a folder without images, or a folder that cannot be listed.
@@ -150,52 +153,17 @@ def find_images(paths: PathLike | Iterable[PathLike]) -> list[Path]:
     found: list[Path] = []
     for path in paths_of(paths):
         if path.is_dir():
-            images, _ = images_below(path)
-            if not images:
+            listing = list_folder(path)
+            if not listing.images:
                 raise DataError(f"{path}: no images in this folder; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
-            found += images
+            for note in listing.notes():
+                log.info("%s: %s", path, note)
+            found += listing.images
         elif path.exists():
             found.append(path)
         else:
             raise DataError(f"{path}: no such file or folder")
     return found
-
-
-def images_below(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The images below `folder`, at any depth, and the other files; in each folder sorted by name, links followed.
-
-    An image has a suffix of `IMAGE_SUFFIXES`, in any case, and neither its name nor a folder's below `folder` begins
-    with a dot: macOS puts a ``._photo.jpg`` that is no image beside each photo it copies.
-
-    Raises:
-        DataError: a folder that cannot be listed, instead of leaving out what is in it.
-    """
-    images: list[Path] = []
-    others: list[Path] = []
-    for path, hidden in _files_below(folder):
-        is_image = not hidden and path.suffix.lower() in IMAGE_SUFFIXES
-        (images if is_image else others).append(path)
-    return images, others
-
-
-def _files_below(
-    folder: Path, hidden: bool = False, above: frozenset[Path] = frozenset()
-) -> Iterator[tuple[Path, bool]]:
-    """Each file, and whether it or a folder on the way to it is hidden."""
-    here = folder.resolve()
-    if here in above:  # a link that leads back up
-        return
-    try:
-        with os.scandir(folder) as entries:
-            is_folder = {entry.name: entry.is_dir() for entry in entries}
-    except OSError as error:
-        raise DataError(f"{folder}: this folder cannot be listed: {error}") from error
-    for name in sorted(is_folder):
-        name_hidden = hidden or name.startswith(".")
-        if is_folder[name]:
-            yield from _files_below(folder / name, name_hidden, above | {here})
-        else:
-            yield folder / name, name_hidden
 
 
 def _require_file_with_content(path: Path) -> None:

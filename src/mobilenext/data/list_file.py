@@ -16,9 +16,9 @@ import re
 from pathlib import Path, PurePath
 from typing import NoReturn
 
+from mobilenext.data.parts import IMAGES_FOLDER
 from mobilenext.errors import DatasetError
 
-IMAGES_FOLDER = "imgs"
 SEPARATORS = " \t,"
 PROBLEMS_SHOWN = 20
 

@@ -23,13 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from mobilenext.data import Record
+from mobilenext.data.dataset import TRAIN_LIST
 from mobilenext.data.digits import write_digits
 from mobilenext.errors import DataError, OutputError, UsageError
 from mobilenext.files import write_atomically
 from mobilenext.json_files import read_json, text
 from mobilenext.tipc.config import Config, check_mode, read_config
 from mobilenext.tipc.flags import NULL, parse
-from mobilenext.training.plan import TRAIN_LIST, open_parts
+from mobilenext.training.plan import open_parts
 from mobilenext.training.run_folder import write_json
 
 log = logging.getLogger(__name__)

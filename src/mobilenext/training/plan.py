@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mobilenext.data import Dataset, Preprocessing, open_dataset
+from mobilenext.data import Dataset, Preprocessing
+from mobilenext.data.dataset import open_training, open_validation
 from mobilenext.distributed import launched
 from mobilenext.errors import DataError, DatasetError, UsageError
 from mobilenext.evaluation.environment import environment
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 SEEDS = 1 << 23  # a step's seed for Paddle is made of the run's, the step and the process
 FROM_SCRATCH, FROM_WEIGHTS = "released", "finetune"  # the recipes where none is named
-TRAIN_LIST, TRAIN_FOLDER = "train_list.txt", "train"
 _PARTS = ("train", "val")
 _OF_THE_WEIGHTS = {"image_size": "image_size", "crop_pct": "crop_pct", "eval_interpolation": "interpolation"}
 _STORED = record(
@@ -233,21 +233,12 @@ def open_parts(
     num_classes: int | None = None,
 ) -> tuple[Dataset, Dataset]:
     """The training and the validation part."""
-    validation = open_dataset(root, list_file=val_list, num_classes=num_classes)
-    if train_list is None and (root / TRAIN_LIST).exists():
-        train_list = root / TRAIN_LIST
-    if train_list is not None:
-        return open_dataset(root, list_file=train_list, num_classes=num_classes), validation
-    if not (root / TRAIN_FOLDER).is_dir():
-        raise DatasetError(
-            f"{root}: no training part; expected {TRAIN_LIST} or a folder {TRAIN_FOLDER}/ with one folder for each "
-            "class, or --train-list FILE"
-        )
-    training = open_dataset(root / TRAIN_FOLDER, num_classes=num_classes)
+    training = open_training(root, list_file=train_list, num_classes=num_classes)
+    validation = open_validation(root, list_file=val_list, num_classes=num_classes)
     if validation.class_names and training.class_names != validation.class_names:
         one_sided = sorted(set(training.class_names or ()) ^ set(validation.class_names))
         raise DatasetError(
-            f"{root}: the classes of {TRAIN_FOLDER}/ and of the validation differ, so their numbers would not agree: "
+            f"{root}: the classes of training and validation differ, so their numbers would not agree: "
             f"{', '.join(one_sided[:10])} {'is' if len(one_sided) == 1 else 'are'} on one side only"
         )
     return training, validation
