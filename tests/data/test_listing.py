@@ -33,8 +33,9 @@ def names(paths: list[Path] | dict[Path, str]) -> list[str]:
 LEFTOVER_FOLDERS = [
     "@eaDir", ".AppleDouble", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", ".Trash-1000", ".Trashes",
     ".Spotlight-V100", ".fseventsd", "lost+found", ".thumbnails", ".ipynb_checkpoints", ".git", ".svn", "CVS",
-    "#recycle", "#snapshot", "@Recycle", ".@__thumb", "@tmp", ".snapshot", "~snapshot", ".zfs", ".picasaoriginals",
-    "__pycache__", ".cache", ".dtrash", ".comments", ".dropbox.cache", ".stfolder", ".stversions", ".sync", "FOUND.000", "@EADIR",
+    "#recycle", "#snapshot", "@Recycle", ".@__thumb", "@tmp", ".snapshot", "~snapshot", ".zfs",
+    ".picasaoriginals", "__pycache__", ".cache", ".dtrash", ".comments",
+    ".dropbox.cache", ".stfolder", ".stversions", ".sync", "FOUND.000", "@EADIR",
     "@Recently-Snapshot", "LOST.DIR", "Network Trash Folder", "previews.lrdata",
 ]  # fmt: skip
 LEFTOVER_FILES = [
