@@ -508,8 +508,8 @@ def test_images_that_cannot_be_read_stay_in_the_data_set(tmp_path: Path) -> None
     dataset = open_dataset(tmp_path)
     assert [record.name for record in dataset.records] == ["cat/a.heic", "cat/a.jpg", "dog/b.jpg"]
     assert len(dataset.unreadable) == 1
-    assert "cat/a.heic: HEIC is not read here; convert it" in dataset.unreadable[0]
-    assert dataset.ignored_notes() == [
+    assert "cat/a.heic: HEIC is not read here; convert it" in dataset.unreadable[tmp_path / "cat/a.heic"]
+    assert dataset.all_notes() == [
         "1 entry that systems and programs leave beside data is ignored: @eaDir",
         "1 file is not an image and is ignored, such as dog/notes.txt",
     ]

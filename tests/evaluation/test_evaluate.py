@@ -180,7 +180,11 @@ def test_unreadable_images(world: World, damaged: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"weights": world.weights, "preprocessing": SMALL, "output": tmp_path / "out"}
     with pytest.raises(ImageError) as caught:
         evaluate(damaged, **options)
-    assert str(damaged / world.names[5]) in str(caught.value)
+    message = str(caught.value)
+    assert message.startswith("2 images cannot be read:\n")
+    assert [message.count(str(damaged / world.names[index])) for index in (5, 9)] == [1, 1]
+    assert "mobilenext check-data names all of them" in message
+    assert message.endswith("or count them as wrong: --unreadable wrong")
     assert not (tmp_path / "out" / RESULT).exists()
     assert not (tmp_path / "out" / PREDICTIONS).exists()
 

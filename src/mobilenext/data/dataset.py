@@ -25,16 +25,16 @@ import dataclasses
 import hashlib
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 from mobilenext.data.images import PathLike
-from mobilenext.data.list_file import raise_problems, read_list
-from mobilenext.data.listing import ignored_notes, is_leftover_name, list_folder, visible_folders
+from mobilenext.data.list_file import PROBLEMS_SHOWN, raise_problems, read_list
+from mobilenext.data.listing import ignored_notes, is_leftover_name, list_folder, refusals, visible_folders
 from mobilenext.data.parts import IMAGES_FOLDER, PARTS, find_layout, find_list, part_of
-from mobilenext.errors import DatasetError, UsageError
+from mobilenext.errors import DatasetError, ImageError, UsageError
 
 LIST_NAME, TRAIN_LIST = "val_list.txt", "train_list.txt"
 
@@ -70,15 +70,15 @@ class Dataset:
     total: int  # records before `limit`
     ignored: tuple[str, ...]  # files that are no images and what systems leave beside data, relative to the root
     notes: tuple[str, ...] = ()  # how the layout was understood, where that is not plain
-    unreadable: tuple[str, ...] = ()  # a sentence for each image of a format that is known not to be read
+    unreadable: Mapping[Path, str] = field(default_factory=dict)  # images of formats that are not read: what to do
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def ignored_notes(self) -> list[str]:
-        """What was ignored, in sentences."""
+    def all_notes(self) -> list[str]:
+        """How the layout was understood and what was ignored, in sentences."""
         leftovers = {name for name in self.ignored if is_leftover_name(Path(name).name)}
-        return ignored_notes(leftovers, [name for name in self.ignored if name not in leftovers])
+        return [*self.notes, *ignored_notes(leftovers, [name for name in self.ignored if name not in leftovers])]
 
     def digest(self) -> str:
         """SHA-256 over all names and labels in order, in hexadecimal; pixels are not read."""
@@ -120,7 +120,11 @@ def open_dataset(
         dataset = _open_folders(root, num_classes)
     else:
         dataset = _open_list(root, Path(list_file) if list_file is not None else root / LIST_NAME, num_classes)
-    return dataclasses.replace(dataset, records=dataset.records[:limit])
+    if limit is None:
+        return dataset
+    records = dataset.records[:limit]
+    unreadable = {r.path: dataset.unreadable[r.path] for r in records if r.path in dataset.unreadable}
+    return dataclasses.replace(dataset, records=records, unreadable=unreadable)
 
 
 def open_training(root: PathLike, *, list_file: PathLike | None = None, num_classes: int | None = None) -> Dataset:
@@ -222,7 +226,23 @@ def _with_notes(dataset: Dataset, notes: Iterable[str]) -> Dataset:
 
 def _open_list(root: Path, list_file: Path, num_classes: int | None) -> Dataset:
     records = [Record(index, *line) for index, line in enumerate(read_list(root, list_file, num_classes))]
-    return Dataset(root, "list", list_file, tuple(records), None, len(records), ())
+    return Dataset(
+        root, "list", list_file, tuple(records), None, len(records), (),
+        unreadable=refusals(record.path for record in records),
+    )  # fmt: skip
+
+
+def raise_unreadable(problems: Sequence[str], way_out: str, *, complete: bool = True) -> NoReturn:
+    """One `ImageError` of the first 20 images that cannot be read, and the two ways out.
+
+    `complete` says that there are no more of them than `problems`.
+    """
+    number = f"{len(problems):,}{'' if complete else ' or more'}"
+    shown = [*problems[:PROBLEMS_SHOWN], *(["..."] if len(problems) > PROBLEMS_SHOWN or not complete else [])]
+    raise ImageError(
+        f"{number} image{'s' if number != '1' else ''} cannot be read:\n    " + "\n    ".join(shown) + "\n"
+        f"Repair them or take them out (mobilenext check-data names all of them), or {way_out}"
+    )
 
 
 @dataclass(frozen=True)
@@ -250,7 +270,7 @@ def describe(dataset: Dataset, num_classes: int | None = None) -> DatasetSummary
     warnings = []
     if images < dataset.total:
         warnings.append(f"only the first {images:,} of {dataset.total:,} images are used")
-    warnings += [*dataset.notes, *dataset.ignored_notes()]
+    warnings += dataset.all_notes()
     if num_classes is not None and len(per_class) < num_classes:
         warnings.append(f"{num_classes - len(per_class):,} of {num_classes:,} classes have no image")
     if num_classes == 1000 and images != 50_000:
@@ -295,7 +315,7 @@ def _open_class_folders(root: Path, folder: Path, num_classes: int | None) -> Da
     ignored = tuple(path.relative_to(root).as_posix() for path in (*listing.leftovers, *listing.others))
     return Dataset(
         root, "class-folders", None, tuple(records), tuple(class_names), len(records), ignored,
-        unreadable=tuple(listing.unreadable.values()),
+        unreadable=listing.unreadable,
     )  # fmt: skip
 
 

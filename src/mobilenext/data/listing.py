@@ -180,6 +180,15 @@ def ignored_notes(leftovers: Iterable[Path | str], others: Iterable[Path | str])
     return notes
 
 
+def refusals(paths: Iterable[Path]) -> dict[Path, str]:
+    """A sentence for each of the files that is of an image format that is not read here, by its suffix and content."""
+    sentences = {}
+    for path in paths:
+        if path.suffix.lower() in _KIND_OF_SUFFIX and (kind := _kind_of(path, True)):
+            sentences[path] = _refusal(path, kind)
+    return sentences
+
+
 def refusal_of(path: Path, first_bytes: bytes) -> str | None:
     """What is wrong with a file of an image format that is not read here, and what to do; None for any other file."""
     kind = _kind_of_content(path.suffix.lower(), first_bytes)

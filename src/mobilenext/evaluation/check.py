@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-from mobilenext.data import Record, describe, open_dataset, read_image
+from mobilenext.data import Preprocessing, Record, describe, open_dataset, pixels_of, read_image
 from mobilenext.data.batches import WorkerPool, available_cores
+from mobilenext.data.list_file import PROBLEMS_SHOWN
 from mobilenext.errors import ImageError, UsageError
 
 CHUNK = 32
+SEARCH_SECONDS = 60
 
 
 def _decode(records: Sequence[Record]) -> list[tuple[int, int] | str]:
@@ -23,6 +27,36 @@ def _decode(records: Sequence[Record]) -> list[tuple[int, int] | str]:
         except ImageError as error:
             outcomes.append(str(error))
     return outcomes
+
+
+def _problems(preprocessing: Preprocessing | None, records: Sequence[Record]) -> list[str]:
+    """Why images cannot be read or, with `preprocessing`, cannot be resized."""
+    problems = []
+    for record in records:
+        try:
+            pixels_of(record.path, preprocessing) if preprocessing else read_image(record.path)
+        except ImageError as error:
+            problems.append(str(error))
+    return problems
+
+
+def unreadable_images(
+    records: Sequence[Record], workers: int, preprocessing: Preprocessing | None = None
+) -> tuple[list[str], bool]:
+    """A sentence for each of the first `PROBLEMS_SHOWN` images that cannot be read; whether these are all of them.
+
+    With `preprocessing`, images that are too narrow to be resized count as well. After `SEARCH_SECONDS` the search
+    ends with what it has.
+    """
+    problems: list[str] = []
+    started = time.monotonic()
+    chunks = [records[start : start + CHUNK] for start in range(0, len(records), CHUNK)]
+    with WorkerPool(workers) as pool:
+        for sentences in pool.map(partial(_problems, preprocessing), chunks):
+            problems += sentences
+            if len(problems) >= PROBLEMS_SHOWN or time.monotonic() - started > SEARCH_SECONDS:
+                return problems[:PROBLEMS_SHOWN], False
+    return problems, True
 
 
 def check_data(

@@ -16,14 +16,16 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from mobilenext.data import Dataset, Preprocessing, open_dataset, pixels_of
+from mobilenext.data import Dataset, Preprocessing, Record, open_dataset, pixels_of
 from mobilenext.data.batches import WorkerPool, available_cores, scratch_folder
+from mobilenext.data.dataset import raise_unreadable
 from mobilenext.distributed import Ranks, launched_here
 from mobilenext.errors import DataError, ImageError, OutputError, UsageError
+from mobilenext.evaluation.check import unreadable_images
 from mobilenext.evaluation.comparison import compare
 from mobilenext.evaluation.diagnosis import diagnose
 from mobilenext.evaluation.environment import environment
@@ -39,6 +41,8 @@ from mobilenext.origin import now, origin
 log = logging.getLogger(__name__)
 LATENCY_IMAGES = 20
 
+_WAY_OUT = "count them as wrong: --unreadable wrong"
+
 Progress = Callable[[int, int, int], None]  # images done, images in all, correct so far
 
 
@@ -51,6 +55,7 @@ def evaluate(
     onnx: str | os.PathLike[str] | None = None,
     output: str | os.PathLike[str] | None = None,
     list_file: str | os.PathLike[str] | None = None,
+    split: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     identity_divisor: int | None = None,
     use: str | None = None,
@@ -76,6 +81,7 @@ def evaluate(
         onnx: any classifier in ONNX, likewise; `preprocessing` says what it expects.
         output: a folder for ``result.json``, ``predictions.jsonl`` and the journal; None keeps nothing.
         list_file: another list than ``val_list.txt``.
+        split: another part than the validation, ``test`` or ``train`` for one.
         preprocessing: fields of :class:`mobilenext.Preprocessing` that replace those of the weights.
         identity_divisor: replaces that of the weights.
         use: ``raw``, ``ema`` or ``auto``.
@@ -106,7 +112,9 @@ def evaluate(
         preprocessing=preprocessing,
     )  # fmt: skip
     # A problem of the data set should not wait for the network.
-    dataset = open_dataset(data, list_file=list_file, limit=limit)
+    dataset = open_dataset(data, list_file=list_file, limit=limit, split=split)
+    if unreadable == "stop" and dataset.unreadable:
+        _refuse_unreadable(dataset.records, plan)
 
     with scratch_folder() as scratch:
         choice = Choice(runtime, engine, plan.device, plan.threads, precision)
@@ -114,8 +122,8 @@ def evaluate(
         with WorkerPool(1, plan.environment()) as single:
             prepared = single.call(prepare, subject, scratch, choice)
             found = prepared.record
-            dataset = open_dataset(data, list_file=list_file, num_classes=found.num_classes, limit=limit)
-            for note in prepared.notes:
+            dataset = open_dataset(data, list_file=list_file, num_classes=found.num_classes, limit=limit, split=split)
+            for note in (*prepared.notes, *dataset.all_notes()):
                 log.info("%s", note)
             log.info("model: %s, %d classes, from %s", found.model, found.num_classes, subject.path)
             log.info("preprocessing: %s", found.preprocessing.describe())
@@ -250,6 +258,7 @@ def _run(
     if progress:
         progress(done, len(dataset), counts.top1)
     remaining = dataset.records[done:]
+    problems: list[str] = []
     seconds = 0.0
     if remaining:
         # A run that leaves cores free does not claim any, or two such runs would claim the same.
@@ -259,6 +268,8 @@ def _run(
             list(pool.map(warm_up, [job] * plan.workers))
             started = time.perf_counter()
             for rows in predict_together(ranks, pool, job, remaining):
+                if job.unreadable == "stop" and (problems := [row.error for row in rows if row.error is not None]):
+                    break  # the journal keeps the chunks before this one, for --resume
                 journal.add(rows)
                 for row in rows:
                     counts.add(row)
@@ -267,12 +278,25 @@ def _run(
                 if progress:
                     progress(counts.images, len(dataset), counts.top1)
             seconds = time.perf_counter() - started
+    if problems:
+        if ranks.world > 1:
+            raise_unreadable(problems, _WAY_OUT, complete=False)
+        log.warning("an image cannot be read; looking for others: %s", problems[0])
+        _refuse_unreadable(dataset.records[rows[-1].index + 1 :], plan, problems, job.preprocessing)
     if counts.images != len(dataset):
         raise DataError(f"{counts.images} predictions for {len(dataset)} images; the journal is not complete")
     return counts, {
         "images_per_second": round(len(remaining) / seconds, 2) if remaining else None,
         "resumed_images": done,
     }
+
+
+def _refuse_unreadable(
+    records: Sequence[Record], plan: Plan, problems: Sequence[str] = (), preprocessing: Preprocessing | None = None
+) -> NoReturn:
+    """Raises ImageError with `problems` and those of the records."""
+    further, complete = unreadable_images(records, plan.workers, preprocessing)
+    raise_unreadable([*problems, *further], _WAY_OUT, complete=complete)
 
 
 def _check_resumed(journal: Journal, dataset: Dataset, unreadable: str) -> None:

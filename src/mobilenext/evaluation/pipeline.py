@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ class Job:
     spec: RuntimeSpec | None  # None: read and preprocess only
     preprocessing: Preprocessing
     batch_size: int
-    unreadable: str
+    unreadable: str  # what the caller does with an image that cannot be read: stop, or count it as wrong
 
 
 _open_once = lru_cache(maxsize=1)(open_runtime)  # one network a process
@@ -81,8 +82,6 @@ def _read(job: Job, records: Sequence[Record]) -> list[tuple[Record, Any]]:
         try:
             images.append((record, pixels_of(record.path, job.preprocessing)))
         except ImageError as error:
-            if job.unreadable == "stop":
-                raise
             images.append((record, str(error)))
     return images
 
@@ -101,7 +100,15 @@ def _predict(job: Job, predict: Callable[[Any], Any], images: Sequence[tuple[Rec
     for record, problem in images:
         if isinstance(problem, str):
             rows[record.index] = Prediction(record.index, record.name, record.label, (), (), None, problem)
-    return [replace(rows[record.index], bytes=record.path.stat().st_size) for record, _ in images]
+    return [replace(rows[record.index], bytes=_size(record.path)) for record, _ in images]
+
+
+def _size(path: Path) -> int | None:
+    """The bytes of a file; None for a link to nowhere, which counts as unreadable."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def _read_and_predict(job: Job, records: Sequence[Record]) -> list[Prediction]:

@@ -238,7 +238,7 @@ def open_parts(
     if validation.class_names and training.class_names != validation.class_names:
         one_sided = sorted(set(training.class_names or ()) ^ set(validation.class_names))
         raise DatasetError(
-            f"{root}: the classes of training and validation differ, so their numbers would not agree: "
+            f"{root}: the classes of train/ and of the validation differ, so their numbers would not agree: "
             f"{', '.join(one_sided[:10])} {'is' if len(one_sided) == 1 else 'are'} on one side only"
         )
     return training, validation

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from mobilenext.data import Preprocessing
 from mobilenext.data.batches import WorkerPool, available_cores
+from mobilenext.data.dataset import raise_unreadable
 from mobilenext.distributed import Ranks, launched_here
 from mobilenext.errors import MissingDependency, UsageError
 from mobilenext.evaluation.environment import environment, peak_memory_mib
@@ -141,6 +142,7 @@ def train(
             data, recipe, settings, seed or 0, model=model, weights=weights, num_classes=num_classes,
             identity_divisor=identity_divisor, train_list=train_list, val_list=val_list, labels=labels,
         )  # fmt: skip
+    _check_readable(plan, max_unreadable)
     device = resolve_device(device)
     if plan.recipe.sync_bn and plan.recipe.accumulate > 1 and max_unreadable:
         raise UsageError(
@@ -153,6 +155,15 @@ def train(
             "mixed precision, too; use --set precision=fp32"
         )
     return _run(plan, folder, device, options, resume=resume is not None)
+
+
+def _check_readable(plan: Plan, max_unreadable: int) -> None:
+    """Raises ImageError where images are of formats that are known not to be read."""
+    training = list(plan.train.unreadable.values())
+    if len(training) > max_unreadable:
+        raise_unreadable(training, f"leave them out: --max-unreadable {len(training)}")
+    if plan.val.unreadable:
+        raise_unreadable(list(plan.val.unreadable.values()), "off a list of the others: --val-list FILE")
 
 
 @dataclass(frozen=True)
@@ -313,6 +324,8 @@ def _describe(plan: Plan, loop: Loop, means: str) -> None:
         config["data_folder"]["root"],
         means,
     )
+    for note in dict.fromkeys((*plan.train.all_notes(), *plan.val.all_notes())):
+        log.info("%s", note)
 
 
 def _finish(
