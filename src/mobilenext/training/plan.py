@@ -235,7 +235,7 @@ def open_parts(
     """The training and the validation part."""
     training = open_training(root, list_file=train_list, num_classes=num_classes)
     validation = open_validation(root, list_file=val_list, num_classes=num_classes)
-    if validation.class_names and training.class_names != validation.class_names:
+    if validation.class_names and training.class_names and training.class_names != validation.class_names:
         one_sided = sorted(set(training.class_names or ()) ^ set(validation.class_names))
         raise DatasetError(
             f"{root}: the classes of train/ and of the validation differ, so their numbers would not agree: "
