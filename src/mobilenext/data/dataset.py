@@ -111,9 +111,7 @@ def open_dataset(
             raise UsageError(f"{name} is {value}; expected 1 or more")
     if list_file is not None and split is not None:
         raise UsageError(f"a list and the split {split} at once; choose one of them")
-    root = Path(root)
-    if not root.is_dir():
-        raise DatasetError(f"{root}: {'this is a file' if root.exists() else 'no such folder'}; expected a folder")
+    root = _existing(root)
     if split is not None:
         dataset = _open_split(root, split, num_classes)
     elif list_file is None and not (root / LIST_NAME).exists():
@@ -133,7 +131,7 @@ def open_training(root: PathLike, *, list_file: PathLike | None = None, num_clas
     Raises:
         DatasetError: as `open_dataset`, or no training part.
     """
-    root = Path(root)
+    root = _existing(root)
     if list_file is None and (root / TRAIN_LIST).exists():
         list_file = root / TRAIN_LIST
     if list_file is not None:
@@ -159,8 +157,8 @@ def open_validation(root: PathLike, *, list_file: PathLike | None = None, num_cl
     Raises:
         DatasetError: as `open_dataset`, or no validation part.
     """
-    root = Path(root)
-    if list_file is None and root.is_dir() and not (root / LIST_NAME).exists():
+    root = _existing(root)
+    if list_file is None and not (root / LIST_NAME).exists():
         parts = find_layout(root).parts
         if "test" in parts and "val" not in parts:
             raise DatasetError(
@@ -168,6 +166,13 @@ def open_validation(root: PathLike, *, list_file: PathLike | None = None, num_cl
                 "--val-split 0.2 divides the training images, --val-split test validates on the test part"
             )
     return open_dataset(root, list_file=list_file, num_classes=num_classes)
+
+
+def _existing(root: PathLike) -> Path:
+    root = Path(root)
+    if not root.is_dir():
+        raise DatasetError(f"{root}: {'this is a file' if root.exists() else 'no such folder'}; expected a folder")
+    return root
 
 
 def _open_split(root: Path, split: str, num_classes: int | None) -> Dataset:
