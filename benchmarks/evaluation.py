@@ -32,6 +32,7 @@ import numpy as np
 from mobilenext.data import Preprocessing, open_dataset, read_image
 from mobilenext.data.batches import WorkerPool, available_cores
 from mobilenext.evaluation.environment import environment
+from mobilenext.origin import origin
 from mobilenext.report.tables import evaluation_table
 
 BATCH, LOADER_WORKERS = 32, 2
@@ -194,6 +195,7 @@ def main() -> None:
         "preprocessing_images_per_second": median("preprocessing", "images_per_second"),
         "eager_latency_ms": median("plain", "latency_ms"),
         "rounds": rounds,
+        **origin(),
         "environment": environment(),
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)

@@ -38,6 +38,7 @@ from mobilenext.evaluation.subject import Choice, prepare_weights
 from mobilenext.explanation.faithfulness import faithfulness
 from mobilenext.files import sha256_of
 from mobilenext.models import build_network
+from mobilenext.origin import origin
 from mobilenext.runtime import Floats, RuntimeSpec, open_runtime
 from mobilenext.runtime.paddle_eager import forward
 from mobilenext.weights.checkpoint import network_of, read_weights
@@ -133,7 +134,7 @@ def main() -> None:
         subject = {"data": photos.root.name, "weights": options.onnx.name, "sha256": sha256_of(options.onnx)}
         subject |= {"kind": "raw", "model": "mobilenetv2_x1_0", "largest_difference_of_std": float(f"{apart:.1e}")}
         rows += measure(subject, network, preprocessing, crops, predict)
-    result = {"data": sets, "rows": rows, "environment": environment()}
+    result = {"data": sets, "rows": rows, **origin(), "environment": environment()}
     options.output.write_text(json.dumps(result, indent=1) + "\n")
 
 

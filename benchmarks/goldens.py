@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from mobilenext.evaluation.environment import environment
+from mobilenext.origin import origin
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from golden import GOLDENS, computed_logits, recording
@@ -40,7 +41,7 @@ def main() -> None:
         rows.append(row)
         print(row)
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps({"rows": rows, "environment": environment()}, indent=1) + "\n")
+    options.output.write_text(json.dumps({"rows": rows, **origin(), "environment": environment()}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

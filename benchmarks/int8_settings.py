@@ -24,6 +24,7 @@ from mobilenext.data import open_dataset, read_image
 from mobilenext.evaluation.environment import environment
 from mobilenext.export.folding import fold_batch_norms
 from mobilenext.export.to_onnx import write_onnx
+from mobilenext.origin import origin
 from mobilenext.quantization import onnx_int8
 from mobilenext.weights.checkpoint import network_of, read_weights
 
@@ -101,6 +102,7 @@ def main() -> None:
         "data": {"folder": options.data.name, "calibration_images": len(chosen), "images": len(val)},
         "float_correct_top1": int((before.argmax(1) == labels).sum()),
         "rows": rows,
+        **origin(),
         "environment": environment(),
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,7 @@ from mobilenext.evaluation import bench
 from mobilenext.evaluation.environment import environment
 from mobilenext.evaluation.subject import Choice, Prepared, Subject, prepare
 from mobilenext.models import MODELS
+from mobilenext.origin import origin
 from mobilenext.report.tables import plain_table
 from mobilenext.runtime import RuntimeSpec, open_runtime
 
@@ -125,6 +126,7 @@ def main() -> None:
         "model": MODEL,
         "gemm_gmacs": {str(count): round(value, 1) for count, value in gemm.items()},
         "rows": rows,
+        **origin(),
         "environment": environment(),
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)

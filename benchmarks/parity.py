@@ -21,6 +21,7 @@ from mobilenext.data import open_dataset, read_image
 from mobilenext.evaluation.environment import environment
 from mobilenext.evaluation.metrics import ranked
 from mobilenext.evaluation.subject import Choice, prepare_weights
+from mobilenext.origin import origin
 from mobilenext.runtime import RUNTIMES, open_runtime
 from mobilenext.weights.checkpoint import read_weights
 
@@ -70,6 +71,7 @@ def main() -> int:
         "data": {"folder": options.data.name, "sha256": dataset.digest()},
         "preprocessing": weights.preprocessing.to_dict(),
         "rows": rows,
+        **origin(),
         "environment": environment(),
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)

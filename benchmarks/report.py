@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilenext.evaluation.environment import environment
+from mobilenext.origin import origin
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from evaluation_folders import write_large_evaluation
@@ -58,7 +59,7 @@ def main() -> None:
                 }
             )
             print(rows[-1])
-    asked.output.write_text(json.dumps({"rows": rows, "environment": environment()}, indent=1) + "\n")
+    asked.output.write_text(json.dumps({"rows": rows, **origin(), "environment": environment()}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from mobilenext.data import Preprocessing, open_dataset, read_image
 from mobilenext.data.images import find_images
 from mobilenext.evaluation.environment import environment
 from mobilenext.evaluation.metrics import Counts, predictions_of
+from mobilenext.origin import origin
 from mobilenext.report.tables import table
 from mobilenext.training.optimisation import cross_entropy_sum
 from mobilenext.weights.checkpoint import network_of, read_weights
@@ -296,6 +297,7 @@ def main() -> int:
         "recipe": recipe().to_dict(),
         "running_variances_differ_by": factor_of_variances(),
         "rows": rows,
+        **origin(),
         "environment": environment(),
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)

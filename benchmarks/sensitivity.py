@@ -12,6 +12,7 @@ from typing import Any
 
 from mobilenext import evaluate
 from mobilenext.evaluation.environment import environment
+from mobilenext.origin import origin
 
 CHANGES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("as trained", {}),
@@ -39,7 +40,7 @@ def main() -> None:
         rows.append({"change": name, **{key: result[key] for key in keys}})
         print(rows[-1])
     checkpoint = {"name": options.checkpoint.name, "sha256": result["weights_sha256"]}
-    content = {"checkpoint": checkpoint, "rows": rows, "environment": environment()}
+    content = {"checkpoint": checkpoint, "rows": rows, **origin(), "environment": environment()}
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(content, indent=1) + "\n")
 

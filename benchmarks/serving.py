@@ -36,6 +36,7 @@ from mobilenext.data.batches import available_cores
 from mobilenext.data.images import decode_image
 from mobilenext.evaluation.environment import environment
 from mobilenext.evaluation.subject import Choice, find_subject, prepare
+from mobilenext.origin import origin
 from mobilenext.runtime import FAST_PROCESS, open_runtime
 
 MODEL = "mobilenext_x1_0"
@@ -209,6 +210,7 @@ def main() -> None:
         "rows": rows,
         "memory_mib_every_500_requests": [round(each, 1) for each in memory],
         "load_average_after": [round(each, 2) for each in os.getloadavg()],
+        **origin(),
         "environment": where,
     }
     Path(asked.output).write_text(json.dumps(result, indent=1) + "\n")

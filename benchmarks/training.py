@@ -33,6 +33,7 @@ from typing import Any
 
 from mobilenext.data.batches import available_cores
 from mobilenext.evaluation.environment import environment
+from mobilenext.origin import origin
 from mobilenext.report.tables import training_speed_table
 
 CASES = {
@@ -227,7 +228,7 @@ def main() -> None:
                     "operators": rounds[-1][variant].get("operators"),
                 }
             )
-    result = {"rows": rows, "warm_up_steps": WARM_UP, "timed_steps": STEPS, "environment": environment()}
+    result = {"rows": rows, "warm_up_steps": WARM_UP, "timed_steps": STEPS, **origin(), "environment": environment()}
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(result, indent=1) + "\n")
     print(training_speed_table(result))

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilenext.evaluation.environment import environment
+from mobilenext.origin import origin
 from mobilenext.tipc.config import MODES, PADDLECLAS, PROD, SPECIFICATION
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -103,7 +104,7 @@ def certify(drivers: dict[str, Path]) -> dict[str, Any]:
                     }
                 )
                 print({key: rows[-1][key] for key in ("layout", "mode", "successful", "failed", "seconds")}, flush=True)
-    return {"rows": rows, "environment": environment()}
+    return {"rows": rows, **origin(), "environment": environment()}
 
 
 def record(drivers: dict[str, Path]) -> list[dict[str, Any]]:

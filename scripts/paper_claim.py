@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilenext.evaluation.environment import environment
+from mobilenext.origin import origin
 from mobilenext.report.training_curves import write_curves
 from mobilenext.report.training_report import comparison, read_run
 
@@ -98,6 +99,7 @@ def main() -> None:
         "comparison": comparison(runs),
         "epochs": {run.name: run.epochs for run in runs},
         "quantised": quantised,
+        **origin(),
         "environment": environment(),
     }
     options.output.write_text(json.dumps(result, indent=1) + "\n")

@@ -19,6 +19,7 @@ from typing import Any
 
 from mobilenext.evaluation.environment import environment
 from mobilenext.models import MODELS
+from mobilenext.origin import origin
 from mobilenext.tipc.config import MODES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,7 +69,7 @@ def main() -> int:
         fresh = {(row["config"], row["mode"]): row for row in rows}
         before = json.loads(options.output.read_text())["rows"]
         rows = [fresh.pop((row["config"], row["mode"]), row) for row in before] + list(fresh.values())
-    options.output.write_text(json.dumps({"rows": rows, "environment": environment()}, indent=1) + "\n")
+    options.output.write_text(json.dumps({"rows": rows, **origin(), "environment": environment()}, indent=1) + "\n")
     return int(not all(row["passed"] for row in rows))
 
 

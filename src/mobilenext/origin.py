@@ -20,10 +20,13 @@ def command_line() -> str:
     return shlex.join(["mobilenext" if name == "__main__.py" else name, *arguments])
 
 
-def origin(started: str) -> dict[str, str]:
+_IMPORTED = now()
+
+
+def origin(started: str | None = None) -> dict[str, str]:
     """``started``, ``finished`` (now) and ``command``.
 
     Args:
-        started: of :func:`now`, when the work began.
+        started: of :func:`now`, when the work began; None: with this process, as near as this module knows.
     """
-    return {"started": started, "finished": now(), "command": command_line()}
+    return {"started": started or _IMPORTED, "finished": now(), "command": command_line()}
