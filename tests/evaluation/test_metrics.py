@@ -68,8 +68,26 @@ def test_counts_against_a_table(labels: list[int], top1: int, top5: int) -> None
 def test_per_class() -> None:
     counts = counts_of(rows_with([0, 0, 0, 1]))
     assert counts.per_class(None) == [
-        {"class": 0, "images": 3, "correct_top1": 2, "correct_top5": 2, "top1_percent": 66.667},
-        {"class": 1, "images": 1, "correct_top1": 1, "correct_top5": 1, "top1_percent": 100.0},
+        {
+            "class": 0,
+            "images": 3,
+            "correct_top1": 2,
+            "correct_top5": 2,
+            "predicted": 2,
+            "top1_percent": 66.667,
+            "precision_percent": 100.0,
+            "f1_percent": 80.0,
+        },
+        {
+            "class": 1,
+            "images": 1,
+            "correct_top1": 1,
+            "correct_top5": 1,
+            "predicted": 1,
+            "top1_percent": 100.0,
+            "precision_percent": 100.0,
+            "f1_percent": 100.0,
+        },
     ]
     assert [row["name"] for row in counts.per_class(tuple("ABCDEFG"))] == ["A", "B"]
 

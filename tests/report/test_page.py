@@ -283,3 +283,24 @@ def test_dates_and_commands(tmp_path: Path) -> None:
     undated = text_of(reported([run(tmp_path / "c")], tmp_path / "r.html"))  # of a version that stored no time
     assert "results of" not in undated
     assert "page of 20" in undated
+
+
+def test_means_over_classes_are_scikit_learns(tmp_path: Path) -> None:
+    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed (extra quickstart)")
+    labels = [0] * 8 + [1] * 2 + [2] * 2
+    answers = [0] * 6 + [1, 2] + [0, 1] + [0, 2]
+    best = [[answer, *(other for other in range(3) if other != answer)] for answer in answers]
+    folder = write_evaluation(tmp_path / "a", labels, best, [[0.6, 0.3, 0.1]] * 12, classes=4)
+    page = reported([folder], tmp_path / "r.html")
+    content = text_of(page)
+    recall, precision, f1 = (
+        f"{100 * score(labels, answers, average='macro', zero_division=0):.2f} %"
+        for score in (metrics.recall_score, metrics.precision_score, metrics.f1_score)
+    )
+    assert f"Mean over classes {recall} precision {precision}, F1 {f1}; 3 classes, 1 others have no image" in content
+    for name, values in (("precision", metrics.precision_score), ("F1", metrics.f1_score)):
+        assert name in content
+        for value in values(labels, answers, average=None, zero_division=0):
+            assert f"{100 * value:.2f} %" in content
+    assert "<dt>Top-5" not in page, "of four classes it says nothing"
+    assert ">top-5</th>" not in page

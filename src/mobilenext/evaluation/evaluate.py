@@ -154,6 +154,8 @@ def evaluate(
             **_headline(prepared, dataset, plan, setup),
             "processes": ranks.world,
             **counts.summary(),
+            **counts.scores().summary(),
+            "classes_with_images": int((counts.by_class[:, 0] > 0).sum()),
             "latency_ms": latency["median"],
             "latency": latency,
             **speed,

@@ -197,7 +197,8 @@ class Counts:
         }
 
     def per_class(self, labels: tuple[str, ...] | None) -> list[dict[str, Any]]:
-        """The classes that occur, with their counts and top-1 percentage."""
+        """The classes that have images, with their counts, top-1 percentage (recall), precision and F1."""
+        scores = self.scores()
         return [
             {
                 "class": number,
@@ -205,7 +206,10 @@ class Counts:
                 "images": int(images),
                 "correct_top1": int(top1),
                 "correct_top5": int(top5),
+                "predicted": int(self.predicted[number]),
                 "top1_percent": percent(int(top1), int(images)),
+                "precision_percent": round(100 * float(scores.precision[number]), 3),
+                "f1_percent": round(100 * float(scores.f1[number]), 3),
             }
             for number, (images, top1, top5) in enumerate(self.by_class)
             if images

@@ -36,6 +36,7 @@ def counted(fields: Fields) -> Check:
     return holds
 
 
+CLASS_MEANS = ("mean_class_accuracy_percent", "macro_precision_percent", "macro_f1_percent")  # of 0.2 on
 _COUNT, _PERCENT, _MS = whole(0), number(0, 100), number(0, 1e9)
 _COMPARISON = {
     "expected_top1_percent": _PERCENT,
@@ -53,6 +54,8 @@ RESULT = counted(
         "images": whole(1),
         **dict.fromkeys(("unreadable", "correct_top1", "correct_top5"), _COUNT),
         **dict.fromkeys(("top1_percent", "top5_percent"), _PERCENT),
+        **dict.fromkeys(CLASS_MEANS, optional(_PERCENT)),
+        "classes_with_images": optional(_COUNT),
         **dict.fromkeys(("top1_interval_percent", "top5_interval_percent"), many(number(-1, 101), 2)),
         "partial": flag(),
         "data": record({"images_in_list": optional(_COUNT)}),

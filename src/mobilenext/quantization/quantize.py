@@ -277,6 +277,7 @@ def _report(
     }
     return {
         "model": record.model,
+        "num_classes": record.num_classes,
         "weights": {"name": record.source_name, "sha256": record.sha256, "kind": record.kind},
         "preprocessing": record.preprocessing.to_dict(),
         **sides,

@@ -12,7 +12,7 @@ import numpy as np
 
 from mobilenext.errors import DataError
 from mobilenext.evaluation.journal import JOURNAL, PREDICTIONS, RESULT
-from mobilenext.evaluation.metrics import TOP, check_prediction
+from mobilenext.evaluation.metrics import TOP, ClassScores, check_prediction, class_scores
 from mobilenext.evaluation.result import read_result
 from mobilenext.json_files import Unfit, many, number, optional, read_json, read_json_lines, record, text, whole
 from mobilenext.report.statistics import Flags, Ids, Values
@@ -65,6 +65,17 @@ class Evaluation:
     def correct(self) -> Flags:
         """[N] whether the best class is the label."""
         return np.asarray(self.best[:, 0] == self.labels)
+
+    @cached_property
+    def class_scores(self) -> tuple[Ids, ClassScores]:
+        """The classes that occur as labels or answers, and their scores, counted on the predictions."""
+        answers = self.best[self.readable, 0]
+        classes = np.unique(np.concatenate([self.labels, answers]))
+        counts = [
+            np.bincount(np.searchsorted(classes, ids), minlength=len(classes))
+            for ids in (self.labels, answers, self.labels[self.correct])
+        ]
+        return classes, class_scores(*counts)
 
     @cached_property
     def readable(self) -> Flags:

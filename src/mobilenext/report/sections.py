@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mobilenext.evaluation.metrics import percent, wilson_percent
+from mobilenext.evaluation.metrics import TOP, percent, wilson_percent
 from mobilenext.models.cards import MODELS
 from mobilenext.report.bench_report import network_name, runtime_name
 from mobilenext.report.heat_maps import HeatMaps
@@ -113,12 +113,22 @@ def headline(run: Evaluation) -> dict[str, Any]:
         "partial": f"of {result['data'].get('images_in_list') or 0:,} images" if result["partial"] else "",
         "unreadable": result["unreadable"],
         "top1": share(result["correct_top1"], result["images"]),
-        "top5": share(result["correct_top5"], result["images"]),
+        "top5": share(result["correct_top5"], result["images"]) if result["num_classes"] > TOP else None,
+        "means": _class_means(run),
         "latency": f"{latency['median']:.2f} ms",
         "latency_note": f"p10 {latency['p10']:.2f}, p90 {latency['p90']:.2f} ms; {how_run(run)}",
         "compared": verdict,
         "diagnosis": result.get("diagnosis") or [],
     }
+
+
+def _class_means(run: Evaluation) -> Mapping[str, str]:
+    """Means over the classes that have images."""
+    _, scores = run.class_scores
+    classes = int(np.isfinite(scores.recall).sum())
+    shares = {name: f"{value:.2f} %" for name, value in scores.summary().items()}
+    without = run.result["num_classes"] - classes
+    return shares | {"classes": f"{classes:,} classes" + (f", {without:,} others have no image" if without else "")}
 
 
 def how_run(run: Evaluation) -> str:
@@ -133,6 +143,7 @@ def how_run(run: Evaluation) -> str:
 
 def accuracy_table(runs: Sequence[Evaluation]) -> Table:
     """A row for each evaluation."""
+    top5 = any(run.result["num_classes"] > TOP for run in runs)
     rows = []
     for run in runs:
         result, latency, card = run.result, run.result["latency"], MODELS.get(run.result["model"])
@@ -141,7 +152,7 @@ def accuracy_table(runs: Sequence[Evaluation]) -> Table:
             [
                 text(run.name, note=f"{result['model']} on {result['data'].get('folder')}"),
                 share(result["correct_top1"], result["images"]),
-                share(result["correct_top5"], result["images"]),
+                *([share(result["correct_top5"], result["images"])] if top5 else []),
                 number(compared.get("expected_top1_percent"), ".3f", " %", note=compared.get("verdict", "")),
                 number(latency["median"], ".2f", " ms", note=f"p10 {latency['p10']:.2f}, p90 {latency['p90']:.2f}"),
                 text(how_run(run)),
@@ -152,7 +163,16 @@ def accuracy_table(runs: Sequence[Evaluation]) -> Table:
             ]
         )
     head = [
-        *("run", "top-1", "top-5", "expected top-1", "latency", "runtime", "reading and preprocessing", "images/s"),
+        *(
+            "run",
+            "top-1",
+            *(["top-5"] if top5 else []),
+            "expected top-1",
+            "latency",
+            "runtime",
+            "reading and preprocessing",
+            "images/s",
+        ),
         *("parameters", "mult-adds"),
     ]
     note = "Parameters and mult-adds are those of 1,000 classes at 224 × 224 pixels."
@@ -169,6 +189,9 @@ def class_table(runs: Sequence[Evaluation], confused: Sequence[Sequence[Confusio
             most.setdefault(pair.label, pair)
         taken.append(most)
     several, rows = len(runs) > 1, []
+    top5 = runs[0].result["num_classes"] > TOP
+    single = ["top-1", *(["top-5"] if top5 else []), "precision", "F1", "most often taken for"]
+    scores = {} if several else _scores_of_classes(runs[0])
     for class_id in sorted(set().union(*by_class)):
         owner = next(run for run, classes in zip(runs, by_class, strict=True) if class_id in classes)
         cells = [number(class_id, "d"), text(shortened(owner.names.get(class_id, "-")))]
@@ -176,13 +199,15 @@ def class_table(runs: Sequence[Evaluation], confused: Sequence[Sequence[Confusio
         for run, classes, most in zip(runs, by_class, taken, strict=True):
             row = classes.get(class_id)
             if row is None:
-                cells += [Cell("-")] * (1 if several else 3)
+                cells += [Cell("-")] * (1 if several else len(single))
                 continue
             cells.append(share(row["correct_top1"], row["images"], bar=True))
             if row["images"]:
                 top1.append(percent(row["correct_top1"], row["images"]))
             if not several:
-                cells.append(share(row["correct_top5"], row["images"]))
+                if top5:
+                    cells.append(share(row["correct_top5"], row["images"]))
+                cells += scores[class_id]
                 cells.append(_taken(run, most.get(class_id)))
         if several:
             cells.append(number(top1[-1] - top1[0], "+.2f") if len(top1) == len(runs) else Cell("-"))
@@ -191,8 +216,17 @@ def class_table(runs: Sequence[Evaluation], confused: Sequence[Sequence[Confusio
     if several:
         head += [f"top-1, {run.name}" for run in runs] + ["last minus first, points"]
     else:
-        head += ["top-1", "top-5", "most often taken for"]
+        head += single
     return Table("classes", "Accuracy of each class", head, rows, searched="a class")
+
+
+def _scores_of_classes(run: Evaluation) -> dict[int, list[Cell]]:
+    """Precision and F1 of each class that occurs."""
+    classes, scores = run.class_scores
+    return {
+        int(class_id): [number(100 * float(value), ".2f", " %") for value in values]
+        for class_id, *values in zip(classes, scores.precision, scores.f1, strict=True)
+    }
 
 
 def _taken(run: Evaluation, pair: Confusion | None) -> Cell:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+TOP = 5  # as in evaluation.metrics, which imports NumPy: `list` does without
+
 
 def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table with padded columns."""
@@ -18,7 +20,7 @@ def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def result_table(result: Mapping[str, Any]) -> str:
-    """The product of an evaluation: environment, top-1, top-5, latency."""
+    """The product of an evaluation: environment, top-1, top-5 (where there are more classes), latency."""
     measured = result["environment"]
     paddle = measured.get("paddlepaddle") or measured.get("paddlepaddle-gpu")
     runtime = result["runtime"]
@@ -31,11 +33,12 @@ def result_table(result: Mapping[str, Any]) -> str:
     cells = [
         f"{software}{engine}, {where}",
         _share(result, "top1"),
-        _share(result, "top5"),
+        *([_share(result, "top5")] if result["num_classes"] > TOP else []),
         f"{latency['median']:.2f} ms (p10 {latency['p10']:.2f}, p90 {latency['p90']:.2f}; batch 1, "
         f"threads: {latency['threads']})",
     ]
-    return table(["environment", "top-1", "top-5", "latency"], [cells])
+    heading = ["environment", "top-1", *(["top-5"] if result["num_classes"] > TOP else []), "latency"]
+    return table(heading, [cells])
 
 
 def _share(result: Mapping[str, Any], which: str) -> str:
@@ -54,6 +57,8 @@ def result_lines(result: Mapping[str, Any]) -> list[str]:
     if result["unreadable"]:
         lines.append(f"{result['unreadable']} unreadable images were counted as wrong")
     lines.append(result_table(result))
+    if result.get("mean_class_accuracy_percent") is not None:
+        lines.append(class_means_line(result))
     speed, latency = result.get("images_per_second"), result["latency"]
     if speed is not None:
         lines.append(
@@ -65,6 +70,16 @@ def result_lines(result: Mapping[str, Any]) -> list[str]:
     if result["partial"]:
         lines.append("PARTIAL: not a result for the whole data set")
     return lines
+
+
+def class_means_line(result: Mapping[str, Any]) -> str:
+    """Means over the classes, in which a class of few images counts as much as one of many."""
+    classes, of = result["classes_with_images"], result["num_classes"]
+    without = f" ({of - classes} others have no image)" if classes < of else ""
+    return (
+        f"means over {classes} classes{without}: top-1 {result['mean_class_accuracy_percent']:.2f} %, precision "
+        f"{result['macro_precision_percent']:.2f} %, F1 {result['macro_f1_percent']:.2f} %"
+    )
 
 
 def comparison_lines(comparison: Mapping[str, Any] | None) -> list[str]:
@@ -104,6 +119,7 @@ def parity_lines(parity: Mapping[str, Any]) -> list[str]:
 
 def quantization_table(reports: Sequence[Mapping[str, Any]]) -> str:
     """float32 beside int8, a row for each quantised network."""
+    few = all(report.get("num_classes", TOP + 1) <= TOP for report in reports)
     rows = []
     for report in reports:
         for name in ("fp32", "int8"):
@@ -114,14 +130,15 @@ def quantization_table(reports: Sequence[Mapping[str, Any]]) -> str:
                     "" if last else f"{report['model']}, {report['images']} images of {report['data']['folder']}",
                     name,
                     f"{side['top1_percent']:.2f} % ({side['correct_top1']})",
-                    f"{side['top5_percent']:.2f} %",
+                    *([] if few else [f"{side['top5_percent']:.2f} %"]),
                     f"{report['equal_predictions']} of {report['images']}" if last else "-",
                     f"{side['bytes'] / 1e6:.2f} MB",
                     f"{side['latency_ms']['median']:.2f} ms",
                     f"{report['speedup']:.2f}" if last else "1",
                 ]
             )
-    heading = ["network", "", "top-1", "top-5", "equal predictions", "size", "one image", "times faster"]
+    top5 = [] if few else ["top-5"]
+    heading = ["network", "", "top-1", *top5, "equal predictions", "size", "one image", "times faster"]
     return table(heading, rows)
 
 
