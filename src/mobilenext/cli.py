@@ -98,7 +98,7 @@ def _preprocessing(options: argparse.Namespace) -> dict[str, Any]:
 
 def _shared(options: argparse.Namespace) -> dict[str, Any]:
     """What evaluate and predict have in common."""
-    networks = ("model", "weights", "exported", "onnx", "use", "identity_divisor")
+    networks = ("model", "weights", "exported", "onnx", "use", "section", "identity_divisor")
     names = (*networks, "device", "runtime", "engine", "precision")
     return {name: getattr(options, name) for name in names} | {"preprocessing": _preprocessing(options)}
 
@@ -140,6 +140,7 @@ def _convert(options: argparse.Namespace) -> int:
         to=options.to,
         model=options.model,
         use=options.use,
+        section=options.section,
         identity_divisor=options.identity_divisor,
         preprocessing=_preprocessing(options),
         labels=read_labels(options.labels) if options.labels else None,
@@ -291,7 +292,7 @@ def _standard_input() -> bytes:
 def _explain(options: argparse.Namespace) -> int:
     from mobilenext.explanation.explain import explain
 
-    names = ("model", "weights", "use", "identity_divisor", "class_id", "block", "topk")
+    names = ("model", "weights", "use", "section", "identity_divisor", "class_id", "block", "topk")
     arguments = {name: getattr(options, name) for name in names} | {"preprocessing": _preprocessing(options)}
     rows = explain(options.images, options.output, **arguments)
     errors = [row["error"] for row in rows if "error" in row]
@@ -399,7 +400,7 @@ def _export(options: argparse.Namespace) -> int:
     from mobilenext.export.export import export_model
     from mobilenext.report.tables import parity_lines
 
-    names = ("format", "model", "weights", "use", "identity_divisor", "images")
+    names = ("format", "model", "weights", "use", "section", "identity_divisor", "images")
     arguments = {name: getattr(options, name) for name in names} | {"preprocessing": _preprocessing(options)}
     parity = export_model(options.output, **arguments)
     (logging.info if options.json else print)("\n".join(parity_lines(parity)))
@@ -414,8 +415,8 @@ def _quantize(options: argparse.Namespace) -> int:
     from mobilenext.report.tables import quantization_lines
 
     names = (
-        *("model", "weights", "exported", "onnx", "use", "identity_divisor", "calibration", "calibration_list"),
-        *("calibration_images", "data", "list_file", "max_drop", "keep_float"),
+        *("model", "weights", "exported", "onnx", "use", "section", "identity_divisor", "calibration"),
+        *("calibration_list", "calibration_images", "data", "list_file", "max_drop", "keep_float"),
     )
     arguments = {name: getattr(options, name) for name in names} | {"preprocessing": _preprocessing(options)}
     with _progress_bar() as progress:

@@ -6,7 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from mobilenext.errors import OutputError
+from mobilenext.errors import OutputError, WeightsError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -34,4 +34,27 @@ def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
+    return digest.hexdigest()
+
+
+def git_blob_id(path: str | os.PathLike[str]) -> str:
+    """The id Git gives to a file with this content: SHA-1 of b"blob <size>\\0" and the bytes, in hex.
+
+    Raises:
+        WeightsError: the file cannot be read, or changed its size meanwhile.
+    """
+    try:
+        with Path(path).open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+            read = 0
+            while chunk := stream.read(2**20):
+                digest.update(chunk)
+                read += len(chunk)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read: {error.strerror or error}.") from error
+    if read != size:
+        raise WeightsError(
+            f"{path}: had {size:,} bytes and then {read:,}: it was written to while it was read. Try again."
+        )
     return digest.hexdigest()

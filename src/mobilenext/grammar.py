@@ -264,6 +264,9 @@ def _weights_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--use", choices=("auto", "raw", "ema"), help="which weights of a checkpoint (auto: EMA if any)"
     )
+    command.add_argument(
+        "--section", metavar="PATH", help="key path of the weights in a checkpoint that has several, such as model_ema"
+    )
     command.add_argument("--identity-divisor", type=int, help="the shortcut's share of the channels is 1/N")
     _preprocessing_options(command)
 

@@ -59,6 +59,7 @@ def evaluate(
     preprocessing: Mapping[str, Any] | None = None,
     identity_divisor: int | None = None,
     use: str | None = None,
+    section: str | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
     threads: int | None = None,
@@ -85,6 +86,7 @@ def evaluate(
         preprocessing: fields of :class:`mobilenext.Preprocessing` that replace those of the weights.
         identity_divisor: replaces that of the weights.
         use: ``raw``, ``ema`` or ``auto``.
+        section: key path of the weights in a checkpoint that has several.
         batch_size, workers, threads: how the work is divided; the counts do not depend on it.
         device: ``auto``, ``cpu`` or ``gpu``.
         runtime: ``auto`` or a key of ``mobilenext.runtime.RUNTIMES``; engine: of Paddle Inference on a CPU.
@@ -108,8 +110,8 @@ def evaluate(
         raise UsageError("resume was asked for without an output folder, where the journal would be")
     plan = make_plan(device, workers, threads, batch_size)
     subject = find_subject(
-        model=model, weights=weights, exported=exported, onnx=onnx, use=use, identity_divisor=identity_divisor,
-        preprocessing=preprocessing,
+        model=model, weights=weights, exported=exported, onnx=onnx, use=use, section=section,
+        identity_divisor=identity_divisor, preprocessing=preprocessing,
     )  # fmt: skip
     # A problem of the data set should not wait for the network.
     dataset = open_dataset(data, list_file=list_file, limit=limit, split=split)
@@ -173,7 +175,9 @@ def evaluate(
 def _setup(dataset: Dataset, prepared: Prepared) -> dict[str, Any]:
     """Everything that decides what the predictions are; what only decides how fast they come is left out."""
     weights = prepared.record
+    section = {"section": weights.section} if weights.section else {}  # earlier journals know nothing of it
     return {
+        **section,
         "data_sha256": dataset.digest(),
         "images": len(dataset),
         "weights_sha256": weights.sha256,
@@ -197,6 +201,7 @@ def _headline(prepared: Prepared, dataset: Dataset, plan: Plan, setup: Mapping[s
             "sha256": weights.sha256,
             "card": weights.card,
             "kind": weights.kind,
+            "section": weights.section,
             "source_name": weights.source_name,
             "source_sha256": weights.source_sha256,
         },

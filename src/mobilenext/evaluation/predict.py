@@ -49,6 +49,7 @@ def predict(
     preprocessing: Mapping[str, Any] | None = None,
     identity_divisor: int | None = None,
     use: str | None = None,
+    section: str | None = None,
     batch_size: int = 1,
     threads: int = 1,
     device: str = "auto",
@@ -70,8 +71,8 @@ def predict(
             * a Pillow image, of any mode that a file may have;
             * an array of uint8 pixels: RGB [H, W, 3], grey [H, W], or a batch [N, H, W, 3], which counts as N images.
         topk: classes for each image, at most as many as there are.
-        model, weights, exported, onnx, preprocessing, identity_divisor, use, device, runtime, engine, precision: as
-            in ``evaluate``.
+        model, weights, exported, onnx, preprocessing, identity_divisor, use, section, device, runtime, engine,
+            precision: as in ``evaluate``.
         batch_size: images a call of the network; the last call may have fewer.
         threads: of the network.
         times: what the stages took is added to it.
@@ -91,8 +92,8 @@ def predict(
             raise UsageError(f"{name} is {value}; expected a whole number from 1 up")
     sources = _sources(images)
     subject = find_subject(
-        model=model, weights=weights, exported=exported, onnx=onnx, use=use, identity_divisor=identity_divisor,
-        preprocessing=preprocessing,
+        model=model, weights=weights, exported=exported, onnx=onnx, use=use, section=section,
+        identity_divisor=identity_divisor, preprocessing=preprocessing,
     )  # fmt: skip
     choice = Choice(runtime, engine, resolve_device(device), threads, precision)
     times = StageTimes() if times is None else times

@@ -38,6 +38,7 @@ class Subject:
     kind: str  # weights | exported | onnx
     model: str | None = None
     use: str | None = None
+    section: str | None = None
     identity_divisor: int | None = None
     preprocessing: Mapping[str, Any] = field(default_factory=dict)  # fields that replace the network's own
 
@@ -70,6 +71,7 @@ def find_subject(
     exported: str | os.PathLike[str] | None = None,
     onnx: str | os.PathLike[str] | None = None,
     use: str | None = None,
+    section: str | None = None,
     identity_divisor: int | None = None,
     preprocessing: Mapping[str, Any] | None = None,
 ) -> Subject:
@@ -81,9 +83,9 @@ def find_subject(
     fields = dict(preprocessing or {})
     if exported is None and onnx is None:
         name = model.partition(".")[0] if model else None
-        return Subject(locate(model, weights), "weights", name, use, identity_divisor, fields)
+        return Subject(locate(model, weights), "weights", name, use, section, identity_divisor, fields)
     source = "exported" if exported is not None else "onnx"
-    others = {"model": model, "weights": weights, "use": use, "identity divisor": identity_divisor}
+    others = {"model": model, "weights": weights, "use": use, "section": section, "identity divisor": identity_divisor}
     others |= {"onnx": onnx} if source == "exported" else {}
     given = [name for name, value in others.items() if value is not None]
     if given:
@@ -106,6 +108,7 @@ def weights_of(subject: Subject) -> Weights:
         subject.path,
         model=subject.model,
         use=subject.use,
+        section=subject.section,
         identity_divisor=subject.identity_divisor,
         preprocessing=subject.preprocessing,
     )

@@ -31,6 +31,7 @@ def explain(
     model: str | None = None,
     weights: str | os.PathLike[str] | None = None,
     use: str | None = None,
+    section: str | None = None,
     identity_divisor: int | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     class_id: int | None = None,
@@ -43,7 +44,7 @@ def explain(
         images: files, and folders that are searched through, or one of them.
         output: a .png or .svg for one image; else a folder, where each page is called like its image, with a number
             where that name is taken.
-        model, weights, use, identity_divisor, preprocessing: as in ``predict``.
+        model, weights, use, section, identity_divisor, preprocessing: as in ``predict``.
         class_id: None explains the class that the network puts first.
         block: by position or name; ``last``; None is the last with a map of 7 x 7 or more.
         topk: classes shown, at most as many as there are.
@@ -69,7 +70,12 @@ def explain(
 
     name = model.partition(".")[0] if model else None
     read = read_weights(
-        locate(model, weights), model=name, use=use, identity_divisor=identity_divisor, preprocessing=preprocessing
+        locate(model, weights),
+        model=name,
+        use=use,
+        section=section,
+        identity_divisor=identity_divisor,
+        preprocessing=preprocessing,
     )
     for note in read.notes:
         log.info("%s", note)

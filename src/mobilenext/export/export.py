@@ -42,6 +42,7 @@ def export_model(
     model: str | None = None,
     weights: str | os.PathLike[str] | None = None,
     use: str | None = None,
+    section: str | None = None,
     identity_divisor: int | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None,
@@ -51,7 +52,8 @@ def export_model(
     Args:
         output: the folder; an earlier export in it is replaced, anything else is refused.
         format: a key of :data:`mobilenext.export.FORMATS`.
-        model, weights, use, identity_divisor, preprocessing: as in ``evaluate``; ``image_size`` is that of the export.
+        model, weights, use, section, identity_divisor, preprocessing: as in ``evaluate``; ``image_size`` is that of the
+            export.
         images: what the export is compared on: files and folders, or one of them; None takes photos that scikit-learn
             brings.
 
@@ -67,6 +69,7 @@ def export_model(
     options = {
         "model": model.partition(".")[0] if model else None,
         "use": use,
+        "section": section,
         "identity_divisor": identity_divisor,
         "preprocessing": dict(preprocessing or {}),
     }

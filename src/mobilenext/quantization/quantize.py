@@ -60,6 +60,7 @@ def quantize_model(
     exported: str | os.PathLike[str] | None = None,
     onnx: str | os.PathLike[str] | None = None,
     use: str | None = None,
+    section: str | None = None,
     identity_divisor: int | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
@@ -75,7 +76,7 @@ def quantize_model(
         list_file: its list.
         max_drop: points of top-1 that may be lost.
         keep_float: layers that stay float32.
-        model, weights, exported, onnx, use, identity_divisor, preprocessing: as in ``evaluate``.
+        model, weights, exported, onnx, use, section, identity_divisor, preprocessing: as in ``evaluate``.
         progress: called while images are evaluated.
 
     Returns:
@@ -94,8 +95,8 @@ def quantize_model(
     if calibration_images < FEWEST:
         raise UsageError(f"calibration_images is {calibration_images}; expected at least {FEWEST}")
     subject = find_subject(
-        model=model, weights=weights, exported=exported, onnx=onnx, use=use, identity_divisor=identity_divisor,
-        preprocessing=preprocessing,
+        model=model, weights=weights, exported=exported, onnx=onnx, use=use, section=section,
+        identity_divisor=identity_divisor, preprocessing=preprocessing,
     )  # fmt: skip
     chosen, dataset = _divide(calibration, calibration_list, calibration_images, data, list_file)
     plan = make_plan("cpu", None, None, None)

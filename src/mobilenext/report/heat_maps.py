@@ -37,7 +37,7 @@ class HeatMaps:
         self._folder = folder
         files = [with_suffix(locate(None, os.fspath(each))) for each in weights]
         self._files = {sha256_of(file): file for file in files}
-        self._explainers: dict[str, tuple[Explainer, Preprocessing]] = {}
+        self._explainers: dict[tuple[str | None, ...], tuple[Explainer, Preprocessing]] = {}
 
     @property
     def wanted(self) -> bool:
@@ -68,14 +68,16 @@ class HeatMaps:
         from mobilenext.explanation.gradcam import Explainer
         from mobilenext.weights.checkpoint import network_of, read_weights
 
-        digest = result["weights"]["sha256"]
-        if digest not in self._explainers:
+        digest, kind, section = (result["weights"].get(name) for name in ("sha256", "kind", "section"))
+        key = (digest, kind, section)  # a file may hold several weights
+        if key not in self._explainers:
             preprocessing = Preprocessing.from_dict(result["preprocessing"])
             weights = read_weights(
                 self._files[digest],
                 model=result["model"],
-                use=result["weights"].get("kind"),
+                use=kind,
+                section=section or None,
                 identity_divisor=result.get("identity_divisor"),
             )
-            self._explainers[digest] = Explainer(network_of(weights), preprocessing), preprocessing
-        return self._explainers[digest]
+            self._explainers[key] = Explainer(network_of(weights), preprocessing), preprocessing
+        return self._explainers[key]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,10 @@ from mobilenext.files import write_atomically
 from mobilenext.models import MODELS, build_network, check_identity_divisor, find_model
 from mobilenext.models.cards import WeightsCard, find_weights_card
 from mobilenext.weights import naming
-from mobilenext.weights.foreign import ForeignFile, git_blob_id, read_foreign, select_state_dict
+from mobilenext.weights.foreign import ForeignFile, StateDict, git_blob_id, read_foreign, select_state_dict
 from mobilenext.weights.naming import Array, Entry
 from mobilenext.weights.pretrained import with_suffix
+from mobilenext.weights.recorded import recorded_preprocessing
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -50,6 +51,8 @@ class WeightsRecord:
     card: str | None  # "model.tag" of published weights
     kind: str  # raw | ema
     notes: tuple[str, ...]
+    section: str = ""  # key path in the file, where it was asked for
+    assumed: tuple[str, ...] = ()  # fields of the preprocessing that nobody stated
 
     @property
     def published(self) -> WeightsCard | None:
@@ -85,6 +88,8 @@ class Weights(WeightsRecord):
             "source_name": self.source_name,
             "source_sha256": self.source_sha256,
         }
+        if self.assumed:
+            values["assumed"] = json.dumps(self.assumed)
         if self.card:
             values["card"] = self.card
         if self.labels:
@@ -97,6 +102,7 @@ def read_weights(
     *,
     model: str | None = None,
     use: str | None = None,
+    section: str | None = None,
     identity_divisor: int | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     labels: tuple[str, ...] | None = None,
@@ -107,13 +113,15 @@ def read_weights(
         path: PyTorch's, Paddle's or a safetensors file; ``.safetensors`` or ``.pdparams`` may be left out.
         model: what it must be; recognised from the file when not given.
         use: ``raw``, ``ema`` or ``auto`` (EMA where there is one).
+        section: key path of the weights in the file, such as ``model_ema`` or ``state_dict/student.``; only where the
+            file has several to choose from.
         identity_divisor: cannot be read from a foreign file; known for published ones, else 1.
-        preprocessing: fields that replace the stored or default ones.
+        preprocessing: fields that replace the stored, recorded or default ones.
         labels: a name for each class.
 
     Raises:
         WeightsError: unreadable, not one of the networks here, another model than asked for, or not finite.
-        UsageError: an unknown model name or option value.
+        UsageError: an unknown model name or option value; several weights in the file to choose from.
     """
     asked = find_model(model) if model is not None else None
     file = read_foreign(with_suffix(Path(path)))
@@ -130,11 +138,11 @@ def read_weights(
                 f"{path} holds {stored.get('kind')} weights; convert the original again with --use {use}"
             )
         use = "auto"
-    state = select_state_dict(file, use or (published[1].use if published else "auto"))
+    state = select_state_dict(file, use or (published[1].use if published else "auto"), section)
     notes = list(state.notes)
     if stored and file.format == "paddle-pickle":
         notes.append(f"identity divisor, preprocessing and labels are those of {file.path.name}{CERTIFICATE}")
-    recognised = naming.recognise({name: tensor.shape for name, tensor in state.tensors.items()})
+    recognised = state.recognised or _recognised(state, path)
     if asked and asked.name != recognised.model:
         raise WeightsError(
             f"{path} holds {recognised.model} ({recognised.num_classes} classes); asked for {asked.name}. "
@@ -143,6 +151,7 @@ def read_weights(
     dropped = tuple(name for name in state.tensors if name.endswith(naming.COUNTER))
     if dropped:
         notes.append(f"{len(dropped)} num_batches_tracked counters dropped (not used outside PyTorch's training)")
+    dropped += state.dropped
     tensors, rounded = _as_float32(naming.to_paddle(state.tensors, recognised), path)
     notes += rounded
 
@@ -155,7 +164,15 @@ def read_weights(
             notes.append("the identity divisor cannot be read from the file: 1 is assumed (--identity-divisor)")
     check_identity_divisor(MODELS[recognised.model], divisor)
 
-    base = _stored_preprocessing(stored, path) or (published[1].preprocessing if published else Preprocessing())
+    asked_fields = dict(preprocessing or {})
+    base, assumed = _stored_preprocessing(stored, path), _stored_assumptions(stored, path)
+    if base is None and published:
+        base = published[1].preprocessing
+    elif base is None:
+        recorded, sentences = recorded_preprocessing(file.content)
+        base = Preprocessing().replace(**recorded)
+        assumed = tuple(name for name in base.to_dict() if name not in recorded)
+        notes.append(_preprocessing_note(base, sentences, assumed, asked_fields))
     labels = labels or _stored_labels(stored, recognised.num_classes, path)
     if labels and len(labels) != recognised.num_classes:
         raise UsageError(f"{len(labels)} labels for {recognised.num_classes} classes: expected one name for each class")
@@ -163,7 +180,7 @@ def read_weights(
         model=recognised.model,
         num_classes=recognised.num_classes,
         identity_divisor=divisor,
-        preprocessing=base.replace(**preprocessing) if preprocessing else base,
+        preprocessing=base.replace(**asked_fields),
         tensors=tensors,
         entries=recognised.entries,
         labels=labels,
@@ -176,7 +193,29 @@ def read_weights(
         dialect=recognised.dialect,
         dropped=dropped,
         notes=tuple(notes),
+        section=state.section if section is not None else "",
+        assumed=tuple(name for name in assumed if name not in asked_fields),
     )
+
+
+def _recognised(state: StateDict, path: str | os.PathLike[str]) -> naming.Recognised:
+    """The network that these tensors are of, or a WeightsError that also says what else the file holds."""
+    try:
+        return naming.recognise({name: tensor.shape for name, tensor in state.tensors.items()})
+    except WeightsError as error:
+        raise WeightsError("\n".join([f"{path}: {error}", *state.notes])) from None
+
+
+def _preprocessing_note(
+    base: Preprocessing, sentences: Sequence[str], assumed: Sequence[str], asked: Mapping[str, Any]
+) -> str:
+    """What the file records about preprocessing, and what it leaves to be assumed."""
+    parts = list(sentences)
+    if left := [f"{name} {value}" for name, value in base.to_dict().items() if name in assumed and name not in asked]:
+        parts.append(f"assumed: {', '.join(left)}")
+    if asked:
+        parts.append(f"as asked for: {', '.join(asked)}")
+    return f"preprocessing: {'; '.join(parts)}"
 
 
 def _stored_metadata(file: ForeignFile) -> Mapping[str, str]:
@@ -217,6 +256,16 @@ def _stored_preprocessing(stored: Mapping[str, str], path: str | os.PathLike[str
         return Preprocessing.from_dict(fields)
     except UsageError as error:
         raise WeightsError(f"{path}: its metadata has a preprocessing that cannot be used: {error}") from error
+
+
+def _stored_assumptions(stored: Mapping[str, str], path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Fields of the stored preprocessing that had to be assumed when these weights were converted."""
+    names = _stored_json(stored, "assumed", path) or []
+    if not isinstance(names, list) or not all(name in Preprocessing().to_dict() for name in map(str, names)):
+        raise WeightsError(
+            f"{path}: its metadata says assumed = {names!r}; expected names of the preprocessing's fields"
+        )
+    return tuple(names)
 
 
 def _stored_labels(stored: Mapping[str, str], num_classes: int, path: str | os.PathLike[str]) -> tuple[str, ...] | None:

@@ -26,6 +26,7 @@ def convert_checkpoint(
     to: str = "paddle",
     model: str | None = None,
     use: str | None = None,
+    section: str | None = None,
     identity_divisor: int | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     labels: tuple[str, ...] | None = None,
@@ -55,6 +56,7 @@ def convert_checkpoint(
         source,
         model=model,
         use=use,
+        section=section,
         identity_divisor=identity_divisor,
         preprocessing=preprocessing,
         labels=labels,
@@ -104,6 +106,7 @@ def _certificate(weights: Weights, output: Path, written: Mapping[str, Array], t
         "model": weights.model,
         "num_classes": weights.num_classes,
         "identity_divisor": weights.identity_divisor,
+        "section": weights.section,
         "preprocessing": weights.preprocessing.to_dict(),
         "metadata": weights.metadata(),  # as stored in a safetensors file; read from here for a .pdparams
         "dropped": list(weights.dropped),

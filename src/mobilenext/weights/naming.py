@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.generic]
 COUNTER = "num_batches_tracked"
+LEAVES = frozenset({"weight", "bias", "running_mean", "running_var", "_mean", "_variance", COUNTER})
+# What the networks call their own parts, after the first word of a name; everything else there is a number.
+WORDS = frozenset({"conv", "features", "_se_reduce", "_se_expand", "expand_layer", "project_layer"}) | frozenset(
+    {"bn1", "bn2", "bn3", "bn4", "dwise_conv1", "dwise_conv2"}
+)
+_FIRST_WORDS_SE = frozenset({"_conv_stem", "_bn0", "_blocks", "_bn1", "_fc"})
+_FIRST_WORDS = frozenset({"features", "classifier"})
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,20 @@ def entries_of(network: nn.Layer) -> tuple[Entry, ...]:
         transposed = isinstance(layer, nn.Linear) and leaf == "weight"
         entries.append(Entry(name, f"{owner}.{leaf}", tuple(tensor.shape), transposed))
     return tuple(entries)
+
+
+def own_name(name: str) -> tuple[str, str] | None:
+    """A name as (what wrappers put before it, what a network here may call it); None where it has none of our words.
+
+    The last word that a network's names begin with begins the name, so that the prefix may hold the same word.
+    """
+    words = name.split(".")
+    for firsts in (_FIRST_WORDS_SE, _FIRST_WORDS):  # MobileNeXt-S/L have `features` inside their blocks, too
+        for position in range(len(words) - 1, -1, -1):
+            if words[position] in firsts:
+                rest = ".".join(words[position:])
+                return name.removesuffix(rest), rest
+    return None
 
 
 def dialect_of(names: Iterable[str]) -> str:

@@ -31,8 +31,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from mobilenext.errors import DownloadError, OutputError, UsageError, WeightsError
-from mobilenext.files import sha256_of
-from mobilenext.weights.foreign import git_blob_id
+from mobilenext.files import git_blob_id, sha256_of
 
 _log = logging.getLogger(__name__)
 
