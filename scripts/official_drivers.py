@@ -70,13 +70,25 @@ def run_driver(folder: Path, config: str, mode: str, path: str) -> tuple[list[tu
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False,
     )  # fmt: skip
     (status,) = folder.rglob("results_python.log")
-    found = []
-    for line in status.read_text().splitlines():
-        plain = re.sub(r"\x1b\[\d+m", "", line).strip()
-        match = re.fullmatch(r"Run (successfully|failed) with command - (?:\S* )?- (.*?)(?: - \S+ )?!", plain)
-        assert match, plain
-        found.append((match[1] == "successfully", " ".join(match[2].replace(str(folder), "ROOT").split())))
-    return found, done.returncode
+    lines = [status_of(line) for line in status.read_text().splitlines()]
+    commands = [(success, " ".join(command.replace(str(folder), "ROOT").split())) for success, command in lines]
+    return commands, done.returncode
+
+
+def status_of(line: str) -> tuple[bool, str]:
+    """Success and command of a line of a status log.
+
+    Drivers write "Run successfully with command - COMMAND! ", before it "MODEL - " (which may be empty) or not, and
+    behind it " - X.log " or not; in color.
+
+    Raises:
+        ValueError: another line.
+    """
+    plain = re.sub(r"\x1b\[[\d;]*m", "", line).strip()
+    match = re.fullmatch(r"Run (successfully|failed) with command -(?: \S* -| -)? (.*?)(?: - \S+\.log)? ?!", plain)
+    if not match:
+        raise ValueError(f"{plain!r} is no line of a status log")
+    return match[1] == "successfully", match[2].strip()
 
 
 def certify(drivers: dict[str, Path]) -> dict[str, Any]:

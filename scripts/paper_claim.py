@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilenext.evaluation.environment import environment
+from mobilenext.json_files import parse
 from mobilenext.origin import origin
 from mobilenext.report.training_curves import write_curves
 from mobilenext.report.training_report import comparison, read_run
@@ -67,7 +68,7 @@ def quantise(data: Path, lists: dict[str, Path], run: Path) -> dict[str, Any]:
     options = ["--weights", run / "last_ema.safetensors", "--calibration", data, "--calibration-list", lists["train"]]
     options += ["--data", data, "--list", lists["val"], "-o", run / "int8", "--max-drop", 100, "--json"]
     output = subprocess.run(command("quantize", *options), check=True, stdout=subprocess.PIPE).stdout
-    report: dict[str, Any] = json.loads(output)
+    report: dict[str, Any] = parse(output.encode(), "the comparison")
     return report
 
 

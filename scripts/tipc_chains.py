@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilenext.evaluation.environment import environment
+from mobilenext.json_files import parse, read_json
 from mobilenext.models import MODELS
 from mobilenext.origin import origin
 from mobilenext.tipc.config import MODES
@@ -61,13 +62,13 @@ def main() -> int:
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
             if not done.stdout:
                 sys.exit(done.stderr)
-            summary = json.loads(done.stdout)
+            summary = parse(done.stdout.encode(), "the summary of a chain")
             steps = [{name: step[name] for name in ("kind", "status", "seconds", "said")} for step in summary["steps"]]
             rows.append({name: summary[name] for name in KEPT} | {"steps": steps})
             print({name: summary[name] for name in KEPT}, flush=True)
     if options.only:
         fresh = {(row["config"], row["mode"]): row for row in rows}
-        before = json.loads(options.output.read_text())["rows"]
+        before = read_json(options.output)["rows"]
         rows = [fresh.pop((row["config"], row["mode"]), row) for row in before] + list(fresh.values())
     options.output.write_text(json.dumps({"rows": rows, **origin(), "environment": environment()}, indent=1) + "\n")
     return int(not all(row["passed"] for row in rows))

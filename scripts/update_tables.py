@@ -6,7 +6,6 @@ python scripts/update_tables.py --check    # exit 1 when a document is out of da
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilenext.explanation.confusion import confusion_table
+from mobilenext.json_files import parse, read_bytes
 from mobilenext.report.bench_report import bench_note, bench_table, network_name, runtime_name, write_plot
 from mobilenext.report.chain_report import chain_lines
 from mobilenext.report.tables import (
@@ -44,7 +44,8 @@ PLOT = ROOT / "docs" / "latency.png"
 
 
 def _load(name: str) -> Any:
-    return json.loads((ROOT / "results" / name).read_text())
+    path = ROOT / "results" / name
+    return parse(read_bytes(path), str(path))
 
 
 def parity() -> str:

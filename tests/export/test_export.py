@@ -195,12 +195,16 @@ def test_folders_that_are_not_as_they_were_written(folders: dict[str, Path], tmp
     ("change", "message"),
     [
         ({"version": "mobilenext export 9"}, "version is 'mobilenext export 9'"),
-        ({"format": "caffe"}, "format 'caffe'"),
+        ({"format": "caffe"}, "format is 'caffe'; expected "),
         ({"file": "other.onnx"}, "'other.onnx' is not among its files"),
-        ({"files": {"inference.pdmodel": "0", "../secret": "0"}}, "a file outside its folder"),
+        ({"files": {"inference.pdmodel": "0" * 64, "../secret": "0" * 64}}, "a file outside its folder"),
+        ({"files": {"inference.pdmodel": "0"}}, "files.inference.pdmodel is '0'; expected a sha256"),
+        ({"files": ["inference.pdmodel"]}, "files is .*; expected a record"),
+        ({"self_check": [10**400] * 8}, r"self_check\[0\] is an integer of 1329 bits"),
+        ({"file": "a\0b"}, "file is .*; expected text without a null"),
         ({"self_check": [1.0]}, "1 logits to check with, for 8 classes"),
-        ({"record": {}}, "it lacks 'preprocessing'"),
-        ({"input": None, "parity": ...}, "it lacks 'parity'"),
+        ({"record": {}}, "record.preprocessing is missing"),
+        ({"input": None, "parity": ...}, "input is None; expected text"),
     ],
 )
 def test_sidecars_that_cannot_be_used(

@@ -15,11 +15,30 @@ from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import DataError, UsageError
 from mobilenext.export import FORMATS
 from mobilenext.files import sha256_of
+from mobilenext.json_files import Unfit, many, named, nullable, number, read_json, record, sha256, text, whole
 from mobilenext.runtime import PRECISIONS
 from mobilenext.weights.checkpoint import WeightsRecord
 
 SIDECAR = "mobilenext.json"
 VERSION = "mobilenext export 1"
+_REMEDY = "export again"
+_SIDECAR = record(
+    {
+        "version": text(VERSION),
+        "format": text(*FORMATS),
+        "precision": text(*PRECISIONS),
+        **dict.fromkeys(("file", "input", "output", "layout"), text()),
+        "files": named(sha256()),
+        "self_check": many(number()),
+        **dict.fromkeys(("parity", "made_by", "record.preprocessing"), record({})),
+        **dict.fromkeys(("record.model", "record.sha256", "record.source_name", "record.source_sha256"), text()),
+        **dict.fromkeys(("record.num_classes", "record.identity_divisor"), whole(1)),
+        "record.labels": nullable(many(text())),
+        "record.card": nullable(text()),
+        "record.kind": text(),
+        "record.notes": many(text()),
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,17 +75,13 @@ def read_sidecar(folder: Path) -> Sidecar:
         DataError: no sidecar, one that cannot be used, or a file that is missing or is not the one that was exported.
     """
     path = folder / SIDECAR
-    try:
-        values = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise DataError(f"{folder} has no {SIDECAR}: expected a folder made by `mobilenext export`") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read as JSON: {error}; export again") from error
+    if not path.exists():
+        raise DataError(f"{folder} has no {SIDECAR}: expected a folder made by `mobilenext export`")
+    values = read_json(path, _SIDECAR, remedy=_REMEDY)
     try:
         sidecar = _from_dict(values, folder)
-    except (KeyError, TypeError, ValueError, UsageError) as error:
-        said = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise DataError(f"{path} is not a sidecar of {VERSION!r}: {said}; export again") from error
+    except (Unfit, UsageError) as error:
+        raise DataError(f"{path} is damaged: {error}; {_REMEDY}") from error
     for name, expected in sidecar.files.items():
         try:
             found = sha256_of(folder / name)
@@ -80,27 +95,24 @@ def read_sidecar(folder: Path) -> Sidecar:
     return sidecar
 
 
-def _from_dict(values: Any, folder: Path) -> Sidecar:
-    if not isinstance(values, dict) or values.get("version") != VERSION:
-        raise ValueError(f"version is {values.get('version') if isinstance(values, dict) else values!r}")
-    record = dict(values["record"])
+def _from_dict(values: Mapping[str, Any], folder: Path) -> Sidecar:
+    """The sidecar from checked fields; those that this version does not know are left out."""
+    record = {each.name: values["record"].get(each.name) for each in fields(WeightsRecord)}
     record["preprocessing"] = Preprocessing.from_dict(record["preprocessing"])
-    record["labels"] = tuple(map(str, record["labels"])) if record["labels"] else None
-    record["notes"] = tuple(map(str, record["notes"]))
-    record["path"] = folder / str(values["file"])
+    record["labels"] = tuple(record["labels"]) if record["labels"] else None
+    record["notes"] = tuple(record["notes"])
+    record["path"] = folder / values["file"]
     known = {each.name: values[each.name] for each in fields(Sidecar)}
     known["record"] = WeightsRecord(**record)
     known["self_check"] = tuple(map(float, values["self_check"]))
     sidecar = Sidecar(**known)
     classes = sidecar.record.num_classes
-    if sidecar.format not in FORMATS or sidecar.precision not in PRECISIONS:
-        raise ValueError(f"format {sidecar.format!r}, precision {sidecar.precision!r}")
-    if not isinstance(sidecar.files, dict) or sidecar.file not in sidecar.files:
-        raise ValueError(f"{sidecar.file!r} is not among its files")
-    if any(Path(name).name != name for name in sidecar.files):
-        raise ValueError("it names a file outside its folder")
-    if type(classes) is not int or len(sidecar.self_check) != classes:
-        raise ValueError(f"{len(sidecar.self_check)} logits to check with, for {classes!r} classes")
+    if sidecar.file not in sidecar.files:
+        raise Unfit(f"{sidecar.file!r} is not among its files")
+    if outside := [name for name in sidecar.files if Path(name).name != name]:
+        raise Unfit(f"it names a file outside its folder, {outside[0]!r}")
+    if len(sidecar.self_check) != classes:
+        raise Unfit(f"{len(sidecar.self_check)} logits to check with, for {classes} classes")
     if sidecar.record.labels and len(sidecar.record.labels) != classes:
-        raise ValueError(f"{len(sidecar.record.labels)} labels for {classes} classes")
+        raise Unfit(f"{len(sidecar.record.labels)} labels for {classes} classes")
     return sidecar

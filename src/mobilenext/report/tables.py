@@ -24,7 +24,15 @@ def result_table(result: Mapping[str, Any]) -> str:
     measured = result["environment"]
     paddle = measured.get("paddlepaddle") or measured.get("paddlepaddle-gpu")
     runtime = result["runtime"]
-    software = f"Paddle {paddle}, {runtime}" if runtime.startswith("paddle") else f"{runtime} {measured.get(runtime)}"
+    from mobilenext.runtime import RUNTIMES  # imports NumPy
+
+    package = RUNTIMES[runtime].package.replace("_", "-") if runtime in RUNTIMES else runtime
+    version = measured.get(package) or "of unknown version"
+    software = (
+        f"Paddle {paddle or 'of unknown version'}, {runtime}"
+        if runtime.startswith("paddle")
+        else f"{runtime} {version}"
+    )
     inside = [result.get(name) for name in ("engine", "precision")]
     inside = [part for part in inside if part not in (None, "", "eager", "gpu", "fp32")]
     engine = f" ({', '.join(map(str, inside))})" if any(inside) else ""

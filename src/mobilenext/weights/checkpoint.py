@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mobilenext.data.preprocessing import Preprocessing
-from mobilenext.errors import UsageError, WeightsError
+from mobilenext.errors import DataError, UsageError, WeightsError
 from mobilenext.files import write_atomically
+from mobilenext.json_files import parse, read_json, record, text
 from mobilenext.models import MODELS, build_network, check_identity_divisor, find_model
 from mobilenext.models.cards import WeightsCard, find_weights_card
 from mobilenext.weights import naming
@@ -218,31 +219,37 @@ def _preprocessing_note(
     return f"preprocessing: {'; '.join(parts)}"
 
 
+_CERTIFICATE = {"metadata": record({}), "output.sha256": text()}
+
+
 def _stored_metadata(file: ForeignFile) -> Mapping[str, str]:
     """What `Weights.metadata` stored: in the file or, for Paddle's, which has no room, in its certificate."""
     stored: Any = file.metadata
     if file.format == "paddle-pickle":
-        try:
-            certificate = json.loads(file.path.with_name(file.path.name + CERTIFICATE).read_bytes())
-            stored = certificate["metadata"] if certificate["output"]["sha256"] == file.sha256 else {}
-        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        path = file.path.with_name(file.path.name + CERTIFICATE)
+        if not path.exists():
             return {}
+        try:
+            certificate = read_json(path, _CERTIFICATE, remedy="restore it, or delete it to go on without")
+        except DataError as error:
+            raise WeightsError(str(error)) from error
+        stored = certificate["metadata"] if certificate["output"]["sha256"] == file.sha256 else {}
     usable = isinstance(stored, dict) and all(isinstance(value, str) for value in stored.values())
     return stored if usable and stored.get("format") == FORMAT else {}
 
 
 def _stored_integer(stored: Mapping[str, str], name: str, path: str | os.PathLike[str]) -> int:
-    text = stored.get(name, "")
-    if not text.isdecimal() or int(text) < 1:
-        raise WeightsError(f"{path}: its metadata says {name} = {text!r}; expected a whole number from 1 up")
-    return int(text)
+    value = stored.get(name, "")
+    if not value.isdecimal() or len(value) > 9 or int(value) < 1:
+        raise WeightsError(f"{path}: its metadata says {name} = {value[:80]!r}; expected a whole number from 1 up")
+    return int(value)
 
 
 def _stored_json(stored: Mapping[str, str], name: str, path: str | os.PathLike[str]) -> Any:
     """The metadata entry, or None where the file has none."""
     try:
-        return json.loads(stored[name]) if name in stored else None
-    except (ValueError, RecursionError) as error:
+        return parse(stored[name].encode(errors="surrogatepass"), name) if name in stored else None
+    except DataError as error:
         raise WeightsError(f"{path}: its metadata says {name} = {stored[name][:80]!r}; expected JSON") from error
 
 

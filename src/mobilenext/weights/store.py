@@ -30,8 +30,9 @@ import httpx
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from mobilenext.errors import DownloadError, OutputError, UsageError, WeightsError
+from mobilenext.errors import DataError, DownloadError, OutputError, UsageError
 from mobilenext.files import git_blob_id, sha256_of
+from mobilenext.json_files import read_json, sha256
 
 _log = logging.getLogger(__name__)
 
@@ -134,13 +135,11 @@ def verify(path: Path, source: Source) -> str | None:
         if looks_like or not head:
             return f"{path} is not a checkpoint: it is {looks_like or 'empty'}"
         if record.exists():
-            expected = json.loads(record.read_text(encoding="utf-8"))["sha256"]
+            expected = read_json(record, {"sha256": sha256()}, remedy="delete that too")["sha256"]
             if (found := sha256_of(path)) != expected:
                 return f"{path} is not what was downloaded: expected sha256 {expected} (from {record}), found {found}"
-    except (OSError, WeightsError) as error:
+    except (OSError, DataError) as error:
         return f"{path} cannot be verified: {error}"
-    except (ValueError, KeyError, TypeError):
-        return f"{path} cannot be verified: its record {record} is damaged, delete that too"
     return None
 
 
