@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import os
@@ -116,7 +117,7 @@ def test_all_problems_of_a_list_at_once(tmp_path: Path) -> None:
         "a.jpg 1",
         "nolabel.jpg",
         "b c.jpg",
-        "a.jpg 1.0",
+        "a.jpg 1.5",
         "",
         "a.jpg -1",
         "a.jpg 3",
@@ -134,13 +135,13 @@ def test_all_problems_of_a_list_at_once(tmp_path: Path) -> None:
         "line 2: 'nolabel.jpg': no label; expected a name and its label, as in: val_1.JPEG 65",
         "line 3: 'b c.jpg': the label 'c.jpg' is not an integer",
     ]
-    assert told[2] == "line 4: 'a.jpg 1.0': the label '1.0' is not an integer"
+    assert told[2] == "line 4: 'a.jpg 1.5': the label '1.5' is not an integer"
     assert told[3] == "line 6: 'a.jpg -1': the label -1 is negative; labels start at 0"
     assert told[4] == "line 7: 'a.jpg 3': the label 3 is too large; with 3 classes they run 0..2"
     assert told[5].startswith(f"line 8: 'missing.jpg 0': no such file; looked below {tmp_path.as_posix()}/imgs, ")
     assert told[6] == "line 9: 'folder 0': this is not a file; expected an image file"
-    assert told[7] == "line 10: './a.jpg 2': the same file as in line 1; each may be listed once"
-    assert told[8].startswith("line 11: 'A.jpg 0': no such file")
+    assert told[7] == "line 10: './a.jpg 2': the same file as in line 1, where its label is 1"
+    assert told[8] == "line 11: 'A.jpg 0': no such file, but a.jpg: upper and lower case differ"
     assert told[9].startswith("line 12: ', 1': no label")
 
 
@@ -178,7 +179,8 @@ def test_a_label_is_plain_digits(tmp_path: Path, label: str) -> None:
         (b"", "the list is empty"),
         (b"\xef\xbb\xbf\r\n\n", "the list is empty"),
         (b"a.jpg 1\nb\xe4.jpg 2\n", "line 2 is not UTF-8 (byte 0xe4)"),
-        ("a.jpg 1".encode("utf-16"), "UTF-16"),
+        ("a.jpg 1".encode("utf-16-le"), "a binary file"),  # no mark
+        (codecs.BOM_UTF16_LE + b"a", "line 1 is not UTF-16"),
         (b"PK\x03\x04\0\0\0", "a binary file"),
         (b"\n" * 5000 + b"b\0/c.jpg 2\n", "line 5001: 'b\\x00/c.jpg 2': no such file"),
         (b"x" * 300 + b"/a.jpg 1\n", "no such file"),

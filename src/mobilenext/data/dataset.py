@@ -66,7 +66,7 @@ class Dataset:
     layout: str  # "list" or "class-folders"
     list_file: Path | None
     records: tuple[Record, ...]
-    class_names: tuple[str, ...] | None  # folder names by label; None for a list
+    class_names: tuple[str, ...] | None  # of folders, or of a list that has them, by label; None for other lists
     total: int  # records before `limit`
     ignored: tuple[str, ...]  # files that are no images and what systems leave beside data, relative to the root
     notes: tuple[str, ...] = ()  # how the layout was understood, where that is not plain
@@ -135,15 +135,13 @@ def open_training(root: PathLike, *, list_file: PathLike | None = None, num_clas
     if list_file is None and (root / TRAIN_LIST).exists():
         list_file = root / TRAIN_LIST
     if list_file is not None:
-        return open_dataset(root, list_file=list_file, num_classes=num_classes)
+        return _open_list(root, Path(list_file), num_classes, repeats=True)
     layout = find_layout(root)
     folder = layout.parts.get("train")
     if folder is not None:
         return _with_notes(_open_class_folders(folder, folder, num_classes), layout.notes)
     if (found := find_list(root, "train")) is not None:
-        return _with_notes(
-            open_dataset(root, list_file=found, num_classes=num_classes), (_taken(root, found, "train"),)
-        )
+        return _with_notes(_open_list(root, found, num_classes, repeats=True), (_taken(root, found, "training"),))
     raise DatasetError(
         f"{root}: no training part; expected {TRAIN_LIST} or a folder train/ with one folder for each class, or "
         "--train-list FILE"
@@ -229,10 +227,11 @@ def _with_notes(dataset: Dataset, notes: Iterable[str]) -> Dataset:
     return dataclasses.replace(dataset, notes=(*notes, *dataset.notes))
 
 
-def _open_list(root: Path, list_file: Path, num_classes: int | None) -> Dataset:
-    records = [Record(index, *line) for index, line in enumerate(read_list(root, list_file, num_classes))]
+def _open_list(root: Path, list_file: Path, num_classes: int | None, *, repeats: bool = False) -> Dataset:
+    listed = read_list(root, list_file, num_classes, repeats=repeats)
+    records = [Record(index, *line) for index, line in enumerate(listed.images)]
     return Dataset(
-        root, "list", list_file, tuple(records), None, len(records), (),
+        root, "list", list_file, tuple(records), listed.class_names, len(records), (), listed.notes,
         unreadable=refusals(record.path for record in records),
     )  # fmt: skip
 

@@ -1,0 +1,180 @@
+"""The files that a list names: where they are looked for, and which spellings of a name stand for the same file."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from urllib.parse import unquote
+
+from mobilenext.data.listing import IMAGE_SUFFIXES
+from mobilenext.data.parts import IMAGES_FOLDER
+from mobilenext.errors import DatasetError
+
+Form = Callable[[str], str]
+
+
+class NotFound(Exception):
+    """Why no file belongs to a name."""
+
+
+def _nfc(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+class Finder:
+    """Finds the files of a list, asking the file system once for each folder, not 50,000 times.
+
+    A name is looked up in ROOT/imgs, in ROOT and beside the list, as it is written. Only where there is no such file,
+    these stand for one: backslashes, another Unicode form, a percent-encoded name, a path that begins with ROOT's own
+    name, a name without the suffix of the only image that has it, and an absolute path of another computer, if the
+    same beginning of all such paths stands for the same folder.
+    """
+
+    def __init__(self, root: Path, list_file: Path) -> None:
+        self.spellings: Counter[str] = Counter()  # how many names were found in another spelling
+        self._root = f"{root.as_posix()}/"
+        self._root_name = root.resolve().name
+        self._bases = list(dict.fromkeys(p.as_posix() for p in (root / IMAGES_FOLDER, root, list_file.parent)))
+        self._folders: dict[str, dict[str, bool]] = {}  # folder -> name in it -> whether that is a file
+        self._forms: dict[tuple[str, Form], dict[str, list[str]]] = {}  # the same by another form of the names
+        self._elsewhere: tuple[str, ...] | None = None  # how absolute paths of another computer begin
+
+    def is_file(self, name: str) -> bool:
+        """Whether there is a file for a name."""
+        try:
+            self.find(name, count=False)
+        except NotFound:
+            return False
+        return True
+
+    def find(self, name: str, *, count: bool = True) -> tuple[Path, str]:
+        """The file, and its name relative to the root, or as it was written if it is elsewhere.
+
+        Raises:
+            NotFound: there is none.
+        """
+        is_folder = False
+        for spelling in dict.fromkeys((name, name.replace("\\", "/"))):
+            for path in self._paths(spelling):
+                folder, _, last = path.rpartition("/")
+                is_file = self._listing(folder or "/").get(last)
+                if is_file:
+                    return Path(path), self._relative(path, spelling)
+                is_folder = is_folder or is_file is not None
+        if is_folder:
+            raise NotFound("this is not a file; expected an image file")
+        name = name.replace("\\", "/")
+        for path in self._paths(name):
+            actual = self._in_form(path, _nfc)
+            if actual is not None:
+                self.spellings["in another Unicode form"] += count
+                return Path(actual), self._relative(path, name)
+        for how, path in self._other_spellings(name):
+            self.spellings[how] += count
+            return Path(path), self._relative(path, path)
+        for path in self._paths(name):
+            actual = self._in_form(path, _folded)
+            if actual is not None:
+                raise NotFound(f"no such file, but {self._relative(actual, actual)}: upper and lower case differ")
+        raise NotFound(f"no such file; looked below {', '.join(self._bases)} (upper and lower case differ)")
+
+    def notes(self) -> list[str]:
+        """How names were found that are not those of files as they are written."""
+        return [f"names of the list found {how}: {count:,}" for how, count in self.spellings.items() if count]
+
+    def _paths(self, name: str) -> list[str]:
+        return [name] if name.startswith("/") or PureWindowsPath(name).drive else [f"{b}/{name}" for b in self._bases]
+
+    def _relative(self, path: str, otherwise: str) -> str:
+        return path.removeprefix(self._root) if path.startswith(self._root) else otherwise
+
+    def _other_spellings(self, name: str) -> Iterator[tuple[str, str]]:
+        """What the name may stand for: how, and the path of a file."""
+        decoded = unquote(name.removeprefix("file://"))
+        if decoded != name:
+            yield from (("percent-decoded", path) for path in self._paths(decoded) if self._is_there(path))
+        if name.startswith(f"{self._root_name}/"):
+            path = self._root + name.removeprefix(f"{self._root_name}/")
+            if self._is_there(path):
+                yield "below the data set's folder, whose name they begin with", path
+        if Path(name).suffix.lower() not in IMAGE_SUFFIXES:
+            for path in self._paths(name):
+                folder, _, last = path.rpartition("/")
+                named = self._by_form(folder, _stem).get(last, [])
+                images = [file for file in named if Path(file).suffix.lower() in IMAGE_SUFFIXES]
+                if len(images) == 1:
+                    yield "by adding the suffix of the only image of that name", f"{folder}/{images[0]}"
+        if name.startswith("/") or PureWindowsPath(name).drive:
+            yield from self._moved(name)
+
+    def _moved(self, name: str) -> Iterator[tuple[str, str]]:
+        """An absolute path of another computer: its end below the data set, longest first."""
+        kind = PureWindowsPath if PureWindowsPath(name).drive else PurePosixPath
+        parts = kind(name).parts
+        cuts: Sequence[int] = range(1, len(parts))
+        if self._elsewhere is not None:
+            cuts = [len(self._elsewhere)] if parts[: len(self._elsewhere)] == self._elsewhere else []
+        for cut in cuts:
+            for path in self._paths("/".join(parts[cut:])):
+                if self._is_there(path):
+                    self._elsewhere = parts[:cut]
+                    yield f"below the data set, for {kind(*parts[:cut])} of another computer", path
+                    return
+
+    def _is_there(self, path: str) -> bool:
+        folder, _, last = path.rpartition("/")
+        return self._listing(folder or "/").get(last, False)
+
+    def _in_form(self, path: str, form: Form) -> str | None:
+        """The file whose path is the same as `path` in a form of its names; None for none.
+
+        Raises:
+            NotFound: several.
+        """
+        folder, _, last = path.rpartition("/")
+        actual = self._folder_in_form(folder, form)
+        if actual is None:
+            return None
+        names = [name for name in self._by_form(actual, form).get(form(last), []) if self._listing(actual)[name]]
+        if len(names) > 1:
+            raise NotFound(f"several files are called so: {', '.join(map(ascii, names))}; write one of them exactly")
+        return f"{actual}/{names[0]}" if names else None
+
+    def _folder_in_form(self, folder: str, form: Form) -> str | None:
+        if not folder or self._listing(folder):
+            return folder
+        above, _, last = folder.rpartition("/")
+        actual = self._folder_in_form(above, form) if above else None
+        names = self._by_form(actual, form).get(form(last), []) if actual is not None else []
+        return f"{actual}/{names[0]}" if len(names) == 1 else None
+
+    def _by_form(self, folder: str, form: Form) -> dict[str, list[str]]:
+        if (folder, form) not in self._forms:
+            names: dict[str, list[str]] = {}
+            for name in self._listing(folder):
+                names.setdefault(form(name), []).append(name)
+            self._forms[folder, form] = names
+        return self._forms[folder, form]
+
+    def _listing(self, folder: str) -> dict[str, bool]:
+        if folder not in self._folders:
+            try:
+                with os.scandir(folder) as entries:
+                    self._folders[folder] = {entry.name: entry.is_file() for entry in entries}
+            except PermissionError as error:
+                raise DatasetError(f"{folder}: this folder may not be listed: {error.strerror}") from error
+            except (OSError, ValueError):  # no such folder, or the name of none: nothing is in it
+                self._folders[folder] = {}
+        return self._folders[folder]
+
+
+def _stem(name: str) -> str:
+    return re.sub(r"\.[^.]*\Z", "", name)
