@@ -218,7 +218,10 @@ def test_check_data(mobilenext: Run, world: World, tmp_path: Path) -> None:
     assert done.returncode == 3
     assert f"! {broken}: " in done.stdout
     assert f"decoded: {total - 1}\n" in done.stdout
-    assert mobilenext("check-data", data, "--no-decode").returncode == 0
+    assert done.stdout.splitlines()[-1].startswith("usable for evaluate: no (1 of ")
+    done = mobilenext("check-data", data, "--no-decode")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == "usable for evaluate: yes (not decoded)"
 
 
 # --- bad input

@@ -159,7 +159,7 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    names = ("list_file", "batch_size", "workers", "threads", "limit", "unreadable", "resume")
+    names = ("list_file", "split", "batch_size", "workers", "threads", "limit", "unreadable", "resume")
     arguments = _shared(options) | {name: getattr(options, name) for name in names}
     return _evaluate_and_print(options.data, options.output, options.json, arguments)
 
@@ -344,7 +344,7 @@ def _train(options: argparse.Namespace) -> int:
         logging.getLogger().setLevel(logging.WARNING)
     asked = (
         *("output", "model", "recipe", "weights", "num_classes", "identity_divisor", "seed", "train_list", "val_list"),
-        *("resume", "threads", "workers"),
+        *("val_split", "resume", "threads", "workers"),
     )
     arguments = {name: value for name in asked if (value := getattr(options, name)) is not None}
     arguments |= {
@@ -492,6 +492,7 @@ def _check_data(options: argparse.Namespace) -> int:
         summary = check_data(
             options.data,
             list_file=options.list_file,
+            split=options.split,
             num_classes=options.num_classes,
             workers=options.workers,
             decode=not options.no_decode,
@@ -501,11 +502,14 @@ def _check_data(options: argparse.Namespace) -> int:
         _print_json(summary)
     else:
         for name, value in summary.items():
-            if name not in ("warnings", "unreadable"):
+            if name not in ("warnings", "unreadable", "verdict"):
                 print(f"{name.replace('_', ' ')}: {value}")
         for sentence in (*summary["warnings"], *summary["unreadable"]):
             print(f"! {sentence}")
-    return 3 if summary["unreadable"] else 0
+        for use, verdict in summary["verdict"].items():
+            reason = f" ({verdict['reason']})" if verdict["reason"] else ""
+            print(f"usable for {use}: {'yes' if verdict['usable'] else 'no'}{reason}")
+    return 0 if all(verdict["usable"] for verdict in summary["verdict"].values()) else 3
 
 
 def _quickstart(options: argparse.Namespace) -> int:

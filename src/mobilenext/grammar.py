@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     _model_options(command)
     command.add_argument("-o", "--output", help="folder for result.json, predictions.jsonl and evaluate.log")
     command.add_argument("--list", dest="list_file", help="another list file: an image name and a label on each line")
+    command.add_argument("--split", metavar="NAME", help="another part of the data: test, train, ... (default val)")
     command.add_argument("--batch-size", type=int, help="images a call of the network (CPU: 1, GPU: 64)")
     command.add_argument("--workers", type=int, help="processes (default: one for each core)")
     command.add_argument("--limit", type=int, help="only the first N images; the result is stamped PARTIAL")
@@ -103,6 +104,11 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, help="of initialisation, order, augmentation and dropout (default 0)")
     command.add_argument("--train-list", metavar="FILE", help="another list file of the training images")
     command.add_argument("--val-list", metavar="FILE", help="another list file of the validation images")
+    command.add_argument(
+        "--val-split",
+        metavar="NAME|SHARE",
+        help="what validates: another part (test), or a share of the training images (0.2), drawn by class",
+    )
     command.add_argument("--labels", help="a file of class names, stored in the weights: lines, JSON, CSV, ...")
     command.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
     command.add_argument("--threads", type=int, help="of each process (CPU; default 1)")
@@ -189,6 +195,7 @@ def parser() -> argparse.ArgumentParser:
     command = verb("check-data", "read a data set's list and decode every image")
     command.add_argument("data")
     command.add_argument("--list", dest="list_file", help="another list file")
+    command.add_argument("--split", metavar="NAME", help="another part of the data: test, train, ... (default val)")
     command.add_argument("--num-classes", type=int, help="labels must be below it (1000 compares with ImageNet too)")
     command.add_argument("--workers", type=int, help="processes (default: one for each core)")
     command.add_argument("--no-decode", action="store_true", help="check the list only")

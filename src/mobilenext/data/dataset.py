@@ -106,9 +106,7 @@ def open_dataset(
         DatasetError: no layout that is understood, or the problems found in it: the first 20 and their number.
         UsageError: `limit` or `num_classes` below 1, or a list and a split at once.
     """
-    for name, value in (("limit", limit), ("num_classes", num_classes)):
-        if value is not None and value < 1:
-            raise UsageError(f"{name} is {value}; expected 1 or more")
+    _check_positive(limit=limit, num_classes=num_classes)
     if list_file is not None and split is not None:
         raise UsageError(f"a list and the split {split} at once; choose one of them")
     root = _existing(root)
@@ -125,12 +123,17 @@ def open_dataset(
     return dataclasses.replace(dataset, records=records, unreadable=unreadable)
 
 
-def open_training(root: PathLike, *, list_file: PathLike | None = None, num_classes: int | None = None) -> Dataset:
+def open_training(
+    root: PathLike, *, list_file: PathLike | None = None, num_classes: int | None = None, whole: bool = False
+) -> Dataset:
     """The training part: of a list, ``train_list.txt``, class folders in ``train/``, or a list as ``train.csv``.
+
+    With `whole`, class folders in `root` itself are the training part where there are no parts.
 
     Raises:
         DatasetError: as `open_dataset`, or no training part.
     """
+    _check_positive(num_classes=num_classes)
     root = _existing(root)
     if list_file is None and (root / TRAIN_LIST).exists():
         list_file = root / TRAIN_LIST
@@ -142,6 +145,8 @@ def open_training(root: PathLike, *, list_file: PathLike | None = None, num_clas
         return _with_notes(_open_class_folders(folder, folder, num_classes), layout.notes)
     if (found := find_list(root, "train")) is not None:
         return _with_notes(_open_list(root, found, num_classes, repeats=True), (_taken(root, found, "training"),))
+    if whole and layout.classes:
+        return _with_notes(_open_class_folders(root, layout.folder, num_classes), layout.notes)
     raise DatasetError(
         f"{root}: no training part; expected {TRAIN_LIST} or a folder train/ with one folder for each class, or "
         "--train-list FILE"
@@ -149,21 +154,34 @@ def open_training(root: PathLike, *, list_file: PathLike | None = None, num_clas
     )
 
 
-def open_validation(root: PathLike, *, list_file: PathLike | None = None, num_classes: int | None = None) -> Dataset:
+def open_validation(
+    root: PathLike, *, list_file: PathLike | None = None, num_classes: int | None = None, split: str | None = None
+) -> Dataset:
     """The part that a training run is validated on: as `open_dataset`, but never the test part unasked.
 
     Raises:
         DatasetError: as `open_dataset`, or no validation part.
     """
     root = _existing(root)
-    if list_file is None and not (root / LIST_NAME).exists():
+    if list_file is None and split is None and not (root / LIST_NAME).exists():
         parts = find_layout(root).parts
         if "test" in parts and "val" not in parts:
             raise DatasetError(
                 f"{root}: a training part and a test part, {parts['test'].name}/, but no validation part; "
                 "--val-split 0.2 divides the training images, --val-split test validates on the test part"
             )
-    return open_dataset(root, list_file=list_file, num_classes=num_classes)
+    return open_dataset(root, list_file=list_file, num_classes=num_classes, split=split)
+
+
+def class_name_of(dataset: Dataset, label: int) -> str:
+    """The name of a class, or its number where it has none."""
+    return dataset.class_names[label] if dataset.class_names else str(label)
+
+
+def _check_positive(**numbers: int | None) -> None:
+    for name, value in numbers.items():
+        if value is not None and value < 1:
+            raise UsageError(f"{name} is {value}; expected 1 or more")
 
 
 def _existing(root: PathLike) -> Path:
@@ -236,15 +254,17 @@ def _open_list(root: Path, list_file: Path, num_classes: int | None, *, repeats:
     )  # fmt: skip
 
 
-def raise_unreadable(problems: Sequence[str], way_out: str, *, complete: bool = True) -> NoReturn:
-    """One `ImageError` of the first 20 images that cannot be read, and the two ways out.
-
-    `complete` says that there are no more of them than `problems`.
-    """
+def unreadable_text(problems: Sequence[str], *, complete: bool = True) -> str:
+    """The first 20 images that cannot be read and their number; `complete` says that `problems` are all of them."""
     number = f"{len(problems):,}{'' if complete else ' or more'}"
     shown = [*problems[:PROBLEMS_SHOWN], *(["..."] if len(problems) > PROBLEMS_SHOWN or not complete else [])]
+    return f"{number} image{'s' if number != '1' else ''} cannot be read:\n    " + "\n    ".join(shown)
+
+
+def raise_unreadable(problems: Sequence[str], way_out: str, *, complete: bool = True) -> NoReturn:
+    """One `ImageError` of images that cannot be read, and the two ways out; the arguments as of `unreadable_text`."""
     raise ImageError(
-        f"{number} image{'s' if number != '1' else ''} cannot be read:\n    " + "\n    ".join(shown) + "\n"
+        f"{unreadable_text(problems, complete=complete)}\n"
         f"Repair them or take them out (mobilenext check-data names all of them), or {way_out}"
     )
 

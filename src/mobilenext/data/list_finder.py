@@ -38,11 +38,13 @@ class Finder:
     same beginning of all such paths stands for the same folder.
     """
 
-    def __init__(self, root: Path, list_file: Path) -> None:
+    def __init__(self, root: Path, list_file: Path, bases: Sequence[Path] | None = None) -> None:
+        """Look names up in `bases`, where these are given."""
         self.spellings: Counter[str] = Counter()  # how many names were found in another spelling
         self._root = f"{root.as_posix()}/"
         self._root_name = root.resolve().name
-        self._bases = list(dict.fromkeys(p.as_posix() for p in (root / IMAGES_FOLDER, root, list_file.parent)))
+        bases = (root / IMAGES_FOLDER, root, list_file.parent) if bases is None else bases
+        self._bases = list(dict.fromkeys(base.as_posix() for base in bases))
         self._folders: dict[str, dict[str, bool]] = {}  # folder -> name in it -> whether that is a file
         self._forms: dict[tuple[str, Form], dict[str, list[str]]] = {}  # the same by another form of the names
         self._elsewhere: tuple[str, ...] | None = None  # how absolute paths of another computer begin

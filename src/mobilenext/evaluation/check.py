@@ -7,12 +7,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from mobilenext.data import Preprocessing, Record, describe, open_dataset, pixels_of, read_image
 from mobilenext.data.batches import WorkerPool, available_cores
+from mobilenext.data.dataset import LIST_NAME, TRAIN_LIST, open_training, unreadable_text
 from mobilenext.data.list_file import PROBLEMS_SHOWN
-from mobilenext.errors import ImageError, UsageError
+from mobilenext.data.parts import find_layout, find_list
+from mobilenext.errors import DataError, ImageError, UsageError
 
 CHUNK = 32
 SEARCH_SECONDS = 60
@@ -63,6 +66,7 @@ def check_data(
     data: str | os.PathLike[str],
     *,
     list_file: str | os.PathLike[str] | None = None,
+    split: str | None = None,
     num_classes: int | None = None,
     workers: int | None = None,
     decode: bool = True,
@@ -71,20 +75,22 @@ def check_data(
     """What a data set holds, and what is wrong with it.
 
     Args:
-        data, list_file: as in ``evaluate``.
+        data, list_file, split: as in ``evaluate``.
         num_classes: labels must be below it; 1000 compares with ImageNet's validation set.
         workers: processes that decode.
         decode: False checks the list only.
 
     Returns:
-        Counts of images and classes, ``warnings``, and ``unreadable``: a sentence for each image that does not decode.
+        Counts of images and classes, ``warnings``, ``unreadable``: a sentence for each image that does not decode, and
+        ``verdict``: for ``evaluate`` and, where there is a training part, ``train``, whether the data are ``usable``
+        and a sentence, ``reason``. The training part is not decoded.
 
     Raises:
         DatasetError: the list or the layout is wrong; all problems at once.
     """
     if workers is not None and workers < 1:
         raise UsageError(f"workers is {workers}; expected a whole number from 1 up")
-    dataset = open_dataset(data, list_file=list_file, num_classes=num_classes)
+    dataset = open_dataset(data, list_file=list_file, num_classes=num_classes, split=split)
     summary: dict[str, Any] = describe(dataset, num_classes).to_dict()
     summary["warnings"] = list(summary.get("warnings", ()))
     unreadable: list[str] = []
@@ -106,4 +112,28 @@ def check_data(
         if sizes:
             summary["smallest_side"] = min(min(size) for size in sizes)
             summary["largest_side"] = max(max(size) for size in sizes)
-    return {**summary, "unreadable": unreadable}
+    count = f"{len(unreadable):,} of {len(dataset):,} images cannot be read"
+    verdict = {
+        "evaluate": {"usable": not unreadable, "reason": count if unreadable else None if decode else "not decoded"}
+    }
+    if list_file is None and split is None and (training := _training_verdict(Path(data), num_classes)):
+        verdict["train"] = training
+    return {**summary, "unreadable": unreadable, "verdict": verdict}
+
+
+def _training_verdict(root: Path, num_classes: int | None) -> dict[str, Any] | None:
+    """Whether the data are usable for training, and why; None where there is nothing to train on."""
+    layout = find_layout(root)
+    if "train" not in layout.parts and not (root / TRAIN_LIST).exists():
+        if not layout.classes or (root / LIST_NAME).exists():
+            return None
+        return {"usable": True, "reason": "with --val-split 0.2, which divides the images"}
+    try:
+        training = open_training(root, num_classes=num_classes)
+        if problems := list(training.unreadable.values()):
+            return {"usable": False, "reason": unreadable_text(problems)}
+        found = f"{len(training):,} training images, which were not decoded"
+        validated = (root / LIST_NAME).exists() or "val" in layout.parts or find_list(root, "val") is not None
+    except DataError as error:
+        return {"usable": False, "reason": str(error)}
+    return {"usable": True, "reason": found if validated else f"{found}; with --val-split 0.2 or --val-split test"}

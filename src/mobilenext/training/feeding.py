@@ -155,8 +155,11 @@ class Feeder:
 
     def _read_all(self) -> dict[int, Pixels | str]:
         images: dict[int, Pixels | str] = {}
+        by_path: dict[Path, Pixels | str] = {}  # a list may repeat an image
         for record in self._records:
-            images[record.index] = pixels = _decoded(record.path)
+            if record.path not in by_path:
+                by_path[record.path] = _decoded(record.path)
+            images[record.index] = pixels = by_path[record.path]
             if isinstance(pixels, str):
                 self.unreadable[record.name] = pixels
         self._check_unreadable()

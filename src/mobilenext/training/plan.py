@@ -6,8 +6,9 @@ import dataclasses
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,10 @@ from mobilenext.distributed import launched
 from mobilenext.errors import DataError, DatasetError, UsageError
 from mobilenext.evaluation.environment import environment
 from mobilenext.evaluation.result import MOST_CLASSES
-from mobilenext.json_files import check, many, nullable, optional, record, sha256, text, whole
+from mobilenext.json_files import check, either, many, nullable, number, optional, record, sha256, text, whole
 from mobilenext.models import ModelCard, check_identity_divisor, find_model
 from mobilenext.origin import command_line, now
+from mobilenext.training.division import divide, lists_of, read_divided, share_of
 from mobilenext.training.recipes import Recipe, find_recipe
 from mobilenext.training.run_folder import CONFIG, REMEDY, config_digest
 
@@ -39,6 +41,7 @@ _STORED = record(
         "num_classes": whole(1, MOST_CLASSES),
         **dict.fromkeys(("identity_divisor", "processes", "data.train_images", "data.val_images"), whole(1)),
         **dict.fromkeys(("data.train_sha256", "data.val_sha256"), sha256()),
+        "data.val_split": optional(either(text(), number(0, 1))),
         **dict.fromkeys(("data_folder.train_list", "data_folder.val_list"), nullable(text())),
         **dict.fromkeys(("started", "command"), optional(text())),  # runs of earlier versions do not know them
         "weights": nullable(record({"file": text()})),
@@ -59,6 +62,11 @@ class Plan:
     labels: tuple[str, ...] | None
 
     @property
+    def lists(self) -> Mapping[str, bytes]:
+        """The files of the run's folder that say which images were drawn, where `val_split` is a share."""
+        return {} if share_of(self.config["data"].get("val_split")) is None else lists_of(self.train, self.val)
+
+    @property
     def digest(self) -> str:
         """A checksum of everything that decides what the run computes."""
         return config_digest(self.config)
@@ -77,6 +85,7 @@ def new_plan(
     train_list: str | os.PathLike[str] | None,
     val_list: str | os.PathLike[str] | None,
     labels: tuple[str, ...] | None,
+    val_split: str | float | None = None,
 ) -> Plan:
     """The plan of a new run; see :func:`mobilenext.training.train.train` for the arguments.
 
@@ -94,10 +103,13 @@ def new_plan(
         raise UsageError("no model; expected --model NAME, or --weights FILE to begin with")
     begun, card, divisor = _first_weights(model, weights, identity_divisor)
     check_identity_divisor(card, divisor)
-    training, validation = open_parts(Path(data), train_list, val_list)
+    if val_split is not None and val_list is not None:
+        raise UsageError("val_split and val_list at once; choose one of them")
+    parts = partial(open_parts, Path(data), train_list, val_list, val_split=val_split, seed=seed)
+    training, validation = parts()
     classes = num_classes or _classes_of(training)
     if num_classes is not None:  # labels must be below it
-        training, validation = open_parts(Path(data), train_list, val_list, num_classes)
+        training, validation = parts(num_classes)
     _check_classes(training, validation, classes)
     preprocessing = recipe.preprocessing()
     if begun:
@@ -124,6 +136,7 @@ def new_plan(
             "val_images": len(validation),
             "train_sha256": training.digest(),
             "val_sha256": validation.digest(),
+            **({} if val_split is None else {"val_split": share_of(val_split) or str(val_split)}),
         },
         "data_folder": {
             "root": str(Path(data).resolve()),
@@ -154,6 +167,8 @@ def resumed_plan(config: dict[str, Any], data: str | os.PathLike[str] | None, so
         recipe = Recipe.from_dict(config["recipe"])
         check_identity_divisor(find_model(config["model"]), config["identity_divisor"])
         Preprocessing.from_dict(config["preprocessing"])
+        val_split = config["data"].get("val_split")
+        share = share_of(val_split)
         if labels and len(labels) != classes:
             raise UsageError(f"{len(labels)} labels for {classes} classes")
     except UsageError as error:
@@ -161,7 +176,15 @@ def resumed_plan(config: dict[str, Any], data: str | os.PathLike[str] | None, so
     described = {name: (config["data"][f"{name}_images"], config["data"][f"{name}_sha256"]) for name in _PARTS}
     root = Path(data) if data is not None else Path(where["root"])
     lists = [_in_moved_data(where[f"{name}_list"], Path(where["root"]), root) for name in _PARTS]
-    training, validation = open_parts(root, lists[0], lists[1], classes)
+    if data is None and not root.is_dir():
+        raise DatasetError(
+            f"{root}: no such folder, where the run's images were; if they have moved, `mobilenext train NEW_DATA "
+            f"--resume {Path(source).parent}` goes on"
+        )
+    if share is not None:
+        training, validation = read_divided(Path(source).parent, root)
+    else:
+        training, validation = open_parts(root, lists[0], lists[1], classes, val_split=val_split)
     for name, part in zip(_PARTS, (training, validation), strict=True):
         images, digest = described[name]
         if part.digest() != digest:
@@ -231,10 +254,17 @@ def open_parts(
     train_list: str | os.PathLike[str] | None,
     val_list: str | os.PathLike[str] | None,
     num_classes: int | None = None,
+    *,
+    val_split: str | float | None = None,
+    seed: int = 0,
 ) -> tuple[Dataset, Dataset]:
-    """The training and the validation part."""
-    training = open_training(root, list_file=train_list, num_classes=num_classes)
-    validation = open_validation(root, list_file=val_list, num_classes=num_classes)
+    """The training and the validation part; a share as `val_split` draws the second from the first by `seed`."""
+    share = share_of(val_split)
+    training = open_training(root, list_file=train_list, num_classes=num_classes, whole=share is not None)
+    if share is not None:
+        return divide(training, root, share, seed)
+    name = None if val_split is None else str(val_split)
+    validation = open_validation(root, list_file=val_list, num_classes=num_classes, split=name)
     if validation.class_names and training.class_names and training.class_names != validation.class_names:
         one_sided = sorted(set(training.class_names or ()) ^ set(validation.class_names))
         raise DatasetError(

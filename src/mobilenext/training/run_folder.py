@@ -7,6 +7,7 @@ last.safetensors          the last weights, when the run is finished; last_ema.s
 log.jsonl                 a line every few steps and for every epoch
 train.log                 what was said
 result.json               the outcome, when all weights are there
+train_list.txt            with val_split: the images that were drawn for the training; val_list.txt: for the validation
 curves.png                loss, accuracy and learning rate, drawn from the log
 """
 
@@ -29,7 +30,8 @@ CONFIG, CHECKPOINT, LOG_LINES, LOG, CURVES, RESULT = (
     "run.json", "checkpoint.safetensors", "log.jsonl", "train.log", "curves.png", "result.json",
 )  # fmt: skip
 BEST, LAST, LAST_EMA = "best.safetensors", "last.safetensors", "last_ema.safetensors"
-RUN_FILES = (CONFIG, CHECKPOINT, BEST, LAST, LAST_EMA, LOG_LINES, LOG, RESULT, CURVES)
+TRAIN_LIST, VAL_LIST = "train_list.txt", "val_list.txt"
+RUN_FILES = (CONFIG, CHECKPOINT, BEST, LAST, LAST_EMA, LOG_LINES, LOG, RESULT, CURVES, TRAIN_LIST, VAL_LIST)
 LOCK = ".lock"
 NOT_COMPARED = ("environment", "data_folder", "started", "command")  # may differ when a run goes on
 
@@ -100,9 +102,11 @@ class RunFolder:
                 f"{self.folder} holds a run already; go on with it by --resume {self.folder}, or choose another output"
             )
 
-    def begin(self, config: Mapping[str, Any]) -> None:
-        """Write what the new run is."""
+    def begin(self, config: Mapping[str, Any], lists: Mapping[str, bytes] | None = None) -> None:
+        """Write what the new run is, and the lists of its images by their names."""
         (self.folder / LOG_LINES).unlink(missing_ok=True)
+        for name, content in (lists or {}).items():
+            write_atomically(self.folder / name, content)
         write_json(self.folder / CONFIG, config)
 
     def keep_log_until(self, global_step: int, epochs: int) -> None:

@@ -66,6 +66,7 @@ def train(
     seed: int | None = None,
     train_list: str | os.PathLike[str] | None = None,
     val_list: str | os.PathLike[str] | None = None,
+    val_split: str | float | None = None,
     labels: tuple[str, ...] | None = None,
     resume: str | os.PathLike[str] | None = None,
     device: str = "auto",
@@ -90,6 +91,8 @@ def train(
         identity_divisor: None takes the weights' (or 1).
         seed: of initialisation, order, augmentation and dropout (default 0).
         train_list, val_list: other list files.
+        val_split: what validates: the name of a part, ``test`` for one, or a share of the training images, 0.2 for one,
+            drawn by class from `seed`. The folder of the run keeps the lists of the images that were drawn.
         labels: a name for each class, stored with the weights.
         resume: the folder of a run, to go on with it; of the other arguments only those from `device` on, and `data`
             where it has moved, may be given with it.
@@ -121,7 +124,7 @@ def train(
         begun = {
             "output": output, "model": model, "recipe": recipe, "settings": tuple(settings), "weights": weights,
             "num_classes": num_classes, "identity_divisor": identity_divisor, "seed": seed, "train_list": train_list,
-            "val_list": val_list, "labels": labels,
+            "val_list": val_list, "val_split": val_split, "labels": labels,
         }  # fmt: skip
         if given := [name for name, value in begun.items() if value not in (None, ())]:
             raise UsageError(
@@ -140,7 +143,8 @@ def train(
         folder = Path(output)
         plan = new_plan(
             data, recipe, settings, seed or 0, model=model, weights=weights, num_classes=num_classes,
-            identity_divisor=identity_divisor, train_list=train_list, val_list=val_list, labels=labels,
+            identity_divisor=identity_divisor, train_list=train_list, val_list=val_list, val_split=val_split,
+            labels=labels,
         )  # fmt: skip
     _check_readable(plan, max_unreadable)
     device = resolve_device(device)
@@ -223,7 +227,7 @@ def _run(plan: Plan, folder: Path, device: str, options: Options, *, resume: boo
                 files.keep_log_until(loop.position.global_step, loop.position.epoch)
             log.info("resumed: epoch %d, step %d", loop.position.epoch + 1, loop.position.step)
         elif files:
-            files.begin(plan.config)
+            files.begin(plan.config, plan.lists)
             loop.save()
         started = time.perf_counter()
         loop.run()
