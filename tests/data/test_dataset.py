@@ -181,7 +181,7 @@ def test_a_label_is_plain_digits(tmp_path: Path, label: str) -> None:
         (b"a.jpg 1\nb\xe4.jpg 2\n", "line 2 is not UTF-8 (byte 0xe4)"),
         ("a.jpg 1".encode("utf-16-le"), "a binary file"),  # no mark
         (codecs.BOM_UTF16_LE + b"a", "line 1 is not UTF-16"),
-        (b"PK\x03\x04\0\0\0", "a binary file"),
+        (b"PK\x03\x04\0\0\0", "this is a ZIP archive"),
         (b"\n" * 5000 + b"b\0/c.jpg 2\n", "line 5001: 'b\\x00/c.jpg 2': no such file"),
         (b"x" * 300 + b"/a.jpg 1\n", "no such file"),
     ],

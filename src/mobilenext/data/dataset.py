@@ -35,6 +35,7 @@ from mobilenext.data.list_file import PROBLEMS_SHOWN, raise_problems, read_list
 from mobilenext.data.listing import ignored_notes, is_leftover_name, list_folder, refusals, visible_folders
 from mobilenext.data.parts import IMAGES_FOLDER, PARTS, find_layout, find_list, part_of
 from mobilenext.errors import DatasetError, ImageError, UsageError
+from mobilenext.file_kinds import other_kind
 
 LIST_NAME, TRAIN_LIST = "val_list.txt", "train_list.txt"
 
@@ -187,7 +188,8 @@ def _check_positive(**numbers: int | None) -> None:
 def _existing(root: PathLike) -> Path:
     root = Path(root)
     if not root.is_dir():
-        raise DatasetError(f"{root}: {'this is a file' if root.exists() else 'no such folder'}; expected a folder")
+        problem = other_kind(root) or ("this is a file" if root.exists() else "no such folder")
+        raise DatasetError(f"{root}: {problem}; expected a folder")
     return root
 
 
@@ -377,6 +379,8 @@ def _refuse_layout(root: Path, problem: str | None = None) -> NoReturn:
 
 
 def _what_was_found(root: Path) -> str:
+    if problem := other_kind(root, "data", "images"):
+        return f"{problem}."
     subfolders = visible_folders(root)
     if nested_lists := [root / name / LIST_NAME for name in subfolders if (root / name / LIST_NAME).exists()]:
         return f"{nested_lists[0]} exists: did you mean {nested_lists[0].parent}?"

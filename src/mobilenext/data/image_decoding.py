@@ -18,6 +18,7 @@ from mobilenext.data.image_claims import MOST_PARTS, ROW_BYTES, Claims
 from mobilenext.data.image_limits import DEFAULT_LIMITS, ImageLimits
 from mobilenext.data.image_metadata import Info, without_metadata
 from mobilenext.errors import ImageError
+from mobilenext.file_kinds import HEAD, kind_of_head
 
 # By content. Not "all that Pillow knows": EPS runs an external program, and the exotic rest is only attack surface.
 FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -229,7 +230,7 @@ def pillow_errors(order: Order, file: BinaryIO | None = None) -> Iterator[None]:
     except UnidentifiedImageError as error:
         raise ImageError(
             f"{order.name}: not an image in a format that is read here ({', '.join(available_formats())}), or its "
-            f"header is broken; it begins with {_first_bytes(file)!r}. Convert it or take it off the list"
+            f"header is broken; it begins with {_beginning(file)}. Convert it or take it off the list"
         ) from error
     except Image.DecompressionBombError as error:
         raise ImageError(
@@ -249,15 +250,17 @@ def pillow_errors(order: Order, file: BinaryIO | None = None) -> Iterator[None]:
         ) from error
 
 
-def _first_bytes(file: BinaryIO | None) -> bytes:
-    """They tell a saved web page or a pointer file from a broken image."""
+def _beginning(file: BinaryIO | None) -> str:
+    """The first bytes, and what begins so where that is known: a saved web page, a pointer file, weights."""
     if file is None:
-        return b""
+        return "b''"
     try:
         file.seek(0)
-        return file.read(12)
+        head = file.read(HEAD)
     except (OSError, ValueError):
-        return b""
+        return "b''"
+    kind = kind_of_head(head)
+    return f"{head[:12]!r}" + (f": {kind.what}" if kind and kind.name != "image" else "")
 
 
 def one_line(error: Exception) -> str:

@@ -43,6 +43,7 @@ from mobilenext.data.image_guard import CannotStart, decode_elsewhere
 from mobilenext.data.image_limits import MAX_PIXELS, ImageLimits
 from mobilenext.data.listing import IMAGE_SUFFIXES, list_folder, refusal_of
 from mobilenext.errors import DataError, ImageError, UsageError
+from mobilenext.file_kinds import other_kind
 
 __all__ = [
     "FORMATS", "IMAGE_SUFFIXES", "MAX_PIXELS", "ImageLimits", "PathLike", "as_rgb", "available_formats", "decode_image",
@@ -168,7 +169,8 @@ def find_images(paths: PathLike | Iterable[PathLike]) -> list[Path]:
         if path.is_dir():
             listing = list_folder(path)
             if not listing.images:
-                raise DataError(f"{path}: no images in this folder; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
+                problem = other_kind(path) or "no images in this folder"
+                raise DataError(f"{path}: {problem}; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
             for note in listing.notes():
                 log.info("%s: %s", path, note)
             found += listing.images

@@ -28,6 +28,7 @@ from pathlib import Path
 from mobilenext.data import label_forms
 from mobilenext.data.label_forms import Entry, LabelProblem
 from mobilenext.errors import DataError
+from mobilenext.file_kinds import other_kind
 
 log = logging.getLogger(__name__)
 MAX_BYTES = 4 << 20
@@ -54,6 +55,8 @@ def read_labels(path: str | os.PathLike[str], num_classes: int | None = None) ->
         DataError: the file cannot be read, gives a class no name or two, or has another number of names.
     """
     path = Path(path)
+    if other := other_kind(path, "text", "json"):
+        raise DataError(f"{path}: {other}. Expected a file of class names")
     text = _text(path)
     try:
         entries = label_forms.structured(path.name, text)

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from mobilenext.errors import DatasetError
+from mobilenext.file_kinds import other_kind
 
 # The marks of UTF-32 begin with those of UTF-16.
 _MARKS = (
@@ -33,7 +34,8 @@ def read_lines(list_file: Path) -> list[str]:
             data = file.read(4096)
             mark, encoding = next((item for item in _MARKS if data.startswith(item[0])), (b"", "utf-8"))
             if b"\0" in data and encoding == "utf-8":  # before the rest is read: it might be an archive of all images
-                raise DatasetError(f"{list_file}: a binary file; expected a text of names and labels")
+                what = other_kind(list_file) or "a binary file"
+                raise DatasetError(f"{list_file}: {what}; expected a text of names and labels")
             data = (data + file.read())[len(mark) :]
     except OSError as error:
         raise DatasetError(f"{list_file}: this list cannot be read: {error.strerror}") from error

@@ -15,6 +15,7 @@ from mobilenext.errors import CheckFailed, DataError, UsageError
 from mobilenext.evaluation.environment import processor
 from mobilenext.export import FORMATS
 from mobilenext.export.sidecar import read_sidecar
+from mobilenext.file_kinds import other_kind
 from mobilenext.files import sha256_of
 from mobilenext.runtime import (
     Candidate,
@@ -91,6 +92,9 @@ def find_subject(
     if given:
         raise UsageError(f"{source} was given together with {', '.join(given)}; it says by itself what it is")
     path = Path(exported if exported is not None else onnx)  # type: ignore[arg-type]
+    fitting = ("onnx",) if source == "onnx" else ("exported", "paddle-folder", "paddle-inference", "pdiparams")
+    if problem := other_kind(path, *fitting):
+        raise DataError(f"--{source} {path}: {problem}.")
     if source == "onnx" and not path.is_file():
         raise DataError(f"{path} is no file; expected an ONNX model")
     if source == "exported" and not path.is_dir():

@@ -14,6 +14,7 @@ from mobilenext.errors import DataError
 from mobilenext.evaluation.journal import JOURNAL, PREDICTIONS, RESULT
 from mobilenext.evaluation.metrics import TOP, ClassScores, check_prediction, class_scores
 from mobilenext.evaluation.result import read_result
+from mobilenext.file_kinds import other_kind
 from mobilenext.json_files import Unfit, many, number, optional, read_json, read_json_lines, record, text, whole
 from mobilenext.report.statistics import Flags, Ids, Values
 from mobilenext.report.training_report import Run, read_run
@@ -111,7 +112,8 @@ def read_inputs(folders: Sequence[Path]) -> Inputs:
     names = _names(folders)
     for folder, name in zip(folders, names, strict=True):
         if not folder.is_dir():
-            raise DataError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}; {EXPECTED}")
+            problem = other_kind(folder) or ("not a folder" if folder.exists() else "no such folder")
+            raise DataError(f"{folder}: {problem}; {EXPECTED}")
         found = False
         if (folder / BENCH).is_file():
             inputs.benches.append(Bench(folder, name, _bench(folder / BENCH)))
@@ -126,7 +128,7 @@ def read_inputs(folders: Sequence[Path]) -> Inputs:
         elif (folder / JOURNAL).is_file() and not found:
             raise DataError(f"{folder}: an unfinished evaluation ({JOURNAL}); finish it with --resume, then report it")
         if not found:
-            raise DataError(f"{folder}: none of the files of a run is there; {EXPECTED}")
+            raise DataError(f"{folder}: {other_kind(folder) or 'none of the files of a run is there'}; {EXPECTED}")
     return inputs
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from mobilenext.errors import DataError
 from mobilenext.evaluation.result import counted
+from mobilenext.file_kinds import other_kind
 from mobilenext.json_files import check, nullable, number, optional, parse, read_json, read_lines, record, text, whole
 from mobilenext.report.tables import table
 
@@ -73,6 +74,7 @@ def read_run(folder: Path) -> Run:
     config = folder / "run.json"
     if not config.exists():
         found = "run.json is missing" if folder.is_dir() else "not a folder" if folder.exists() else "no such folder"
+        found = other_kind(folder, "run") or found
         raise DataError(f"{folder}: {found}; expected a training run; name the folder that was trained into")
     setup = read_json(config, _CONFIG, remedy=_REMEDY)
     rows: dict[str, list[dict[str, Any]]] = {"step": [], "epoch": []}

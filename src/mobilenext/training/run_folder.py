@@ -23,6 +23,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mobilenext.errors import DataError, OutputError, UsageError
+from mobilenext.file_kinds import other_kind
 from mobilenext.files import write_atomically
 from mobilenext.json_files import check, optional, parse, read_json, read_lines, record, text, whole
 
@@ -54,7 +55,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG
     if not path.is_file():
-        raise DataError(f"{folder}: no {CONFIG} there; expected the folder of a training run")
+        problem = other_kind(folder, "run") or f"no {CONFIG} there"
+        raise DataError(f"{folder}: {problem}; expected the folder of a training run")
     return read_json(path, remedy=REMEDY)
 
 

@@ -14,6 +14,7 @@ from io import BytesIO
 from itertools import pairwise
 from typing import Any
 
+from mobilenext.file_kinds import kind_of_zip
 from mobilenext.weights._arrays import Budget
 from mobilenext.weights._pickle_machine import run_pickle
 from mobilenext.weights._pickle_names import StorageType
@@ -23,7 +24,6 @@ from mobilenext.weights._refusal import SAVE_STATE_DICT, Refusal, shown
 STREAM_MAGIC = 0x1950A86A20F9469CFC6C
 _STREAM_PROTOCOL = 1001
 _MOST_ENTRIES = 100_000
-_SAVE_WITH_TORCH_SAVE = "Save a state dict with `torch.save(model.state_dict(), 'weights.pth')`"
 
 
 # --- ZIP archive ------------------------------------------------------------------------------------------------------
@@ -101,10 +101,11 @@ class _Archive:
         ]
         if len(prefixes) != 1:
             held = ", ".join(shown(name) for name in names[:4]) or "nothing"
+            kind = kind_of_zip(names)
             raise Refusal(
-                f"a ZIP archive with {len(prefixes)} entries named <folder>/data.pkl, a PyTorch checkpoint has one; "
-                f"it holds {held}",
-                f"If a checkpoint was packed into it, unpack it first; else: {_SAVE_WITH_TORCH_SAVE}",
+                f"the file is {kind.what} with {len(prefixes)} entries named <folder>/data.pkl, a PyTorch checkpoint "
+                f"has one; it holds {held}",
+                kind.advice,
             )
         if prefixes[0] + "constants.pkl" in names:
             raise Refusal(

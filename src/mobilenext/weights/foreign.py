@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from mobilenext.errors import WeightsError
+from mobilenext.file_kinds import kind_of
 from mobilenext.files import git_blob_id
 from mobilenext.weights._arrays import Budget
 from mobilenext.weights._paddle_files import read_paddle_pickle
-from mobilenext.weights._recognise import HEAD, recognise
+from mobilenext.weights._recognise import EXPECTED, HEAD, recognise
 from mobilenext.weights._refusal import SAVE_STATE_DICT, Refusal
 from mobilenext.weights._safetensors_files import read_safetensors
 from mobilenext.weights._torch_files import read_torch_stream, read_torch_zip
@@ -96,12 +97,16 @@ def _parse(kind: str, data: bytes) -> tuple[Any, dict[str, str]]:
 
 
 def _read_bytes(path: Path) -> bytes:
+    kind = kind_of(path)
     if path.is_dir():
-        raise Refusal(f"a folder, not a file; it holds {_listed(path)}", "Give one of the files in it")
+        what, advice = (f", {kind.what}", kind.advice) if kind else ("", "Give one of the files in it")
+        raise Refusal(f"a folder, not a file{what}; it holds {_listed(path)}", advice)
     if not path.exists():
         raise _missing(path)
     if not path.is_file():
         raise Refusal("a device or a pipe, not a file", "Give a checkpoint file")
+    if kind and kind.name in ("openvino", "ncnn", "sidecar"):  # known by the file beside it
+        raise Refusal(f"the file is {kind.what}; {EXPECTED}", kind.advice)
     size = path.stat().st_size
     if size > _LARGEST_FILE:
         with path.open("rb") as stream:
