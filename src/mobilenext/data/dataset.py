@@ -72,6 +72,7 @@ class Dataset:
     ignored: tuple[str, ...]  # files that are no images and what systems leave beside data, relative to the root
     notes: tuple[str, ...] = ()  # how the layout was understood, where that is not plain
     unreadable: Mapping[Path, str] = field(default_factory=dict)  # images of formats that are not read: what to do
+    empty: tuple[str, ...] = ()  # class folders without images
 
     def __len__(self) -> int:
         return len(self.records)
@@ -97,11 +98,14 @@ def open_dataset(
     num_classes: int | None = None,
     limit: int | None = None,
     split: str | None = None,
+    check_classes: bool = True,
 ) -> Dataset:
     """Find the layout of `root`, check all of it, and keep the first `limit` records.
 
     With `num_classes`, labels must be below it, and class folders must be exactly so many. `split` names the part to
-    open, ``test`` for one; without it that is the validation part, or the whole where there are no parts.
+    open, ``test`` for one; without it that is the validation part, or the whole where there are no parts. Without
+    `check_classes`, the number of class folders and empty ones are left to `mobilenext.data.class_names`, which knows
+    the names of the classes.
 
     Raises:
         DatasetError: no layout that is understood, or the problems found in it: the first 20 and their number.
@@ -117,6 +121,8 @@ def open_dataset(
         dataset = _open_folders(root, num_classes)
     else:
         dataset = _open_list(root, Path(list_file) if list_file is not None else root / LIST_NAME, num_classes)
+    if check_classes:
+        check_class_folders(dataset, num_classes)
     if limit is None:
         return dataset
     records = dataset.records[:limit]
@@ -129,7 +135,8 @@ def open_training(
 ) -> Dataset:
     """The training part: of a list, ``train_list.txt``, class folders in ``train/``, or a list as ``train.csv``.
 
-    With `whole`, class folders in `root` itself are the training part where there are no parts.
+    With `whole`, class folders in `root` itself are the training part where there are no parts. Class folders are not
+    checked: see `mobilenext.data.class_names`.
 
     Raises:
         DatasetError: as `open_dataset`, or no training part.
@@ -143,11 +150,11 @@ def open_training(
     layout = find_layout(root)
     folder = layout.parts.get("train")
     if folder is not None:
-        return _with_notes(_open_class_folders(folder, folder, num_classes), layout.notes)
+        return _with_notes(_open_class_folders(folder, folder), layout.notes)
     if (found := find_list(root, "train")) is not None:
         return _with_notes(_open_list(root, found, num_classes, repeats=True), (_taken(root, found, "training"),))
     if whole and layout.classes:
-        return _with_notes(_open_class_folders(root, layout.folder, num_classes), layout.notes)
+        return _with_notes(_open_class_folders(root, layout.folder), layout.notes)
     raise DatasetError(
         f"{root}: no training part; expected {TRAIN_LIST} or a folder train/ with one folder for each class, or "
         "--train-list FILE"
@@ -160,6 +167,8 @@ def open_validation(
 ) -> Dataset:
     """The part that a training run is validated on: as `open_dataset`, but never the test part unasked.
 
+    Class folders are not checked: see `mobilenext.data.class_names`.
+
     Raises:
         DatasetError: as `open_dataset`, or no validation part.
     """
@@ -171,7 +180,7 @@ def open_validation(
                 f"{root}: a training part and a test part, {parts['test'].name}/, but no validation part; "
                 "--val-split 0.2 divides the training images, --val-split test validates on the test part"
             )
-    return open_dataset(root, list_file=list_file, num_classes=num_classes, split=split)
+    return open_dataset(root, list_file=list_file, num_classes=num_classes, split=split, check_classes=False)
 
 
 def class_name_of(dataset: Dataset, label: int) -> str:
@@ -206,7 +215,7 @@ def _open_split(root: Path, split: str, num_classes: int | None) -> Dataset:
     if list_file is not None and (folder is None or list_file.name == f"{part}_list.txt"):
         return _with_notes(_open_list(root, list_file, num_classes), (f"{list_file.name} is taken",))
     if folder is not None:
-        return _with_notes(_open_class_folders(root, folder, num_classes), layout.notes)
+        return _with_notes(_open_class_folders(root, folder), layout.notes)
     lists = [name for name in PARTS if find_list(root, name)]
     there = [f"{path.relative_to(root).as_posix()}/" for path in layout.parts.values()] + lists
     raise DatasetError(f"{root}: no part {split}; found {', '.join(there) or 'no parts: no train/, val/ or test/'}")
@@ -224,9 +233,9 @@ def _open_folders(root: Path, num_classes: int | None) -> Dataset:
             notes.append(f"there is no validation part: the test part, {name}/, is taken")
         elif folder.name != part:
             notes.append(f"the validation part is {name}/")
-        return _with_notes(_open_class_folders(root, folder, num_classes), notes)
+        return _with_notes(_open_class_folders(root, folder), notes)
     if layout.classes:
-        return _with_notes(_open_class_folders(root, layout.folder, num_classes), layout.notes)
+        return _with_notes(_open_class_folders(root, layout.folder), layout.notes)
     if (list_file := find_list(root, "val")) is not None:
         return _with_notes(_open_list(root, list_file, num_classes), (_taken(root, list_file, "validation"),))
     problem = None
@@ -316,14 +325,13 @@ def describe(dataset: Dataset, num_classes: int | None = None) -> DatasetSummary
     )
 
 
-def _open_class_folders(root: Path, folder: Path, num_classes: int | None) -> Dataset:
+def _open_class_folders(root: Path, folder: Path) -> Dataset:
     """The class folders in `folder`; names are relative to `root`."""
     listing = list_folder(folder)
     if not listing.images:
         _refuse_layout(root)
     folder_of = _class_folders(folder)
     class_names = sorted(folder_of)
-    _check_class_names(folder, class_names, num_classes)
     label_of = {folder_of[name]: label for label, name in enumerate(class_names)}
     records: list[Record] = []
     problems: list[str] = []
@@ -335,13 +343,13 @@ def _open_class_folders(root: Path, folder: Path, num_classes: int | None) -> Da
         else:
             records.append(Record(len(records), path, name, label))
     used = {record.label for record in records}
-    problems += [f"{name}/: a class folder without images" for name, label in label_of.items() if label not in used]
+    empty = tuple(name for label, name in enumerate(class_names) if label not in used)
     if problems:
-        raise_problems(folder, problems)
+        raise_problems(folder, problems + _empty_folders(empty))
     ignored = tuple(path.relative_to(root).as_posix() for path in (*listing.leftovers, *listing.others))
     return Dataset(
         root, "class-folders", None, tuple(records), tuple(class_names), len(records), ignored,
-        unreadable=listing.unreadable,
+        unreadable=listing.unreadable, empty=empty,
     )  # fmt: skip
 
 
@@ -359,19 +367,33 @@ def _class_folders(folder: Path) -> dict[str, str]:
     return folder_of
 
 
-def _check_class_names(folder: Path, class_names: list[str], num_classes: int | None) -> None:
+def _empty_folders(names: Iterable[str]) -> list[str]:
+    return [f"{name}/: a class folder without images" for name in names]
+
+
+def check_class_folders(dataset: Dataset, num_classes: int | None) -> None:
+    """Check that class folders can count as the classes 0, 1, 2, ... by their place; a list is not checked.
+
+    Raises:
+        DatasetError: numbers that are not sorted as such, folders without images, or not `num_classes` of them.
+    """
+    class_names = dataset.class_names
+    if class_names is None:
+        return
     numbers = [name for name in class_names if name.isdecimal()]
     if len({len(name) for name in numbers}) > 1:
         raise DatasetError(
-            f"{folder}: class folders are named by numbers of unequal length: {', '.join(numbers[:4])}, ...; sorted as "
-            "text they are not in the order of the numbers, so labels would be wrong. Pad the names with zeros to "
-            "equal length, or write a list file"
+            f"{dataset.root}: class folders are named by numbers of unequal length: {', '.join(numbers[:4])}, ...; "
+            "sorted as text they are not in the order of the numbers, so labels would be wrong. Pad the names with "
+            "zeros to equal length, or write a list file"
         )
     if num_classes is not None and len(class_names) != num_classes:
         raise DatasetError(
-            f"{folder}: {len(class_names):,} class folders; expected {num_classes:,}. The k-th folder counts as class "
-            "k, so unless each class has one, labels would be wrong; write a list file for a subset of the classes"
+            f"{dataset.root}: {len(class_names):,} class folders; expected {num_classes:,}. The k-th folder counts as "
+            "class k, so unless each has one, labels would be wrong; write a list file for a subset of the classes"
         )
+    if dataset.empty:
+        raise_problems(dataset.root, _empty_folders(dataset.empty))
 
 
 def _refuse_layout(root: Path, problem: str | None = None) -> NoReturn:

@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 
 from mobilenext.data import Dataset, Preprocessing, Record, open_dataset, pixels_of
 from mobilenext.data.batches import WorkerPool, available_cores, scratch_folder
+from mobilenext.data.class_names import classes_without_images, with_classes
 from mobilenext.data.dataset import raise_unreadable
 from mobilenext.distributed import Ranks, launched_here
 from mobilenext.errors import DataError, ImageError, OutputError, UsageError
@@ -114,7 +115,7 @@ def evaluate(
         identity_divisor=identity_divisor, preprocessing=preprocessing,
     )  # fmt: skip
     # A problem of the data set should not wait for the network.
-    dataset = open_dataset(data, list_file=list_file, limit=limit, split=split)
+    dataset = open_dataset(data, list_file=list_file, limit=limit, split=split, check_classes=False)
     if unreadable == "stop" and dataset.unreadable:
         _refuse_unreadable(dataset.records, plan)
 
@@ -124,7 +125,12 @@ def evaluate(
         with WorkerPool(1, plan.environment()) as single:
             prepared = single.call(prepare, subject, scratch, choice)
             found = prepared.record
-            dataset = open_dataset(data, list_file=list_file, num_classes=found.num_classes, limit=limit, split=split)
+            dataset = open_dataset(
+                data, list_file=list_file, num_classes=found.num_classes, limit=limit, split=split, check_classes=False
+            )
+            dataset = with_classes(dataset, found.num_classes, found.labels, assumed=prepared.labels_assumed)
+            names = dataset.class_names or found.labels
+            warnings = _warnings(dataset, found.num_classes, names)
             for note in (*prepared.notes, *dataset.all_notes()):
                 log.info("%s", note)
             log.info("model: %s, %d classes, from %s", found.model, found.num_classes, subject.path)
@@ -133,6 +139,8 @@ def evaluate(
                 "data: %d images of %s (%s); %s on %s, %d processes of %d threads",
                 len(dataset), data, dataset.layout, prepared.spec.describe(), plan.device, plan.workers, plan.threads,
             )  # fmt: skip
+            for warning in warnings:
+                log.warning("%s", warning)
             setup = _setup(dataset, prepared)
             ranks = Ranks()
             # All processes keep a journal of all rows; that of the first is the one to be resumed.
@@ -154,6 +162,7 @@ def evaluate(
             journal.close()
         result = {
             **_headline(prepared, dataset, plan, setup),
+            "warnings": warnings,
             "processes": ranks.world,
             **counts.summary(),
             **counts.scores().summary(),
@@ -163,13 +172,22 @@ def evaluate(
             **speed,
             "comparison": compare(found.published, counts, dataset, found, prepared.spec.precision),
             "diagnosis": diagnose(journal.rows, found.num_classes),
-            "per_class": counts.per_class(found.labels or dataset.class_names),
+            "per_class": counts.per_class(names),
+            "class_names": list(names) if names else None,
             **origin(started),
             "environment": environment(),
         }
         if ranks.first:
             _write(folder, journal, result)
     return result
+
+
+def _warnings(dataset: Dataset, num_classes: int, names: Sequence[str] | None) -> list[str]:
+    """What to know before trusting a score: classes without images, unless a limit has left them out."""
+    if len(dataset) < dataset.total:
+        return []
+    missing = classes_without_images((record.label for record in dataset.records), num_classes, names)
+    return [missing] if missing else []
 
 
 def _setup(dataset: Dataset, prepared: Prepared) -> dict[str, Any]:

@@ -68,6 +68,8 @@ RESULT = counted(
         "preprocessing": record({}),
         "comparison": optional(record(_COMPARISON)),
         "diagnosis": optional(many(text())),
+        "warnings": optional(many(text())),
+        "class_names": optional(many(text())),
         "per_class": many(
             counted(
                 {

@@ -27,7 +27,13 @@ from mobilenext.runtime import (
     resolve_runtime,
 )
 from mobilenext.runtime.self_check import failure, probe, problem_of
-from mobilenext.weights.checkpoint import Weights, WeightsRecord, read_weights
+from mobilenext.weights.checkpoint import (
+    IMAGENET_ASSUMED,
+    Weights,
+    WeightsRecord,
+    names_of_classes,
+    read_weights,
+)
 from mobilenext.weights.pretrained import locate
 
 
@@ -63,6 +69,7 @@ class Prepared:
     spec: RuntimeSpec
     notes: tuple[str, ...]
     files: Mapping[str, str] = field(default_factory=dict)  # of an exported folder, and their sha256
+    labels_assumed: bool = False  # the names of the classes are ImageNet's for want of others
 
 
 def find_subject(
@@ -125,6 +132,14 @@ def prepare(subject: Subject, folder: Path, choice: Choice) -> Prepared:
         CheckFailed: a runtime that was asked for by name computes something else; with ``auto``, all do.
         UsageError, DataError: what was asked for, or read.
     """
+    prepared = _prepare(subject, folder, choice)
+    record = prepared.record
+    labels, assumed = names_of_classes(record)
+    notes = (*prepared.notes, IMAGENET_ASSUMED) if assumed else prepared.notes
+    return replace(prepared, record=replace(record, labels=labels), notes=notes, labels_assumed=assumed)
+
+
+def _prepare(subject: Subject, folder: Path, choice: Choice) -> Prepared:
     if choice.precision is not None:
         check_precision(choice.precision, processor()[1])
     if subject.kind == "weights":

@@ -65,7 +65,7 @@ def explain(
     pages = _pages(paths, Path(output))
     require(["matplotlib"], "explain", "the picture of an explanation")
 
-    from mobilenext.weights.checkpoint import network_of, read_weights
+    from mobilenext.weights.checkpoint import IMAGENET_ASSUMED, names_of_classes, network_of, read_weights
     from mobilenext.weights.pretrained import locate
 
     name = model.partition(".")[0] if model else None
@@ -79,6 +79,9 @@ def explain(
     )
     for note in read.notes:
         log.info("%s", note)
+    labels, assumed = names_of_classes(read)
+    if assumed:
+        log.info("%s", IMAGENET_ASSUMED)
     explainer = Explainer(network_of(read), read.preprocessing, block)
     explainer.check_class(class_id)
     rows: list[dict[str, Any]] = []
@@ -99,7 +102,7 @@ def explain(
         whole = np.asarray(image).repeat(zoom, axis=0).repeat(zoom, axis=1)  # [H, W, 3]
         frame = (zoom * box[0], zoom * box[1], zoom * box[2], zoom * box[3])
         title = f"{path.name}, {read.model}"
-        write_page(page, whole, heat, explanation, box=frame, labels=read.labels, title=title)
+        write_page(page, whole, heat, explanation, box=frame, labels=labels, title=title)
         row: dict[str, Any] = {
             "path": str(path),
             "output": str(page),
@@ -112,8 +115,8 @@ def explain(
             "map": [[round(float(value), 4) for value in line] for line in explanation.map],
             "peak": explanation.peak,
         }
-        if read.labels:
-            row["labels"] = [read.labels[number] for number in explanation.classes]
+        if labels:
+            row["labels"] = [labels[number] for number in explanation.classes]
         rows.append(row)
     return rows
 

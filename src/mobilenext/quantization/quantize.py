@@ -21,6 +21,7 @@ import numpy as np
 
 from mobilenext.data import Dataset, Record, find_images, open_dataset, pixels_of
 from mobilenext.data.batches import WorkerPool
+from mobilenext.data.class_names import with_classes
 from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import CheckFailed, DatasetError, UsageError
 from mobilenext.evaluation.environment import environment, processor
@@ -107,6 +108,10 @@ def quantize_model(
             made = single.call(_quantize, subject, work, folder, chosen, tuple(keep_float))
         for note in made["notes"]:
             log.info("%s", note)
+        record = made["record"]
+        dataset = with_classes(dataset, record.num_classes, record.labels, assumed=made["labels_assumed"])
+        for note in dataset.notes:
+            log.info("%s", note)
         results = {
             name: _evaluate(where, dataset, work / f"{name}-results", work / "list.txt", progress)
             for name, where in (("fp32", work / "fp32"), ("int8", folder))
@@ -137,12 +142,12 @@ def _divide(
     if data is not None:
         paths = _calibration_paths(calibration, calibration_list)
         chosen = _spread(paths, count)
-        dataset = open_dataset(data, list_file=list_file)
+        dataset = open_dataset(data, list_file=list_file, check_classes=False)
         _check_disjoint(chosen, dataset)
         return chosen, dataset
     if list_file is not None:
         raise UsageError("a list was given without the data set that it is of (--data)")
-    dataset = open_dataset(calibration, list_file=calibration_list)
+    dataset = open_dataset(calibration, list_file=calibration_list, check_classes=False)
     # At most a third: the rest must be able to tell a point of top-1.
     chosen_records = _spread(dataset.records, min(count, len(dataset) // 3))
     _check_enough(len(chosen_records), len(dataset), calibration)
@@ -224,6 +229,7 @@ def _quantize(
     return {
         "notes": prepared.notes,
         "record": prepared.record,
+        "labels_assumed": prepared.labels_assumed,
         "specs": specs,
         "layers": [asdict(loss) for loss in losses],
         "bytes": {name: (spec.folder / spec.file).stat().st_size for name, spec in specs.items()},
@@ -231,8 +237,10 @@ def _quantize(
 
 
 def _describe(folder: Path, prepared: Prepared, expected: Floats, precision: str) -> None:
+    # What is assumed stays an assumption.
+    record = replace(prepared.record, labels=None) if prepared.labels_assumed else prepared.record
     write_sidecar(
-        folder, prepared.record, "onnx", FILE, expected, {}, precision=precision, input=prepared.spec.input,
+        folder, record, "onnx", FILE, expected, {}, precision=precision, input=prepared.spec.input,
         output=prepared.spec.output,
     )  # fmt: skip
 

@@ -59,7 +59,9 @@ class Evaluation:
 
     @cached_property
     def names(self) -> dict[int, str]:
-        """Class ids to names, of the classes that occur and have one."""
+        """Class ids to names: of all classes or, in results of earlier versions, of those that occur."""
+        if names := self.result.get("class_names"):
+            return dict(enumerate(names))
         return {int(row["class"]): str(row["name"]) for row in self.result["per_class"] if row.get("name")}
 
     @cached_property

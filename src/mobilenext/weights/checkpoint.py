@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mobilenext.data.labels import imagenet_labels
 from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import DataError, UsageError, WeightsError
 from mobilenext.files import write_atomically
@@ -62,6 +63,18 @@ class WeightsRecord:
             return None
         model, _, tag = self.card.partition(".")
         return next((card for card in MODELS[model].weights if card.tag == tag), None) if model in MODELS else None
+
+
+IMAGENET_ASSUMED = (
+    "names of ImageNet's classes assumed: the network has 1,000 classes and no names (other names: --labels FILE)"
+)
+
+
+def names_of_classes(record: WeightsRecord) -> tuple[tuple[str, ...] | None, bool]:
+    """A name for each class, and whether that is an assumption: ImageNet's for 1,000 classes without names."""
+    if record.labels or record.num_classes != len(imagenet_labels()):
+        return record.labels, False
+    return imagenet_labels(), record.published is None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,206 @@
+"""Class folders to the classes of a network by their names, never by their place alone where both sides have names.
+
+A folder belongs to the class whose name it has. Where no class has it, these count as the same, one after the other, if
+they tell one folder and one class from all others:
+
+    the Unicode form                        WordNet ids: n01440764 is "tench, Tinca tinca", by ImageNet's list
+    case, spaces, underscores, hyphens      the first of several words: tench is "tench, Tinca tinca"
+
+Folders that are called 0, 1, 2, ... belong to the classes of these numbers, where the names are no numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+from mobilenext.data.labels import WORDNET_ID, imagenet_labels, imagenet_wordnet_ids
+from mobilenext.errors import DatasetError
+
+if TYPE_CHECKING:
+    from mobilenext.data.dataset import Dataset
+
+SHOWN = 10
+_LEADING_WORDNET_ID = re.compile(rf"({WORDNET_ID.pattern})(?:[\s_\-,:]+(.*))?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Matches:
+    """Which class each folder belongs to."""
+
+    class_of: Mapping[str, int]  # of the folders that belong to a class
+    unknown: tuple[str, ...]  # folders of no class, or of one that is another folder's or not the only one
+    notes: tuple[str, ...]  # where a folder and its class are not written alike
+
+
+def match_names(folders: Sequence[str], names: Sequence[str]) -> Matches:
+    """Find the class of each folder by the names of the classes 0, 1, 2, ..."""
+    classes = [_keys(name, wordnet_id) for name, wordnet_id in zip(names, _wordnet_ids(names), strict=True)]
+    wanted = [_keys(folder, _wordnet_id(folder)) for folder in folders]
+    class_of: dict[str, int] = {}
+    for level in range(len(wanted[0]) if wanted else 0):
+        owners: dict[str, set[int]] = {}
+        for number, keys in enumerate(classes):
+            for key in keys[level]:
+                owners.setdefault(key, set()).add(number)
+        taken = set(class_of.values())
+        candidates: dict[str, int] = {}
+        for folder, keys in zip(folders, wanted, strict=True):
+            numbers = set().union(*(owners.get(key, ()) for key in keys[level]))
+            if folder not in class_of and len(numbers) == 1 and not numbers & taken:
+                candidates[folder] = numbers.pop()
+        count = Counter(candidates.values())
+        class_of |= {folder: number for folder, number in candidates.items() if count[number] == 1}
+    unknown = tuple(folder for folder in folders if folder not in class_of)
+    if not class_of and folders and all(map(_is_number, folders)) and not any(map(_is_number, names)):
+        return _by_number(folders, len(names))
+    other = [folder for folder in folders if folder in class_of and _nfc(folder) != _nfc(names[class_of[folder]])]
+    notes = [f"{folder} is the class {names[class_of[folder]]}" for folder in other[:3]]
+    if other:
+        notes = [f"{len(other)} class folders are not written as the classes are: {', '.join(notes)}{_more(other, 3)}"]
+    return Matches(class_of, unknown, tuple(notes))
+
+
+def with_classes(
+    dataset: Dataset,
+    num_classes: int,
+    names: Sequence[str] | None,
+    *,
+    owner: str = "the network",
+    assumed: bool = False,
+) -> Dataset:
+    """The data set with the labels of its class folders' names among `names`; a list stays as it is.
+
+    Args:
+        dataset: its class folders are labelled by their place and not checked.
+        names: of the classes 0, 1, 2, ...; without them the folders count by their place, and must be as many.
+        owner: whose classes they are, for messages.
+        assumed: the names may be wrong: folders that are not all known count by their place.
+
+    Raises:
+        DatasetError: a folder that is called like no class, or like two; without names, other folders than classes.
+    """
+    from mobilenext.data.dataset import check_class_folders
+
+    matches = match_names(dataset.class_names or (), names or ())
+    if dataset.class_names is None or not names or (matches.unknown and assumed):
+        check_class_folders(dataset, num_classes)
+        return dataset
+    if matches.unknown:
+        raise DatasetError(_unknown_classes(dataset, matches, names, owner))
+    records = tuple(
+        dataclasses.replace(record, label=matches.class_of[dataset.class_names[record.label]])
+        for record in dataset.records
+    )
+    notes = (*dataset.notes, *matches.notes)
+    return dataclasses.replace(dataset, records=records, class_names=tuple(names), notes=notes, empty=())
+
+
+def classes_without_images(labels: Iterable[int], num_classes: int, names: Sequence[str] | None) -> str | None:
+    """A sentence on the classes that do not occur; None where all do."""
+    missing = sorted(set(range(num_classes)) - set(labels))
+    if not missing:
+        return None
+    shown = ", ".join(names[number] if names else str(number) for number in missing[:SHOWN])
+    return f"{len(missing):,} of {num_classes:,} classes have no image: {shown}{_more(missing)}"
+
+
+def _unknown_classes(dataset: Dataset, matches: Matches, names: Sequence[str], owner: str) -> str:
+    unknown, known = matches.unknown, set(matches.class_of.values())
+    rest = [name for number, name in enumerate(names) if number not in known]
+    shown = ", ".join(f"{folder}/" for folder in unknown[:SHOWN])
+    return (
+        f"{dataset.root}: {len(unknown):,} of {len(dataset.class_names or ()):,} class folders are none of the "
+        f"{len(names):,} classes of {owner}: {shown}{_more(unknown)}. "
+        + (f"Its classes without a folder: {', '.join(rest[:SHOWN])}{_more(rest)}. " if rest else "")
+        + "Labels go by name: rename or take away the folders, or write a list file, which gives labels by number"
+    )
+
+
+def _by_number(folders: Sequence[str], num_classes: int) -> Matches:
+    """Folders called by numbers, which are the numbers of classes that have names."""
+    numbers = {folder: int(folder) for folder in folders}
+    notes: tuple[str, ...] = ("class folders are called by numbers, which are taken for the numbers of the classes",)
+    if sorted(numbers.values()) == list(range(1, num_classes + 1)):
+        numbers = {folder: number - 1 for folder, number in numbers.items()}
+        notes = (
+            f"class folders are called 1 to {num_classes}, which are taken for the classes 0 to {num_classes - 1}",
+        )
+    count = Counter(numbers.values())
+    class_of = {folder: n for folder, n in numbers.items() if n < num_classes and count[n] == 1}
+    return Matches(class_of, tuple(folder for folder in folders if folder not in class_of), notes)
+
+
+def _keys(name: str, wordnet_id: str | None) -> list[set[str]]:
+    """What the name is called, from the strictest to the loosest."""
+    match = _LEADING_WORDNET_ID.fullmatch(name)
+    words = {match[2] or "" if match else name, _words_of().get(wordnet_id or "", "")} - {""}
+    number = {str(int(name))} if _is_number(name) else set()
+    ids = {wordnet_id} if wordnet_id else set()
+    return [
+        {_nfc(name)},
+        ids,
+        {_folded(name)},
+        {_folded(text) for text in words},
+        {_folded(text.partition(",")[0]) for text in words},
+        number,
+    ]
+
+
+def _wordnet_ids(names: Sequence[str]) -> list[str | None]:
+    """The WordNet id of each class, where its name begins with one or is one of ImageNet's."""
+    ids = imagenet_wordnet_ids()
+    if len(names) == len(ids):
+        # In ImageNet's order the place tells even the two that are called crane.
+        first_words = [_first_word(name) for name in names]
+        same = sum(a == _first_word(b) for a, b in zip(first_words, imagenet_labels(), strict=True))
+        if same >= 0.9 * len(ids):
+            return list(ids)
+    return [_wordnet_id(name) for name in names]
+
+
+def _wordnet_id(name: str) -> str | None:
+    match = _LEADING_WORDNET_ID.fullmatch(name)
+    return match[1] if match else _id_of_words().get(_folded(name))
+
+
+@cache
+def _words_of() -> dict[str, str]:
+    return dict(zip(imagenet_wordnet_ids(), imagenet_labels(), strict=True))
+
+
+@cache
+def _id_of_words() -> dict[str, str]:
+    """ImageNet's classes by all of their words, and by the first, where only one class has it."""
+    pairs = [
+        (key, wordnet_id) for wordnet_id, words in _words_of().items() for key in {_folded(words), _first_word(words)}
+    ]
+    count = Counter(key for key, _ in pairs)
+    return {key: wordnet_id for key, wordnet_id in pairs if count[key] == 1}
+
+
+def _first_word(name: str) -> str:
+    match = _LEADING_WORDNET_ID.fullmatch(name)
+    return _folded((match[2] or "" if match else name).partition(",")[0])
+
+
+def _nfc(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _folded(name: str) -> str:
+    """The name without what systems and programs change in it."""
+    return re.sub(r"[\s_\-/\\]+", " ", _nfc(name).casefold()).strip()
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdecimal() and len(name) < 10
+
+
+def _more(items: Sequence[object], shown: int = SHOWN) -> str:
+    return ", ..." if len(items) > shown else ""
