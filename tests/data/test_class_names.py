@@ -105,7 +105,7 @@ def test_classes_only_in_the_data_are_listed(tmp_path: Path) -> None:
     with pytest.raises(DatasetError) as error:
         with_classes(folders(tmp_path, "ape", "bee", "zz"), 3, ("ape", "bee", "cow"))
     assert "1 of 3 class folders are none of the 3 classes of the network: zz/" in str(error.value)
-    assert "Its classes without a folder: cow" in str(error.value)
+    assert "Its classes without images: cow" in str(error.value)
 
 
 def test_assumed_names_leave_unknown_folders_their_places(tmp_path: Path) -> None:
@@ -121,3 +121,15 @@ def test_labels_that_are_in_order_leave_the_digest(tmp_path: Path) -> None:
 
     assert with_classes(data, 2, ("ape", "bee")).digest() == open_dataset(tmp_path).digest()
     assert with_classes(data, 2, ("bee", "ape")).digest() != data.digest()
+
+
+def test_the_names_of_a_list_go_by_name(tmp_path: Path) -> None:
+    folders(tmp_path, "x", "y")
+    (tmp_path / "val_list.txt").write_text("x/a.png,cow\ny/a.png,ape\n")
+    data = open_dataset(tmp_path, num_classes=3, check_classes=False)
+
+    assert [record.label for record in with_classes(data, 3, ("bee", "cow", "ape")).records] == [1, 2]
+    with pytest.raises(DatasetError, match=r"val_list.txt: 1 of 2 class names are none of the 2 classes .*: cow\."):
+        with_classes(data, 2, ("bee", "ape"))
+    with pytest.raises(DatasetError, match="2 class names; expected 3"):
+        open_dataset(tmp_path, num_classes=3)

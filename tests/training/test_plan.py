@@ -131,11 +131,29 @@ def test_a_training_label_that_is_too_large(data: Path) -> None:
 
 def test_class_folders_that_differ(folders: Path) -> None:
     shutil.move(folders / "val" / "dog", folders / "val" / "fox")
-    with pytest.raises(DatasetError, match=r"classes of train/ and of the validation differ, .*: dog, fox are on one"):
+    with pytest.raises(
+        DatasetError, match=r"1 of 3 class folders are none of the 3 classes of the training part: fox/"
+    ):
         plan(folders)
     shutil.rmtree(folders / "val" / "fox")
-    with pytest.raises(DatasetError, match=r"differ, .*: dog is on one side only"):
-        plan(folders)
+    complete = plan(folders)
+    assert {record.path.parent.name: record.label for record in complete.val.records} == {"cat": 0, "owl": 2}
+    assert complete.warnings == ("the validation part: 1 of 3 classes have no image: dog",)
+    (folders / "val" / "dog").mkdir()
+    assert plan(folders).digest == complete.digest
+
+
+def test_labels_in_another_order_than_the_folders(folders: Path) -> None:
+    found = plan(folders, labels=("owl", "cat", "dog"))
+    assert found.labels == ("owl", "cat", "dog")
+    for part in (found.train, found.val):
+        assert {(record.path.parent.name, record.label) for record in part.records} == {
+            ("owl", 0), ("cat", 1), ("dog", 2),
+        }  # fmt: skip
+    resumed = resumed_plan(stored(found), None)
+    assert resumed.train.records == found.train.records
+    with pytest.raises(DatasetError, match="1 of 3 class folders are none of the 3 classes of the labels: owl/"):
+        plan(folders, labels=("cat", "dog", "fox"))
 
 
 def test_validation_folders_beside_a_training_list(folders: Path) -> None:
@@ -232,7 +250,7 @@ def test_the_batch_of_the_run_is_stored(data: Path) -> None:
 
 @pytest.mark.parametrize("layout", ["list", "folders"])
 def test_the_names_of_the_weights_are_of_other_data(layout: str, tmp_path: Path) -> None:
-    """Ten classes, as the weights have, whose classifier is kept; and other names for them."""
+    """Ten classes, as the weights have, whose classifier is kept; of other names, it is fresh."""
     from mobilenext.weights.checkpoint import read_weights
 
     root = tmp_path / "data"
@@ -254,9 +272,34 @@ def test_the_names_of_the_weights_are_of_other_data(layout: str, tmp_path: Path)
     assert len(known.labels) == 10
     assert found.labels == names != known.labels
     assert found.config["labels"] == (list(names) if names else None)
+    assert found.config["weights"].get("classes") == ([] if names else None)
     assert resumed_plan(stored(found), None).labels == names
     own = tuple("0123456789")
     assert plan(root, model=DIGITS, labels=own).labels == own
+
+
+def test_the_classifier_goes_by_name(tmp_path: Path) -> None:
+    """Class folders in another order than the weights have their classes, and some of them only."""
+    from mobilenext.weights.checkpoint import read_weights, write_weights
+    from mobilenext.weights.pretrained import locate
+
+    digits = read_weights(locate(DIGITS, None))
+    names = tuple("jihgfedcba")
+    weights = tmp_path / "w.safetensors"
+    write_weights(dataclasses.replace(digits, labels=names), weights)
+    for number, name in enumerate("abcdefghij"):
+        for part in ("train", "val"):
+            write_images(tmp_path / "data" / part / name, 1, number)
+    found = plan(tmp_path / "data", weights=weights)
+    assert found.config["weights"]["classes"] == list(range(9, -1, -1))
+    assert found.labels == tuple("abcdefghij")
+    for name in "bcdfghij":
+        for part in ("train", "val"):
+            shutil.rmtree(tmp_path / "data" / part / name)
+    few = plan(tmp_path / "data", weights=weights)
+    assert (few.config["num_classes"], few.config["weights"]["classes"]) == (2, [9, 5])
+    assert few.digest != found.digest
+    assert "classes" not in plan(tmp_path / "data", weights=weights, num_classes=2).config["weights"]
 
 
 def test_weights_of_another_model(data: Path) -> None:

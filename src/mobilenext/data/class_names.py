@@ -74,10 +74,10 @@ def with_classes(
     owner: str = "the network",
     assumed: bool = False,
 ) -> Dataset:
-    """The data set with the labels of its class folders' names among `names`; a list stays as it is.
+    """The data set with the labels that its classes' names have among `names`; a list of numbers stays as it is.
 
     Args:
-        dataset: its class folders are labelled by their place and not checked.
+        dataset: its class folders, or a list's names, are labelled by their place and not checked.
         names: of the classes 0, 1, 2, ...; without them the folders count by their place, and must be as many.
         owner: whose classes they are, for messages.
         assumed: the names may be wrong: folders that are not all known count by their place.
@@ -113,12 +113,15 @@ def classes_without_images(labels: Iterable[int], num_classes: int, names: Seque
 def _unknown_classes(dataset: Dataset, matches: Matches, names: Sequence[str], owner: str) -> str:
     unknown, known = matches.unknown, set(matches.class_of.values())
     rest = [name for number, name in enumerate(names) if number not in known]
-    shown = ", ".join(f"{folder}/" for folder in unknown[:SHOWN])
+    what, source, mark = ("class folders", dataset.root, "/")
+    if dataset.list_file is not None:
+        what, source, mark = ("class names", dataset.list_file, "")
+    shown = ", ".join(f"{folder}{mark}" for folder in unknown[:SHOWN])
     return (
-        f"{dataset.root}: {len(unknown):,} of {len(dataset.class_names or ()):,} class folders are none of the "
+        f"{source}: {len(unknown):,} of {len(dataset.class_names or ()):,} {what} are none of the "
         f"{len(names):,} classes of {owner}: {shown}{_more(unknown)}. "
-        + (f"Its classes without a folder: {', '.join(rest[:SHOWN])}{_more(rest)}. " if rest else "")
-        + "Labels go by name: rename or take away the folders, or write a list file, which gives labels by number"
+        + (f"Its classes without images: {', '.join(rest[:SHOWN])}{_more(rest)}. " if rest else "")
+        + "Labels go by name: rename these or leave them out, or write a list file with numbers for labels"
     )
 
 

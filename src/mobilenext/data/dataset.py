@@ -372,13 +372,21 @@ def _empty_folders(names: Iterable[str]) -> list[str]:
 
 
 def check_class_folders(dataset: Dataset, num_classes: int | None) -> None:
-    """Check that class folders can count as the classes 0, 1, 2, ... by their place; a list is not checked.
+    """Check that class folders, or a list's names, can count as the classes 0, 1, 2, ... by their place.
 
     Raises:
         DatasetError: numbers that are not sorted as such, folders without images, or not `num_classes` of them.
     """
     class_names = dataset.class_names
     if class_names is None:
+        return
+    if dataset.list_file is not None:
+        if num_classes is not None and len(class_names) != num_classes:
+            raise DatasetError(
+                f"{dataset.list_file}: {len(class_names):,} class names; expected {num_classes:,}. The k-th of the "
+                "sorted names counts as class k, so unless each class has images, labels would be wrong; write numbers "
+                "for a subset"
+            )
         return
     numbers = [name for name in class_names if name.isdecimal()]
     if len({len(name) for name in numbers}) > 1:
@@ -389,8 +397,8 @@ def check_class_folders(dataset: Dataset, num_classes: int | None) -> None:
         )
     if num_classes is not None and len(class_names) != num_classes:
         raise DatasetError(
-            f"{dataset.root}: {len(class_names):,} class folders; expected {num_classes:,}. The k-th folder counts as "
-            "class k, so unless each has one, labels would be wrong; write a list file for a subset of the classes"
+            f"{dataset.root}: {len(class_names):,} class folders; expected {num_classes:,}. The k-th folder counts "
+            "as class k, so unless each has one, labels would be wrong; write a list file for a subset of the classes"
         )
     if dataset.empty:
         raise_problems(dataset.root, _empty_folders(dataset.empty))

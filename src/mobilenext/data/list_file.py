@@ -47,11 +47,6 @@ def read_list(root: Path, list_file: Path, num_classes: int | None = None, *, re
     if not parsed.rows:
         raise DatasetError(f"{list_file}: the list is empty; expected an image's name and its label on each line")
     class_names = _class_names(parsed.rows)
-    if class_names and num_classes is not None and len(class_names) != num_classes:
-        raise DatasetError(
-            f"{list_file}: {len(class_names):,} class names; expected {num_classes:,}. The k-th of the sorted names "
-            "counts as class k, so unless each class has images, labels would be wrong; write numbers for a subset"
-        )
     label_of = {name: label for label, name in enumerate(class_names)}
     images: list[tuple[Path, str, int]] = []
     problems: list[str] = []
@@ -62,7 +57,7 @@ def read_list(root: Path, list_file: Path, num_classes: int | None = None, *, re
         try:
             label = label_of[_nfc(row.label)] if class_names else _label_of(row)
             labels.add(label)
-            _check_label(label, num_classes)
+            _check_label(label, None if class_names else num_classes)
             path, name = finder.find(row.name)
             _check_repeat(path, label, first, repeats)
         except (_LineProblem, NotFound) as problem:

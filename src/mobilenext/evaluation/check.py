@@ -12,7 +12,7 @@ from typing import Any
 
 from mobilenext.data import Preprocessing, Record, describe, open_dataset, pixels_of, read_image
 from mobilenext.data.batches import WorkerPool, available_cores
-from mobilenext.data.dataset import LIST_NAME, TRAIN_LIST, open_training, unreadable_text
+from mobilenext.data.dataset import LIST_NAME, TRAIN_LIST, check_class_folders, open_training, unreadable_text
 from mobilenext.data.list_file import PROBLEMS_SHOWN
 from mobilenext.data.parts import find_layout, find_list
 from mobilenext.errors import DataError, ImageError, UsageError
@@ -130,6 +130,7 @@ def _training_verdict(root: Path, num_classes: int | None) -> dict[str, Any] | N
         return {"usable": True, "reason": "with --val-split 0.2, which divides the images"}
     try:
         training = open_training(root, num_classes=num_classes)
+        check_class_folders(training, num_classes)
         if problems := list(training.unreadable.values()):
             return {"usable": False, "reason": unreadable_text(problems)}
         found = f"{len(training):,} training images, which were not decoded"

@@ -37,6 +37,7 @@ def make_network(plan: Plan, ranks: Ranks, device: str, *, to_static: bool = Fal
         weights=plan.weights,
         num_classes=config["num_classes"],
         identity_divisor=config["identity_divisor"],
+        classes=(config["weights"] or {}).get("classes") if plan.weights else None,
     )
     if recipe.dropout is not None:
         for layer in network.sublayers():

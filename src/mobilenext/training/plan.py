@@ -6,14 +6,15 @@ import dataclasses
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobilenext.data import Dataset, Preprocessing
-from mobilenext.data.dataset import open_training, open_validation
+from mobilenext.data.class_names import classes_without_images, match_names, with_classes
+from mobilenext.data.dataset import check_class_folders, open_training, open_validation
 from mobilenext.distributed import launched
 from mobilenext.errors import DataError, DatasetError, UsageError
 from mobilenext.evaluation.environment import environment
@@ -60,6 +61,7 @@ class Plan:
     val: Dataset
     weights: Path | None
     labels: tuple[str, ...] | None
+    warnings: tuple[str, ...] = ()  # kept in result.json
 
     @property
     def lists(self) -> Mapping[str, bytes]:
@@ -105,22 +107,27 @@ def new_plan(
     check_identity_divisor(card, divisor)
     if val_split is not None and val_list is not None:
         raise UsageError("val_split and val_list at once; choose one of them")
-    parts = partial(open_parts, Path(data), train_list, val_list, val_split=val_split, seed=seed)
+    parts = partial(open_parts, Path(data), train_list, val_list, val_split=val_split, seed=seed, labels=labels)
     training, validation = parts()
     classes = num_classes or _classes_of(training)
+    rows = _classifier_rows(begun, labels or training.class_names, classes) if begun else None
     if num_classes is not None:  # labels must be below it
         training, validation = parts(num_classes)
     _check_classes(training, validation, classes)
     preprocessing = recipe.preprocessing()
     if begun:
-        if begun.num_classes == classes:
-            log.info("the classifier of %s is kept: it has %d classes, too", begun.path.name, classes)
+        if begun.num_classes != classes and (num_classes is not None or not rows):
+            rows = None  # create_model says that the classifier is fresh
+        _describe_classifier(begun, classes, rows)
         recipe, preprocessing = _with_preprocessing(recipe, begun.preprocessing, tuple(settings))
     recipe = _with_fitting_batch(recipe, len(training), tuple(settings), begun=from_weights)
     if labels is None:
         labels = training.class_names  # those of the first weights name other data's classes
     if labels is not None and len(labels) != classes:
         raise UsageError(f"{len(labels)} labels for {classes} classes: expected one name for each class")
+    warnings = _warnings(training, validation, classes, labels)
+    for warning in warnings:
+        log.warning("%s", warning)
     config = {
         "model": card.name,
         "recipe": recipe.to_dict(),
@@ -128,7 +135,7 @@ def new_plan(
         "num_classes": classes,
         "identity_divisor": divisor,
         "preprocessing": preprocessing.to_dict(),
-        "weights": {"file": begun.path.name, "sha256": begun.sha256, "kind": begun.kind} if begun else None,
+        "weights": _weights_of(begun, rows) if begun else None,
         "labels": list(labels) if labels else None,
         "data": {
             "folder": Path(data).resolve().name,
@@ -150,7 +157,7 @@ def new_plan(
         "command": command_line(),
         "environment": environment(),
     }
-    return Plan(config, recipe, training, validation, begun.path if begun else None, labels)
+    return Plan(config, recipe, training, validation, begun.path if begun else None, labels, warnings)
 
 
 def resumed_plan(config: dict[str, Any], data: str | os.PathLike[str] | None, source: str = CONFIG) -> Plan:
@@ -181,10 +188,11 @@ def resumed_plan(config: dict[str, Any], data: str | os.PathLike[str] | None, so
             f"{root}: no such folder, where the run's images were; if they have moved, `mobilenext train NEW_DATA "
             f"--resume {Path(source).parent}` goes on"
         )
+    labels = tuple(labels) if labels else None
     if share is not None:
         training, validation = read_divided(Path(source).parent, root)
     else:
-        training, validation = open_parts(root, lists[0], lists[1], classes, val_split=val_split)
+        training, validation = open_parts(root, lists[0], lists[1], classes, val_split=val_split, labels=labels)
     for name, part in zip(_PARTS, (training, validation), strict=True):
         images, digest = described[name]
         if part.digest() != digest:
@@ -194,7 +202,7 @@ def resumed_plan(config: dict[str, Any], data: str | os.PathLike[str] | None, so
             )
     if config["processes"] != launched()[1]:
         log.warning("the run began with %d processes and goes on with %d", config["processes"], launched()[1])
-    return Plan(config, recipe, training, validation, None, tuple(labels) if labels else None)
+    return Plan(config, recipe, training, validation, None, labels, _warnings(training, validation, classes, labels))
 
 
 def _first_weights(
@@ -257,21 +265,74 @@ def open_parts(
     *,
     val_split: str | float | None = None,
     seed: int = 0,
+    labels: Sequence[str] | None = None,
 ) -> tuple[Dataset, Dataset]:
-    """The training and the validation part; a share as `val_split` draws the second from the first by `seed`."""
+    """The training and the validation part; a share as `val_split` draws the second from the first by `seed`.
+
+    Names of classes in both go together; they belong to those of `labels` where these are the same names.
+
+    Raises:
+        DatasetError: a part that is missing or wrong, or a class of the validation that is not trained.
+    """
     share = share_of(val_split)
     training = open_training(root, list_file=train_list, num_classes=num_classes, whole=share is not None)
+    training = _with_labels(training, labels, num_classes)
     if share is not None:
         return divide(training, root, share, seed)
     name = None if val_split is None else str(val_split)
     validation = open_validation(root, list_file=val_list, num_classes=num_classes, split=name)
-    if validation.class_names and training.class_names and training.class_names != validation.class_names:
-        one_sided = sorted(set(training.class_names or ()) ^ set(validation.class_names))
-        raise DatasetError(
-            f"{root}: the classes of train/ and of the validation differ, so their numbers would not agree: "
-            f"{', '.join(one_sided[:10])} {'is' if len(one_sided) == 1 else 'are'} on one side only"
-        )
+    if names := training.class_names:
+        validation = with_classes(validation, len(names), names, owner="the training part")
+    else:
+        validation = _with_labels(validation, labels, num_classes)
     return training, validation
+
+
+def _with_labels(dataset: Dataset, labels: Sequence[str] | None, num_classes: int | None) -> Dataset:
+    """Class folders by `labels` where those are names of the folders; by their place where they are other words."""
+    if labels and dataset.class_names and match_names(dataset.class_names, labels).class_of:
+        return with_classes(dataset, len(labels), labels, owner="the labels")
+    check_class_folders(dataset, num_classes)
+    return dataset
+
+
+def _classifier_rows(begun: Weights, names: Sequence[str] | None, classes: int) -> tuple[int, ...] | None:
+    """The weights' classes that the data's classes are, by name; () where it has others; None where the place decides.
+
+    The place decides where one side has no names, or all names are in the same order.
+    """
+    from mobilenext.weights.checkpoint import names_of_classes
+
+    known, assumed = names_of_classes(begun)
+    if not names or not known or len(names) != classes:
+        return None
+    class_of = match_names(names, known).class_of
+    if len(class_of) < len(names):
+        return None if assumed else ()
+    rows = tuple(class_of[name] for name in names)
+    return None if rows == tuple(range(begun.num_classes)) else rows
+
+
+def _describe_classifier(begun: Weights, classes: int, rows: tuple[int, ...] | None) -> None:
+    file = begun.path.name
+    if rows:
+        log.info("the classifier of %s is kept for the data's %d of its %d classes, by name", file, len(rows), classes)
+    elif rows is not None:
+        log.warning("the classifier is fresh: %s has %d classes, too, but not all of the data's names", file, classes)
+    elif begun.num_classes == classes:
+        log.info("the classifier of %s is kept: it has %d classes, too", file, classes)
+
+
+def _weights_of(begun: Weights, rows: tuple[int, ...] | None) -> dict[str, Any]:
+    """What ``run.json`` says of the first weights; ``classes`` where their classifier is not kept as it is."""
+    weights: dict[str, Any] = {"file": begun.path.name, "sha256": begun.sha256, "kind": begun.kind}
+    return weights if rows is None else {**weights, "classes": list(rows)}
+
+
+def _warnings(training: Dataset, validation: Dataset, classes: int, labels: Sequence[str] | None) -> tuple[str, ...]:
+    names = training.class_names or labels
+    missing = classes_without_images((record.label for record in validation.records), classes, names)
+    return (f"the validation part: {missing}",) if missing else ()
 
 
 def _classes_of(training: Dataset) -> int:

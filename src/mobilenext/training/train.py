@@ -353,6 +353,7 @@ def _finish(
         **means,
         "unreadable": loop.feeder.unreadable,
         "run_sha256": plan.digest,
+        "warnings": list(plan.warnings),
         **origin(plan.config.get("started") or now()),  # runs of earlier versions do not know when they began
         "environment": plan.config["environment"],
     }

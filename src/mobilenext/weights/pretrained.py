@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,6 +134,7 @@ def create_model(
     num_classes: int | None = None,
     identity_divisor: int | None = None,
     features_only: bool = False,
+    classes: Sequence[int] | None = None,
 ) -> Network:
     """A network by name, with or without weights, in evaluation mode when it has some.
 
@@ -144,6 +146,8 @@ def create_model(
         identity_divisor: None takes the weights' (or 1).
         features_only: return the last maps [N, C, H / s, W / s] at the strides s = 4, 8, 16 and 32, described by
             ``network.features_info``, instead of logits.
+        classes: which of the weights' classes the network's classes 0, 1, 2, ... are: their part of the classifier is
+            taken. Empty: the classifier is fresh, also where the weights have `num_classes` classes.
 
     Raises:
         UsageError: an unknown name or an impossible number.
@@ -163,21 +167,21 @@ def create_model(
     from mobilenext.weights.checkpoint import load_weights, read_weights
 
     loaded = read_weights(locate(name, weights), model=card.name, identity_divisor=identity_divisor)
-    classes = loaded.num_classes if num_classes is None else num_classes
-    network = build_network(card.name, num_classes=classes, identity_divisor=loaded.identity_divisor)
-    if classes != loaded.num_classes:
-        head = tuple(f"{layer}." for layer in network.head_layers)
-        own = {key: tensor.numpy() for key, tensor in network.state_dict().items()}
-        fresh = [
-            key for key, tensor in own.items() if key.startswith(head) and tensor.shape != loaded.tensors[key].shape
-        ]
+    count = len(classes) if classes else loaded.num_classes if num_classes is None else num_classes
+    network = build_network(card.name, num_classes=count, identity_divisor=loaded.identity_divisor)
+    last = f"{network.head_layers[-1]}."  # holds what has a part for each class, and nothing else
+    if classes:
+        kept = {key: tensor[..., list(classes)] for key, tensor in loaded.tensors.items() if key.startswith(last)}
+        loaded = replace(loaded, tensors={**loaded.tensors, **kept}, num_classes=count)
+    elif count != loaded.num_classes or classes is not None:
+        fresh = {key: tensor.numpy() for key, tensor in network.state_dict().items() if key.startswith(last)}
         log.warning(
             "%d classes instead of the weights' %d: %s are freshly initialised",
-            classes,
+            count,
             loaded.num_classes,
             " and ".join(fresh),
         )
-        loaded = replace(loaded, tensors={**loaded.tensors, **{key: own[key] for key in fresh}})
+        loaded = replace(loaded, tensors={**loaded.tensors, **fresh})
     load_weights(network, loaded)
     if features_only:
         network.keep_features_only()
