@@ -562,6 +562,7 @@ def _serve(options: argparse.Namespace) -> int:
         max_concurrency=options.max_concurrency,
         max_per_client=options.max_per_client,
         max_batch=options.max_batch,
+        formats=tuple(options.formats.upper().replace(",", " ").split()),
     )
     front = Front.of(
         hosts=options.allow_host, proxies=options.trusted_proxy, prefix=options.root_path, origins=options.allow_origin

@@ -219,6 +219,10 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--threads", type=int, default=1, help="of each copy of a network (default 1)")
     command.add_argument("--copies", type=int, help="of each network (default: one for each --threads cores)")
     command.add_argument("--max-body-mb", type=float, default=10, metavar="MB", help="of an upload (default 10)")
+    command.add_argument(
+        "--formats", default="AVIF,BMP,GIF,JPEG,PNG,TIFF,WEBP", metavar="LIST",
+        help="of images that are read; others there are: ICO, JPEG2000, PPM (default: %(default)s)",
+    )  # fmt: skip
     command.add_argument("--max-megapixels", type=float, default=50, metavar="MP", help="of an image (default 50)")
     command.add_argument("--max-concurrency", type=int, default=96, metavar="N", help="predictions inside (default 96)")
     command.add_argument(

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
+from hostile_images import bmp
+
 if TYPE_CHECKING:
     from starlette.testclient import TestClient
 
@@ -97,6 +99,49 @@ def test_odd_files(client: TestClient, content: bytes, status: int) -> None:
             assert "/" not in answer.json()["detail"].replace("git-lfs", "")
 
 
+@pytest.mark.parametrize("kind", ["JPEG2000", "ICO", "PPM"])
+def test_a_format_that_is_not_served_is_415_unless_asked_for(open_client: Opener, models: list[Any], kind: str) -> None:
+    content = encoded(kind)
+    with open_client(models[1:]) as client:
+        answer = client.post("/v1/predict", content=content)
+        assert answer.status_code == 415
+        assert f"format {kind}; this server reads AVIF, BMP, GIF, JPEG, PNG, TIFF, WEBP" in answer.json()["detail"]
+        assert kind not in client.get("/v1/models").json()["limits"]["formats"]
+    with open_client(models[1:], formats=("JPEG", kind)) as client:
+        assert client.post("/v1/predict", content=content).status_code == 200
+        assert client.post("/v1/predict", content=encoded("PNG")).status_code == 415
+
+
+def test_hostile_uploads_leave_the_server_to_others(open_client: Opener, models: list[Any], digits: list[Path]) -> None:
+    """Each takes longer than its time; nothing that decodes one goes on after its answer."""
+    slow = bmp(10_000_000, 1)
+    with open_client(models[1:], timeout_s=2.0) as client, ThreadPoolExecutor(3) as threads:
+        asked = [threads.submit(client.post, "/v1/predict", content=slow) for _ in range(3)]
+        good = client.post("/v1/predict", content=digits[0].read_bytes())
+        assert good.status_code in (200, 504)  # of a machine with other work
+        assert {answer.result().status_code for answer in asked} <= {422, 504}
+        wait_until(lambda: not busy_children())
+        assert client.post("/v1/predict", content=digits[0].read_bytes()).status_code == 200
+
+
+def busy_children() -> list[str]:
+    """Processes of this one that are running, and not waiting."""
+    children: list[str] = []
+    for thread in Path("/proc/self/task").iterdir():
+        children += (thread / "children").read_text().split()
+    return [each for each in children if " R " in Path(f"/proc/{each}/stat").read_text()]
+
+
+def test_the_time_of_an_image_is_half_of_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mobilenext.serving.limits import Limits
+
+    assert Limits(timeout_s=6.0).image.seconds == 3.0
+    assert Limits(timeout_s=600.0, max_pixels=7).image.seconds == 10.0
+    assert Limits(max_pixels=7).image.pixels == 7
+    monkeypatch.setenv("MOBILENEXT_IMAGE_SECONDS", "1")
+    assert Limits().image.seconds == 1.0
+
+
 def test_a_full_server_is_503_and_one_greedy_client_429(
     open_client: Opener, slow: tuple[Any, Any], digits: list[Path]
 ) -> None:
@@ -162,6 +207,7 @@ def test_a_failing_network_is_500_without_a_word_of_it(
     "values",
     [
         {"max_body_bytes": 0}, {"max_pixels": 10**9}, {"timeout_s": 0}, {"timeout_s": float("nan")}, {"max_batch": 0},
+        {"formats": ("EPS",)}, {"formats": ()},
         {"max_concurrency": -1}, {"max_per_client": 0}, {"max_wait_ms": -1}, {"max_batch": 1.5},
     ],
 )  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import dataclasses
+import fcntl
 import json
 import logging
 import os
@@ -34,7 +35,8 @@ _START = (
 _START_S = 60.0
 _LEAST_WAIT_S = 5.0
 _LONGEST_LINE = 2**16
-_KEPT = 8  # processes that wait for the next image
+_PIPE_BYTES = 2**20
+_KEPT = 16  # processes that wait for the next image
 
 
 class CannotStart(Exception):
@@ -74,6 +76,9 @@ class _Decoder:
         assert self.process.stdout is not None
         self._requests, self._answers = self.process.stdin.fileno(), self.process.stdout.fileno()
         os.set_blocking(self._requests, False)
+        with contextlib.suppress(AttributeError, OSError):  # of Linux, and bounded for a user
+            for stream in (self._requests, self._answers):
+                fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._received = b""
         try:
             self._line(time.monotonic() + _START_S)

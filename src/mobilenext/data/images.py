@@ -84,6 +84,7 @@ def decode_image(
     apply_orientation: bool = False,
     max_pixels: int = MAX_PIXELS,
     limits: ImageLimits | None = None,
+    wait_s: float | None = None,
 ) -> Image.Image:
     """As `read_image`, of a file's content that is in memory: the same rules, and errors that begin with `name`.
 
@@ -92,6 +93,8 @@ def decode_image(
         apply_orientation: as of `read_image`.
         max_pixels: a lower limit than `MAX_PIXELS`.
         limits: as of `read_image`.
+        wait_s: the content is a stranger's: always decode it in a process of its own, which is killed after so many
+            seconds by the clock. Where none can be started, only what its claims bound is decoded.
 
     Raises: as `read_image`.
     """
@@ -100,7 +103,7 @@ def decode_image(
         raise ImageError(f"{name}: the file is empty (0 bytes)")
     order = _order(name, apply_orientation, limits, max_pixels)
     with pillow_errors(order):
-        return _decode(order, io.BytesIO(content), content)
+        return _decode(order, io.BytesIO(content), content, wait_s)
 
 
 def as_rgb(image: Image.Image, name: str = "image", *, apply_orientation: bool = False) -> Image.Image:
@@ -121,17 +124,21 @@ def _order(
     )
 
 
-def _decode(order: Order, file: BinaryIO, source: Path | bytes) -> Image.Image:
-    """In this process where its claims bound what it costs, else in another one."""
+def _decode(order: Order, file: BinaryIO, source: Path | bytes, wait_s: float | None = None) -> Image.Image:
+    """In this process where its claims bound what it costs, else, or with `wait_s`, in another one."""
     first_bytes = file.read(512)
     if sentence := refusal_of(Path(order.name), first_bytes):
         raise ImageError(f"{sentence}, or take it off the list")
     claims = read_claims(order.name, file, order.limits)
-    if not claims.bounded(order.limits):
+    bounded = claims.bounded(order.limits)
+    if wait_s is not None or not bounded:
         try:
-            return decode_elsewhere(order, source)
-        except CannotStart:  # logged, once
-            pass
+            return decode_elsewhere(order, source, wait_s)
+        except CannotStart as error:  # logged, once
+            if wait_s is not None and not bounded:
+                raise ImageError(
+                    f"{order.name}: {claims.format} is not decoded where no process of its own can be started"
+                ) from error
     return decode(order, file, claims)
 
 

@@ -9,9 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from mobilenext.data.images import MAX_PIXELS
-from mobilenext.errors import UsageError
+from mobilenext.data.images import FORMATS, MAX_PIXELS, ImageLimits
+from mobilenext.errors import UsageError, nearest
 from mobilenext.serving.problems import Problem
+
+# Formats that are read unless others are asked for. A photo in JPEG 2000 takes 20 bytes a pixel, and seconds; PPM's
+# text and an icon's bitmap are decoded in Python. docs/security.md has the numbers.
+SERVED_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Limits:
     max_connections: int = 512  # open at a time, idle ones too
     max_batch: int = 1  # images a call of the network; docs/serving.md says why one
     max_wait_ms: float = 0.0  # how long a batch that is not full waits for more
+    formats: tuple[str, ...] = SERVED_FORMATS  # of images
 
     def __post_init__(self) -> None:
         whole = ("max_body_bytes", "max_pixels", "max_concurrency", "max_connections", "max_batch")
@@ -37,6 +42,11 @@ class Limits:
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise UsageError(f"{name} is {value!r}; expected a whole number from 1 up")
+        for name in self.formats:
+            if name not in FORMATS:
+                raise UsageError(f"formats has {name!r}; expected {', '.join(FORMATS)}{nearest(name.upper(), FORMATS)}")
+        if not self.formats:
+            raise UsageError(f"formats is empty; expected one or more of {', '.join(FORMATS)}")
         if self.max_pixels > MAX_PIXELS:
             raise UsageError(f"max_pixels is {self.max_pixels:,}; the decoder refuses more than {MAX_PIXELS:,}")
         if self.max_per_client is not None and self.max_per_client < 1:
@@ -50,6 +60,13 @@ class Limits:
     def per_client(self) -> int:
         """Predictions at a time from one address: so many that one client cannot fill the server."""
         return self.max_per_client or max(1, self.max_concurrency * 3 // 4)
+
+    @property
+    def image(self) -> ImageLimits:
+        """What one image may cost: at most half of the time in which it has to be answered."""
+        limits = ImageLimits.from_environment()
+        seconds = max(0.1, min(limits.seconds, self.timeout_s / 2))
+        return dataclasses.replace(limits, pixels=self.max_pixels, seconds=seconds)
 
     def to_dict(self) -> dict[str, Any]:
         return {**dataclasses.asdict(self), "max_per_client": self.per_client}

@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from mobilenext.data.batches import available_cores
+from mobilenext.data.image_claims import container
 from mobilenext.data.images import decode_image
 from mobilenext.data.preprocessing import Pixels, Preprocessing
 from mobilenext.evaluation.metrics import ranked, softmax
@@ -24,6 +25,7 @@ from mobilenext.serving.pictures import png
 from mobilenext.serving.problems import Problem
 
 T = TypeVar("T")
+START_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,9 @@ class Service:
         self.gate = Gate(limits)
         self.metrics = metrics
         self.ready = False
-        self._decoders = ThreadPoolExecutor(available_cores(), "decode")
+        # Each thread waits for a process that decodes. More than cores: a few images that take long keep no other out.
+        self._decoders = ThreadPoolExecutor(max(4, 2 * available_cores()), "decode")
+        self._image_limits = limits.image
         self._explaining = ThreadPoolExecutor(1, "heat-map")  # Paddle's gradients are one thread's business
         self._heat_maps: dict[str, HeatMap] = {}
         self._queues: dict[str, Batcher] = {}
@@ -64,7 +68,7 @@ class Service:
             )
             queue.start()
             self._queues[model.name] = queue
-            await _in(self._decoders, self._read, blank, model.record.preprocessing)
+            await _in(self._decoders, self._read, blank, model.record.preprocessing, time.monotonic() + START_S)
             if model.open_heat_map is not None:
                 self._heat_maps[model.name] = await _in(self._explaining, model.open_heat_map)
         self.ready = True
@@ -124,17 +128,32 @@ class Service:
             raise Problem(409, model.no_heat_map)
 
     async def _predict(self, content: bytes, model: ServedModel, topk: int) -> Answer:
+        self._require_format(content)
         began = time.perf_counter()
-        pixels, image = await _in(self._decoders, self._read, content, model.record.preprocessing)
+        until = time.monotonic() + self.limits.timeout_s
+        pixels, image = await _in(self._decoders, self._read, content, model.record.preprocessing, until)
         self.metrics.stages.labels("decode").observe(time.perf_counter() - began)
         logits = (await self._queues[model.name].predict(image))[None]  # [1, classes]
         (best,), (scores,) = ranked(logits, topk), softmax(logits)
         self.metrics.images.labels(model.name).inc()
         return Answer(model, pixels, [int(each) for each in best], [round(float(scores[each]), 6) for each in best])
 
-    def _read(self, content: bytes, preprocessing: Preprocessing) -> tuple[Pixels, Floats]:
-        """uint8 [S, S, 3], upright, and the same normalised [3, S, S]."""
-        image = decode_image(content, "the upload", apply_orientation=True, max_pixels=self.limits.max_pixels)
+    def _require_format(self, content: bytes) -> None:
+        """Raises Problem, 415, for a format of images that this server does not read."""
+        name = container(content[:32])
+        if name and name not in self.limits.formats:
+            raise Problem(
+                415,
+                f"the upload is an image in the format {name}; this server reads {', '.join(self.limits.formats)}: "
+                "convert it, or let its operator allow the format (--formats)",
+            )
+
+    def _read(self, content: bytes, preprocessing: Preprocessing, until: float) -> tuple[Pixels, Floats]:
+        """uint8 [S, S, 3], upright, and the same normalised [3, S, S]; nobody waits for it after `until`."""
+        wait_s = until - time.monotonic()
+        if wait_s <= 0:
+            raise self._too_late()
+        image = decode_image(content, "the upload", apply_orientation=True, limits=self._image_limits, wait_s=wait_s)
         pixels = preprocessing.pixels(image)
         return pixels, preprocessing.normalize(pixels)
 
@@ -142,9 +161,10 @@ class Service:
         try:
             return await asyncio.wait_for(call, self.limits.timeout_s)
         except asyncio.TimeoutError as error:
-            raise Problem(
-                504, f"no answer within {self.limits.timeout_s:g} s; try again later", retry_after=2
-            ) from error
+            raise self._too_late() from error
+
+    def _too_late(self) -> Problem:
+        return Problem(504, f"no answer within {self.limits.timeout_s:g} s; try again later", retry_after=2)
 
 
 async def _in(threads: ThreadPoolExecutor, function: Callable[..., T], *arguments: object) -> T:
