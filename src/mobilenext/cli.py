@@ -99,7 +99,7 @@ def _preprocessing(options: argparse.Namespace) -> dict[str, Any]:
 def _shared(options: argparse.Namespace) -> dict[str, Any]:
     """What evaluate and predict have in common."""
     networks = ("model", "weights", "exported", "onnx", "use", "section", "identity_divisor")
-    names = (*networks, "device", "runtime", "engine", "precision")
+    names = (*networks, "labels", "output_name", "device", "runtime", "engine", "precision")
     return {name: getattr(options, name) for name in names} | {"preprocessing": _preprocessing(options)}
 
 
@@ -416,6 +416,7 @@ def _quantize(options: argparse.Namespace) -> int:
 
     names = (
         *("model", "weights", "exported", "onnx", "use", "section", "identity_divisor", "calibration"),
+        *("labels", "output_name"),
         *("calibration_list", "calibration_images", "data", "list_file", "max_drop", "keep_float"),
     )
     arguments = {name: getattr(options, name) for name in names} | {"preprocessing": _preprocessing(options)}
@@ -567,7 +568,15 @@ def _serve(options: argparse.Namespace) -> int:
     front = Front.of(
         hosts=options.allow_host, proxies=options.trusted_proxy, prefix=options.root_path, origins=options.allow_origin
     )
-    subjects = subjects_of(models=options.model, weights=options.weights, exported=options.exported, onnx=options.onnx)
+    subjects = subjects_of(
+        models=options.model,
+        weights=options.weights,
+        exported=options.exported,
+        onnx=options.onnx,
+        preprocessing=_preprocessing(options),
+        labels=options.labels,
+        output_name=options.output_name,
+    )
     names = ("host", "port", "runtime", "threads", "copies")
     serve(subjects, limits, front=front, **{name: getattr(options, name) for name in names})
     return 0

@@ -3,15 +3,52 @@
 from __future__ import annotations
 
 import argparse
+import re
+import sys
+from collections.abc import Iterable
+from typing import Any
 
 from mobilenext import __version__
 
+TRIPLES = ("--mean", "--std")
+NUMBER = re.compile(r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 RUNTIME_NAMES = "openvino, onnxruntime, paddle-inference, paddle, ncnn or tflite"  # importing them takes numpy
+
+
+class _Parser(argparse.ArgumentParser):
+    """Takes the numbers of --mean and --std with spaces or commas between them, or one at a time."""
+
+    def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
+        return super().parse_known_args(_split_triples(sys.argv[1:] if args is None else args), namespace)
+
+
+def _split_triples(arguments: Iterable[str]) -> list[str]:
+    """``--mean 1,2,3`` to ``--mean 1 2 3``."""
+    split: list[str] = []
+    current, missing = "", 0  # the option whose numbers are read, and how many are still to come
+    for argument in arguments:
+        option, has_value, value = argument.partition("=")
+        if option in TRIPLES:
+            if not (option == current and missing):
+                split.append(option)
+                current, missing = option, 3
+            if not has_value:
+                continue
+        else:
+            value = argument
+        numbers = [part for part in re.split(r"[,\s]+", value) if part]
+        if missing > 0 and numbers and all(NUMBER.fullmatch(number) for number in numbers):
+            split += numbers
+            missing -= len(numbers)
+        else:
+            split.append(value)
+            missing = 0
+    return split
 
 
 def parser() -> argparse.ArgumentParser:
     """The grammar of all verbs."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="mobilenext",
         description="MobileNeXt on PaddlePaddle: from a checkpoint to an accuracy and latency table.",
         allow_abbrev=False,
@@ -155,6 +192,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--weights", help="a file, or a tag of the model's card (default: the card's first)")
     command.add_argument("--exported", metavar="DIR", help="a float32 folder of `mobilenext export --format onnx`")
     command.add_argument("--onnx", metavar="FILE", help="any classifier in ONNX, with its --mean, --std, --image-size")
+    _foreign_options(command)
     command.add_argument("-o", "--output", required=True, help="the folder; an earlier export in it is replaced")
     command.add_argument("--calibration", required=True, metavar="DATA", help="a data set, or a folder of images")
     command.add_argument("--calibration-list", metavar="FILE", help="another list file of it")
@@ -213,6 +251,8 @@ def parser() -> argparse.ArgumentParser:
         "--exported", action="append", default=[], metavar="DIR", help="of `mobilenext export`; repeat it"
     )
     command.add_argument("--onnx", action="append", default=[], metavar="FILE", help="an ONNX classifier; repeat it")
+    _foreign_options(command)
+    _preprocessing_options(command, "preprocessing of the models that do not say theirs: ONNX, Paddle Inference")
     command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this computer only)")
     command.add_argument("--port", type=int, default=8080, help="0 takes one that is free (default 8080)")
     command.add_argument("--runtime", default="auto", help=f"auto (the fastest that works), {RUNTIME_NAMES}")
@@ -282,20 +322,31 @@ def _weights_options(command: argparse.ArgumentParser) -> None:
     _preprocessing_options(command)
 
 
-def _preprocessing_options(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("preprocessing (default: that of the weights)")
+def _preprocessing_options(
+    command: argparse.ArgumentParser, title: str = "preprocessing (default: that of the weights)"
+) -> None:
+    group = command.add_argument_group(title)
     group.add_argument("--image-size", type=int, help="side of the crop, pixels")
     group.add_argument("--crop-pct", type=float, help="crop side / short side")
     group.add_argument("--interpolation", help="nearest, box, bilinear, hamming, bicubic or lanczos")
-    group.add_argument("--mean", nargs=3, type=float, metavar=("R", "G", "B"))
-    group.add_argument("--std", nargs=3, type=float, metavar=("R", "G", "B"))
+    for option in TRIPLES:
+        text = f"{option[2:]} of R, G and B on a scale of 0 to 1, such as 0.5,0.5,0.5"
+        group.add_argument(option, nargs=3, type=float, metavar=("R", "G", "B"), help=text)
+
+
+def _foreign_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--labels", metavar="FILE", help="the names of the classes: lines, JSON, CSV, ...")
+    command.add_argument("--output-name", metavar="NAME", help="the output with the scores, where a model has several")
 
 
 def _model_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", help="a name of `mobilenext list`, or model.tag; recognised from the weights")
     command.add_argument("--weights", help="a file, or a tag of the model's card (default: the card's first)")
-    command.add_argument("--exported", metavar="DIR", help="a folder of `mobilenext export`, in place of the two")
+    command.add_argument(
+        "--exported", metavar="DIR", help="a folder of `mobilenext export`, or any Paddle Inference model, likewise"
+    )
     command.add_argument("--onnx", metavar="FILE", help="any classifier in ONNX, with its --mean, --std, --image-size")
+    _foreign_options(command)
     _weights_options(command)
     command.add_argument("--threads", type=int, help="of each process (default 1)")
     command.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")

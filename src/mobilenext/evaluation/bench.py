@@ -15,7 +15,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -184,9 +184,11 @@ def _networks(
                 subject = find_subject(model=name, weights=weights, identity_divisor=divisor, preprocessing=fields)
             yield Network(card.name, subject, divisor, image_size or 224, card.mult_adds if not image_size else None)
     for folder in exported:
-        yield Network(Path(folder).name, find_subject(exported=folder, preprocessing=fields), 1, 0, None)
+        subject = replace(find_subject(exported=folder, preprocessing=fields), timed_only=True)
+        yield Network(Path(folder).name, subject, 1, 0, None)
     for path in onnx:
-        yield Network(Path(path).stem, find_subject(onnx=path, preprocessing=fields), 1, 0, None)
+        subject = replace(find_subject(onnx=path, preprocessing=fields), timed_only=True)
+        yield Network(Path(path).stem, subject, 1, 0, None)
 
 
 def _write_fresh(model: str, file: Path) -> None:

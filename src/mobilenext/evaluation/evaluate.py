@@ -17,6 +17,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,6 +31,7 @@ from mobilenext.evaluation.check import unreadable_images
 from mobilenext.evaluation.comparison import compare
 from mobilenext.evaluation.diagnosis import diagnose
 from mobilenext.evaluation.environment import environment
+from mobilenext.evaluation.foreign import Labels
 from mobilenext.evaluation.journal import JOURNAL, PREDICTIONS, RESULT, Journal, encoded, line_of, setup_digest
 from mobilenext.evaluation.latency import measure_latency
 from mobilenext.evaluation.metrics import Counts, Prediction
@@ -61,6 +63,8 @@ def evaluate(
     identity_divisor: int | None = None,
     use: str | None = None,
     section: str | None = None,
+    labels: Labels | None = None,
+    output_name: str | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
     threads: int | None = None,
@@ -79,8 +83,9 @@ def evaluate(
         data: a folder in one of the layouts of :func:`mobilenext.data.open_dataset`.
         model: a model's name, or ``model.tag``; recognised from the weights when not given.
         weights: a file, a tag of the model's card, or None for the card's first.
-        exported: a folder made by ``mobilenext export``, in place of model and weights.
-        onnx: any classifier in ONNX, likewise; `preprocessing` says what it expects.
+        exported: in place of model and weights, a folder made by ``mobilenext export``, or one with a Paddle Inference
+            model of another project, of which `preprocessing` says what it expects.
+        onnx: any classifier in ONNX, likewise.
         output: a folder for ``result.json``, ``predictions.jsonl`` and the journal; None keeps nothing.
         list_file: another list than ``val_list.txt``.
         split: another part than the validation, ``test`` or ``train`` for one.
@@ -88,6 +93,8 @@ def evaluate(
         identity_divisor: replaces that of the weights.
         use: ``raw``, ``ema`` or ``auto``.
         section: key path of the weights in a checkpoint that has several.
+        labels: a file of class names, or the names, in place of those of the weights.
+        output_name: the output of a foreign model that has the scores, where several can.
         batch_size, workers, threads: how the work is divided; the counts do not depend on it.
         device: ``auto``, ``cpu`` or ``gpu``.
         runtime: ``auto`` or a key of ``mobilenext.runtime.RUNTIMES``; engine: of Paddle Inference on a CPU.
@@ -112,7 +119,7 @@ def evaluate(
     plan = make_plan(device, workers, threads, batch_size)
     subject = find_subject(
         model=model, weights=weights, exported=exported, onnx=onnx, use=use, section=section,
-        identity_divisor=identity_divisor, preprocessing=preprocessing,
+        identity_divisor=identity_divisor, preprocessing=preprocessing, labels=labels, output_name=output_name,
     )  # fmt: skip
     # A problem of the data set should not wait for the network.
     dataset = open_dataset(data, list_file=list_file, limit=limit, split=split, check_classes=False)
@@ -125,6 +132,8 @@ def evaluate(
         with WorkerPool(1, plan.environment()) as single:
             prepared = single.call(prepare, subject, scratch, choice)
             found = prepared.record
+            if batch_size is None and prepared.spec.form is not None and prepared.spec.form.batch is not None:
+                plan = replace(plan, batch_size=prepared.spec.form.batch)
             dataset = open_dataset(
                 data, list_file=list_file, num_classes=found.num_classes, limit=limit, split=split, check_classes=False
             )
@@ -207,6 +216,7 @@ def _setup(dataset: Dataset, prepared: Prepared) -> dict[str, Any]:
         "preprocessing": weights.preprocessing.to_dict(),
         "runtime": prepared.spec.describe(),
         "device": prepared.spec.device,
+        **prepared.setup,
     }
 
 

@@ -18,6 +18,7 @@ from mobilenext.data import find_images
 from mobilenext.data.images import as_rgb, decode_image, read_image
 from mobilenext.data.preprocessing import Pixels, Preprocessing
 from mobilenext.errors import ImageError, UsageError
+from mobilenext.evaluation.foreign import Labels
 from mobilenext.evaluation.metrics import ranked, softmax
 from mobilenext.evaluation.subject import Choice, find_subject, prepare
 from mobilenext.runtime import open_runtime, resolve_device
@@ -50,6 +51,8 @@ def predict(
     identity_divisor: int | None = None,
     use: str | None = None,
     section: str | None = None,
+    labels: Labels | None = None,
+    output_name: str | None = None,
     batch_size: int = 1,
     threads: int = 1,
     device: str = "auto",
@@ -71,8 +74,8 @@ def predict(
             * a Pillow image, of any mode that a file may have;
             * an array of uint8 pixels: RGB [H, W, 3], grey [H, W], or a batch [N, H, W, 3], which counts as N images.
         topk: classes for each image, at most as many as there are.
-        model, weights, exported, onnx, preprocessing, identity_divisor, use, section, device, runtime, engine,
-            precision: as in ``evaluate``.
+        model, weights, exported, onnx, preprocessing, identity_divisor, use, section, labels, output_name, device,
+            runtime, engine, precision: as in ``evaluate``.
         batch_size: images a call of the network; the last call may have fewer.
         threads: of the network.
         times: what the stages took is added to it.
@@ -93,7 +96,7 @@ def predict(
     sources = _sources(images)
     subject = find_subject(
         model=model, weights=weights, exported=exported, onnx=onnx, use=use, section=section,
-        identity_divisor=identity_divisor, preprocessing=preprocessing,
+        identity_divisor=identity_divisor, preprocessing=preprocessing, labels=labels, output_name=output_name,
     )  # fmt: skip
     choice = Choice(runtime, engine, resolve_device(device), threads, precision)
     times = StageTimes() if times is None else times
@@ -102,7 +105,7 @@ def predict(
         prepared = prepare(subject, Path(folder), choice)
         for note in prepared.notes:
             log.info("%s", note)
-        applied, labels = prepared.record.preprocessing, prepared.record.labels
+        applied, names = prepared.record.preprocessing, prepared.record.labels
         network = open_runtime(prepared.spec)
         for start in range(0, len(sources), batch_size):
             began = time.perf_counter()
@@ -120,8 +123,8 @@ def predict(
                 best, scores = next(answers)
                 row: dict[str, Any] = {"path": name, "classes": [int(number) for number in best]}
                 row["scores"] = [round(float(scores[number]), 6) for number in best]
-                if labels:
-                    row["labels"] = [labels[number] for number in best]
+                if names:
+                    row["labels"] = [names[number] for number in best]
                 rows.append(row)
             times.preprocess += read - began
             times.inference += predicted - read

@@ -10,23 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from mobilenext.data.preprocessing import Preprocessing
+from mobilenext.data.labels import read_labels
 from mobilenext.errors import CheckFailed, DataError, UsageError
 from mobilenext.evaluation.environment import processor
+from mobilenext.evaluation.foreign import ForeignModel, Labels, names_of, read_model
 from mobilenext.export import FORMATS
-from mobilenext.export.sidecar import read_sidecar
+from mobilenext.export.sidecar import SIDECAR, read_sidecar
 from mobilenext.file_kinds import other_kind
-from mobilenext.files import sha256_of
-from mobilenext.runtime import (
-    Candidate,
-    Floats,
-    RuntimeSpec,
-    check_precision,
-    open_runtime,
-    require,
-    resolve_runtime,
-)
-from mobilenext.runtime.self_check import failure, probe, problem_of
+from mobilenext.runtime import Candidate, Floats, Logits, RuntimeSpec, check_precision, resolve_runtime
+from mobilenext.runtime.form import Form
+from mobilenext.runtime.paddle_files import find_program
+from mobilenext.runtime.self_check import probe, problem_of
 from mobilenext.weights.checkpoint import (
     IMAGENET_ASSUMED,
     Weights,
@@ -42,12 +36,15 @@ class Subject:
     """Where a network is, and how it is to be read."""
 
     path: Path
-    kind: str  # weights | exported | onnx
+    kind: str  # weights | exported (by `mobilenext export`) | of other projects: onnx, paddle
     model: str | None = None
     use: str | None = None
     section: str | None = None
     identity_divisor: int | None = None
     preprocessing: Mapping[str, Any] = field(default_factory=dict)  # fields that replace the network's own
+    labels: Labels | None = None  # names of the classes, in place of those that it may have
+    output: str | None = None  # of a foreign model: the name of the output with the scores; None: it is found
+    timed_only: bool = False  # any mean and std will do
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,8 @@ class Prepared:
     record: WeightsRecord
     spec: RuntimeSpec
     notes: tuple[str, ...]
-    files: Mapping[str, str] = field(default_factory=dict)  # of an exported folder, and their sha256
+    files: Mapping[str, str] = field(default_factory=dict)  # all others that decide what it computes, and their sha256
+    setup: Mapping[str, Any] = field(default_factory=dict)  # what else decides it, of a network of another form
     labels_assumed: bool = False  # the names of the classes are ImageNet's for want of others
 
 
@@ -82,6 +80,8 @@ def find_subject(
     section: str | None = None,
     identity_divisor: int | None = None,
     preprocessing: Mapping[str, Any] | None = None,
+    labels: Labels | None = None,
+    output_name: str | None = None,
 ) -> Subject:
     """The one network that the options name, downloaded if need be.
 
@@ -90,8 +90,10 @@ def find_subject(
     """
     fields = dict(preprocessing or {})
     if exported is None and onnx is None:
+        if output_name is not None:
+            raise UsageError("output_name was given without onnx or exported: weights have one output")
         name = model.partition(".")[0] if model else None
-        return Subject(locate(model, weights), "weights", name, use, section, identity_divisor, fields)
+        return Subject(locate(model, weights), "weights", name, use, section, identity_divisor, fields, labels)
     source = "exported" if exported is not None else "onnx"
     others = {"model": model, "weights": weights, "use": use, "section": section, "identity divisor": identity_divisor}
     others |= {"onnx": onnx} if source == "exported" else {}
@@ -102,11 +104,17 @@ def find_subject(
     fitting = ("onnx",) if source == "onnx" else ("exported", "paddle-folder", "paddle-inference", "pdiparams")
     if problem := other_kind(path, *fitting):
         raise DataError(f"--{source} {path}: {problem}.")
-    if source == "onnx" and not path.is_file():
-        raise DataError(f"{path} is no file; expected an ONNX model")
-    if source == "exported" and not path.is_dir():
+    if source == "onnx":
+        if not path.is_file():
+            raise DataError(f"{path} is no file; expected an ONNX model")
+        return Subject(path, "onnx", preprocessing=fields, labels=labels, output=output_name)
+    if not path.exists():
         raise DataError(f"{path} is no folder; expected one made by `mobilenext export` (an ONNX file: --onnx)")
-    return Subject(path, source, preprocessing=fields)
+    if not (path / SIDECAR).is_file():
+        return Subject(find_program(path), "paddle", preprocessing=fields, labels=labels, output=output_name)
+    if output_name is not None:
+        raise UsageError(f"output_name was given, but {path / SIDECAR} says what the output is")
+    return Subject(path, "exported", preprocessing=fields, labels=labels)
 
 
 def weights_of(subject: Subject) -> Weights:
@@ -122,7 +130,14 @@ def weights_of(subject: Subject) -> Weights:
         section=subject.section,
         identity_divisor=subject.identity_divisor,
         preprocessing=subject.preprocessing,
+        labels=_labels_of_weights(subject.labels),
     )
+
+
+def _labels_of_weights(labels: Labels | None) -> tuple[str, ...] | None:
+    if labels is None:
+        return None
+    return read_labels(Path(labels)) if isinstance(labels, str | os.PathLike) else tuple(map(str, labels))
 
 
 def prepare(subject: Subject, folder: Path, choice: Choice) -> Prepared:
@@ -146,7 +161,7 @@ def _prepare(subject: Subject, folder: Path, choice: Choice) -> Prepared:
         return prepare_weights(weights_of(subject), folder, choice)
     if subject.kind == "exported":
         return _prepare_exported(subject, folder, choice)
-    return _prepare_onnx(subject, folder, choice)
+    return _prepare_foreign(subject, folder, choice)
 
 
 def prepare_weights(weights: Weights, folder: Path, choice: Choice) -> Prepared:
@@ -198,6 +213,8 @@ def _prepare_exported(subject: Subject, folder: Path, choice: Choice) -> Prepare
         raise UsageError(f"{subject.path} is int8, which no runtime can turn back into {precision}")
     check_precision(precision, processor()[1])
     record = _overridden(sidecar.record, subject)
+    if subject.labels is not None:
+        record = replace(record, labels=names_of(subject.labels, record.num_classes))
     candidates = resolve_runtime(
         choice.runtime, choice.engine, choice.device, formats=[sidecar.format], precision=precision
     )
@@ -208,8 +225,8 @@ def _prepare_exported(subject: Subject, folder: Path, choice: Choice) -> Prepare
     # What Paddle was asked was normalised as the sidecar says, whatever is asked for now.
     image = probe(sidecar.record.preprocessing)
     expected = np.array(sidecar.self_check, np.float32)
-    spec, notes = _first_that_works(candidates, files, choice, precision, folder, image, expected)
-    return Prepared(record, spec, tuple(notes), sidecar.files)
+    spec, notes = _first_that_works(candidates, files, choice, precision, folder, image, expected, sidecar.form)
+    return Prepared(record, spec, tuple(notes), sidecar.files, _setup(sidecar.form))
 
 
 def _overridden(record: WeightsRecord, subject: Subject) -> WeightsRecord:
@@ -223,56 +240,29 @@ def _overridden(record: WeightsRecord, subject: Subject) -> WeightsRecord:
     return replace(record, preprocessing=record.preprocessing.replace(**subject.preprocessing))
 
 
-def _prepare_onnx(subject: Subject, folder: Path, choice: Choice) -> Prepared:
-    require(["onnxruntime"], "onnx", "an ONNX file")
-    from mobilenext.runtime.onnx_runtime import describe
-
-    described = describe(subject.path)
-    fields = dict(subject.preprocessing)
-    if described.image_size is not None and fields.setdefault("image_size", described.image_size) != (
-        described.image_size
-    ):
-        raise UsageError(
-            f"image size {fields['image_size']} was asked for, but {subject.path} takes {described.image_size}"
-        )
-    preprocessing = Preprocessing().replace(**fields)
-    assumed = [name for name in ("image_size", "mean", "std") if name not in fields]
-    notes = [f"{', '.join(assumed)} assumed: {preprocessing.describe()}"] if assumed else []
-    image = probe(preprocessing)
+def _prepare_foreign(subject: Subject, folder: Path, choice: Choice) -> Prepared:
     precision = choice.precision or "fp32"
-    candidates = resolve_runtime(choice.runtime, choice.engine, choice.device, formats=["onnx"], precision=precision)
+    model = ForeignModel(
+        subject.path, subject.kind, subject.preprocessing, subject.labels, subject.output, subject.timed_only
+    )
+    candidates = resolve_runtime(
+        choice.runtime, choice.engine, choice.device, formats=[model.format], precision=precision
+    )
+    network = read_model(model)
+    found = network.recognized
 
     def files(candidate: Candidate) -> tuple[Path, str, str, str]:
-        return subject.path.parent, subject.path.name, described.input, described.output
+        return subject.path.parent, subject.path.name, found.input, found.output
 
-    # There is no Paddle network to compare with: ONNX Runtime, with the format's own reference kernels, stands in.
-    where = files(candidates[0])
-    try:
-        reference = open_runtime(RuntimeSpec("onnxruntime", "", "cpu", 1, *where[:2], "fp32", *where[2:])).predict(
-            image
-        )
-    except RuntimeError as error:
-        raise DataError(
-            f"{subject.path} cannot run an image of {preprocessing.image_size} pixels: {failure(error)}; another "
-            "--image-size may be what it expects"
-        ) from error
-    sha256 = sha256_of(subject.path)
-    record = WeightsRecord(
-        model=subject.path.stem,
-        num_classes=reference.shape[1],
-        identity_divisor=1,
-        preprocessing=preprocessing,
-        labels=None,
-        path=subject.path,
-        sha256=sha256,
-        source_name=subject.path.name,
-        source_sha256=sha256,
-        card=None,
-        kind="raw",
-        notes=(),
-    )
-    spec, more = _first_that_works(candidates, files, choice, precision, folder, image, reference)
-    return Prepared(record, spec, (*notes, *more))
+    # There is no Paddle network to compare with: the format's own reference stands in.
+    image = probe(network.record.preprocessing)
+    spec, notes = _first_that_works(candidates, files, choice, precision, folder, image, found.logits, found.form)
+    setup = _setup(found.form) | ({} if subject.output is None else {"output": subject.output})
+    return Prepared(network.record, spec, (*network.notes, *notes), network.files, setup)
+
+
+def _setup(form: Form | None) -> dict[str, Any]:
+    return {} if form in (None, Form()) else {"form": form.to_dict()}
 
 
 def _first_that_works(
@@ -282,7 +272,8 @@ def _first_that_works(
     precision: str,
     scratch: Path,
     image: Floats,
-    expected: Floats,
+    expected: Logits,
+    form: Form | None = None,
 ) -> tuple[RuntimeSpec, list[str]]:
     """The first candidate that gives the `expected` logits, and a sentence on each that was passed over."""
     passed: list[str] = []
@@ -297,7 +288,7 @@ def _first_that_works(
             continue
         spec = RuntimeSpec(
             candidate.runtime, candidate.engine, choice.device, choice.threads, where, file, precision, first, last,
-            scratch,
+            scratch, form,
         )  # fmt: skip
         problem = problem_of(spec, image, expected)
         if problem is None:

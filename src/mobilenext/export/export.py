@@ -26,7 +26,9 @@ from mobilenext.export.sidecar import SIDECAR, Sidecar
 from mobilenext.files import sha256_of
 from mobilenext.models import require_paddle
 from mobilenext.origin import now, origin
-from mobilenext.runtime import FAST_PROCESS, RUNTIMES, Floats, Runtime, RuntimeSpec, installed, open_runtime
+from mobilenext.runtime import FAST_PROCESS, RUNTIMES, Runtime, RuntimeSpec, installed, open_runtime
+from mobilenext.runtime import Logits as Scores
+from mobilenext.runtime.form import Form
 from mobilenext.runtime.self_check import ALLOWED_OF_STD, failure, probe
 from mobilenext.weights.checkpoint import Weights, WeightsRecord, network_of, read_weights
 from mobilenext.weights.pretrained import locate
@@ -154,12 +156,13 @@ def write_sidecar(
     record: WeightsRecord,
     format: str,
     file: str,
-    expected: Floats,
+    expected: Scores,
     parity: Mapping[str, Any],
     *,
     precision: str = "fp32",
     input: str = "image",
     output: str = "logits",
+    form: Form | None = None,
 ) -> None:
     """Describe what lies in `folder`; `expected` are the logits for :func:`mobilenext.runtime.self_check.probe`."""
     from mobilenext.evaluation.environment import environment
@@ -170,7 +173,8 @@ def write_sidecar(
         precision=precision,
         input=input,
         output=output,
-        layout="NHWC" if format == "tflite" else "NCHW",
+        layout="NHWC" if format == "tflite" or (form and form.layout.endswith("C")) else "NCHW",
+        form=form,
         record=record,
         files={each.name: sha256_of(each) for each in sorted(folder.iterdir()) if each.is_file()},
         self_check=tuple(map(float, expected.ravel())),
@@ -201,8 +205,8 @@ def _readers(format: str, folder: Path, file: str) -> list[RuntimeSpec]:
 class Logits:
     """Of the same images, one at a time and in threes [N, classes]; N may be less in threes."""
 
-    one_by_one: Floats
-    in_threes: Floats
+    one_by_one: Scores
+    in_threes: Scores
 
     @classmethod
     def of(cls, predict: Any, weights: Weights, pixels: Pixels) -> Logits:

@@ -15,8 +15,9 @@ from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import DataError, UsageError
 from mobilenext.export import FORMATS
 from mobilenext.files import sha256_of
-from mobilenext.json_files import Unfit, many, named, nullable, number, read_json, record, sha256, text, whole
+from mobilenext.json_files import Unfit, many, named, nullable, number, optional, read_json, record, sha256, text, whole
 from mobilenext.runtime import PRECISIONS
+from mobilenext.runtime.form import DTYPES, LARGEST_BATCH, LAYOUTS, OUTPUTS, Form
 from mobilenext.weights.checkpoint import WeightsRecord
 
 SIDECAR = "mobilenext.json"
@@ -28,6 +29,16 @@ _SIDECAR = record(
         "format": text(*FORMATS),
         "precision": text(*PRECISIONS),
         **dict.fromkeys(("file", "input", "output", "layout"), text()),
+        "form": optional(
+            record(
+                {
+                    "batch": nullable(whole(1, LARGEST_BATCH)),
+                    "layout": text(*LAYOUTS),
+                    "dtype": text(*DTYPES),
+                    "output": text(*OUTPUTS),
+                }
+            )
+        ),
         "files": named(sha256()),
         "self_check": many(number()),
         **dict.fromkeys(("parity", "made_by", "record.preprocessing"), record({})),
@@ -51,6 +62,7 @@ class Sidecar:
     input: str
     output: str
     layout: str  # of the input: NCHW or NHWC
+    form: Form | None = None  # of a network of another maker, whose input or output is unlike ours
     record: WeightsRecord
     files: Mapping[str, str]  # every file beside the sidecar, and its sha256
     self_check: tuple[float, ...] = field(repr=False)  # Paddle's logits for mobilenext.runtime.self_check.probe
@@ -62,6 +74,10 @@ class Sidecar:
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         record = {each.name: getattr(self.record, each.name) for each in fields(WeightsRecord)}
         record.update(preprocessing=self.record.preprocessing.to_dict(), path=self.record.path.name)
+        if self.form is None:
+            del values["form"]
+        else:
+            values["form"] = self.form.to_dict()
         # Rounded to what float32 holds; the check allows far more.
         check = [float(f"{value:.7g}") for value in self.self_check]
         text = json.dumps({"version": VERSION, **values, "record": record, "self_check": check}, indent=1)
@@ -80,7 +96,7 @@ def read_sidecar(folder: Path) -> Sidecar:
     values = read_json(path, _SIDECAR, remedy=_REMEDY)
     try:
         sidecar = _from_dict(values, folder)
-    except (Unfit, UsageError) as error:
+    except (Unfit, UsageError, ValueError) as error:
         raise DataError(f"{path} is damaged: {error}; {_REMEDY}") from error
     for name, expected in sidecar.files.items():
         try:
@@ -102,7 +118,8 @@ def _from_dict(values: Mapping[str, Any], folder: Path) -> Sidecar:
     record["labels"] = tuple(record["labels"]) if record["labels"] else None
     record["notes"] = tuple(record["notes"])
     record["path"] = folder / values["file"]
-    known = {each.name: values[each.name] for each in fields(Sidecar)}
+    known = {each.name: values[each.name] for each in fields(Sidecar) if each.name != "form"}
+    known["form"] = Form.from_dict(values["form"]) if values.get("form") is not None else None
     known["record"] = WeightsRecord(**record)
     known["self_check"] = tuple(map(float, values["self_check"]))
     sidecar = Sidecar(**known)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnxruntime
 from onnxruntime.quantization import CalibrationDataReader, QuantType
@@ -24,8 +25,11 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 
 from mobilenext.errors import DataError, UsageError, nearest
-from mobilenext.runtime import Floats
+from mobilenext.runtime import Floats, Logits
+from mobilenext.runtime.form import Form
 
+LARGEST = (1 << 31) - 1  # bytes of a file of Protocol Buffers
+SHORT_FLOATS = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 OPSET = 13  # the first with a scale for each channel
 # Clip is quantised away: the range of its output says the same.
 OPERATORS = (
@@ -35,6 +39,7 @@ OPERATORS = (
 LAYERS = OPERATORS[:5]  # those that compute; the others hand on what they get
 # Of the values of a tensor that its range covers, so that single outliers do not cost everybody else precision.
 PERCENTILE = 99.995
+OURS = Form()
 SETTINGS = {"ActivationSymmetric": False, "WeightSymmetric": True}
 
 Ranges: TypeAlias = Any  # onnxruntime.quantization.calibrate.TensorsData: the range of every tensor, by name
@@ -53,9 +58,15 @@ def make_ready(onnx_file: Path, target: Path) -> None:
     """Copy an ONNX file in a form that can be quantised: opset 13 or later, and a name of its own for every node.
 
     Raises:
-        DataError: it cannot be brought to opset 13.
+        DataError: it cannot be brought to opset 13, or is larger than an ONNX file can be.
+        UsageError: it is of less than float32 already.
     """
     model = onnx.load(str(onnx_file))
+    _check_float32(model, onnx_file)
+    if model.ByteSize() > LARGEST:
+        raise DataError(
+            f"{onnx_file} has {model.ByteSize() / 2**30:.1f} GiB with its weights; up to 2 can be quantised"
+        )
     version = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
     if version < OPSET:
         try:
@@ -73,23 +84,31 @@ def make_ready(onnx_file: Path, target: Path) -> None:
     onnx.save(model, str(target))
 
 
+def _check_float32(model: onnx.ModelProto, path: Path) -> None:
+    if any("QuantizeLinear" in node.op_type or node.op_type.startswith("QLinear") for node in model.graph.node):
+        raise UsageError(f"{path} is quantised already; quantise the float32 one")
+    if any(tensor.data_type in SHORT_FLOATS for tensor in model.graph.initializer):
+        raise UsageError(f"{path} holds 16-bit weights, which cannot be quantised here; quantise the float32 one")
+
+
 class _Batches(CalibrationDataReader):  # type: ignore[misc]
     """One batch, in the form that the calibrator asks for."""
 
-    def __init__(self, name: str, batch: Floats) -> None:
-        self._inputs: Iterator[dict[str, Floats]] = iter([{name: batch}])
+    def __init__(self, name: str, batch: npt.NDArray[Any]) -> None:
+        self._inputs: Iterator[dict[str, npt.NDArray[Any]]] = iter([{name: batch}])
 
-    def get_next(self) -> dict[str, Floats] | None:
+    def get_next(self) -> dict[str, npt.NDArray[Any]] | None:
         return next(self._inputs, None)
 
 
-def calibrate(onnx_file: Path, batches: Iterable[Floats], scratch: Path) -> Ranges:
+def calibrate(onnx_file: Path, batches: Iterable[Floats], scratch: Path, form: Form = OURS) -> Ranges:
     """The range of every tensor over normalised images.
 
     Args:
         onnx_file: made ready.
         batches: of images [N, 3, S, S].
         scratch: a folder for what the calibrator writes.
+        form: of the network.
     """
     with contextlib.redirect_stdout(io.StringIO()):  # it talks
         calibrator = create_calibrator(
@@ -101,7 +120,8 @@ def calibrate(onnx_file: Path, batches: Iterable[Floats], scratch: Path) -> Rang
         )
         name = calibrator.infer_session.get_inputs()[0].name
         for batch in batches:  # one by one: all tensors of all images at once would not fit into memory
-            calibrator.collect_data(_Batches(name, batch))
+            for array, _ in form.inputs(batch):
+                calibrator.collect_data(_Batches(name, array))
         return calibrator.compute_data()
 
 
@@ -133,18 +153,22 @@ def layers(onnx_file: Path) -> list[str]:
     return [node.name for node in model.graph.node if node.op_type in LAYERS]
 
 
-def layer_losses(onnx_file: Path, ranges: Ranges, images: Floats) -> list[LayerLoss]:
+def layer_losses(
+    onnx_file: Path, ranges: Ranges, images: Floats, output: str | None = None, form: Form = OURS
+) -> list[LayerLoss]:
     """Every layer quantised alone, the one that disturbs the logits most first.
 
     Args:
         onnx_file: made ready.
         ranges: of `calibrate`.
         images: normalised, [N, 3, S, S]; some of those that were calibrated with.
+        output: the name of that with the scores; None: the only one.
+        form: of the network.
     """
-    expected = _logits(onnx.load(str(onnx_file)), images)
+    expected = _logits(onnx.load(str(onnx_file)), images, output, form)
     losses = []
     for name in layers(onnx_file):
-        found = _logits(_quantized(onnx_file, ranges, only=[name]), images)
+        found = _logits(_quantized(onnx_file, ranges, only=[name]), images, output, form)
         noise = max(float(((found - expected) ** 2).sum()), 1e-30)
         decibels = 10 * float(np.log10(float((expected**2).sum()) / noise))
         changed = int((found.argmax(1) != expected.argmax(1)).sum())
@@ -179,10 +203,16 @@ def _quantized(
     return model
 
 
-def _logits(model: onnx.ModelProto, images: Floats) -> Floats:
+def _logits(model: onnx.ModelProto, images: Floats, output: str | None, form: Form) -> Logits:
     """[N, classes]."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return np.concatenate([session.run(None, {name: images[i : i + 8]})[0] for i in range(0, len(images), 8)])
+    name, outputs = session.get_inputs()[0].name, None if output is None else [output]
+    return np.concatenate(
+        [
+            form.comparable(form.logits(session.run(outputs, {name: array})[0], count))
+            for start in range(0, len(images), 8)
+            for array, count in form.inputs(images[start : start + 8])
+        ]
+    )

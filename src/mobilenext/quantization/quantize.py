@@ -26,13 +26,15 @@ from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import CheckFailed, DatasetError, UsageError
 from mobilenext.evaluation.environment import environment, processor
 from mobilenext.evaluation.evaluate import evaluate
+from mobilenext.evaluation.foreign import Labels
 from mobilenext.evaluation.journal import read_predictions
 from mobilenext.evaluation.latency import interleaved_latency
 from mobilenext.evaluation.pipeline import make_plan
 from mobilenext.evaluation.subject import Choice, Prepared, Subject, find_subject, prepare
 from mobilenext.export.export import new_folder, write_sidecar
 from mobilenext.origin import now, origin
-from mobilenext.runtime import Floats, RuntimeSpec, check_precision, open_runtime, require
+from mobilenext.runtime import Floats, Logits, check_precision, open_runtime, require
+from mobilenext.runtime.form import Form
 from mobilenext.runtime.self_check import probe
 
 log = logging.getLogger(__name__)
@@ -64,6 +66,8 @@ def quantize_model(
     section: str | None = None,
     identity_divisor: int | None = None,
     preprocessing: Mapping[str, Any] | None = None,
+    labels: Labels | None = None,
+    output_name: str | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write an int8 folder, which ``evaluate --exported`` and ``predict --exported`` take.
@@ -77,7 +81,8 @@ def quantize_model(
         list_file: its list.
         max_drop: points of top-1 that may be lost.
         keep_float: layers that stay float32.
-        model, weights, exported, onnx, use, section, identity_divisor, preprocessing: as in ``evaluate``.
+        model, weights, exported, onnx, use, section, identity_divisor, preprocessing, labels, output_name: as in
+            ``evaluate``.
         progress: called while images are evaluated.
 
     Returns:
@@ -97,7 +102,7 @@ def quantize_model(
         raise UsageError(f"calibration_images is {calibration_images}; expected at least {FEWEST}")
     subject = find_subject(
         model=model, weights=weights, exported=exported, onnx=onnx, use=use, section=section,
-        identity_divisor=identity_divisor, preprocessing=preprocessing,
+        identity_divisor=identity_divisor, preprocessing=preprocessing, labels=labels, output_name=output_name,
     )  # fmt: skip
     chosen, dataset = _divide(calibration, calibration_list, calibration_images, data, list_file)
     plan = make_plan("cpu", None, None, None)
@@ -204,6 +209,11 @@ def _quantize(
     """The work, in a process of its own: the float folder in `work`, the int8 one in `folder`."""
     from mobilenext.quantization.onnx_int8 import calibrate, layer_losses, make_ready, quantize
 
+    if subject.kind == "paddle":
+        raise UsageError(
+            f"{subject.path} is a Paddle Inference model; quantisation works on ONNX: convert it with paddle2onnx, and "
+            "give the file to --onnx"
+        )
     prepared = prepare(subject, work / "prepared", Choice(runtime="onnxruntime"))
     if prepared.spec.precision != "fp32":
         raise UsageError(f"{subject.path} is {prepared.spec.precision} already; quantise the float32 one")
@@ -213,15 +223,16 @@ def _quantize(
     make_ready(prepared.spec.folder / prepared.spec.file, source)
 
     preprocessing = prepared.record.preprocessing
-    ranges = calibrate(source, _batches(chosen, preprocessing), work)
+    form = prepared.spec.form or Form()
+    ranges = calibrate(source, _batches(chosen, preprocessing), work, form)
     quantize(source, folder / FILE, ranges, keep_float)
     few = np.concatenate(list(_batches(_spread(chosen, LAYER_IMAGES), preprocessing)))
-    losses = layer_losses(source, ranges, few)
+    losses = layer_losses(source, ranges, few, prepared.spec.output, form)
 
     image = probe(preprocessing)
     specs = {}
     for name, where in (("fp32", float_folder), ("int8", folder)):
-        spec = RuntimeSpec("onnxruntime", "", "cpu", 1, where, FILE, name, prepared.spec.input, prepared.spec.output)
+        spec = replace(prepared.spec, folder=where, file=FILE, precision=name, scratch=None)
         # Of int8 its own: what it costs is measured below, and other runtimes are held against what was measured.
         _describe(where, prepared, open_runtime(spec).predict(image), name)
         specs[name] = spec
@@ -236,12 +247,12 @@ def _quantize(
     }
 
 
-def _describe(folder: Path, prepared: Prepared, expected: Floats, precision: str) -> None:
+def _describe(folder: Path, prepared: Prepared, expected: Logits, precision: str) -> None:
     # What is assumed stays an assumption.
     record = replace(prepared.record, labels=None) if prepared.labels_assumed else prepared.record
     write_sidecar(
         folder, record, "onnx", FILE, expected, {}, precision=precision, input=prepared.spec.input,
-        output=prepared.spec.output,
+        output=prepared.spec.output, form=None if prepared.spec.form == Form() else prepared.spec.form,
     )  # fmt: skip
 
 

@@ -14,14 +14,16 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from mobilenext.errors import MissingDependency, UsageError, nearest
+from mobilenext.runtime.form import Adapted, Form
 
 Floats = npt.NDArray[np.float32]
+Logits = npt.NDArray[np.floating[Any]]  # float32; logarithms of probabilities are float64
 
 # Set for every process that computes. Freed memory is kept instead of being returned to the system after each
 # call; the MKL in Paddle's wheel takes its slow path on AMD processors unless it is told their type.
@@ -39,8 +41,8 @@ FAST_PROCESS = {
 class Runtime(Protocol):
     """An opened network."""
 
-    def predict(self, batch: Floats) -> Floats:
-        """Normalised images [N, 3, H, W] to logits [N, classes], both float32."""
+    def predict(self, batch: Floats) -> Logits:
+        """Normalised images [N, 3, H, W] to logits [N, classes]."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ class RuntimeSpec:
     input: str = "image"
     output: str = "logits"
     scratch: Path | None = None  # where an engine may keep what it compiles; None: beside the model file
+    form: Form | None = None  # of a network of another maker; None: as all networks here
 
     def describe(self) -> str:
         inside = [part for part in (self.engine, self.precision) if part not in ("", "eager", "gpu", "fp32")]
@@ -259,7 +262,7 @@ def open_runtime(spec: RuntimeSpec) -> Runtime:
     with contextlib.redirect_stderr(io.StringIO()):  # Paddle has a remark on every number of threads but one
         module = importlib.import_module(f"mobilenext.runtime.{card.module}")
     runtime: Runtime = getattr(module, card.factory)(spec)
-    return runtime
+    return runtime if spec.form is None else Adapted(runtime, spec.form)
 
 
 def check_precision(precision: str, features: Collection[str]) -> None:

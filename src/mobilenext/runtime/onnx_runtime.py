@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy.typing as npt
 import onnxruntime
 
 from mobilenext.errors import DataError
+from mobilenext.runtime.foreign import Declared
 
 if TYPE_CHECKING:
     from mobilenext.runtime import Floats, RuntimeSpec
 
 ERRORS_ONLY = 3
+NUMPY_NAMES = {"float": "float32", "double": "float64"}  # the other names of ONNX's types are NumPy's
 
 
 def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
@@ -36,47 +38,6 @@ def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
         ) from error
 
 
-@dataclass(frozen=True)
-class Described:
-    """The one input and the one output of an ONNX classifier."""
-
-    input: str
-    output: str
-    image_size: int | None  # None: free
-
-
-def describe(path: Path) -> Described:
-    """What a file of unknown origin takes and gives.
-
-    Raises:
-        DataError: it cannot be read, or is not a classifier of images [N, 3, S, S] in float32 with N free.
-    """
-    session = open_session(path)
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise DataError(
-            f"{path} has the inputs {_listed(inputs)} and the outputs {_listed(outputs)}; expected one input, the "
-            "image, and one output, the logits"
-        )
-    (taken,), (given,) = inputs, outputs
-    shape = [side if isinstance(side, int) and side > 0 else None for side in taken.shape]  # None: free
-    fits = len(shape) == 4 and shape[1] in (3, None) and shape[2] == shape[3] and taken.type == "tensor(float)"
-    if not fits:
-        raise DataError(f"{path} takes {_listed(inputs)}; expected float [N, 3, S, S], a square RGB image")
-    if shape[0] is not None:
-        raise DataError(
-            f"the batch of {path} is fixed to {shape[0]}; expected a free first dimension: export it with a dynamic "
-            "batch"
-        )
-    if len(given.shape) != 2 or given.type != "tensor(float)":
-        raise DataError(f"{path} gives {_listed(outputs)}; expected float [N, classes]")
-    return Described(taken.name, given.name, shape[2])
-
-
-def _listed(values: Sequence[onnxruntime.NodeArg]) -> str:
-    return ", ".join(f"{value.name} {value.type} {value.shape}" for value in values) or "none"
-
-
 class ONNXRuntime:
     """A session of one process."""
 
@@ -85,8 +46,29 @@ class ONNXRuntime:
         self._input, self._output = spec.input, spec.output
 
     def predict(self, batch: Floats) -> Floats:
+        logits: Floats = self._run([self._output], {self._input: batch})[0]
+        return logits
+
+    def declared(self) -> tuple[list[Declared], list[Declared]]:
+        """The inputs and outputs of a file of unknown origin."""
+        return [_declared(each) for each in self._session.get_inputs()], [
+            _declared(each) for each in self._session.get_outputs()
+        ]
+
+    def run(self, feed: npt.NDArray[Any], outputs: Sequence[str]) -> list[npt.NDArray[Any]]:
+        """Some outputs for the one input of a file of unknown origin."""
+        return self._run(outputs, {self._session.get_inputs()[0].name: feed})
+
+    def _run(self, outputs: Sequence[str], feeds: dict[str, npt.NDArray[Any]]) -> list[Any]:
         try:
-            logits: Floats = self._session.run([self._output], {self._input: batch})[0]
+            values: list[Any] = self._session.run(list(outputs), feeds)
         except Exception as error:  # as above
             raise RuntimeError(str(error)) from error
-        return logits
+        return values
+
+
+def _declared(value: onnxruntime.NodeArg) -> Declared:
+    kind = value.type.removeprefix("tensor(").removesuffix(")") if value.type.startswith("tensor(") else value.type
+    # Free dimensions have a name, or none, or a number that is none.
+    shape = tuple(side if isinstance(side, int) and side > 0 else None for side in value.shape)
+    return Declared(value.name, NUMPY_NAMES.get(kind, kind), shape or None)

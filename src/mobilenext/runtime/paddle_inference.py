@@ -6,10 +6,18 @@ On a CPU the fastest is OpenVINO (Paddle 3), which reads only the older ``.pdmod
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy.typing as npt
 import paddle
 from paddle import inference
+
+from mobilenext.errors import DataError
+from mobilenext.runtime.foreign import Declared
+from mobilenext.runtime.paddle_files import parameters_of
+from mobilenext.runtime.self_check import failure
 
 if TYPE_CHECKING:
     from mobilenext.runtime import Floats, RuntimeSpec
@@ -35,7 +43,8 @@ class PaddleInference:
         if problem := unavailable(spec.engine, spec.file):
             raise NotImplementedError(problem)
         model = spec.folder / spec.file
-        config = inference.Config(str(model), str(model.with_suffix(".pdiparams")))
+        self._model = model
+        config = inference.Config(str(model), str(parameters_of(model)))
         config.disable_glog_info()
         if spec.device == "gpu":
             precision = {"fp32": inference.PrecisionType.Float32, "fp16": inference.PrecisionType.Half}[spec.precision]
@@ -56,10 +65,65 @@ class PaddleInference:
                 config.disable_mkldnn()
         self._predictor = inference.create_predictor(config)
         self._input = self._predictor.get_input_handle(self._predictor.get_input_names()[0])
+        # Older exports from here do not know the name that Paddle gave the one output.
+        names = self._predictor.get_output_names()
+        self._output = spec.output if spec.output in names else names[0]
 
     def predict(self, batch: Floats) -> Floats:
-        self._input.reshape(batch.shape)
-        self._input.copy_from_cpu(batch)
+        logits: Floats = self.run(batch, [self._output])[0]
+        return logits
+
+    def declared(self) -> tuple[list[Declared], list[Declared]]:
+        """The inputs and outputs of a file of unknown origin."""
+        read = _declared_json if self._model.suffix == ".json" else _declared_protobuf
+        try:
+            return read(self._model)
+        except (RuntimeError, ValueError, KeyError, AttributeError) as error:
+            raise DataError(
+                f"{self._model}: Paddle {paddle.__version__} cannot read it: {failure(error)}; export it again"
+            ) from error
+
+    def run(self, feed: npt.NDArray[Any], outputs: Sequence[str]) -> list[npt.NDArray[Any]]:
+        """Some outputs for the one input."""
+        self._input.reshape(feed.shape)
+        self._input.copy_from_cpu(feed)
         self._predictor.run()
-        output: Floats = self._predictor.get_output_handle(self._predictor.get_output_names()[0]).copy_to_cpu()
-        return output
+        return [self._predictor.get_output_handle(name).copy_to_cpu() for name in outputs]
+
+
+def _declared_json(model: Path) -> tuple[list[Declared], list[Declared]]:
+    program = paddle.static.Program()
+    with paddle.pir_utils.IrGuard():
+        paddle.base.core.deserialize_pir_program(str(model), program, 1)
+        inputs, outputs = [], []
+        for operation in program.global_block().ops:
+            if operation.name() in ("pd_op.data", "pd_op.feed"):
+                value = operation.results()[0]
+                inputs.append(_declared(operation.attrs()["name"], value.shape, value.dtype))
+            elif operation.name() == "pd_op.fetch":
+                value = operation.operand_source(0)
+                outputs.append(_declared(operation.attrs()["name"], value.shape, value.dtype))
+    return inputs, outputs
+
+
+def _declared_protobuf(model: Path) -> tuple[list[Declared], list[Declared]]:
+    program = paddle.base.core.ProgramDesc(model.read_bytes())  # its block does not keep it alive
+    block = program.block(0)
+    inputs, outputs = [], []
+    for operation in (block.op(index) for index in range(block.op_size())):
+        if operation.type() == "feed":
+            inputs += [_declared_variable(name, block) for name in operation.output("Out")]
+        elif operation.type() == "fetch":
+            outputs += [_declared_variable(name, block) for name in operation.input("X")]
+    return inputs, outputs
+
+
+def _declared_variable(name: str, block: Any) -> Declared:
+    variable = block.find_var(name.encode())
+    return _declared(name, variable.shape(), variable.dtype())
+
+
+def _declared(name: str, shape: Sequence[int], dtype: object) -> Declared:
+    kind = str(dtype).rpartition(".")[2].lower()  # paddle.float32, DataType.FLOAT32, VarType.FP32
+    kind = {"fp32": "float32", "fp16": "float16", "fp64": "float64"}.get(kind, kind)
+    return Declared(name, kind, tuple(side if side > 0 else None for side in shape))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mobilenext.data.preprocessing import Preprocessing
-from mobilenext.runtime import Floats, RuntimeSpec, open_runtime
+from mobilenext.runtime import Floats, Logits, RuntimeSpec, open_runtime
 
 # The largest difference of a logit that is put down to rounding, in standard deviations of the logits. In float32
 # a deep network amplifies rounding to 1e-3 at the very most, a wrong kernel is off by the logits' own size.
@@ -25,9 +25,9 @@ def probe(preprocessing: Preprocessing) -> Floats:
     return preprocessing.normalize(pixels[None])
 
 
-def problem_of(spec: RuntimeSpec, image: Floats, expected: Sequence[float] | Floats) -> str | None:
+def problem_of(spec: RuntimeSpec, image: Floats, expected: Sequence[float] | Logits) -> str | None:
     """None when the opened network gives the `expected` logits for `image` [1, 3, S, S], else a sentence."""
-    reference = np.asarray(expected, np.float32).reshape(1, -1)
+    reference: Logits = np.asarray(expected, np.float32).reshape(1, -1)
     try:
         runtime = open_runtime(spec)
         found = runtime.predict(image)
@@ -36,6 +36,8 @@ def problem_of(spec: RuntimeSpec, image: Floats, expected: Sequence[float] | Flo
         return failure(error)
     if found.shape != reference.shape:
         return f"it gives {found.shape[1] if found.ndim == 2 else found.shape} logits instead of {reference.shape[1]}"
+    if spec.form is not None:
+        reference, found, again = (spec.form.comparable(logits) for logits in (reference, found, again))
     allowed = ALLOWED_OF_STD[spec.precision] * float(reference.std())
     worst = float(max(np.abs(found - reference).max(), np.abs(again - reference).max()))
     # Written so that a NaN is a problem.

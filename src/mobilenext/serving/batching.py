@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mobilenext.runtime import Floats, Runtime
+from mobilenext.runtime import Floats, Logits, Runtime
 from mobilenext.serving.problems import Problem
 
 
 @dataclass
 class _Waiting:
     image: Floats  # [3, S, S], normalised
-    answer: asyncio.Future[Floats]  # logits [classes]
+    answer: asyncio.Future[Logits]  # logits [classes]
     since: float = field(default_factory=time.perf_counter)
 
 
@@ -74,7 +74,7 @@ class Batcher:
         self._queue.clear()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def predict(self, image: Floats) -> Floats:
+    async def predict(self, image: Floats) -> Logits:
         """A normalised image [3, S, S] to its logits [classes]. Cancelling it takes the image off the queue.
 
         Raises:

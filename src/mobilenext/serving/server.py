@@ -9,12 +9,14 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mobilenext.data.batches import available_cores, scratch_folder
 from mobilenext.errors import UsageError
+from mobilenext.evaluation.foreign import Labels
 from mobilenext.evaluation.subject import Subject, find_subject
 from mobilenext.runtime import FAST_PROCESS, require
 from mobilenext.serving.front import LOCAL, Front
@@ -39,11 +41,20 @@ def subjects_of(
     weights: str | os.PathLike[str] | None = None,
     exported: Sequence[str | os.PathLike[str]] = (),
     onnx: Sequence[str | os.PathLike[str]] = (),
+    preprocessing: Mapping[str, Any] | None = None,
+    labels: Labels | None = None,
+    output_name: str | None = None,
 ) -> list[tuple[str, Subject]]:
     """What is to be served, each with the name that it is asked for by.
 
+    Args:
+        models, weights, exported, onnx: names, and where networks lie.
+        preprocessing, output_name: of those that do not say theirs: ONNX files and Paddle Inference models.
+        labels: the names of the classes, of the same, or of the only model that is served.
+
     Raises:
-        UsageError: weights for several models. Else as :func:`mobilenext.evaluation.subject.find_subject`.
+        UsageError: weights for several models, or one of the last three for none.
+        Else as :func:`mobilenext.evaluation.subject.find_subject`.
     """
     if weights is not None and len(models) > 1:
         raise UsageError(f"weights {weights} were given with {len(models)} models; name them as --model MODEL.TAG")
@@ -56,11 +67,24 @@ def subjects_of(
         found.append((named, find_subject(model=model, weights=weights)))
     for folder in exported:
         subject = find_subject(exported=folder)
-        found.append((subject.path.resolve().name, subject))
-    for file in onnx:
-        subject = find_subject(onnx=file)
-        found.append((subject.path.stem, subject))
-    return found
+        where = subject.path if subject.kind == "exported" else subject.path.parent
+        found.append((where.resolve().name, subject))
+    found += [(Path(file).stem, find_subject(onnx=file)) for file in onnx]
+    told = {"preprocessing": dict(preprocessing or {}), "labels": labels, "output": output_name}
+    return _told(found, {name: value for name, value in told.items() if value})
+
+
+def _told(subjects: Sequence[tuple[str, Subject]], told: dict[str, Any]) -> list[tuple[str, Subject]]:
+    """The subjects that do not say everything by themselves, with what was `told` of them."""
+    told_of = [subject for _, subject in subjects if subject.kind in ("onnx", "paddle")]
+    if not told_of and told.keys() == {"labels"} and len(subjects) == 1:
+        told_of = [subjects[0][1]]
+    if told and not told_of:
+        raise UsageError(
+            f"{', '.join(told)} was given, but the models that are served say theirs; it is for --onnx, and for Paddle "
+            "Inference models of other projects"
+        )
+    return [(name, replace(subject, **told) if subject in told_of else subject) for name, subject in subjects]
 
 
 def serve(
