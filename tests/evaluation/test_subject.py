@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mobilenext.errors import CheckFailed, DataError, UsageError
-from mobilenext.evaluation.subject import Choice, Subject, find_subject, prepare, prepare_weights
+from mobilenext.evaluation.subject import Choice, Subject, find_subject, prepare, prepare_weights, weights_of
 from mobilenext.export import FORMATS, ONNX_PACKAGES
 from mobilenext.runtime import ENGINES, RUNTIMES, RuntimeSpec, installed, open_runtime, self_check
 from mobilenext.weights.checkpoint import Weights, read_weights
@@ -169,7 +169,26 @@ def test_options_that_exclude_each_other(tmp_path: Path) -> None:
     ):
         find_subject(exported=tmp_path / "absent")
     with pytest.raises(DataError, match="is no file; expected an ONNX model"):
+        find_subject(onnx=tmp_path / "absent.onnx")
+    with pytest.raises(DataError, match="is a folder; expected an ONNX file$"):
         find_subject(onnx=tmp_path)
+    (tmp_path / "a.onnx").touch()
+    with pytest.raises(DataError, match=r"is a folder; expected an ONNX file, such as .*/a.onnx"):
+        find_subject(onnx=tmp_path)
+    (tmp_path / "mobilenext.json").touch()
+    with pytest.raises(DataError, match=r"is a folder of `mobilenext export`: give it to --exported"):
+        find_subject(onnx=tmp_path)
+    with pytest.raises(UsageError, match=r"output_name was given, but .*mobilenext.json says what the output is"):
+        find_subject(exported=tmp_path, output_name="logits")
+    with pytest.raises(UsageError, match="output_name was given without onnx or exported"):
+        find_subject(model="mobilenext_x0_35.digits", output_name="logits")
+
+
+def test_names_in_place_of_those_of_weights(world: World, tmp_path: Path) -> None:
+    names = tuple(f"name {number}" for number in range(8))
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    for labels in (names, tmp_path / "names.txt"):
+        assert weights_of(find_subject(weights=world.weights, labels=labels)).labels == names
 
 
 def test_int8_of_weights_needs_calibration(weights: Weights, tmp_path: Path) -> None:
