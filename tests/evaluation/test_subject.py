@@ -170,7 +170,7 @@ def test_options_that_exclude_each_other(tmp_path: Path) -> None:
         find_subject(exported=tmp_path / "absent")
     with pytest.raises(DataError, match="is no file; expected an ONNX model"):
         find_subject(onnx=tmp_path / "absent.onnx")
-    with pytest.raises(DataError, match="is a folder; expected an ONNX file$"):
+    with pytest.raises(DataError, match=r"is a folder; expected an ONNX file$"):
         find_subject(onnx=tmp_path)
     (tmp_path / "a.onnx").touch()
     with pytest.raises(DataError, match=r"is a folder; expected an ONNX file, such as .*/a.onnx"):
