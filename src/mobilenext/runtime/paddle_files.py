@@ -52,4 +52,3 @@ def _with_parameters(program: Path) -> Path:
     if not parameters.is_file():
         raise DataError(f"{program} lacks its parameters, {parameters.name}; put that file beside it")
     return program
-
