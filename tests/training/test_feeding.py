@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from mobilenext.data.batches import WorkerPool
 from mobilenext.errors import DatasetError, ImageError, UsageError
 from mobilenext.training import feeding
 from mobilenext.training.augmentation import Augmentation
-from mobilenext.training.feeding import Batch, Feeder, fits_in_memory
+from mobilenext.training.feeding import Batch, Composition, Feeder, fits_in_memory
+from mobilenext.training.mixing import NEVER, Mixing
 
 IMAGES = 14
 VARIED = Augmentation(image_size=8, color_jitter=0.4, erasing=0.7)
@@ -87,6 +89,52 @@ def test_each_image_once_an_epoch_in_another_order(records: tuple[Record, ...]) 
     assert all(sorted(each) == list(range(IMAGES)) for each in orders)
     assert len(set(map(tuple, orders))) == 4
     assert order(feeder(records, batch_size=7, seed=6).epoch(0)) != orders[0]
+
+
+def composed(records: tuple[Record, ...], labels: list[int], *, mixing: Mixing = NEVER, **options: Any) -> Feeder:
+    """Each class as often; the labels are other ones."""
+    relabelled = tuple(replace(record, label=label) for record, label in zip(records, labels, strict=True))
+    weights = np.float32([1, 2, 4])
+    composition = Composition(balanced=True, class_weights=weights, mixing=mixing)
+    return feeder(relabelled, composition=composition, **options)
+
+
+RARE = [0] * 10 + [1] * 3 + [2]
+MIXED = Mixing(mixup=0.4, cutmix=1.0)
+
+
+def test_each_class_as_often_with_its_weight(records: tuple[Record, ...]) -> None:
+    whole = composed(records, RARE, batch_size=7)
+    seen = [batch for epoch in range(3) for batch in whole.epoch(epoch)]
+    for epoch in range(3):
+        labels = order(whole.epoch(epoch))
+        assert sorted(labels.count(label) for label in range(3)) == [4, 5, 5]
+    for batch in seen:
+        assert batch.weight == sum((1, 2, 4)[label] for label in batch.labels.tolist())
+        only = batch.images[batch.labels == 2]  # of one image that comes again and again
+        assert len({image.tobytes() for image in only}) == len(only), "each time augmented in another way"
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_mixed_batches_depend_on_the_position_alone(
+    workers: int, records: tuple[Record, ...], pools: dict[int, WorkerPool | None]
+) -> None:
+    def described(batches: Iterator[Batch]) -> list[Any]:
+        return [
+            (batch.images.tobytes(), batch.labels.tolist(), np.array(batch.neighbors).tolist(), batch.share)
+            for batch in batches
+        ]
+
+    whole = described(composed(records, RARE, mixing=MIXED).epoch(1))
+    assert len({row[3] for row in whole}) == 3
+    resumed = composed(records, RARE, mixing=MIXED, pool=pools[workers])
+    assert described(resumed.epoch(1, first_step=1)) == whole[1:]
+    parts = [composed(records, RARE, mixing=MIXED, rank=rank, world=2) for rank in (0, 1)]
+    shared = [list(part.epoch(1)) for part in parts]
+    for number, (first, second) in enumerate(zip(*shared, strict=True)):
+        assert (first.images.tobytes() + second.images.tobytes(), first.share) == (whole[number][0], whole[number][3])
+        assert np.concatenate([np.array(first.neighbors), np.array(second.neighbors)]).tolist() == whole[number][2]
+        assert first.weight == second.weight, "of the whole batch"
 
 
 def test_what_does_not_fill_a_batch_is_left_out_by_turns(records: tuple[Record, ...]) -> None:

@@ -231,6 +231,50 @@ def test_killed_again_and_again_it_ends_alike(whole: Path, data: Path, tmp_path:
     assert_same(folder, whole)
 
 
+EVERYTHING = {
+    "epochs": 40, "freeze": 12, "freeze_bn": "statistics", "class_weights": "balanced", "sampling": "balanced",
+    "mixup": 0.4, "cutmix": 1.0, "patience": 2, "best_metric": "macro_f1", "label_smoothing": 0.1,
+}  # fmt: skip
+
+
+def test_everything_at_once_killed_it_ends_alike(learnt: Path, data: Path, tmp_path: Path, start: Start) -> None:
+    """From weights, on classes of different sizes; both end early, after the same epoch."""
+    listed = sorted((data / "train").rglob("*.png"))
+    names = [path.relative_to(data) for path in listed if path.parent.name != "colour 3" or path.stem < "24"]
+    (tmp_path / "train_list.txt").write_text("".join(f"{name}\t{name.parent.name[-1]}\n" for name in names))
+    words = command(
+        data, "--weights", learnt / "best.safetensors", "--train-list", tmp_path / "train_list.txt", "--num-classes", 4,
+        "--workers", 0, **EVERYTHING,
+    )  # fmt: skip
+    whole, folder = tmp_path / "whole", tmp_path / "run"
+    process = start("train", *words, "-o", whole)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    process = start("train", *words, "-o", folder, "--save-every", 0)
+    wait_for_lines(folder, 6, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process = start("train", "--resume", folder, "--workers", 2, "--log-every", 1)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert_same(folder, whole)
+
+    result = json.loads((folder / "result.json").read_text())
+    epochs = [row for row in rows(folder) if row["event"] == "epoch"]
+    best = max(
+        ((row["val"][kind]["macro_f1_percent"], -row["epoch"], kind == "raw") for row in epochs for kind in row["val"]),
+    )
+    assert (result["best"]["macro_f1_percent"], -result["best"]["epoch"]) == best[:2]
+    assert result["epochs_done"] == len(epochs) == result["best"]["epoch"] + 2 < 40
+    assert result["stopped_early"]
+    assert f"stopped early: no better macro_f1 for 2 epochs; the best was that of epoch {-best[1]}" in said
+    first, last = (read_weights(path).tensors for path in (learnt / "best.safetensors", folder / "last.safetensors"))
+    for name, tensor in first.items():
+        block = int(name.split(".")[1]) if name.startswith("features.") else 99
+        kept = block < 12 or name.endswith(("._mean", "._variance"))
+        assert (tensor.tobytes() == last[name].tobytes()) == kept, name
+
+
 def test_stopped_by_signals_it_ends_alike(whole: Path, data: Path, tmp_path: Path, start: Start) -> None:
     folder = tmp_path / "run"
     process = start("train", *command(data, "-o", folder, "--workers", 0))
@@ -482,6 +526,38 @@ def test_parts_of_a_batch_add_up(make_loop: Callable[..., Loop]) -> None:
             assert sums[0] == pytest.approx(whole_sums[0], rel=1e-6)
             assert distance(found[parts], found[1]) <= 1e-5 * length  # measured: 6e-7
     assert whole_sums[2] == 24
+
+
+def test_a_mixed_and_weighted_batch_by_hand(make_loop: Callable[..., Loop]) -> None:
+    """Of a step: what is minimised, its gradient by the classifier's bias, and what the log is told."""
+    weights = np.array([1.0, 2.0, 3.0, 4.0])
+    for parts in (1, 3):
+        loop = make_loop(
+            accumulate=parts, class_weights="1,2,3,4", label_smoothing=0.1, mixup=0.4, cutmix=1.0, dropout=0,
+            drop_connect=0, ema_decay=0, momentum=0, nesterov="false", weight_decay=0,
+        )  # fmt: skip
+        loop.network.eval()
+        (batch,) = (batch for batch, _ in zip(loop.feeder.epoch(0), range(1), strict=False))
+        assert batch.neighbors is not None
+        assert 0 < batch.share < 1
+        logits = loop.network(paddle.to_tensor(batch.images)).numpy().astype(float)
+        bias = loop.weights()["classifier.1.bias"]
+        loop.step(batch, 0.5)
+        moved = (bias - loop.weights()["classifier.1.bias"]) / 0.5
+
+        one_hot = np.eye(4)
+        targets = batch.share * one_hot[batch.labels] + (1 - batch.share) * one_hot[batch.neighbors]
+        targets = (0.9 * targets + 0.1 / 4) * weights
+        log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        whole = weights[batch.labels].sum()
+        assert batch.weight == whole == weights[batch.neighbors].sum()
+        gradient = np.exp(log_probabilities) * targets.sum(axis=1, keepdims=True) - targets
+        np.testing.assert_allclose(moved, gradient.sum(axis=0) / whole, rtol=1e-3, atol=1e-5)
+        loss, correct, images = loop._pending.numpy().tolist()
+        assert images == 12
+        assert loss / images == pytest.approx(-(targets * log_probabilities).sum() / whole, rel=1e-5)
+        dominant = batch.labels if batch.share >= 0.5 else batch.neighbors
+        assert correct == (logits.argmax(axis=1) == dominant).sum()
 
 
 def distance(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:

@@ -55,6 +55,22 @@ def test_loss(smoothing: float) -> None:
     assert float(loss) == pytest.approx(loss_by_hand(LOGITS, LABELS, smoothing), rel=1e-6)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_weighted_loss(smoothing: float) -> None:
+    """The definition of PyTorch: the weight of a class multiplies its part of every target."""
+    weights = [0.5, 2.0, 3.0, 7.0]
+    expected = 0.0
+    for row, label in zip(LOGITS.astype(float), LABELS.tolist(), strict=True):
+        log_of_sum = row.max() + np.log(np.exp(row - row.max()).sum())
+        for number, value in enumerate(row):
+            target = (1 - smoothing) * (number == label) + smoothing / 4
+            expected -= weights[number] * target * (value - log_of_sum)
+    logits, labels = paddle.to_tensor(LOGITS), paddle.to_tensor(LABELS)
+    assert float(cross_entropy_sum(logits, labels, smoothing, paddle.to_tensor(weights))) == pytest.approx(expected)
+    even = cross_entropy_sum(logits, labels, smoothing, paddle.ones([4]))
+    assert float(even) == pytest.approx(loss_by_hand(LOGITS, LABELS, smoothing), rel=1e-6)
+
+
 def test_loss_of_an_even_guess() -> None:
     for smoothing in (0.0, 0.3):
         loss = cross_entropy_sum(paddle.zeros([5, 8]), paddle.to_tensor([0, 1, 2, 3, 7]), smoothing)

@@ -15,7 +15,8 @@ from PIL import Image
 from mobilenext.data import Preprocessing
 from mobilenext.errors import DataError, DatasetError, UsageError, WeightsError
 from mobilenext.training.plan import Plan, _with_fitting_batch, new_plan, resumed_plan
-from mobilenext.training.recipes import find_recipe
+from mobilenext.training.recipes import LATER, find_recipe
+from mobilenext.training.run_folder import config_digest
 
 DIGITS = "mobilenext_x0_35.digits"  # comes with the package: ten classes, 32 x 32 pixels
 LABELS = (0, 1, 2, 0, 1, 2, 0)  # of the training images
@@ -327,6 +328,39 @@ def test_preprocessing_that_was_set(data: Path) -> None:
     expected = weights.config["preprocessing"] | {"image_size": 48, "interpolation": "bilinear"}
     assert found.config["preprocessing"] == expected != weights.config["preprocessing"]
     assert found.recipe.image_size == found.recipe.augmentation().image_size == 48
+
+
+# --- what the recipe asks of data and weights
+
+
+def test_class_weights(data: Path) -> None:
+    assert plan(data).class_weights is None
+    balanced = plan(data, "class_weights=balanced").class_weights  # of 3, 2 and 2 images
+    assert balanced is not None
+    assert balanced.tolist() == pytest.approx([7 / 9, 7 / 6, 7 / 6])
+    own = plan(data, "class_weights=1,2,3")
+    assert own.class_weights is not None
+    assert own.class_weights.tolist() == [1, 2, 3]
+    with pytest.raises(UsageError, match=r"class_weights is '1,2': 2 weights for 3 classes"):
+        plan(data, "class_weights=1,2")
+    assert own.digest != plan(data).digest
+    again = resumed_plan(stored(own), None)
+    assert (again.digest, again.recipe) == (own.digest, own.recipe)
+
+
+@pytest.mark.parametrize("setting", ["freeze=backbone", "freeze=3", "freeze_bn=all"])
+def test_what_is_frozen_needs_weights(setting: str, data: Path) -> None:
+    with pytest.raises(UsageError, match="without first weights: what is freshly initialised has to be trained"):
+        plan(data, setting)
+    begun = plan(data, setting, model=DIGITS)
+    assert resumed_plan(stored(begun), None).recipe == begun.recipe
+
+
+def test_the_record_of_a_run_of_an_earlier_version(data: Path) -> None:
+    """It has none of the later fields, and a checksum without them."""
+    config = stored(plan(data))
+    assert not set(config["recipe"]) & set(LATER)
+    assert resumed_plan(config, None).digest == config_digest(config)
 
 
 # --- going on

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import shlex
 
@@ -9,7 +10,7 @@ import pytest
 from mobilenext.cli import parser
 from mobilenext.errors import UsageError
 from mobilenext.models import find_model
-from mobilenext.training.recipes import HEADER, RECIPES, Recipe, find_recipe, learning_rate
+from mobilenext.training.recipes import HEADER, LATER, RECIPES, Recipe, find_recipe, learning_rate
 
 SETTABLE = [field.name for field in dataclasses.fields(Recipe) if field.name not in HEADER]
 IMAGES = {
@@ -90,8 +91,38 @@ def test_json_there_and_back(name: str) -> None:
     assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
 
 
+# SHA-256 of the recipes' JSON in the version before the fields of LATER, with which runs were begun.
+BEFORE = {
+    "paper": "e7b2ef70b27ac443", "released": "21046d202ffac6e2", "efficient": "0c7a734250b91404",
+    "efficient-aug": "f9eeccb86c27ac00", "finetune": "b17d47e45c9dcf14", "tiny": "9d508fe29d5074a0",
+}  # fmt: skip
+CHANGED = {
+    "freeze": "backbone", "freeze_bn": "all", "class_weights": "balanced", "sampling": "balanced", "mixup": 0.2,
+    "cutmix": 1.0, "mix_probability": 0.5, "mix_switch": 0.4, "best_metric": "macro_f1", "patience": 3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_is_stored_without_later_fields_is_what_it_was(name: str) -> None:
+    stored = RECIPES[name].stored()
+    assert hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()[:16] == BEFORE[name]
+    assert Recipe.from_dict(stored) == RECIPES[name]
+
+
+def test_later_fields_are_stored_where_they_are_set() -> None:
+    assert set(CHANGED) == set(LATER)
+    recipe = find_recipe("finetune")
+    for name, value in CHANGED.items():
+        other = recipe.with_settings([f"{name}={value}"])
+        assert other.stored() == {**recipe.stored(), name: value}
+        assert Recipe.from_dict(json.loads(json.dumps(other.stored()))) == other != recipe
+
+
 def test_a_record_that_is_none() -> None:
     stored = find_recipe("tiny").to_dict()
+    for name, value in (("freeze", None), ("freeze", 3.5), ("class_weights", {}), ("sampling", []), ("patience", "x")):
+        with pytest.raises(UsageError, match=f"{name}|this is not a recipe"):
+            Recipe.from_dict({**stored, name: value})
     for values in ({**stored, "tempo": 1}, {key: stored[key] for key in stored if key != "epochs"}):
         with pytest.raises(UsageError, match=r"this is not a recipe: .*(tempo|epochs)"):
             Recipe.from_dict(values)
@@ -190,6 +221,10 @@ def test_every_field_can_be_set_to_what_it_is(name: str) -> None:
         ("drop_connect=none", None),
         ("rand_augment=rand-m5-n1", "rand-m5-n1"),
         ("precision=bf16", "bf16"),
+        ("freeze=12", "12"),
+        ("class_weights=1, 2.5,1e3", "1, 2.5,1e3"),
+        ("mixup=0.2", 0.2),
+        ("patience=5", 5),
     ],
 )
 def test_types(setting: str, value: object) -> None:
@@ -226,6 +261,24 @@ def test_types(setting: str, value: object) -> None:
         ("optimizer=rmsprob", "optimizer is 'rmsprob'; expected sgd or rmsprop; did you mean 'rmsprop'"),
         ("crop=pat", "crop is 'pat'; expected one of .*; did you mean 'pad'"),
         ("crop_pct=0", "crop_pct is 0.0; expected "),
+        ("freeze=backbones", "freeze is 'backbones'; expected none, backbone or a number of blocks, such as 10"),
+        ("freeze=0", "freeze is '0'; expected none, backbone or a number of blocks"),
+        ("freeze=-1", "freeze is '-1'; expected none"),
+        ("freeze_bn=true", "freeze_bn is 'true'; expected none or statistics or all"),
+        (
+            "class_weights=ballanced",
+            "class_weights is 'ballanced'; expected none, balanced or a number above 0 for each",
+        ),
+        ("class_weights=1,0", "class_weights is '1,0'; expected none, balanced or a number above 0"),
+        ("class_weights=1,nan", "class_weights is '1,nan'; expected none, balanced or"),
+        ("class_weights=", "class_weights is ''; expected none, balanced or"),
+        ("sampling=balance", "sampling is 'balance'; expected shuffle or balanced; did you mean 'balanced'"),
+        ("mixup=-1", "mixup is -1.0; expected 0 or more"),
+        ("cutmix=nan", "cutmix is nan; expected a finite number"),
+        ("mix_probability=1.1", "mix_probability is 1.1; expected from 0 to 1"),
+        ("patience=-1", "patience is -1; expected 0 or more"),
+        ("patience=2.5", "--set patience=2.5: expected a whole number"),
+        ("best_metric=f1", "best_metric is 'f1'; expected top1 or mean_class_accuracy or macro_f1 or loss"),
         ("image_size=0", "image_size is 0; expected "),
     ],
 )

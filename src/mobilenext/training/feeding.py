@@ -23,8 +23,10 @@ from mobilenext.data.batches import WorkerPool
 from mobilenext.distributed import Ranks
 from mobilenext.errors import DatasetError, ImageError, UsageError
 from mobilenext.training.augmentation import Augmentation, generator
+from mobilenext.training.balance import balanced_order
+from mobilenext.training.mixing import NEVER, Mixing, mix_images, neighbors
 
-ORDER, PIXELS, ERASING = 0, 1, 2  # what a generator is for
+ORDER, PIXELS, ERASING, MIXING = 0, 1, 2, 3  # what a generator is for
 MEMORY_BYTES = 1 << 30  # data sets of up to so many bytes of pixels are kept in memory
 _SAMPLED = 50
 
@@ -38,6 +40,7 @@ class Item(NamedTuple):
     name: str  # the same wherever the data set lies
     number: int  # in the data set
     label: int
+    draw: int  # of its augmentation in this epoch: its number, or another one where it comes again
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,19 @@ class Batch:
     images: npt.NDArray[np.float32]  # [N, 3, S, S], normalised
     labels: npt.NDArray[np.int64]  # [N]
     reader_seconds: float  # that the loop waited for it
+    neighbors: npt.NDArray[np.int64] | None = None  # [N], labels of what the images are mixed with; None: nothing
+    share: float = 1.0  # of an image itself, where it is mixed
+    class_weights: npt.NDArray[np.float32] | None = None  # [classes]; None: all images count alike
+    weight: float = 0.0  # with them, their sum over the whole batch, of all processes
+
+
+@dataclass(frozen=True)
+class Composition:
+    """What decides which images make up an epoch, and how much they count."""
+
+    balanced: bool = False  # each class as often, instead of each image once
+    class_weights: npt.NDArray[np.float32] | None = None  # [classes]
+    mixing: Mixing = NEVER
 
 
 class Feeder:
@@ -64,6 +80,7 @@ class Feeder:
         world: int = 1,
         pool: WorkerPool | None = None,
         max_unreadable: int = 0,
+        composition: Composition = Composition(),
     ) -> None:
         """
         Args:
@@ -73,6 +90,7 @@ class Feeder:
             batch_size: over all `world` processes, of which this one is number `rank`.
             pool: processes that read; without them all images are read now, and kept in memory.
             max_unreadable: so many images may be unreadable, and are left out of their batches.
+            composition: which images make up an epoch, and how much they count.
 
         Raises:
             UsageError: a batch larger than the data, or one that cannot be shared evenly.
@@ -90,32 +108,57 @@ class Feeder:
         self._records, self._augmentation, self._preprocessing = records, augmentation, preprocessing
         self._seed, self._batch_size, self._rank, self._world = seed, batch_size, rank, world
         self._max_unreadable = max_unreadable
-        self._pool = pool
+        self._pool, self.composition = pool, composition
+        self._labels = np.array([record.label for record in records], np.int64)
         self._memory = None if pool else self._read_all()
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from `first_step` on, both counted from 0."""
-        order = generator(self._seed, epoch, 0, ORDER).permutation(len(self._records))
-        share = self._batch_size // self._world
-        starts = [step * self._batch_size + self._rank * share for step in range(first_step, self.steps_per_epoch)]
-        batches = [order[start : start + share] for start in starts]
+        order, repeats = self._order(epoch)
+        size = self._augmentation.image_size
+        share, weights = self._batch_size // self._world, self.composition.class_weights
+        steps = range(first_step, self.steps_per_epoch)
+        starts = [step * self._batch_size + self._rank * share for step in steps]
+        batches = [slice(start, start + share) for start in starts]
+        items = partial(self._items, order, repeats)
         read = partial(_augmented, self._augmentation, self._seed, epoch, self._memory)
-        results = (
-            self._pool.map(read, map(self._items, batches)) if self._pool else map(read, map(self._items, batches))
-        )
-        iterator = iter(zip(map(self._items, batches), results, strict=True))
+        results = self._pool.map(read, map(items, batches)) if self._pool else map(read, map(items, batches))
+        iterator = iter(zip(steps, map(items, batches), results, strict=True))
         while True:
             started = time.perf_counter()
             following = next(iterator, None)
             if following is None:
                 return
-            items, pixels = following
-            batch = self._normalised(epoch, items, pixels)
-            yield Batch(*batch, reader_seconds=time.perf_counter() - started)
+            step, of_batch, pixels = following
+            images, labels = self._normalised(epoch, of_batch, pixels)
+            mix = self.composition.mixing.draw(size, generator(self._seed, epoch, step, MIXING))
+            if mix is not None:
+                mix_images(images, mix)
+            whole = self._labels[order[step * self._batch_size : (step + 1) * self._batch_size]]
+            yield Batch(
+                images,
+                labels,
+                time.perf_counter() - started,
+                None if mix is None else labels[neighbors(len(labels))],
+                1.0 if mix is None else mix.share,
+                weights,
+                0.0 if weights is None else float(weights[whole].sum(dtype=np.float64)),
+            )
 
-    def _items(self, indices: npt.NDArray[np.int64]) -> list[Item]:
-        records = [self._records[index] for index in indices]
-        return [Item(record.path, record.name, record.index, record.label) for record in records]
+    def _order(self, epoch: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Positions of the images of an epoch in its order, and how often each has come before in it."""
+        random = generator(self._seed, epoch, 0, ORDER)
+        if self.composition.balanced:
+            return balanced_order(self._labels, random)
+        return random.permutation(len(self._records)), np.zeros(len(self._records), np.int64)
+
+    def _items(self, order: npt.NDArray[np.int64], repeats: npt.NDArray[np.int64], batch: slice) -> list[Item]:
+        items = []
+        for position, repeat in zip(order[batch].tolist(), repeats[batch].tolist(), strict=True):
+            record = self._records[position]
+            draw = record.index + repeat * len(self._records)
+            items.append(Item(record.path, record.name, record.index, record.label, draw))
+        return items
 
     def count_unreadable_of(self, ranks: Ranks) -> None:
         """Take over what the other processes could not read.
@@ -142,7 +185,7 @@ class Feeder:
             raise DatasetError(f"no image of a whole batch can be read; the first: {pixels[0]}")
         images = self._preprocessing.normalize(np.stack([image for _, image in readable]))
         if self._augmentation.erasing:
-            self._augmentation.erase(images, [generator(self._seed, epoch, i.number, ERASING) for i, _ in readable])
+            self._augmentation.erase(images, [generator(self._seed, epoch, i.draw, ERASING) for i, _ in readable])
         return images, np.array([item.label for item, _ in readable], np.int64)
 
     def _check_unreadable(self) -> None:
@@ -190,7 +233,7 @@ def _augmented(
         pixels = memory[item.number] if memory is not None else _decoded(item.path)
         if not isinstance(pixels, str):
             try:
-                pixels = augmentation.pixels(Image.fromarray(pixels), generator(seed, epoch, item.number, PIXELS))
+                pixels = augmentation.pixels(Image.fromarray(pixels), generator(seed, epoch, item.draw, PIXELS))
             except ImageError as error:  # too narrow to be resized
                 pixels = f"{item.path}: {error}"
         results.append(pixels)

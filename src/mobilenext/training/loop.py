@@ -20,6 +20,7 @@ from paddle import nn
 from mobilenext.distributed import Ranks
 from mobilenext.errors import CheckFailed, DataError, WeightsError
 from mobilenext.training.feeding import Batch, Feeder
+from mobilenext.training.freezing import frozen_tensors
 from mobilenext.training.optimisation import (
     Average,
     cross_entropy_sum,
@@ -32,7 +33,7 @@ from mobilenext.training.run_folder import RunFolder
 from mobilenext.training.run_log import RunLog
 from mobilenext.training.state import Position, Sums, read_state, write_state
 from mobilenext.training.stopping import Stopped, StopRequest
-from mobilenext.training.validation import Validation
+from mobilenext.training.validation import Validation, is_better
 
 log = logging.getLogger(__name__)
 
@@ -71,11 +72,15 @@ class Loop:
         self._seed, self._run_digest, self._keep_best = seed, run_digest, keep_best
         self._log_every, self._save_every = log_every, save_every
         self._parameters = [each for each in network.parameters() if not each.stop_gradient]
+        frozen = frozen_tensors(network)
         # Batch norm's, which Paddle keeps as parameters without a gradient: network.buffers() has none of them.
-        self._statistics = [each for each in network.state_dict().values() if each.stop_gradient]
+        tensors = network.state_dict().items()
+        self._statistics = [each for name, each in tensors if each.stop_gradient and name not in frozen]
         self._optimizer = make_optimizer(recipe, network)
         self._scaler = paddle.amp.GradScaler() if recipe.precision == "fp16" else None
-        self.average = Average(network, recipe.ema_decay, warmup=recipe.ema_warmup) if recipe.ema_decay else None
+        self.average: Average | None = None
+        if recipe.ema_decay:
+            self.average = Average(network, recipe.ema_decay, warmup=recipe.ema_warmup, frozen=frozen)
         self._on_gpu = paddle.device.get_device().startswith("gpu")
         self._pending = paddle.zeros([3], "float64")  # loss, correct and images since the last line
         self._seconds = self._reader_seconds = 0.0
@@ -115,10 +120,17 @@ class Loop:
         self.network.train()
         with StopRequest() as stop, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "When training, we now always track")  # Paddle's batch norm, of itself
-            while self.position.epoch < self.recipe.all_epochs:
+            while not self.finished:
                 self._train_epoch(stop)
                 self._finish_epoch()
                 self._stop_if_asked(self._agreed(stop, 0.0)[0])
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or no better result has come for as many as the recipe's patience."""
+        position, best = self.position, self.position.best
+        patient = not self.recipe.patience or best is None or position.epoch - best["epoch"] < self.recipe.patience
+        return position.epoch >= self.recipe.all_epochs or not patient
 
     def weights(self) -> dict[str, npt.NDArray[np.float32]]:
         """The network's tensors."""
@@ -166,7 +178,7 @@ class Loop:
     def _stop_if_asked(self, stopping: int) -> None:
         """After a checkpoint."""
         position = self.position
-        if stopping and position.epoch < self.recipe.all_epochs:
+        if stopping and not self.finished:
             raise Stopped(
                 f"stopped after step {position.step} of epoch {position.epoch + 1}, with a checkpoint; go on "
                 f"with: mobilenext train --resume {self.folder.folder if self.folder else ''}",
@@ -179,9 +191,15 @@ class Loop:
         self._optimizer.set_lr(rate)
         # Dropout depends on where the run stands, not on how it came there.
         paddle.seed((self._seed << 40) + (self.position.global_step << 8) + self.ranks.rank)
-        for images, labels in zip(
+        weights = None if batch.class_weights is None else paddle.to_tensor(batch.class_weights)
+        # The batch's nominal size (or the sum of its images' weights), so that parts and processes add up to the mean
+        # over the batch.
+        whole = recipe.batch_size if weights is None else batch.weight
+        second_labels = batch.labels if batch.neighbors is None else batch.neighbors
+        for images, labels, neighbors in zip(
             np.array_split(batch.images, recipe.accumulate),
             np.array_split(batch.labels, recipe.accumulate),
+            np.array_split(second_labels, recipe.accumulate),
             strict=True,
         ):
             if not len(labels):
@@ -189,11 +207,18 @@ class Loop:
             targets = paddle.to_tensor(labels)
             with self._mixed_precision():
                 logits = self.network(paddle.to_tensor(images))
-            loss = cross_entropy_sum(logits, targets, recipe.label_smoothing)
-            # The batch's nominal size, so that parts and processes add up to the mean over the batch.
-            part = loss / recipe.batch_size
+            loss = cross_entropy_sum(logits, targets, recipe.label_smoothing, weights)
+            if batch.neighbors is not None:
+                others = paddle.to_tensor(neighbors)
+                of_others = cross_entropy_sum(logits, others, recipe.label_smoothing, weights)
+                loss = batch.share * loss + (1 - batch.share) * of_others
+                if batch.share < 0.5:
+                    targets = others  # the accuracy of training is that of what an image has more of
+            part = loss / whole
             (scaler.scale(part) if scaler else part).backward()
             with paddle.no_grad():
+                if weights is not None:  # the log divides by images: let it show the mean that is minimised
+                    loss = part * recipe.batch_size
                 correct = (logits.argmax(axis=1) == targets).sum()
                 self._pending += paddle.stack(
                     [loss.astype("float64"), correct.astype("float64"), paddle.full([], len(labels), "float64")]
@@ -268,7 +293,7 @@ class Loop:
         position = self.position
         validated = self._validate()
         for kind, counts in validated.items():
-            if position.best is None or counts["correct_top1"] > position.best["correct_top1"]:
+            if position.best is None or is_better(counts, position.best, self.recipe.best_metric):
                 position.best = {"epoch": position.epoch + 1, "kind": kind, **counts}
                 self._keep_best(self, kind)
         self.log.epoch(position, validated)
@@ -277,6 +302,11 @@ class Loop:
         position.step = 0
         position.in_epoch = Sums()
         self.save()
+        if self.finished and position.epoch < self.recipe.all_epochs:
+            log.info(
+                "stopped early: no better %s for %d epochs; the best was that of epoch %d",
+                self.recipe.best_metric, self.recipe.patience, (position.best or {})["epoch"],
+            )  # fmt: skip
 
     def _validate(self) -> dict[str, dict[str, Any]]:
         """Counts of the raw weights and of their average."""
@@ -291,7 +321,10 @@ class Loop:
         except WeightsError as error:
             raise self._diverged(f"of the validation is not a number ({error})") from error
         wanted = ("images", "correct_top1", "correct_top5", "top1_percent", "top5_percent", "loss")
-        return {kind: {name: counts.summary()[name] for name in wanted} for kind, counts in found.items()}
+        return {
+            kind: {name: counts.summary()[name] for name in wanted} | counts.scores().summary()
+            for kind, counts in found.items()
+        }
 
     # Checkpoints and signals.
 

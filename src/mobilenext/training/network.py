@@ -27,6 +27,7 @@ def make_network(plan: Plan, ranks: Ranks, device: str, *, to_static: bool = Fal
     import paddle
     from paddle import nn
 
+    from mobilenext.training.freezing import freeze
     from mobilenext.training.sync_batch_norm import synchronise
     from mobilenext.weights.pretrained import create_model
 
@@ -45,6 +46,7 @@ def make_network(plan: Plan, ranks: Ranks, device: str, *, to_static: bool = Fal
                 layer.p = recipe.dropout
     if recipe.drop_connect is not None:
         network.set_drop_connect(recipe.drop_connect)
+    freeze(network, recipe.freeze, recipe.freeze_bn)
     if recipe.sync_bn and ranks.world > 1:
         synchronise(network)
     network.train()

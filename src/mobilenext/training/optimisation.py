@@ -16,9 +16,19 @@ from mobilenext.training.recipes import Recipe
 Arrays = Mapping[str, npt.NDArray[np.float32]]
 
 
-def cross_entropy_sum(logits: paddle.Tensor, labels: paddle.Tensor, smoothing: float) -> paddle.Tensor:
-    """The sum over a batch of the cross-entropy of logits [N, K] against labels [N] smoothed towards 1 / K."""
+def cross_entropy_sum(
+    logits: paddle.Tensor, labels: paddle.Tensor, smoothing: float, weights: paddle.Tensor | None = None
+) -> paddle.Tensor:
+    """The sum over a batch of the cross-entropy of logits [N, K] against labels [N] smoothed towards 1 / K.
+
+    With a weight w[k] for each class, s the smoothing and p the softmax of the logits, an image with the label y has
+    the loss of PyTorch's `cross_entropy`:
+
+        -(1 - s) * w[y] * log p[y]  -  s / K * sum over k of w[k] * log p[k]
+    """
     log_probabilities = F.log_softmax(logits.astype("float32"))  # [N, K]
+    if weights is not None:
+        log_probabilities = log_probabilities * weights
     of_label = -paddle.take_along_axis(log_probabilities, labels.unsqueeze(1), axis=1).sum()
     if not smoothing:
         return of_label
@@ -88,8 +98,9 @@ def restore_optimizer(optimizer: paddle.optimizer.Optimizer, network: nn.Layer, 
 class Average:
     """The exponential moving average of a network's weights and batch-norm statistics."""
 
-    def __init__(self, network: nn.Layer, decay: float, *, warmup: bool) -> None:
-        self._network, self._decay, self._warmup = network, decay, warmup
+    def __init__(self, network: nn.Layer, decay: float, *, warmup: bool, frozen: frozenset[str] = frozenset()) -> None:
+        """`frozen`: names of tensors that do not change; their average is what they are."""
+        self._network, self._decay, self._warmup, self._frozen = network, decay, warmup, frozen
         self.tensors = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
     def update(self, step: int) -> None:
@@ -97,7 +108,8 @@ class Average:
         decay = min(self._decay, (1 + step) / (10 + step)) if self._warmup else self._decay
         with paddle.no_grad():
             for name, tensor in self._network.state_dict().items():
-                self.tensors[name].lerp_(tensor, 1 - decay)
+                if name not in self._frozen:
+                    self.tensors[name].lerp_(tensor, 1 - decay)
 
     def restore(self, state: Arrays) -> None:
         """Take over what was stored."""

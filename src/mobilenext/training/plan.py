@@ -22,11 +22,15 @@ from mobilenext.evaluation.result import MOST_CLASSES
 from mobilenext.json_files import check, either, many, nullable, number, optional, record, sha256, text, whole
 from mobilenext.models import ModelCard, check_identity_divisor, find_model
 from mobilenext.origin import command_line, now
+from mobilenext.training.balance import weights_of_classes
 from mobilenext.training.division import divide, lists_of, read_divided, share_of
 from mobilenext.training.recipes import Recipe, find_recipe
 from mobilenext.training.run_folder import CONFIG, REMEDY, config_digest
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from mobilenext.weights.checkpoint import Weights
 
 log = logging.getLogger(__name__)
@@ -67,6 +71,13 @@ class Plan:
     def lists(self) -> Mapping[str, bytes]:
         """The files of the run's folder that say which images were drawn, where `val_split` is a share."""
         return {} if share_of(self.config["data"].get("val_split")) is None else lists_of(self.train, self.val)
+
+    @property
+    def class_weights(self) -> npt.NDArray[np.float32] | None:
+        """The weight of each class in the loss."""
+        images = Counter(record.label for record in self.train.records)
+        counts = [images[label] for label in range(self.config["num_classes"])]
+        return weights_of_classes(self.recipe.class_weights, counts)
 
     @property
     def digest(self) -> str:
@@ -130,7 +141,7 @@ def new_plan(
         log.warning("%s", warning)
     config = {
         "model": card.name,
-        "recipe": recipe.to_dict(),
+        "recipe": recipe.stored(),
         "seed": seed,
         "num_classes": classes,
         "identity_divisor": divisor,
@@ -157,7 +168,23 @@ def new_plan(
         "command": command_line(),
         "environment": environment(),
     }
-    return Plan(config, recipe, training, validation, begun.path if begun else None, labels, warnings)
+    plan = Plan(config, recipe, training, validation, begun.path if begun else None, labels, warnings)
+    _check_recipe(plan)
+    return plan
+
+
+def _check_recipe(plan: Plan) -> None:
+    """Raises UsageError for what the recipe asks of other data or weights."""
+    recipe = plan.recipe
+    if plan.weights is None and (recipe.freeze != "none" or recipe.freeze_bn != "none"):
+        raise UsageError(
+            f"freeze is {recipe.freeze} and freeze_bn {recipe.freeze_bn} without first weights: what is freshly "
+            "initialised has to be trained; begin with --weights FILE"
+        )
+    try:
+        _ = plan.class_weights
+    except ValueError as error:
+        raise UsageError(f"class_weights is {recipe.class_weights!r}: {error}") from error
 
 
 def resumed_plan(config: dict[str, Any], data: str | os.PathLike[str] | None, source: str = CONFIG) -> Plan:

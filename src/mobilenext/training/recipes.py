@@ -19,9 +19,17 @@ from mobilenext.data import Preprocessing
 from mobilenext.errors import UsageError, nearest
 from mobilenext.json_files import Check, Unfit, flag, many, number, optional, shown, text, whole
 from mobilenext.training.augmentation import Augmentation
+from mobilenext.training.mixing import Mixing
 
+METRICS = ("top1", "mean_class_accuracy", "macro_f1", "loss")
 HEADER = ("name", "source", "expected", "cost", "command")  # what a recipe says of itself; not to be set
 _LARGEST = 1e9  # number in a recipe
+# Fields that recipes of earlier versions did not have. Where they have their defaults they are not stored, so that a
+# run's record, and the checksum of it, are those of the version that began the run.
+LATER = (
+    "freeze", "freeze_bn", "class_weights", "sampling", "mixup", "cutmix", "mix_probability", "mix_switch",
+    "best_metric", "patience",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +73,26 @@ class Recipe:
     step_epochs: float = 2.4  # schedule step: every so many epochs
     step_factor: float = 0.97  # ... the rate is multiplied by this
 
+    # What is trained (see `freezing`), and what decides when it is done.
+    freeze: str = "none"  # none | backbone (all but the classifier) | a number of blocks from the image on
+    freeze_bn: str = "none"  # of all batch norms: none | statistics (the running ones are used and stay) | all
+    best_metric: str = "top1"  # of METRICS, over the validation: decides which weights are the best
+    patience: int = 0  # epochs without a better best_metric after which the run ends; 0: it never does
+
+    # Classes of different sizes (see `balance`).
+    class_weights: str = "none"  # in the loss: none | balanced | a number for each class, with commas
+    sampling: str = "shuffle"  # shuffle: each image once an epoch | balanced: each class as often
+
     # Regularisation.
     label_smoothing: float = 0.0
     dropout: float | None = None  # None: what the network has
     drop_connect: float | None = None  # of the last block, rising to it; None: what the network has
     ema_decay: float = 0.0  # 0: none; the average covers weights and batch-norm statistics
     ema_warmup: bool = False  # min(decay, (1 + steps) / (10 + steps))
+    mixup: float = 0.0  # alpha of Beta(alpha, alpha); 0: none (see `mixing`)
+    cutmix: float = 0.0  # alpha; 0: none
+    mix_probability: float = 1.0  # that a batch is mixed at all
+    mix_switch: float = 0.5  # with both, the probability of cutmix
 
     # Images: see Augmentation; the validation's image is resized to image_size / crop_pct and cropped.
     image_size: int = 224
@@ -101,18 +123,28 @@ class Recipe:
             self._require(name, getattr(self, name) >= 1, "1 or more")
         for name in ("lr", "step_epochs", "rmsprop_epsilon"):
             self._require(name, getattr(self, name) > 0, "a number above 0")
-        for name in ("warmup_epochs", "cooldown_epochs", "min_lr", "warmup_lr", "weight_decay"):
+        for name in (
+            "warmup_epochs", "cooldown_epochs", "min_lr", "warmup_lr", "weight_decay", "mixup", "cutmix", "patience",
+        ):  # fmt: skip
             self._require(name, getattr(self, name) >= 0, "0 or more")
         for name in ("momentum", "rmsprop_decay", "label_smoothing", "ema_decay", "dropout", "drop_connect"):
             self._require(name, 0 <= (getattr(self, name) or 0) < 1, "from 0 to below 1")
+        for name in ("mix_probability", "mix_switch"):
+            self._require(name, 0 <= getattr(self, name) <= 1, "from 0 to 1")
         self._require("step_factor", 0 < self.step_factor <= 1, "above 0 and up to 1")
         self._require("warmup_epochs", self.warmup_epochs < self.epochs, f"less than epochs ({self.epochs})")
         for name, known in (
             ("optimizer", ("sgd", "rmsprop")), ("schedule", ("cosine", "step")), ("schedule_by", ("epoch", "step")),
-            ("precision", ("fp32", "bf16", "fp16")),
+            ("precision", ("fp32", "bf16", "fp16")), ("freeze_bn", ("none", "statistics", "all")),
+            ("sampling", ("shuffle", "balanced")), ("best_metric", METRICS),
         ):  # fmt: skip
             value = getattr(self, name)
             self._require(name, value in known, f"{' or '.join(known)}{nearest(str(value), known)}")
+        blocks = self.freeze in ("none", "backbone") or (str(self.freeze).isdecimal() and int(self.freeze) > 0)
+        self._require("freeze", blocks, "none, backbone or a number of blocks, such as 10")
+        if self.class_weights not in ("none", "balanced"):
+            weights = "none, balanced or a number above 0 for each class with commas, such as 1,1,2.5"
+            self._require("class_weights", all(map(_is_weight, str(self.class_weights).split(","))), weights)
         self._require("image_size", self.image_size >= 32, "32 or more, the networks' stride")
         self.augmentation()  # they check their own values
         self.preprocessing()
@@ -140,13 +172,23 @@ class Recipe:
         """What is done to an image in validation, and stored with the weights."""
         return Preprocessing(image_size=self.image_size, crop_pct=self.crop_pct, interpolation=self.eval_interpolation)
 
+    def mixing(self) -> Mixing:
+        """How the images of a batch are mixed."""
+        return Mixing(self.mixup, self.cutmix, self.mix_probability, self.mix_switch)
+
+    def stored(self) -> dict[str, Any]:
+        """As `to_dict`, without the fields of LATER that have their defaults: what ``run.json`` holds."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self) if field.name in LATER}
+        values = self.to_dict().items()
+        return {name: value for name, value in values if name not in LATER or value != defaults[name]}
+
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON can hold it; `from_dict` gives an equal one back."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """A record from what `to_dict` gave.
+        """A record from what `to_dict` or `stored` gave.
 
         Raises:
             UsageError: a key that is not known or missing, or a value outside its range.
@@ -199,6 +241,13 @@ def _check_of(kind: str) -> Check:
     if "tuple" in kind:
         return many(one, None if "..." in kind else 2)
     return optional(one) if "None" in kind else one
+
+
+def _is_weight(text: str) -> bool:
+    try:
+        return 0 < float(text) < math.inf
+    except ValueError:
+        return False
 
 
 def _parsed(name: str, text: str, kind: str) -> Any:

@@ -32,8 +32,13 @@ class _AllReduce(PyLayer):  # type: ignore[misc]
 
 
 def synchronise(network: nn.Layer) -> int:
-    """Let every batch norm of `network` use the statistics of all processes in training; how many there are."""
+    """Let every batch norm of `network` that is not frozen use the statistics of all processes in training.
+
+    Returns:
+        How many there are.
+    """
     layers = [layer for layer in network.sublayers() if isinstance(layer, nn.BatchNorm2D)]
+    layers = [layer for layer in layers if not layer._use_global_stats]
     for layer in layers:
         layer.forward = partial(_forward, layer, layer.forward)
     return len(layers)

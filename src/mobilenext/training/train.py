@@ -28,7 +28,7 @@ from mobilenext.json_files import read_json
 from mobilenext.models import require_paddle
 from mobilenext.origin import now, origin
 from mobilenext.runtime import require, resolve_device
-from mobilenext.training.feeding import Feeder, fits_in_memory
+from mobilenext.training.feeding import Composition, Feeder, fits_in_memory
 from mobilenext.training.network import make_network, write_weights_of
 from mobilenext.training.plan import Plan, new_plan, resumed_plan
 from mobilenext.training.process import openmp_threads, prepare_process
@@ -282,6 +282,7 @@ def _make_loop(
         world=ranks.world,
         pool=pool,
         max_unreadable=options.max_unreadable,
+        composition=Composition(recipe.sampling == "balanced", plan.class_weights, recipe.mixing()),
     )
     validation = Validation(
         plan.val.records,
@@ -343,6 +344,9 @@ def _finish(
         "seed": plan.config["seed"],
         "recipe": plan.config["recipe"],
         "data": plan.config["data"],
+        "epochs_done": loop.position.epoch,
+        "stopped_early": loop.position.epoch < plan.recipe.all_epochs,
+        "best_metric": plan.recipe.best_metric,
         "best": loop.position.best,
         "final": {"raw": final.get("raw"), "ema": final.get("ema")},
         "train_seconds": round(loop.position.train_seconds, 2),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -68,6 +68,14 @@ class Validation:
                     counts.add(row)
         network.train()
         return Counts.from_vector(self._ranks.sum(counts.to_vector()))
+
+
+def is_better(counts: Mapping[str, Any], best: Mapping[str, Any], metric: str) -> bool:
+    """Whether the counts of a validation are better than the best so far, by one of `recipes.METRICS`."""
+    if metric == "loss":
+        return bool(counts["loss"] < best["loss"])
+    field = "correct_top1" if metric == "top1" else f"{metric}_percent"
+    return bool(counts[field] > best[field])
 
 
 def _read(preprocessing: Preprocessing, records: Sequence[Record]) -> Pixels:
