@@ -162,10 +162,53 @@ def test_a_fresh_network() -> None:
 
 
 @pytest.mark.parametrize("with_weights", [False, True])
-@pytest.mark.parametrize("option", ["num_classes", "identity_divisor"])
-def test_impossible_numbers(option: str, with_weights: bool, file: Path) -> None:
-    with pytest.raises(UsageError, match=f"{option} is 0; expected"):
-        create_model("mobilenext_x0_35", weights=file if with_weights else None, **{option: 0})
+@pytest.mark.parametrize(("option", "number"), [("num_classes", -1), ("num_classes", False), ("identity_divisor", 0)])
+def test_impossible_numbers(option: str, number: int, with_weights: bool, file: Path) -> None:
+    with pytest.raises(UsageError, match=f"{option} is {number}; expected"):
+        create_model("mobilenext_x0_35", weights=file if with_weights else None, **{option: number})
+
+
+def test_the_weights_know_their_model(file: Path) -> None:
+    networks = [create_model(weights=file), create_model("mobilenext_x0_35", weights=file)]
+    states = [{key: tensor.numpy().tobytes() for key, tensor in each.state_dict().items()} for each in networks]
+    assert states[0] == states[1]
+    assert create_model(weights="mobilenext_x0_35.digits", num_classes=3).num_classes == 3
+    with pytest.raises(UsageError, match=r"no model; expected a name of list_models\(\), or weights=FILE"):
+        create_model()
+    with pytest.raises(UsageError, match="no model"):
+        create_model(pretrained=True)
+
+
+def test_pretrained_are_the_first_weights_of_the_card(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def locate(*arguments: Any) -> Path:
+        asked.append(arguments)
+        return file
+
+    monkeypatch.setattr(pretrained, "locate", locate)
+    network = create_model("mobilenext_x0_35", pretrained=True)
+    assert (network.num_classes, network.training, asked) == (20, False, [("mobilenext_x0_35", None)])
+    with pytest.raises(UsageError, match="pretrained and weights in1k were given"):
+        create_model("mobilenext_x0_35", pretrained=True, weights="in1k")
+
+
+@pytest.mark.parametrize("model", ["mobilenext_x0_35", "mobilenext_s", "mobilenetv2_x0_35"])
+def test_no_classes_are_the_pooled_vector(model: str) -> None:
+    paddle.seed(0)
+    whole = create_model(model, num_classes=7)
+    paddle.seed(0)
+    pooled = create_model(model, num_classes=0)
+    images = paddle.to_tensor(np.random.default_rng(0).standard_normal((2, 3, 64, 64), dtype=np.float32))
+    whole.eval()
+    pooled.eval()
+    with paddle.no_grad():
+        maps, vectors = whole.forward_features(images).numpy(), pooled(images).numpy()
+    assert (maps.shape, vectors.shape, pooled.num_classes) == ((2, 1280, 2, 2), (2, 1280), 0)
+    np.testing.assert_allclose(vectors, maps.mean(axis=(2, 3)), rtol=1e-4, atol=1e-5)
+    assert not [key for key in pooled.state_dict() if key.startswith(("classifier", "_fc"))]
+    with pytest.raises(UsageError, match="num_classes is 0 with features_only"):
+        create_model(model, num_classes=0, features_only=True)
 
 
 def test_weights_decide_the_classes(file: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -48,14 +48,15 @@ class Feature(NamedTuple):
 class Network(nn.Layer):  # type: ignore[misc]
     """A classifier that is a stem, a sequence of named blocks, a global average pool and a linear layer.
 
-    With :meth:`keep_features_only` it loses its head and returns a feature pyramid; names stay as they are, so that
-    the same weights fit.
+    With :meth:`keep_features_only` it loses its head and returns a feature pyramid, with :meth:`keep_pooled_only` the
+    pooled vector of the last map; names stay as they are, so that the same weights fit.
     """
 
     num_classes: int
     features_info: tuple[Feature, ...]  # the last map at each of the strides 4, 8, 16 and 32
     head_layers: tuple[str, ...]  # the attributes that keep_features_only removes
     features_only = False
+    pooled_only = False
 
     def stem(self, x: paddle.Tensor) -> paddle.Tensor:
         """What comes before the first of the blocks()."""
@@ -70,7 +71,8 @@ class Network(nn.Layer):  # type: ignore[misc]
         raise NotImplementedError
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor | list[paddle.Tensor]:
-        """Normalised images [N, 3, H, W], H and W free, to logits [N, num_classes] or to the four feature maps."""
+        """Normalised images [N, 3, H, W], H and W free, to logits [N, num_classes], to the four feature maps or to the
+        pooled vector [N, C]."""
         x = self.stem(x)
         wanted = [feature.block for feature in self.features_info]
         maps = []
@@ -78,7 +80,16 @@ class Network(nn.Layer):  # type: ignore[misc]
             x = block(x)
             if index in wanted:
                 maps.append(x)  # [N, channels, H / stride, W / stride] of features_info
-        return maps if self.features_only else self.head(x)
+        if self.features_only:
+            return maps
+        return x.mean(axis=[2, 3]) if self.pooled_only else self.head(x)
+
+    def forward_features(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Normalised images [N, 3, H, W] to the last feature map [N, C, H / 32, W / 32], in front of the pooling."""
+        x = self.stem(x)
+        for _, block in self.blocks():
+            x = block(x)
+        return x
 
     def set_drop_connect(self, rate: float) -> None:
         """From now on, in training, the branch beside a shortcut is dropped with a probability that grows linearly
@@ -89,9 +100,17 @@ class Network(nn.Layer):  # type: ignore[misc]
 
     def keep_features_only(self) -> None:
         """Remove the head: from now on :meth:`forward` returns the maps that ``features_info`` describes."""
+        self._remove_head()
+        self.features_only = True
+
+    def keep_pooled_only(self) -> None:
+        """Remove the head: from now on :meth:`forward` returns the mean of each channel of the last map."""
+        self._remove_head()
+        self.pooled_only, self.num_classes = True, 0
+
+    def _remove_head(self) -> None:
         for name in self.head_layers:
             delattr(self, name)
-        self.features_only = True
 
 
 def last_map_at_each_stride(channels_and_strides: list[tuple[int, int]]) -> tuple[Feature, ...]:

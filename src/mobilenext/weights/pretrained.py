@@ -128,47 +128,74 @@ def file_of(card: ModelCard, entry: WeightsCard) -> Path:
 
 
 def create_model(
-    name: str,
+    name: str | None = None,
     *,
     weights: str | os.PathLike[str] | None = None,
     num_classes: int | None = None,
     identity_divisor: int | None = None,
     features_only: bool = False,
     classes: Sequence[int] | None = None,
+    pretrained: bool = False,
 ) -> Network:
     """A network by name, with or without weights, in evaluation mode when it has some.
 
+        network = mobilenext.create_model(weights="best.safetensors")
+        vectors = mobilenext.create_model("mobilenext_x1_0", pretrained=True, num_classes=0)(images)  # [N, 1280]
+
     Args:
-        name: one of :func:`mobilenext.list_models`.
+        name: one of :func:`mobilenext.list_models`, or ``model.tag``; None takes the model that the weights are of.
         weights: a file or a tag of the model's card (``in1k``); None leaves the network freshly initialised.
         num_classes: None takes the weights' (or 1000). Another number than the weights' makes a fresh classifier of
-            that size, and the log says which two tensors are fresh.
+            that size, and the log says which two tensors are fresh. 0: no classifier; the network returns the pooled
+            vector [N, C] of its last map, which is 1280 long for most. ``network.forward_features`` gives that map.
         identity_divisor: None takes the weights' (or 1).
         features_only: return the last maps [N, C, H / s, W / s] at the strides s = 4, 8, 16 and 32, described by
             ``network.features_info``, instead of logits.
         classes: which of the weights' classes the network's classes 0, 1, 2, ... are: their part of the classifier is
             taken. Empty: the classifier is fresh, also where the weights have `num_classes` classes.
+        pretrained: with the first weights of the model's card.
 
     Raises:
-        UsageError: an unknown name or an impossible number.
+        UsageError: an unknown name, an impossible number, or options that exclude each other.
         WeightsError: weights of another model, or unreadable ones.
     """
-    card = find_model(name.partition(".")[0])
-    if weights is None and "." not in name:
-        options = {"num_classes": num_classes, "identity_divisor": identity_divisor}
-        asked = {key: value for key, value in options.items() if value is not None}
-        network = build_network(card.name, **asked)
-        if features_only:
-            network.keep_features_only()
-        return network
+    if pretrained and weights is not None:
+        raise UsageError(f"pretrained and weights {os.fspath(weights)} were given: the first means those of the card")
+    pooled_only = num_classes == 0 and num_classes is not False
+    if pooled_only and features_only:
+        raise UsageError("num_classes is 0 with features_only: choose the pooled vector or the maps")
+    if name is None and weights is None:
+        raise UsageError("no model; expected a name of list_models(), or weights=FILE, which says what it is of")
+    rows = None if pooled_only else num_classes
+    if weights is None and not pretrained and name is not None and "." not in name:
+        options = {"num_classes": rows, "identity_divisor": identity_divisor}
+        network = build_network(name, **{key: value for key, value in options.items() if value is not None})
+    else:
+        network = _with_weights(name, weights, num_classes=rows, identity_divisor=identity_divisor, classes=classes)
+    if features_only:
+        network.keep_features_only()
+    if pooled_only:
+        network.keep_pooled_only()
+    return network
 
+
+def _with_weights(
+    name: str | None,
+    weights: str | os.PathLike[str] | None,
+    *,
+    num_classes: int | None,
+    identity_divisor: int | None,
+    classes: Sequence[int] | None,
+) -> Network:
+    """The whole network with its weights; see :func:`create_model`."""
     from dataclasses import replace
 
     from mobilenext.weights.checkpoint import load_weights, read_weights
 
-    loaded = read_weights(locate(name, weights), model=card.name, identity_divisor=identity_divisor)
+    model = None if name is None else find_model(name.partition(".")[0]).name
+    loaded = read_weights(locate(name, weights), model=model, identity_divisor=identity_divisor)
     count = len(classes) if classes else loaded.num_classes if num_classes is None else num_classes
-    network = build_network(card.name, num_classes=count, identity_divisor=loaded.identity_divisor)
+    network = build_network(loaded.model, num_classes=count, identity_divisor=loaded.identity_divisor)
     last = f"{network.head_layers[-1]}."  # holds what has a part for each class, and nothing else
     if classes:
         kept = {key: tensor[..., list(classes)] for key, tensor in loaded.tensors.items() if key.startswith(last)}
@@ -183,7 +210,5 @@ def create_model(
         )
         loaded = replace(loaded, tensors={**loaded.tensors, **fresh})
     load_weights(network, loaded)
-    if features_only:
-        network.keep_features_only()
     network.eval()
     return network
