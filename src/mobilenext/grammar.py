@@ -133,7 +133,12 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--model", help="a name of `mobilenext list`; with --weights it may be left out")
     command.add_argument("--recipe", help="a name of `mobilenext recipes` (default released, with weights finetune)")
     command.add_argument(
-        "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="another value of the recipe"
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="another value of the recipe, such as freeze=backbone or patience=8; `recipes NAME` lists all fields",
     )
     command.add_argument("--weights", help="a file or a tag to begin with (default: freshly initialised)")
     command.add_argument("--num-classes", type=int, help="default: the data's; a fresh classifier where weights differ")

@@ -135,12 +135,14 @@ _SUMS = record(
     }
 )
 _COUNTS = {"images": whole(1), "correct_top1": _COUNT}
+_BEST = {"epoch": whole(1), "kind": text("raw", "ema")}
+_COMPARED = dict.fromkeys(("loss", "mean_class_accuracy_percent", "macro_f1_percent"), optional(number()))
 _POSITION = record(
     {
         **dict.fromkeys(("epoch", "step", "global_step", "images"), _COUNT),
         **dict.fromkeys(("window", "in_epoch"), _SUMS),
         "train_seconds": _SECONDS,
-        "best": nullable(counted({**_COUNTS, "epoch": whole(1), "kind": text("raw", "ema")})),
+        "best": nullable(counted({**_COUNTS, **_BEST, **_COMPARED})),
         "final": nullable(record({"raw": counted(_COUNTS), "ema": optional(counted(_COUNTS))})),
         "unreadable": named(text()),
         "scaler": optional(record({})),

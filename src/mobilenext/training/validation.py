@@ -72,10 +72,10 @@ class Validation:
 
 def is_better(counts: Mapping[str, Any], best: Mapping[str, Any], metric: str) -> bool:
     """Whether the counts of a validation are better than the best so far, by one of `recipes.METRICS`."""
-    if metric == "loss":
-        return bool(counts["loss"] < best["loss"])
-    field = "correct_top1" if metric == "top1" else f"{metric}_percent"
-    return bool(counts[field] > best[field])
+    field = {"top1": "correct_top1", "loss": "loss"}.get(metric, f"{metric}_percent")
+    if best.get(field) is None:
+        return True
+    return bool(counts[field] < best[field] if metric == "loss" else counts[field] > best[field])
 
 
 def _read(preprocessing: Preprocessing, records: Sequence[Record]) -> Pixels:
