@@ -84,6 +84,7 @@ def test_as_deep_as_is_allowed_and_no_deeper() -> None:
         (whole(0, 9), [0, 9], [10, -1]),
         (whole(), [-(1 << 63)], [-(1 << 63) - 1]),
         (number(0, 1), [0, 1, 0.5, -0.0], [-0.1, 1.1, True, "0", float("nan"), float("inf"), 10**400]),
+        (number(0, 1, finite=False), [1, float("nan"), float("inf")], [2, 10**400, "nan"]),
         (number(above=0), [1e-308], [0, 0.0, -1, float("inf")]),
         (text(), ["", "a", "\udcff"], ["a\0b", None, 1, ["a"]]),
         (text("raw", "ema"), ["raw"], ["", "RAW", ["raw"], {}]),

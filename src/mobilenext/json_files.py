@@ -142,14 +142,15 @@ def parse(content: bytes, name: str, line: int | None = None, *, remedy: str = R
         name: of the file or the part of one, for messages.
         line: where `content` is one line of it, that line's number.
         remedy: what to do about it, the end of every message.
-        numbers: whether all numbers are bounded here: integers to 64 bits, others finite. Without, they are where
-            the caller checks the fields that it uses.
+        numbers: whether all numbers are bounded here: integers to 64 bits, others finite. Without, NaN and infinity
+            are read as well, and numbers are bounded where the caller checks the fields that it uses.
 
     Raises:
         DataError: not JSON, cut off, a name twice in one record, more than DEEPEST levels, or a number out of bounds.
     """
     try:
-        value = _DECODER.decode(content.decode(json.detect_encoding(content)))
+        decoder = _DECODER if numbers else _DECODER_OF_ANY_NUMBER
+        value = decoder.decode(content.decode(json.detect_encoding(content)))
         # Where there are no more brackets than levels, nothing needs to be walked through.
         if numbers or content.count(b"[") + content.count(b"{") > DEEPEST:
             _walk(value, numbers)
@@ -184,6 +185,7 @@ def _not_finite(name: str) -> NoReturn:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_record, parse_constant=_not_finite)
+_DECODER_OF_ANY_NUMBER = json.JSONDecoder(object_pairs_hook=_record)
 
 
 def _walk(value: Any, numbers: bool) -> None:
@@ -289,10 +291,14 @@ def whole(low: int | None = None, high: int | None = None) -> Check:
     return _check(lambda value: type(value) is int and least <= value <= most, f"a whole number{_range(low, high)}")
 
 
-def number(low: float | None = None, high: float | None = None, *, above: float | None = None) -> Check:
-    """A finite number from `low` (or above `above`) to `high`."""
+def number(
+    low: float | None = None, high: float | None = None, *, above: float | None = None, finite: bool = True
+) -> Check:
+    """A finite number from `low` (or above `above`) to `high`; or, where it need not be finite, NaN or infinity."""
 
     def holds(value: Any) -> bool:
+        if not finite and type(value) is float and not math.isfinite(value):
+            return True
         if (type(value) is not int and type(value) is not float) or not _bounded(value):
             return False
         return (low is None or value >= low) and (high is None or value <= high) and (above is None or value > above)

@@ -16,7 +16,17 @@ from networks import give_statistics, logits
 USED_BATCH_NORMS = {"mobilenext_s": 71, "mobilenext_l": 103, "mobilenext_l_ghost": 103}
 
 
-@pytest.mark.parametrize("model", [name for name in MODELS if name not in ("mobilenext_x1_4", "mobilenetv2_x1_4")])
+ONE_OF_EACH_KIND = ("mobilenext_x0_35", "mobilenext_l_ghost", "mobilenetv2_x0_35")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(name, marks=() if name in ONE_OF_EACH_KIND else pytest.mark.long)
+        for name in MODELS
+        if name not in ("mobilenext_x1_4", "mobilenetv2_x1_4")
+    ],
+)
 def test_folding_is_exact(model: str) -> None:
     """In float64 nothing is left but rounding, so the algebra is right for every layer."""
     paddle.seed(0)

@@ -40,11 +40,11 @@ def network_for(model: str, **options: Any) -> paddle.nn.Layer:
 @pytest.mark.parametrize(
     ("model", "options"),
     [
-        ("mobilenext_x0_35", {}),
+        pytest.param("mobilenext_x0_35", {}, marks=pytest.mark.long),
         ("mobilenext_x0_35", {"identity_divisor": 3}),
         ("mobilenetv2_x0_35", {}),
-        ("mobilenext_s", {}),
-        ("mobilenext_l", {}),
+        pytest.param("mobilenext_s", {}, marks=pytest.mark.long),
+        pytest.param("mobilenext_l", {}, marks=pytest.mark.long),
         ("mobilenext_l_ghost", {}),
     ],
 )

@@ -21,18 +21,26 @@ for package in FORMATS["tflite"].packages:
 BATCH = np.random.default_rng(0).standard_normal((3, 3, 64, 64), dtype=np.float32)
 
 
+NETWORKS: list[tuple[str, dict[str, Any]]] = [
+    ("mobilenext_x0_35", {}),
+    ("mobilenext_x0_35", {"identity_divisor": 2}),
+    ("mobilenetv2_x0_35", {}),
+    ("mobilenext_s", {}),
+    ("mobilenext_l", {}),  # grouped 1x1 convolutions
+    ("mobilenext_l_ghost", {}),
+]
+# At an odd side, "SAME" pads otherwise than PyTorch does.
+SHORT = {(1, 50), (2, 64), (4, 50), (5, 64)}
+
+
 @pytest.mark.parametrize(
-    ("model", "options"),
+    ("model", "options", "size"),
     [
-        ("mobilenext_x0_35", {}),
-        ("mobilenext_x0_35", {"identity_divisor": 2}),
-        ("mobilenetv2_x0_35", {}),
-        ("mobilenext_s", {}),
-        ("mobilenext_l", {}),  # grouped 1x1 convolutions
-        ("mobilenext_l_ghost", {}),
+        pytest.param(*network, size, marks=() if (place, size) in SHORT else pytest.mark.long)
+        for place, network in enumerate(NETWORKS)
+        for size in (64, 50)
     ],
 )
-@pytest.mark.parametrize("size", [64, 50])  # at an odd side, "SAME" pads otherwise than PyTorch does
 def test_every_network(model: str, options: dict[str, Any], size: int, tmp_path: Path) -> None:
     from mobilenext.export.to_onnx import write_onnx
     from mobilenext.export.to_tflite import write_tflite

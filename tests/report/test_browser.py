@@ -176,7 +176,7 @@ def test_the_skip_link_comes_first(report: Path, opened: Open) -> None:
     assert driver.execute_script("return document.activeElement.id") == "main"
 
 
-@pytest.mark.parametrize("width", [320, 390, 768, 1280, 1920])
+@pytest.mark.parametrize("width", [320, 1280, *(pytest.param(w, marks=pytest.mark.long) for w in (390, 768, 1920))])
 def test_the_page_does_not_scroll_sideways(report: Path, opened: Open, width: int) -> None:
     driver = opened(report, width)
     inner, scroll = driver.execute_script("return [window.innerWidth, document.documentElement.scrollWidth]")

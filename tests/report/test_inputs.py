@@ -44,8 +44,9 @@ def test_an_evaluation_as_columns(tmp_path: Path) -> None:
         (lambda folder: small(folder, images=3, correct_top5=3), "is not of the result.json beside it: more than 3 im"),
         (lambda folder: small(folder, images=10**15), "1000000000000000 images cannot be in it"),
         (lambda folder: small(folder, images=0), "images is 0; expected a whole number from 1 up"),
+        (lambda folder: small(folder, num_classes=1), r"per_class\[1\].class is 1; expected each class below 1 once"),
         (
-            lambda folder: small(folder, num_classes=1),
+            lambda folder: small(folder, num_classes=1, per_class=[]),
             r"line 1 is damaged: top5 is \[0, 1\]; expected up to 5 classes from 0 to 0; evaluate again",
         ),
         (

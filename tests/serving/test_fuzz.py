@@ -10,10 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-EXAMPLES = 40  # of each route
 
-
-def test_requests_from_the_schema(serving: Callable[..., tuple[subprocess.Popen[str], int]], exported: Path) -> None:
+@pytest.mark.parametrize("examples", [12, pytest.param(40, marks=pytest.mark.long)])  # of each route
+def test_requests_from_the_schema(
+    examples: int, serving: Callable[..., tuple[subprocess.Popen[str], int]], exported: Path
+) -> None:
     schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed: the extra dev")
     from hypothesis import HealthCheck, given, settings
     from hypothesis.errors import Unsatisfiable
@@ -23,7 +24,7 @@ def test_requests_from_the_schema(serving: Callable[..., tuple[subprocess.Popen[
     address = f"http://127.0.0.1:{port}"
     statuses: dict[str, set[int]] = {}
     quiet = settings(
-        max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+        max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
     )
 
     def ask(case: schemathesis.Case) -> None:

@@ -214,8 +214,15 @@ def test_too_large_a_file_is_not_sent(page: Page) -> None:
     assert "11.0 MB" in page.one("#error").text
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(("width", "height"), [(360, 740), (1280, 900)])
+@pytest.mark.parametrize(
+    ("width", "height", "scheme"),
+    [
+        (360, 740, "light"),
+        (1280, 900, "dark"),
+        pytest.param(360, 740, "dark", marks=pytest.mark.long),
+        pytest.param(1280, 900, "light", marks=pytest.mark.long),
+    ],
+)
 def test_widths_and_colours(page: Page, large: Path, scheme: str, width: int, height: int) -> None:
     page.open(width, height, scheme)
     assert page.fits()

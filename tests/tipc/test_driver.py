@@ -70,6 +70,7 @@ def test_a_chain_of_the_specification(repository: Repository) -> None:
         assert "that file is of an earlier run" in said
 
 
+@pytest.mark.long
 def test_a_chain_of_the_reference_repository(repository: Repository) -> None:
     """Its driver tells the inference no images after a training: the sample photos are predicted."""
     said = _run(repository, PROD, LITE, "-o", "prod").stdout
@@ -80,6 +81,7 @@ def test_a_chain_of_the_reference_repository(repository: Repository) -> None:
     assert "2 predictions of 1 inferences equal those of predict" in said
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not installed("paddle2onnx"), reason="the extra onnx is not installed")
 def test_chains_of_paddleclas(repository: Repository) -> None:
     _run(repository, PADDLECLAS, LITE)

@@ -46,7 +46,7 @@ _COMPARISON = {
     **dict.fromkeys(("dataset", "origin"), optional(text())),
 }
 # What the report and the table at the end cannot do without, and the types of what they show where it is there.
-RESULT = counted(
+_RESULT = counted(
     {
         **dict.fromkeys(("model", "runtime", "weights.sha256"), text()),
         **dict.fromkeys(("engine", "precision", "device", "weights.kind", "data.folder"), optional(text())),
@@ -84,10 +84,22 @@ RESULT = counted(
 )
 
 
+def _result(value: Any, field: str) -> None:
+    """The declared fields, and classes that the network has, each once."""
+    _RESULT(value, field)
+    seen: set[int] = set()
+    for place, row in enumerate(value["per_class"]):
+        if row["class"] >= value["num_classes"] or row["class"] in seen:
+            raise Unfit(
+                f"per_class[{place}].class is {row['class']}; expected each class below {value['num_classes']} once"
+            )
+        seen.add(row["class"])
+
+
 def read_result(path: Path, *, missing: str = "") -> dict[str, Any]:
     """Read the result of an evaluation.
 
     Raises:
         DataError: there is none (`missing` says what to say of that), or it is damaged.
     """
-    return read_json(path, RESULT, remedy="restore it, or evaluate again", missing=missing)
+    return read_json(path, _result, remedy="restore it, or evaluate again", missing=missing)

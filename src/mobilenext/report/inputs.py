@@ -182,6 +182,10 @@ def _evaluation(folder: Path, name: str) -> Evaluation:
     said = tuple(result[key] for key in ("images", "correct_top1", "correct_top5", "unreadable"))
     if counted != said:
         raise _not_of_result(path, "{} images, {} correct top-1, {} top-5, {} unreadable".format(*counted), said)
+    occurring = dict(zip(*(column.tolist() for column in np.unique(labels, return_counts=True)), strict=True))
+    for row in result["per_class"]:
+        if row["images"] != occurring.get(row["class"], 0):
+            raise _not_of_result(path, f"{occurring.get(row['class'], 0)} images of class {row['class']}")
     return evaluation
 
 

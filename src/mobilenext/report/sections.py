@@ -207,7 +207,7 @@ def class_table(runs: Sequence[Evaluation], confused: Sequence[Sequence[Confusio
             if not several:
                 if top5:
                     cells.append(share(row["correct_top5"], row["images"]))
-                cells += scores[class_id]
+                cells += scores.get(class_id) or [Cell("-"), Cell("-")]  # no image of it, and none taken for it
                 cells.append(_taken(run, most.get(class_id)))
         if several:
             cells.append(number(top1[-1] - top1[0], "+.2f") if len(top1) == len(runs) else Cell("-"))

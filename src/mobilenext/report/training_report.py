@@ -21,7 +21,8 @@ KINDS = ("raw", "ema")  # the weights as trained, and their moving average
 # What does not tell a setup from another: a group goes over the seed, the others do not decide what is learnt.
 NOT_SETUP = ("seed", "data.folder")
 _REMEDY = "restore the file, or leave this run out"
-_SECONDS, _SPEED, _NUMBER = number(0, 1e12), number(0, 1e12), number(-1e12, 1e12)
+_SECONDS, _SPEED, _RATE = number(0, 1e12), number(0, 1e12), number(-1e12, 1e12)
+_LOSS = number(-1e12, 1e12, finite=False)  # of a run that has diverged
 _COUNTS = counted({"images": whole(1), "correct_top1": whole(0)})
 _VALIDATED = record({"raw": _COUNTS, "ema": optional(_COUNTS)})
 _CONFIG = {
@@ -39,11 +40,11 @@ _RESULT = record(
     }
 )
 _ROWS = {
-    "step": record({"global_step": whole(0), "loss": _NUMBER, "lr": _NUMBER}),
+    "step": record({"global_step": whole(0), "loss": _LOSS, "lr": _RATE}),
     "epoch": record(
         {
             "epoch": whole(0),
-            "train_loss": nullable(_NUMBER),
+            "train_loss": nullable(_LOSS),
             "seconds": _SECONDS,
             "images_per_second": nullable(_SPEED),
             "val": nullable(_VALIDATED),
