@@ -20,7 +20,7 @@ from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import OutputError, UsageError, WeightsError
 from mobilenext.models import MODELS, build_network
 from mobilenext.weights import checkpoint
-from mobilenext.weights.checkpoint import load_weights, network_of, read_weights, write_weights
+from mobilenext.weights.checkpoint import load_weights, names_of_classes, network_of, read_weights, write_weights
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 
@@ -392,3 +392,18 @@ def test_a_network_without_head_takes_whole_weights(recording: str, tmp_path: Pa
     missing = dataclasses.replace(weights, tensors={k: t for k, t in weights.tensors.items() if k != next(iter(state))})
     with pytest.raises(WeightsError, match="1 differences"):
         load_weights(network, missing)
+
+
+def test_a_thousand_classes_without_names_are_imagenets(file: Path) -> None:
+    own = read_weights(file).record()
+    assert names_of_classes(own) == (own.labels, False)
+    thousand = dataclasses.replace(own, num_classes=1000, labels=None)
+    names, assumed = names_of_classes(thousand)
+    assert assumed
+    assert names is not None
+    assert (names[0], names[954]) == ("tench, Tinca tinca", "banana")
+    published = dataclasses.replace(thousand, card="mobilenext_x1_0.in1k")
+    assert published.published is not None
+    assert names_of_classes(published) == (names, False)
+    named = dataclasses.replace(thousand, labels=tuple(map(str, range(1000))))
+    assert names_of_classes(named) == (named.labels, False)

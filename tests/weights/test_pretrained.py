@@ -247,6 +247,21 @@ def test_another_number_of_classes(
     assert all(np.array_equal(state[key], weights.tensors[key]) for key in state if key not in fresh)
 
 
+def test_chosen_classes_of_the_weights(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tensors = checkpoint.read_weights(file).tensors
+    caplog.clear()
+    state = {
+        k: v.numpy() for k, v in create_model("mobilenext_x0_35", weights=file, classes=(7, 3)).state_dict().items()
+    }
+    head = ("classifier.1.weight", "classifier.1.bias")
+    assert all(np.array_equal(state[key], tensors[key][..., [7, 3]]) for key in head)
+    assert all(np.array_equal(state[key], tensors[key]) for key in state if key not in head)
+    assert not caplog.records
+    network = create_model("mobilenext_x0_35", weights=file, classes=())
+    assert (network.num_classes, network.state_dict()[head[1]].numpy().any()) == (20, False)
+    assert "20 classes instead of the weights' 20: classifier.1.weight and" in caplog.text
+
+
 def test_features_only(file: Path) -> None:
     network = create_model("mobilenext_x0_35", weights=file, features_only=True)
     with paddle.no_grad():

@@ -59,8 +59,12 @@ def match_names(folders: Sequence[str], names: Sequence[str]) -> Matches:
     unknown = tuple(folder for folder in folders if folder not in class_of)
     if not class_of and folders and all(map(_is_number, folders)) and not any(map(_is_number, names)):
         return _by_number(folders, len(names))
-    other = [folder for folder in folders if folder in class_of and _nfc(folder) != _nfc(names[class_of[folder]])]
-    notes = [f"{folder} is the class {names[class_of[folder]]}" for folder in other[:3]]
+    other = [
+        folder
+        for folder in folders
+        if folder in class_of and _nfc(folder) != _nfc(names[class_of[folder]]) and not WORDNET_ID.fullmatch(folder)
+    ]
+    notes = [f"{folder} is the class {_short(names[class_of[folder]])}" for folder in other[:3]]
     if other:
         notes = [f"{len(other)} class folders are not written as the classes are: {', '.join(notes)}{_more(other, 3)}"]
     return Matches(class_of, unknown, tuple(notes))
@@ -106,7 +110,7 @@ def classes_without_images(labels: Iterable[int], num_classes: int, names: Seque
     missing = sorted(set(range(num_classes)) - set(labels))
     if not missing:
         return None
-    shown = ", ".join(names[number] if names else str(number) for number in missing[:SHOWN])
+    shown = ", ".join(_short(names[number]) if names else str(number) for number in missing[:SHOWN])
     return f"{len(missing):,} of {num_classes:,} classes have no image: {shown}{_more(missing)}"
 
 
@@ -120,7 +124,7 @@ def _unknown_classes(dataset: Dataset, matches: Matches, names: Sequence[str], o
     return (
         f"{source}: {len(unknown):,} of {len(dataset.class_names or ()):,} {what} are none of the "
         f"{len(names):,} classes of {owner}: {shown}{_more(unknown)}. "
-        + (f"Its classes without images: {', '.join(rest[:SHOWN])}{_more(rest)}. " if rest else "")
+        + (f"Its classes without images: {', '.join(map(_short, rest[:SHOWN]))}{_more(rest)}. " if rest else "")
         + "Labels go by name: rename these or leave them out, or write a list file with numbers for labels"
     )
 
@@ -190,6 +194,11 @@ def _id_of_words() -> dict[str, str]:
 def _first_word(name: str) -> str:
     match = _LEADING_WORDNET_ID.fullmatch(name)
     return _folded((match[2] or "" if match else name).partition(",")[0])
+
+
+def _short(name: str) -> str:
+    """The first of several words for a class."""
+    return name.partition(",")[0]
 
 
 def _nfc(name: str) -> str:

@@ -33,7 +33,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mobilenext.data import Preprocessing, open_dataset, pixels_of
+from mobilenext.data import Dataset, Preprocessing, open_dataset, pixels_of
+from mobilenext.data.class_names import with_classes
+from mobilenext.data.dataset import check_class_folders
 from mobilenext.errors import UsageError
 from mobilenext.files import write_atomically
 from mobilenext.origin import now, origin
@@ -41,6 +43,7 @@ from mobilenext.runtime import Floats, require
 
 if TYPE_CHECKING:
     from mobilenext.models._layers import Network
+    from mobilenext.weights.checkpoint import Weights
 
 Matrix = npt.NDArray[np.float64]
 BINS = np.linspace(-1, 1, 101)
@@ -93,10 +96,11 @@ def gradient_confusion(
         raise UsageError("no network; expected models to initialise, weights, or both")
     if images < 2:
         raise UsageError(f"images is {images}; expected two or more, since pairs are compared")
-    dataset = open_dataset(data, list_file=list_file)
+    dataset = open_dataset(data, list_file=list_file, check_classes=False)
     names = [find_model(name).name for name in models]
     files = [read_weights(source_of(os.fspath(each)), preprocessing=preprocessing) for each in weights]
     applied = files[0].preprocessing if files else Preprocessing().replace(**(preprocessing or {}))
+    dataset = _with_classes_of(files, dataset)
     classes = 1 + max(record.label for record in dataset.records)
     for each in files:
         if each.preprocessing != applied:
@@ -184,6 +188,20 @@ def parts(network: Network) -> dict[str, str]:
         else:
             groups[name] = "up to stride 4"  # a stem outside the blocks
     return groups
+
+
+def _with_classes_of(files: Sequence[Weights], dataset: Dataset) -> Dataset:
+    """The data set with labels by the names of the weights' classes, where they have any."""
+    from mobilenext.weights.checkpoint import names_of_classes
+
+    named = {labels: assumed for labels, assumed in map(names_of_classes, files) if labels}
+    if len(named) > 1 and dataset.class_names:
+        raise UsageError("the weights have classes of different names, so the same labels cannot serve all of them")
+    if not named:
+        check_class_folders(dataset, None)
+        return dataset
+    labels, assumed = next(iter(named.items()))
+    return with_classes(dataset, len(labels), labels, assumed=assumed)
 
 
 def gram_matrices(network: Network, batch: Floats, labels: npt.NDArray[Any]) -> tuple[dict[str, Matrix], float]:

@@ -118,7 +118,7 @@ def headline(run: Evaluation) -> dict[str, Any]:
         "latency": f"{latency['median']:.2f} ms",
         "latency_note": f"p10 {latency['p10']:.2f}, p90 {latency['p90']:.2f} ms; {how_run(run)}",
         "compared": verdict,
-        "diagnosis": result.get("diagnosis") or [],
+        "diagnosis": [*(result.get("warnings") or ()), *(result.get("diagnosis") or ())],
     }
 
 
