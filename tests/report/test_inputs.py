@@ -25,6 +25,17 @@ def test_an_evaluation_as_columns(tmp_path: Path) -> None:
     assert run.errors == {3: "truncated"}
 
 
+def test_the_names_of_classes_that_do_not_occur(tmp_path: Path) -> None:
+    """A wrong answer may be a class without images; results of earlier versions know those that occur only."""
+    names = ["ape", "bee"]
+    [run] = read_inputs([small(tmp_path / "new", class_names=names, per_class=[])]).evaluations
+    assert run.names == {0: "ape", 1: "bee"}
+    [run] = read_inputs([small(tmp_path / "old", names=names)]).evaluations
+    assert run.names == {0: "ape", 1: "bee"}
+    [run] = read_inputs([small(tmp_path / "none", class_names=None)]).evaluations
+    assert run.names == {}
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
