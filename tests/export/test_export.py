@@ -109,6 +109,31 @@ def test_a_bare_paddle_predictor(format: str, folders: dict[str, Path], world: W
 
 
 @pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("format", ["paddle", "paddle-legacy"])
+def test_a_paddle_folder_of_another_project(
+    format: str, folders: dict[str, Path], world: World, tmp_path: Path
+) -> None:
+    """The same files without what only this project writes."""
+    folder = tmp_path / "theirs"
+    shutil.copytree(folders[format], folder)
+    (folder / SIDECAR).unlink()
+    told = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "crop_pct": 1.0}
+    with pytest.raises(UsageError, match=r"inference.* does not say how .*: give --mean and --std"):
+        prepare(find_subject(exported=folder), tmp_path / "scratch", Choice())
+    prepared = prepare(find_subject(exported=folder, preprocessing=told), tmp_path / "scratch", Choice())
+    assert (prepared.record.model, prepared.record.num_classes) == ("theirs", 8)
+    assert prepared.record.preprocessing.image_size == 32, "the file says so"
+    assert set(prepared.files) == {"inference.pdiparams"}
+    found = open_runtime(prepared.spec).predict(world.inputs[:3])
+    assert np.abs(found - world.logits[:3]).max() <= 1e-3 * world.logits.std()
+    for name in ("inference.pdiparams", FORMATS[format].file):
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[: len(content) // 2])
+        with pytest.raises(DataError, match=r"Paddle Inference cannot open it with its parameters"):
+            prepare(find_subject(exported=folder, preprocessing=told), tmp_path / "scratch", Choice())
+        (folder / name).write_bytes(content)
+
+
 def test_an_export_that_computes_something_else(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Wrong:
         def __init__(self, spec: Any) -> None: ...

@@ -5,10 +5,12 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from mobilenext.errors import CheckFailed, DatasetError, UsageError
 from mobilenext.evaluation.evaluate import evaluate
+from mobilenext.evaluation.metrics import softmax
 from mobilenext.export import ONNX_PACKAGES
 from mobilenext.export.sidecar import SIDECAR, read_sidecar
 from mobilenext.quantization import quantize
@@ -23,6 +25,7 @@ for package in (*ONNX_PACKAGES, "onnxruntime"):
     if not installed(package):
         pytest.skip(f"{package} is not installed (the extra quantize)", allow_module_level=True)
 
+WEIGHT = np.random.default_rng(7).normal(size=(3, 5)).astype(np.float32)
 SMALL = {"image_size": 32, "crop_pct": 1.0}
 
 
@@ -121,6 +124,53 @@ def test_calibration_images(long_world: World, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=message):
             quantize_model(tmp_path / "out", **{"calibration": data, **options, **change})
     assert not (tmp_path / "out").exists()
+
+
+def test_other_forms(long_world: World, tmp_path: Path) -> None:
+    """A batch of 4, channels last, bytes in and a softmax inside: quantised in that form, which the sidecar says."""
+    from tests.onnx_models import classifier
+
+    from mobilenext.data import pixels_of
+    from mobilenext.evaluation.subject import find_subject
+    from mobilenext.runtime import RuntimeSpec, open_runtime
+    from mobilenext.runtime.form import Form
+
+    path = classifier(tmp_path / "a.onnx", batch=4, layout="NHWC", dtype="uint8", end="Softmax", weight=WEIGHT / 50)
+    (tmp_path / "work").mkdir()
+    (tmp_path / "int8").mkdir()
+    chosen = [long_world.data / name for name in long_world.names[:18]]
+    subject = find_subject(onnx=path, labels=tuple("abcde"))
+    quantize._quantize(subject, tmp_path / "work", tmp_path / "int8", chosen, ())
+    sidecar = read_sidecar(tmp_path / "int8")
+    assert (sidecar.form, sidecar.layout) == (Form(4, "NHWC", "uint8", "probabilities"), "NHWC")
+    assert (sidecar.precision, sidecar.record.labels) == ("int8", tuple("abcde"))
+    spec = RuntimeSpec(
+        "onnxruntime", "", "cpu", 1, tmp_path / "int8", sidecar.file, "int8", sidecar.input, sidecar.output,
+        form=sidecar.form,
+    )  # fmt: skip
+    preprocessing = sidecar.record.preprocessing
+    pixels = np.stack([pixels_of(each, preprocessing) for each in chosen[:6]])
+    logits = open_runtime(spec).predict(preprocessing.normalize(pixels))
+    expected = pixels.mean((1, 2), dtype=np.float64) @ WEIGHT / 50
+    assert np.abs(softmax(logits) - softmax(expected)).max() < 0.05
+    assert (logits.argmax(1) == expected.argmax(1)).mean() > 0.5
+
+
+def test_what_cannot_be_quantised(tmp_path: Path) -> None:
+    import onnx
+    from tests.onnx_models import classifier
+
+    from mobilenext.quantization.onnx_int8 import make_ready
+
+    for change, message in (("QuantizeLinear", "is quantised already"), ("FLOAT16", "holds 16-bit weights")):
+        model = onnx.load(str(classifier(tmp_path / "a.onnx")))
+        if change == "FLOAT16":
+            model.graph.initializer[0].data_type = onnx.TensorProto.FLOAT16
+        else:
+            model.graph.node.append(onnx.helper.make_node(change, ["logits", "scale"], ["short"]))
+        (tmp_path / "b.onnx").write_bytes(model.SerializeToString())
+        with pytest.raises(UsageError, match=message):
+            make_ready(tmp_path / "b.onnx", tmp_path / "ready.onnx")
 
 
 def test_a_processor_without_vnni(long_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
