@@ -158,6 +158,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
 def test_the_number_of_classes_tells_empty_lines_and_a_background_from_names(tmp_path: Path) -> None:
     assert read_labels(written(tmp_path, "l", "cat\n\ndog\n\nbird\n"), 3) == ("cat", "dog", "bird")
     assert read_labels(written(tmp_path, "l", "cat, dog, bird\n"), 3) == ("cat", "dog", "bird")
+    assert read_labels(written(tmp_path, "l", "cat;dog;bird\n"), 3) == ("cat", "dog", "bird")
     assert read_labels(written(tmp_path, "l", "background\ncat\ndog\n"), 2) == ("cat", "dog")
     assert read_labels(written(tmp_path, "l", "background\ncat\ndog\n"), 3) == ("background", "cat", "dog")
 
@@ -185,6 +186,7 @@ def test_wordnet_ids_before_imagenets_names_are_left_out(tmp_path: Path) -> None
 
     assert read_labels(written(tmp_path, "synset_words.txt", "\n".join(lines)), 1000) == imagenet_labels()
     assert read_labels(written(tmp_path, "index.json", json.dumps(index)), 1000) == imagenet_labels()
+    assert read_labels(written(tmp_path, "ids.txt", "\n".join(imagenet_wordnet_ids()))) == imagenet_labels()
     # Where the name does not tell it, or ImageNet does not have it, the id stays.
     few = "0 n02124075 Egyptian cat\n1 n03126707 crane\n2 n00007846 person\n"
     assert read_labels(written(tmp_path, "l.txt", few)) == ("Egyptian cat", "n03126707 crane", "n00007846 person")

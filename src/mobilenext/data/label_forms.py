@@ -33,6 +33,7 @@ _STRING = r"'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\""
 _PYTHON_TOKEN = re.compile(rf"\s*(?:({_STRING})|(-?\d{{1,9}})|([\[\](){{}}:,]))\s*(?:#[^\n]*\n\s*)*")
 _MAP_ITEM = re.compile(r"\b(?:item|entry)\s*(?::\s*)?\{([^{}]*)\}")
 _MAP_FIELD = re.compile(rf"(\w+)\s*:\s*({_STRING}|-?\d{{1,9}})")
+_YAML_KEY = re.compile(r"([ ]{0,40})(?:names|labels|classes|class_names|label_list|id2label)\s*:")
 _YAML_FLOW = rf"({_STRING}|[^\s,#'\"\[\]{{}}][^,#\[\]{{}}\n]*)\s*(?:,|(?=[\]}}]))"
 _YAML_ITEM, _YAML_KEYED = re.compile(rf"\s*(){_YAML_FLOW}"), re.compile(rf"\s*(\d{{1,6}})\s*:\s+{_YAML_FLOW}")
 _YAML_BLOCK = re.compile(rf"\s*(?:-|(\d{{1,6}})\s*:)\s+({_STRING}|[^'\"\[\]{{}}&*!|>\s].*)")
@@ -177,21 +178,24 @@ def _from_label_map(text: str) -> list[Entry]:
 
 
 def _from_yaml(text: str) -> list[Entry]:
-    """The names of YOLO's ``data.yaml``: a list or a mapping from ids, in one line or in a block."""
+    """The names in YOLO's ``data.yaml``, PaddleClas' ``inference.yml``: a list or a mapping, in a line or a block."""
     lines = text.split("\n")
-    starts = [number for number, line in enumerate(lines) if re.match(r"(names|labels|classes)\s*:", line)]
-    if len(starts) != 1:
+    keys = [(number, match) for number, line in enumerate(lines) if (match := _YAML_KEY.match(line))]
+    if len(keys) != 1:
         raise LabelProblem("expected YAML with one entry `names:`, a list or a mapping from class ids to names")
-    rest = lines[starts[0]].partition(":")[2].strip()
+    number, key = keys[0]
+    rest = lines[number][key.end() :].strip()
     if rest.startswith(("[", "{")):
-        return _from_yaml_flow("\n".join([rest, *lines[starts[0] + 1 :]]))
+        return _from_yaml_flow("\n".join([rest, *lines[number + 1 :]]))
     if rest and not rest.startswith("#"):
         raise LabelProblem(f"names: {rest[:100]} is no list of names")
     entries: list[Entry] = []
-    for line in lines[starts[0] + 1 :]:
-        if not line.strip() or line.lstrip().startswith("#"):
+    for line in lines[number + 1 :]:
+        content = line.lstrip()
+        if not content or content.startswith("#"):
             continue
-        if not line.startswith((" ", "\t", "- ")):
+        indent = len(line) - len(content)
+        if indent < len(key[1]) or (indent == len(key[1]) and not content.startswith("- ")):
             break
         match = _YAML_BLOCK.fullmatch(line.partition(" #")[0].rstrip())
         if match is None:

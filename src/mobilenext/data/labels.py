@@ -115,8 +115,10 @@ def _entries_of_lines(text: str, num_classes: int | None) -> list[Entry]:
     while lines and not lines[-1][1]:
         lines.pop()
     names = [line for _, line in lines if line]
-    if len(names) == 1 and num_classes not in (None, 1) and names[0].count(",") + 1 == num_classes:
-        return [(None, name.strip()) for name in names[0].split(",")]
+    if len(names) == 1 and num_classes not in (None, 1):
+        for mark in ",;":
+            if names[0].count(mark) + 1 == num_classes:
+                return [(None, name.strip()) for name in names[0].split(mark)]
     if names and all(_QUOTED.fullmatch(name) for name in names):
         names = [_unquoted(name) for name in names]
     entries = _numbered(names)
@@ -196,14 +198,19 @@ def _ordered(path: Path, entries: Sequence[Entry]) -> list[str]:
 
 
 def _without_wordnet_ids(names: Sequence[str]) -> list[str]:
-    """Names without the WordNet id before them, where ImageNet's classes tell the id from the rest of the name."""
+    """Names without the WordNet id before them, where ImageNet's classes tell the id from the rest of the name.
+
+    Names that are nothing but WordNet ids of ImageNet's classes get the words of these classes.
+    """
+    known = dict(_imagenet())
+    if all(name in known for name in names):
+        names = [f"{name} {known[name]}" for name in names]
     matches = [_WITH_WORDNET_ID.fullmatch(name) for name in names]
     if not all(matches):
         return list(names)
     pairs = [(match[1], match[2]) for match in matches if match]
     if tuple(wordnet_id for wordnet_id, _ in pairs) == imagenet_wordnet_ids():
         return [words for _, words in pairs]
-    known = dict(_imagenet())
     count = Counter(known.values())
     return [
         words if known.get(wordnet_id) == words and count[words] == 1 else f"{wordnet_id} {words}"
