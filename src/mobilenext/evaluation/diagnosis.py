@@ -1,4 +1,4 @@
-"""Why a score may be near random: labels that are shifted, permuted, or of another class list."""
+"""Why a score may be low: labels that are shifted, permuted or of another class list; images of another size."""
 
 from __future__ import annotations
 
@@ -8,14 +8,39 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.evaluation.metrics import Prediction
 
 Integers = npt.NDArray[np.int64]
 ENOUGH = 100  # images below which a score says nothing
 
 
-def diagnose(rows: Sequence[Prediction], num_classes: int) -> list[str]:
+def size_problems(sizes: Sequence[tuple[int, int]], preprocessing: Preprocessing) -> list[str]:
+    """A sentence where the images (width and height of some) do not suit the size and crop of the network."""
+    if not sizes:
+        return []
+    short = sorted(min(size) for size in sizes)[len(sizes) // 2]  # pixels, of the image in the middle
+    size, enlarged = preprocessing.image_size, preprocessing.resize_size
+    if short == size < enlarged:
+        return [
+            f"the images are {size} px already, and crop_pct {preprocessing.crop_pct:g} enlarges them to {enlarged} px "
+            f"and cuts their margins off: --crop-pct 1?"
+        ]
+    if short < size:
+        return [
+            f"the images are {short} px and are enlarged to {enlarged} px for a network of {size} px: if it was "
+            f"trained on images of this size, --image-size {short} --crop-pct 1?"
+        ]
+    return []
+
+
+def diagnose(rows: Sequence[Prediction], num_classes: int, size_remarks: Sequence[str] = ()) -> list[str]:
     """Sentences that explain a near-random top-1; empty when the score is plainly better than chance.
+
+    Args:
+        rows: the answers.
+        num_classes: of the network.
+        size_remarks: of `size_problems`, which count where the labels explain nothing.
 
     A general permutation is learnt on every other image of a class and tried on the rest, so that it cannot explain
     noise; that takes two images a class.
@@ -50,9 +75,10 @@ def diagnose(rows: Sequence[Prediction], num_classes: int) -> list[str]:
     if len(found) == 1 and distinct < num_classes / 2 and count >= 5 * num_classes:
         found.append(f"only {distinct} of the network's {num_classes} classes occur: another class list?")
     if len(found) == 1:
+        found += size_remarks
         found.append(
-            "no shift or permutation of the labels explains it: check that weights, model and preprocessing belong "
-            "together, and that the images are what the list says"
+            "no shift or permutation of the labels explains it: check that weights, model and preprocessing (size and "
+            "crop, too) belong together, and that the images are what the list says"
         )
     return found
 

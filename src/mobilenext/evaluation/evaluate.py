@@ -21,6 +21,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from PIL import Image
+
 from mobilenext.data import Dataset, Preprocessing, Record, open_dataset, pixels_of
 from mobilenext.data.batches import WorkerPool, available_cores, scratch_folder
 from mobilenext.data.class_names import classes_without_images, with_classes
@@ -29,7 +31,7 @@ from mobilenext.distributed import Ranks, launched_here
 from mobilenext.errors import DataError, ImageError, OutputError, UsageError
 from mobilenext.evaluation.check import unreadable_images
 from mobilenext.evaluation.comparison import compare
-from mobilenext.evaluation.diagnosis import diagnose
+from mobilenext.evaluation.diagnosis import diagnose, size_problems
 from mobilenext.evaluation.environment import environment
 from mobilenext.evaluation.foreign import Labels
 from mobilenext.evaluation.journal import JOURNAL, PREDICTIONS, RESULT, Journal, encoded, line_of, setup_digest
@@ -143,7 +145,8 @@ def evaluate(
             for note in (*prepared.notes, *dataset.all_notes()):
                 log.info("%s", note)
             log.info("model: %s, %d classes, from %s", found.model, found.num_classes, subject.path)
-            log.info("preprocessing: %s", found.preprocessing.describe())
+            assumed = f" (assumed: {', '.join(found.assumed)})" if found.assumed else ""
+            log.info("preprocessing: %s%s", found.preprocessing.describe(), assumed)
             log.info(
                 "data: %d images of %s (%s); %s on %s, %d processes of %d threads",
                 len(dataset), data, dataset.layout, prepared.spec.describe(), plan.device, plan.workers, plan.threads,
@@ -161,6 +164,10 @@ def evaluate(
                 return kept
             journal = Journal(folder, setup, resume=resume)
             timed = _readable_images(dataset, found.preprocessing) if ranks.first else []
+            size_remarks = size_problems([_size_of(path) for path in timed], found.preprocessing)
+            if {"image_size", "crop_pct"} & set(found.assumed):
+                for remark in size_remarks:
+                    log.warning("%s", remark)
             latency = single.call(measure_latency, prepared.spec, found.preprocessing, timed) if ranks.first else None
             latency = ranks.from_first(latency)
 
@@ -180,7 +187,7 @@ def evaluate(
             "latency": latency,
             **speed,
             "comparison": compare(found.published, counts, dataset, found, prepared.spec.precision),
-            "diagnosis": diagnose(journal.rows, found.num_classes),
+            "diagnosis": diagnose(journal.rows, found.num_classes, size_remarks),
             "per_class": counts.per_class(names),
             "class_names": list(names) if names else None,
             **origin(started),
@@ -267,6 +274,12 @@ def _readable_images(dataset: Dataset, preprocessing: Preprocessing) -> list[Pat
             continue
         paths.append(record.path)
     return paths[:LATENCY_IMAGES]
+
+
+def _size_of(path: Path) -> tuple[int, int]:
+    """Width and height of an image that has been read before, by its header."""
+    with Image.open(path) as image:
+        return image.size
 
 
 def _run(

@@ -48,6 +48,8 @@ _SIDECAR = record(
         "record.card": nullable(text()),
         "record.kind": text(),
         "record.notes": many(text()),
+        "record.section": optional(text()),
+        "record.assumed": optional(many(text())),
     }
 )
 
@@ -117,6 +119,7 @@ def _from_dict(values: Mapping[str, Any], folder: Path) -> Sidecar:
     record["preprocessing"] = Preprocessing.from_dict(record["preprocessing"])
     record["labels"] = tuple(record["labels"]) if record["labels"] else None
     record["notes"] = tuple(record["notes"])
+    record["section"], record["assumed"] = record["section"] or "", tuple(record["assumed"] or ())
     record["path"] = folder / values["file"]
     known = {each.name: values[each.name] for each in fields(Sidecar) if each.name != "form"}
     known["form"] = Form.from_dict(values["form"]) if values.get("form") is not None else None
