@@ -166,6 +166,7 @@ def evaluate(
             timed = _readable_images(dataset, found.preprocessing) if ranks.first else []
             size_remarks = size_problems([_size_of(path) for path in timed], found.preprocessing)
             if {"image_size", "crop_pct"} & set(found.assumed):
+                warnings += size_remarks
                 for remark in size_remarks:
                     log.warning("%s", remark)
             latency = single.call(measure_latency, prepared.spec, found.preprocessing, timed) if ranks.first else None

@@ -228,7 +228,7 @@ def _preprocessing_note(
     if left := [f"{name} {value}" for name, value in base.to_dict().items() if name in assumed and name not in asked]:
         parts.append(f"assumed: {', '.join(left)}")
     if asked:
-        parts.append(f"as asked for: {', '.join(asked)}")
+        parts.append(f"as asked for: {', '.join(f'{name} {value}' for name, value in asked.items())}")
     return f"preprocessing: {'; '.join(parts)}"
 
 

@@ -127,7 +127,7 @@ def _of_kind(file: ForeignFile, use: str, candidates: Sequence[Section], there: 
         raise UsageError(
             f"{file.path}: there are {len(pool)} sections of {'averaged' if pool is averaged else 'raw'} weights to "
             f"choose from: {', '.join(each.describe() for each in pool)}. Choose one with --section, such as "
-            f"--section {pool[0].full_name}."
+            f"--section {pool[0].full_name}; `mobilenext convert` makes a file of it for verbs without that option."
         )
     return max(pool, key=lambda each: (any(map(naming.own_name, each.tensors)), len(each.tensors)))
 
