@@ -224,6 +224,27 @@ def test_check_data(mobilenext: Run, world: World, tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == "usable for evaluate: yes (not decoded)"
 
 
+def test_check_data_of_parts(mobilenext: Run, world: World, tmp_path: Path) -> None:
+    for part in ("Train", "Valid"):
+        for number, name in enumerate(world.names[:4]):
+            (tmp_path / part / f"class {number % 2}").mkdir(parents=True, exist_ok=True)
+            shutil.copy(world.data / name, tmp_path / part / f"class {number % 2}")
+    done = mobilenext("check-data", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-3:] == [
+        "! the validation part is Valid/",
+        "usable for evaluate: yes",
+        "usable for train: yes (4 training images, which were not decoded)",
+    ]
+    (tmp_path / "Train" / "class 0" / "a.CR2").write_bytes(b"II*\0\x10\0\0\0CR\2\0")
+    done = mobilenext("check-data", tmp_path, "--no-decode", "--json")
+    assert done.returncode == 3
+    verdict = json.loads(done.stdout)["verdict"]
+    assert verdict["evaluate"] == {"usable": True, "reason": "not decoded"}
+    assert "a.CR2: camera raw is not read here; develop it" in verdict["train"]["reason"]
+    assert mobilenext("check-data", tmp_path, "--split", "training", "--json").returncode == 3
+
+
 # --- bad input
 
 

@@ -107,8 +107,22 @@ def test_a_gap_in_the_labels(data: Path) -> None:
 
 
 def test_a_class_without_training_images(data: Path) -> None:
-    with pytest.raises(DatasetError, match="no training image of 1 of 4 classes: 3"):
-        plan(data, num_classes=4)
+    found = plan(data, num_classes=4)
+    assert found.config["num_classes"] == 4
+    assert found.warnings[0] == "the training part: 1 of 4 classes have no image: 3"
+
+
+def test_a_training_list_may_repeat_lines(data: Path) -> None:
+    lines = (data / "train_list.txt").read_text()
+    (data / "train_list.txt").write_text(lines + "12.png 2\n12.png 2\n")
+    found = plan(data)
+    assert found.config["data"]["train_images"] == 9
+    assert [record.index for record in found.train.records] == list(range(9))
+    assert found.train.notes == ("2 of 9 lines of train_list.txt repeat an image, which counts each time",)
+    assert resumed_plan(stored(found), None).digest == found.digest
+    (data / "val_list.txt").write_text("20.png 2\n20.png 2\n")
+    with pytest.raises(DatasetError, match="each may be listed once, but in a training list"):
+        plan(data)
 
 
 def test_an_empty_class_folder(folders: Path) -> None:

@@ -124,7 +124,6 @@ MORE = {
     "resume with a field": (("train", "--resume", "RUN", "--set", "lr=1"), 2, "settings given with resume: "),
     "resume with a seed": (("train", "--resume", "RUN", "--seed", 0), 2, "seed given with resume: "),
     "into a run": (("train", "DATA", *X035, *SMALL, "-o", "RUN"), 2, "holds a run already; go on with it by --resume"),
-    "more classes than images": (train(*X035, *SMALL, "--num-classes", 4), 3, "no training image of 1 of 4 classes: 3"),
     "no finite number": (train(*X035, "--set", "lr=nan"), 2, "lr is nan; expected a finite number"),
     "no value": (train(*X035, "--set", "lr"), 2, "--set 'lr'; expected key=value, such as epochs=50"),
     "no model": (train(), 2, "no model; expected --model NAME, or --weights FILE to begin with"),
@@ -294,3 +293,33 @@ def test_recipes_as_json(mobilenext: Run) -> None:
     assert (tiny["name"], tiny["epochs"], tiny["scale"]) == ("tiny", 44, [0.08, 1.0])
     assert Recipe.from_dict(tiny) == RECIPES["tiny"]
     assert [row["name"] for row in json.loads(mobilenext("recipes", "--json").stdout)] == list(RECIPES)
+
+
+def test_photos_as_systems_leave_them(mobilenext: Run, places: Places, tmp_path: Path) -> None:
+    """Divided by a share, with what a network drive leaves beside; gone on with where the photos have moved."""
+    photos = tmp_path / "photos"
+    for number in range(10):
+        folder = photos / ("cat" if number % 2 else "dog")
+        (folder / "@eaDir").mkdir(parents=True, exist_ok=True)
+        shutil.copy(places.data / "imgs" / f"{number}.png", folder / f"{number}.png")
+        shutil.copy(places.data / "imgs" / f"{number}.png", folder / "@eaDir" / f"{number}.png")
+    done = mobilenext("train", photos, *X035, *SMALL, "-o", tmp_path / "no")
+    assert done.returncode == 3
+    assert "--val-split 0.2 divides them" in done.stderr
+    (photos / "cat" / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    done = mobilenext("train", photos, *X035, *SMALL, "--val-split", 0.4, "-o", tmp_path / "no")
+    assert done.returncode == 3
+    assert "cat/IMG_1.HEIC: HEIC is not read here; convert it to JPEG" in done.stderr
+    (photos / "cat" / "IMG_1.HEIC").unlink()
+    run = tmp_path / "run"
+    done = mobilenext("train", photos, *X035, *SMALL, "--set", "lr=0.01", "--val-split", 0.4, "-o", run)
+    assert done.returncode == 0, done.stderr
+    assert "of 10 images, 4 validate: 0.4 of each class, drawn with seed 0" in done.stderr
+    assert "2 entries that systems and programs leave beside data are ignored: @eaDir (2)" in done.stderr
+    assert [len((run / f"{part}_list.txt").read_text().splitlines()) for part in ("train", "val")] == [6, 4]
+    (run / "result.json").unlink()
+    moved = photos.rename(tmp_path / "moved")
+    done = mobilenext("train", "--resume", run)
+    assert done.returncode == 3
+    assert f"`mobilenext train NEW_DATA --resume {run}` goes on" in done.stderr
+    assert mobilenext("train", moved, "--resume", run).returncode == 0

@@ -116,18 +116,21 @@ def check_data(
     verdict = {
         "evaluate": {"usable": not unreadable, "reason": count if unreadable else None if decode else "not decoded"}
     }
-    if list_file is None and split is None and (training := _training_verdict(Path(data), num_classes)):
+    if list_file is None and split is None and (training := _training_verdict(Path(data), num_classes, unreadable)):
         verdict["train"] = training
     return {**summary, "unreadable": unreadable, "verdict": verdict}
 
 
-def _training_verdict(root: Path, num_classes: int | None) -> dict[str, Any] | None:
-    """Whether the data are usable for training, and why; None where there is nothing to train on."""
+def _training_verdict(root: Path, num_classes: int | None, unreadable: Sequence[str]) -> dict[str, Any] | None:
+    """Whether the data are usable for training, and why; None where there is nothing to train on.
+
+    `unreadable` are images of the part that is evaluated, which is the whole where there are no parts.
+    """
     layout = find_layout(root)
     if "train" not in layout.parts and not (root / TRAIN_LIST).exists():
         if not layout.classes or (root / LIST_NAME).exists():
             return None
-        return {"usable": True, "reason": "with --val-split 0.2, which divides the images"}
+        return None if unreadable else {"usable": True, "reason": "with --val-split 0.2, which divides the images"}
     try:
         training = open_training(root, num_classes=num_classes)
         check_class_folders(training, num_classes)

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from mobilenext.weights.checkpoint import Weights
 
 Matrix = npt.NDArray[np.float64]
+log = logging.getLogger(__name__)
 BINS = np.linspace(-1, 1, 101)
 ALL = "all parameters"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000")  # Okabe and Ito's
@@ -97,6 +99,8 @@ def gradient_confusion(
     if images < 2:
         raise UsageError(f"images is {images}; expected two or more, since pairs are compared")
     dataset = open_dataset(data, list_file=list_file, check_classes=False)
+    for note in dataset.all_notes():
+        log.info("%s", note)
     names = [find_model(name).name for name in models]
     files = [read_weights(source_of(os.fspath(each)), preprocessing=preprocessing) for each in weights]
     applied = files[0].preprocessing if files else Preprocessing().replace(**(preprocessing or {}))

@@ -22,6 +22,7 @@ import numpy as np
 from mobilenext.data import Dataset, Record, find_images, open_dataset, pixels_of
 from mobilenext.data.batches import WorkerPool
 from mobilenext.data.class_names import with_classes
+from mobilenext.data.dataset import open_training
 from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import CheckFailed, DatasetError, UsageError
 from mobilenext.evaluation.environment import environment, processor
@@ -149,10 +150,12 @@ def _divide(
         chosen = _spread(paths, count)
         dataset = open_dataset(data, list_file=list_file, check_classes=False)
         _check_disjoint(chosen, dataset)
+        _log_notes(dataset)
         return chosen, dataset
     if list_file is not None:
         raise UsageError("a list was given without the data set that it is of (--data)")
     dataset = open_dataset(calibration, list_file=calibration_list, check_classes=False)
+    _log_notes(dataset)
     # At most a third: the rest must be able to tell a point of top-1.
     chosen_records = _spread(dataset.records, min(count, len(dataset) // 3))
     _check_enough(len(chosen_records), len(dataset), calibration)
@@ -164,10 +167,17 @@ def _divide(
     return chosen, remaining
 
 
+def _log_notes(dataset: Dataset) -> None:
+    for note in dataset.all_notes():
+        log.info("%s", note)
+
+
 def _calibration_paths(folder: str | os.PathLike[str], list_file: str | os.PathLike[str] | None) -> list[Path]:
     """Of a data set by its list, or of any folder: labels are not needed."""
     if list_file is not None or (Path(folder) / "val_list.txt").is_file():
-        paths = [record.path for record in open_dataset(folder, list_file=list_file).records]
+        # Mostly a training list, which may repeat lines.
+        listed = open_training(folder, list_file=list_file or Path(folder) / "val_list.txt")
+        paths = list(dict.fromkeys(record.path for record in listed.records))
     else:
         paths = find_images([os.fspath(folder)])
     _check_enough(len(paths), len(paths), folder)

@@ -124,7 +124,7 @@ def new_plan(
     rows = _classifier_rows(begun, labels or training.class_names, classes) if begun else None
     if num_classes is not None:  # labels must be below it
         training, validation = parts(num_classes)
-    _check_classes(training, validation, classes)
+    _check_classes(training, validation, classes, asked=num_classes is not None)
     preprocessing = recipe.preprocessing()
     if begun:
         if begun.num_classes != classes and (num_classes is not None or not rows):
@@ -358,8 +358,12 @@ def _weights_of(begun: Weights, rows: tuple[int, ...] | None) -> dict[str, Any]:
 
 def _warnings(training: Dataset, validation: Dataset, classes: int, labels: Sequence[str] | None) -> tuple[str, ...]:
     names = training.class_names or labels
-    missing = classes_without_images((record.label for record in validation.records), classes, names)
-    return (f"the validation part: {missing}",) if missing else ()
+    parts = (("training", training), ("validation", validation))
+    missing = {
+        part: classes_without_images((record.label for record in dataset.records), classes, names)
+        for part, dataset in parts
+    }
+    return tuple(f"the {part} part: {sentence}" for part, sentence in missing.items() if sentence)
 
 
 def _classes_of(training: Dataset) -> int:
@@ -368,7 +372,8 @@ def _classes_of(training: Dataset) -> int:
     return 1 + max(record.label for record in training.records)
 
 
-def _check_classes(training: Dataset, validation: Dataset, classes: int) -> None:
+def _check_classes(training: Dataset, validation: Dataset, classes: int, *, asked: bool) -> None:
+    """With `asked`, somebody has named the number of classes: some may be without images, which is a warning."""
     if validation.class_names and len(validation.class_names) != classes:
         raise DatasetError(
             f"{validation.root}: {len(validation.class_names)} class folders for the validation, but the training "
@@ -377,10 +382,11 @@ def _check_classes(training: Dataset, validation: Dataset, classes: int) -> None
         )
     images = Counter(record.label for record in training.records)
     empty = [str(label) for label in range(classes) if not images[label]]
-    if empty:
+    if empty and not asked:
         raise DatasetError(
             f"{training.list_file or training.root}: no training image of {len(empty)} of {classes} classes: "
-            f"{', '.join(empty[:20])}{' ...' if len(empty) > 20 else ''}; classes are numbered from 0 without gaps"
+            f"{', '.join(empty[:20])}{' ...' if len(empty) > 20 else ''}; classes are numbered from 0 without gaps, "
+            "unless --num-classes says how many there are"
         )
     highest = max(record.label for record in validation.records)
     if highest >= classes:

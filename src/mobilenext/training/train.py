@@ -167,7 +167,7 @@ def _check_readable(plan: Plan, max_unreadable: int) -> None:
     if len(training) > max_unreadable:
         raise_unreadable(training, f"leave them out: --max-unreadable {len(training)}")
     if plan.val.unreadable:
-        raise_unreadable(list(plan.val.unreadable.values()), "off a list of the others: --val-list FILE")
+        raise_unreadable(list(plan.val.unreadable.values()), "validate on others: --val-list FILE")
 
 
 @dataclass(frozen=True)

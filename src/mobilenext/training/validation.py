@@ -11,7 +11,9 @@ import numpy.typing as npt
 
 from mobilenext.data import Preprocessing, Record, pixels_of
 from mobilenext.data.batches import WorkerPool
+from mobilenext.data.dataset import raise_unreadable
 from mobilenext.distributed import Ranks
+from mobilenext.errors import ImageError
 from mobilenext.evaluation.metrics import Counts, predictions_of
 
 if TYPE_CHECKING:
@@ -46,7 +48,18 @@ class Validation:
         ]
         self._read = partial(_read, preprocessing)
         # What cannot be read should be known before hours of training.
-        self._kept = None if pool else [self._read(batch) for batch in self._batches]
+        self._kept = None if pool else self._read_all()
+
+    def _read_all(self) -> list[Pixels]:
+        batches, problems = [], []
+        for records in self._batches:
+            try:
+                batches.append(self._read(records))
+            except ImageError:
+                problems += [problem for record in records if (problem := _problem(record, self._preprocessing))]
+        if problems:
+            raise_unreadable(problems, "validate on others: --val-list FILE")
+        return batches
 
     def counts(self, network: nn.Layer) -> Counts:
         """Evaluate the network as it is; it is in training mode again afterwards.
@@ -81,3 +94,12 @@ def is_better(counts: Mapping[str, Any], best: Mapping[str, Any], metric: str) -
 def _read(preprocessing: Preprocessing, records: Sequence[Record]) -> Pixels:
     """Pixels [N, S, S, 3] of the records' images."""
     return np.stack([pixels_of(record.path, preprocessing) for record in records])
+
+
+def _problem(record: Record, preprocessing: Preprocessing) -> str | None:
+    """Why an image cannot be read."""
+    try:
+        pixels_of(record.path, preprocessing)
+    except ImageError as error:
+        return str(error)
+    return None
