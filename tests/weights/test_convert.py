@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +204,35 @@ def test_what_fails_writes_nothing(theirs: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no such file"):
         convert_checkpoint(tmp_path / "absent.pth", output)
     assert names_in(tmp_path) == ["no folder", theirs.name]
+
+
+def test_one_of_several_sections(tmp_path: Path) -> None:
+    source, output = tmp_path / "both.pdparams", tmp_path / "ours.safetensors"
+    student, teacher = pytorch_tensors(), pytorch_tensors()
+    teacher["classifier.1.bias"] = np.full(20, 7, np.float32)
+    both = {f"Student.{key}": tensor for key, tensor in student.items()} | {
+        f"Teacher.{key}": tensor for key, tensor in teacher.items()
+    }
+    source.write_bytes(pickle.dumps({"state_dict": both, "epoch": 3}, 4))
+    with pytest.raises(UsageError, match=r"2 sections of raw weights.*state_dict/Student\..*--section"):
+        convert_checkpoint(source, output)
+    certificate = convert_checkpoint(source, output, section="state_dict/Teacher.")
+    assert certificate["section"] == "state_dict/Teacher."
+    assert "Stripped 'Teacher.' from all 446 names." in certificate["notes"]
+    assert safetensors.numpy.load_file(output)["classifier.1.bias"].tolist() == [7] * 20
+
+
+def test_what_fits_nothing_lists_the_sections(tmp_path: Path) -> None:
+    source = tmp_path / "other.pdparams"
+    tensors = pytorch_tensors()
+    del tensors["features.7.conv.3.weight"]
+    content = {
+        "net": {f"module.{key}": tensor for key, tensor in tensors.items()},
+        "teacher": {"fc.weight": np.zeros(3)},
+    }
+    source.write_bytes(pickle.dumps(content, 4))
+    with pytest.raises(WeightsError) as caught:
+        convert_checkpoint(source, tmp_path / "ours.safetensors")
+    message = str(caught.value)
+    assert "the nearest is mobilenext_x0_35, with 1 differences" in message
+    assert "net (raw, 445 tensors), teacher (raw, 1 tensors)" in message
