@@ -15,9 +15,12 @@ import safetensors.numpy
 from PIL import Image
 
 from mobilenext.data.images import find_images, read_image
+from mobilenext.data.list_file import read_list
 from mobilenext.errors import DataError, ImageError
 from mobilenext.evaluation.subject import find_subject
 from mobilenext.file_kinds import kind_of, kind_of_head, other_kind
+from mobilenext.weights.checkpoint import read_weights
+from mobilenext.weights.pretrained import locate
 
 
 def zipped(*names: str) -> bytes:
@@ -175,3 +178,18 @@ def test_what_is_given_as_an_image(tmp_path: Path) -> None:
     (tmp_path / "page.jpg").write_bytes(b"<!DOCTYPE html><html>")
     with pytest.raises(ImageError, match=r"begins with b'<!DOCTYPE ht': an HTML or XML page\. Convert it"):
         read_image(tmp_path / "page.jpg")
+
+
+def test_names_of_classes_are_no_list(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("0 n02124075 Egyptian cat\n1 n04067472 reel\n")
+    with pytest.raises(DataError, match="names of the classes: --labels"):
+        read_list(tmp_path, tmp_path / "labels.txt")
+
+
+def test_a_run_is_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    for name in ("run.json", "log.jsonl", "best.safetensors"):
+        (tmp_path / "mine" / name).touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"Its weights are best\\.safetensors in it"):
+        read_weights(locate(None, "mine"))

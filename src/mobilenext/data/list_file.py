@@ -19,6 +19,7 @@ from mobilenext.data.list_finder import Finder, NotFound
 from mobilenext.data.list_rows import INTEGER, NoList, Row, is_class_name, parse_rows, shortened
 from mobilenext.data.list_text import read_lines
 from mobilenext.errors import DatasetError
+from mobilenext.file_kinds import kind_of
 
 PROBLEMS_SHOWN = 20
 
@@ -70,6 +71,8 @@ def read_list(root: Path, list_file: Path, num_classes: int | None = None, *, re
         hint = ""
         if num_classes and (min(labels, default=0), max(labels, default=0)) == (1, num_classes):
             hint = f"\nThe labels run from 1 to {num_classes}: they seem to be off by one; subtract 1 from each."
+        elif not images and (kind := kind_of(list_file)) and kind.name == "text":
+            hint = "\nNo line is the name of an image and a number. If these are the names of the classes: --labels."
         raise_problems(list_file, problems, hint)
     notes = [*parsed.notes, *finder.notes()]
     if again:

@@ -48,7 +48,7 @@ def locate(model: str | None, weights: str | os.PathLike[str] | None) -> Path:
         if path.is_file():
             log.warning("weights %s of the card are taken, not the file %s (that is ./%s)", text, text, text)
         return file_of(*found)
-    if with_suffix(path).is_file() or path.suffix or os.sep in text:
+    if with_suffix(path).exists() or path.suffix or os.sep in text:
         return path  # read_weights says what is wrong with it
     if card is None:
         raise UsageError(
