@@ -82,6 +82,7 @@ def test_tables_as_the_csv_module_writes_them(
         "0;a.jpg;3\n1;b.jpg;0\n2;c d.jpg;12\n3;e, f.jpg;3",
         "a.jpg;cat;3\nb.jpg;dog;0\nc d.jpg;owl;12\ne, f.jpg;cat;3",
         "filename;width;class_id;class_name\na.jpg;64;3;cat\nb.jpg;64;0;dog\nc d.jpg;64;12;owl\ne, f.jpg;64;3;cat",
+        "a.jpg 3 cat\nb.jpg 0 dog\nc d.jpg 12 tree frog\ne, f.jpg 3 cat",
         "./a.jpg 3\nimgs/../b.jpg 0\n./c d.jpg 12\ne, f.jpg 3",
     ],
 )  # fmt: skip
@@ -142,6 +143,7 @@ def test_numbers_and_names_of_classes_are_not_mixed(tmp_path: Path) -> None:
         ("<annotation><filename>a.jpg</filename></annotation>", "this is XML"),
         ("version https://git-lfs.github.com/spec/v1\noid sha256:0", "a pointer of Git LFS"),
         ("filename,width,height\na.jpg,10,x\n", "which column is the label? The header has filename, width, height"),
+        ("image,label,split\na.jpg,1,train\nb.jpg,0,valid\n", "column split divides this list into train, valid"),
         ("filename,label\na.jpg\n", "1 columns, where the header has 2"),
         ("filename,label\n", "the list is empty"),
         ("# a.jpg 1\n", "the list is empty"),

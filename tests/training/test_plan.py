@@ -116,7 +116,7 @@ def test_a_training_list_may_repeat_lines(data: Path) -> None:
     lines = (data / "train_list.txt").read_text()
     (data / "train_list.txt").write_text(lines + "12.png 2\n12.png 2\n")
     found = plan(data)
-    assert found.config["data"]["train_images"] == 9
+    assert (found.config["data"]["train_images"], found.config["data"]["train_repeats"]) == (9, 2)
     assert [record.index for record in found.train.records] == list(range(9))
     assert found.train.notes == ("2 of 9 lines of train_list.txt repeat an image, which counts each time",)
     assert resumed_plan(stored(found), None).digest == found.digest

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from mobilenext.data.listing import IMAGE_SUFFIXES
+from mobilenext.data.parts import part_of
 
 SEPARATORS = " \t,;|"
 EXAMPLE = "expected a name and its label, as in: val_1.JPEG 65"
@@ -33,6 +34,7 @@ _LABEL_FIRST = re.compile(rf"([+-]?[0-9]{{1,9}}(?:\.0*)?)[{re.escape(SEPARATORS)
 _SEVERAL_NUMBERS = re.compile(
     rf"(.+?\.[A-Za-z]\w{{1,4}}[\"']?)[{re.escape(SEPARATORS)}]+[\[(]?(({_NUMBER.pattern})([\s,;|]+({_NUMBER.pattern}))+)[\])]?"
 )
+_ID_AND_NAME = re.compile(rf"([0-9]{{1,9}})[{re.escape(SEPARATORS)}]+\D.*")
 _PAIR = re.compile(rf".+\.\w+[\"']?[{re.escape(SEPARATORS)}]+\S*\.(?:xml|json|txt|png|npy|mat)")
 
 # Words for columns, the clearest first.
@@ -197,6 +199,7 @@ def _table_with_header(lines: Lines, header: _Header) -> list[Row]:
             f"line {lines[0][0]}: which column is the label? The header has {', '.join(header.columns)}; expected one "
             "called label"
         )
+    _refuse_parts(header, [cells for _, _, cells in body])
     for number, line, cells in body:
         problem = None
         if len(cells) <= max(header.name, header.label) or len(cells) > len(header.columns):
@@ -204,6 +207,14 @@ def _table_with_header(lines: Lines, header: _Header) -> list[Row]:
             cells = [""] * len(header.columns)
         rows.append(Row(number, line, cells[header.name], cells[header.label], problem))
     return rows
+
+
+def _refuse_parts(header: _Header, table: Sequence[Sequence[str]]) -> None:
+    """Raises NoList where another column says which part of the data an image belongs to."""
+    for index, word in enumerate(header.columns):
+        values = {cells[index] for cells in table if index < len(cells)} - {""}
+        if index not in (header.name, header.label) and len(values) > 1 and all(map(part_of, values)):
+            raise NoList(f"the column {word} divides this list into {', '.join(sorted(values))}; write a list for each")
 
 
 def _column(columns: Sequence[str], words: Sequence[str]) -> int | None:
@@ -266,6 +277,9 @@ def _class_names_last(lines: Lines, is_file: IsFile) -> list[Row] | None:
         if not name or not is_class_name(unquoted(label)):
             return None
         rows.append(Row(number, line, unquoted(name), unquoted(label)))
+    ids = [_ID_AND_NAME.fullmatch(row.label) for row in rows]
+    if all(ids):  # photo.jpg 3 cat
+        return [Row(row.number, row.line, row.name, match[1]) for row, match in zip(rows, ids, strict=True) if match]
     return rows
 
 

@@ -139,6 +139,7 @@ def new_plan(
     warnings = _warnings(training, validation, classes, labels)
     for warning in warnings:
         log.warning("%s", warning)
+    repeats = len(training) - len({record.path for record in training.records})
     config = {
         "model": card.name,
         "recipe": recipe.stored(),
@@ -154,6 +155,7 @@ def new_plan(
             "val_images": len(validation),
             "train_sha256": training.digest(),
             "val_sha256": validation.digest(),
+            **({"train_repeats": repeats} if repeats else {}),
             **({} if val_split is None else {"val_split": share_of(val_split) or str(val_split)}),
         },
         "data_folder": {
