@@ -191,5 +191,5 @@ def test_a_run_is_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for name in ("run.json", "log.jsonl", "best.safetensors"):
         (tmp_path / "mine" / name).touch()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=r"Its weights are best\\.safetensors in it"):
+    with pytest.raises(DataError, match=r"Its weights are best\.safetensors in it"):
         read_weights(locate(None, "mine"))
