@@ -135,8 +135,9 @@ MORE = {
     "labels": (
         train(*X035, *SMALL, "--labels", "DATA/val_list.txt", "--num-classes", 2),
         3,
-        "the label 2 is too large",
+        "this is a list of images and labels",
     ),
+    "classes": (train(*X035, *SMALL, "--num-classes", 2), 3, "the label 2 is too large"),
     "seed": (train(*X035, *SMALL, "--seed", -1), 2, "seed is -1; expected 0 "),
     "log": (train(*X035, *SMALL, "--log-every", 0), 2, "log_every is 0; expected 1 or more"),
     "time": (train(*X035, *SMALL, "--save-every", "nan"), 2, "save_every is nan; expected 0 or more"),
