@@ -462,6 +462,21 @@ def test_part_or_class_is_asked_where_it_is_not_plain(tmp_path: Path) -> None:
     assert "train/ holds folders, as a part of a data set does, and extra/ beside it is no part" in refused(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("fold1/train/cat/a.jpg", "fold2/train/cat/a.jpg"),
+        ("cat/train/a.jpg", "cat/test/b.jpg", "dog/train/c.jpg", "dog/test/d.jpg"),
+        ("images/train/cat/a.jpg", "images/val/cat/b.jpg", "labels/train/a.txt", "labels/val/b.txt"),
+    ],
+)
+def test_folders_that_hold_parts_are_no_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
+    tree(tmp_path, *names)
+    first = sorted({name.partition("/")[0] for name in names})[0]
+    assert f"{first}/ holds " in refused(tmp_path)
+    assert f"such as {tmp_path / first}" in refused(tmp_path)
+
+
 def test_a_download_in_a_folder_of_its_own(tmp_path: Path) -> None:
     tree(tmp_path, "archive/archive/valid/cat/a.jpg", "archive/archive/train/cat/b.jpg", "__MACOSX/x.jpg", "note.txt")
     dataset = open_dataset(tmp_path)

@@ -32,6 +32,7 @@ _GLUED = re.compile(  # trainset, imagestrain, valdata
     rf"(?:{'|'.join(_FILLERS)})?({'|'.join(word for word in _PART_OF_WORD if len(word) > 2)})(?:{'|'.join(_FILLERS)})?"
 )
 _LIST_SUFFIXES = frozenset({".txt", ".csv", ".tsv", ".lst"})
+_PROBED = 10  # folders that are looked into for parts
 _DEEPEST = 4  # single folders that a download may be wrapped in
 
 
@@ -115,6 +116,7 @@ def _layout_of(folder: Path) -> Layout:
     # One folder of images is far more often a flat data set than one with a single class.
     if len(subfolders) < 2 or not others or IMAGES_FOLDER in subfolders or _lists_below(folder):
         return Layout(folder)
+    _refuse_inner_parts(folder, subfolders)
     if not flat_parts:
         return Layout(folder, {}, not words)
     with_images = [name for name in others if holds_images(folder / name)]
@@ -127,6 +129,17 @@ def _layout_of(folder: Path) -> Layout:
         "is, and no part of the data set"
     )
     return Layout(folder, {}, True, (note,))
+
+
+def _refuse_inner_parts(folder: Path, subfolders: list[str]) -> None:
+    """Raises DatasetError where folders that could be classes hold nothing but parts: several data sets, for one."""
+    for name in subfolders[:_PROBED]:
+        inner = visible_folders(folder / name)
+        if inner and all(map(part_of, inner)):
+            raise DatasetError(
+                f"{folder}: {name}/ holds {', '.join(f'{part}/' for part in inner)} and so is no class; name one data "
+                f"set, such as {folder / name}, or put the folders of the classes into those of the parts"
+            )
 
 
 def _lists_below(folder: Path) -> bool:
