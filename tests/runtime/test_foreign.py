@@ -153,6 +153,25 @@ def test_probabilities_keep_their_order_to_the_last_bit(tmp_path: Path) -> None:
     np.testing.assert_allclose(softmax(logits), scores / scores.sum(dtype=np.float64), rtol=1e-12, atol=1e-40)
 
 
+def test_probabilities_in_8_bits(tmp_path: Path) -> None:
+    """As quantised networks give them: rounded to steps of 1/16 here, so that they do not add up to 1."""
+    make = onnx.helper
+    model = onnx.load(str(classifier(tmp_path / "a.onnx", end="Softmax")))
+    for name, value in (("scale", np.float32(1 / 16)), ("zero", np.uint8(0))):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(value), name))
+    model.graph.node.append(make.make_node("QuantizeLinear", ["ended", "scale", "zero"], ["short"]))
+    model.graph.node.append(make.make_node("DequantizeLinear", ["short", "scale", "zero"], ["rounded"]))
+    model.graph.output[0].CopyFrom(make.make_tensor_value_info("rounded", onnx.TensorProto.FLOAT, ["n", 5]))
+    onnx.save(model, str(tmp_path / "a.onnx"))
+    ready = prepared(tmp_path / "a.onnx")
+    assert ready.spec.form == Form(output="probabilities")
+    assert "a softmax is inside, after which its scores were rounded" in ready.notes[0]
+    batch = ready.record.preprocessing.normalize(BYTES)
+    rounded = np.rint(softmax(expected()) * 16)
+    found = softmax(open_runtime(ready.spec).predict(batch))
+    np.testing.assert_allclose(found, rounded / rounded.sum(axis=1, keepdims=True), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("kind", "message"),
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -88,7 +88,9 @@ def read_model(model: ForeignModel) -> ReadModel:
     image = image_input(path, network)
     preprocessing, assumed = _preprocessing(model, image)
     hint = None if model.labels is None or isinstance(model.labels, str | os.PathLike) else len(model.labels)
-    recognized = recognize(path, network, image, preprocessing, model.output, hint, model.timed_only)
+    recognized = recognize(
+        path, network, image, preprocessing, model.output, hint, model.timed_only, _softmax_of(model)
+    )
     num_classes = recognized.logits.shape[1]
     own = sha256_of(path)
     record = WeightsRecord(
@@ -116,6 +118,15 @@ def _files_beside(model: ForeignModel) -> list[str]:
     from mobilenext.runtime.onnx_files import external_files
 
     return external_files(model.path)
+
+
+def _softmax_of(model: ForeignModel) -> Callable[[str], bool]:
+    """Whether an output comes out of a softmax, as far as the file is read for that: ONNX."""
+    if model.kind != "onnx":
+        return lambda output: False
+    from mobilenext.runtime.onnx_files import ends_in_softmax
+
+    return lambda output: ends_in_softmax(model.path, output)
 
 
 def _sha256_of_all(files: Mapping[str, str]) -> str:

@@ -63,10 +63,9 @@ def make_ready(onnx_file: Path, target: Path) -> None:
     """
     model = onnx.load(str(onnx_file))
     _check_float32(model, onnx_file)
-    if model.ByteSize() > LARGEST:
-        raise DataError(
-            f"{onnx_file} has {model.ByteSize() / 2**30:.1f} GiB with its weights; up to 2 can be quantised"
-        )
+    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    if size > LARGEST:
+        raise DataError(f"{onnx_file} has {size / 2**30:.1f} GiB of weights; up to 2 can be quantised")
     version = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
     if version < OPSET:
         try:

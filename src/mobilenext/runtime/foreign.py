@@ -6,8 +6,9 @@ scores that are probabilities. So the network is run on a few pictures, and what
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -118,6 +119,7 @@ def recognize(
     output: str | None = None,
     num_classes: int | None = None,
     any_output: bool = False,
+    ends_in_softmax: Callable[[str], bool] = lambda output: False,
 ) -> Recognized:
     """Run a network on a few pictures, and say what it takes and what it gives.
 
@@ -129,6 +131,7 @@ def recognize(
         output: the name of the output that is wanted; None: the one that can be scores of classes.
         num_classes: how many classes there are, where that is known.
         any_output: take the first output that can be the scores.
+        ends_in_softmax: asked where scores lie between 0 and 1 but, in 8 bits for one, do not add up to 1.
 
     Raises:
         DataError: it cannot be run on such images, or gives no scores of classes.
@@ -148,7 +151,7 @@ def recognize(
         scores = {name: rows for name in names if (rows := _scores(answers[name], form, len(pictures))) is not None}
         if scores:
             chosen = next(iter(scores)) if any_output else _chosen(path, scores, num_classes)
-            kind, note = _kind(scores[chosen])
+            kind, note = _kind(scores[chosen], partial(ends_in_softmax, chosen))
             form = Form(form.batch, form.layout, form.dtype, kind)
             notes = [*_input_notes(form, image), *_output_notes(chosen, outputs, answers[chosen][0]), *note]
             logits = form.logits(answers[chosen][0], form.batch or len(pictures))[:1]
@@ -232,7 +235,7 @@ def _chosen(path: Path, scores: Mapping[str, Scores], num_classes: int | None) -
     return fitting[0]
 
 
-def _kind(scores: Scores) -> tuple[str, list[str]]:
+def _kind(scores: Scores, ends_in_softmax: Callable[[], bool]) -> tuple[str, list[str]]:
     """``logits`` or ``probabilities``, and a sentence where there is something to say."""
     rows = scores.astype(np.float64)  # [N, classes]
     tolerance = SUM_TOLERANCE[scores.dtype.name]
@@ -242,7 +245,11 @@ def _kind(scores: Scores) -> tuple[str, list[str]]:
         ]
     if (rows <= tolerance).all() and (np.abs(np.exp(rows).sum(axis=1) - 1) <= tolerance).all():
         return "logits", ["its scores are logarithms of probabilities: their softmax is the probabilities"]
-    if ((rows >= 0) & (rows <= 1)).all():
+    if ((rows >= 0) & (rows <= 1 + tolerance)).all():
+        if ends_in_softmax():
+            return "probabilities", [
+                "a softmax is inside, after which its scores were rounded: they are taken as probabilities"
+            ]
         return "logits", [
             "its scores lie between 0 and 1 and do not add up to 1, as those of a sigmoid for each class do: the order "
             "of the classes is right, and probabilities and loss, which are of a softmax of them, say little"

@@ -10,6 +10,11 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from mobilenext.errors import DataError
 
+# Operators that leave the order and the meaning of scores as they are.
+PASSING = {
+    *("Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "QuantizeLinear", "DequantizeLinear"),
+}
+
 
 def external_files(path: Path) -> list[str]:
     """The files that hold tensors of the model in `path`, sorted, relative to its folder.
@@ -37,6 +42,19 @@ def external_files(path: Path) -> list[str]:
         if not file.is_file():
             raise DataError(f"{path} keeps weights in {file}, which is not there: put that file beside it")
     return sorted({Path(location).as_posix() for location in locations})
+
+
+def ends_in_softmax(path: Path, output: str) -> bool:
+    """Whether an output is that of a softmax, whatever is done to its shape and precision after it."""
+    model = onnx.load(str(path), load_external_data=False)
+    makers = {name: node for node in model.graph.node for name in node.output}
+    seen: set[str] = set()
+    while output in makers and output not in seen:
+        seen.add(output)
+        if makers[output].op_type not in PASSING:
+            return bool(makers[output].op_type == "Softmax")
+        output = makers[output].input[0]
+    return False
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
