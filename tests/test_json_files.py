@@ -86,7 +86,7 @@ def test_as_deep_as_is_allowed_and_no_deeper() -> None:
         (number(0, 1), [0, 1, 0.5, -0.0], [-0.1, 1.1, True, "0", float("nan"), float("inf"), 10**400]),
         (number(0, 1, finite=False), [1, float("nan"), float("inf")], [2, 10**400, "nan"]),
         (number(above=0), [1e-308], [0, 0.0, -1, float("inf")]),
-        (text(), ["", "a", "\udcff"], ["a\0b", None, 1, ["a"]]),
+        (text(), ["", "a", "柠檬 \udcff"], ["a\0b", "\ud800", None, 1, ["a"]]),
         (text("raw", "ema"), ["raw"], ["", "RAW", ["raw"], {}]),
         (flag(), [True, False], [0, 1, "true", None]),
         (sha256(), ["0f" * 32], ["0F" * 32, "0f" * 31, "", 0, None]),

@@ -68,10 +68,11 @@ def read_json_lines(
     Raises:
         DataError: as :func:`read_json`, with the line.
     """
+    name = str(path)
     for number, line in read_lines(path, remedy=remedy, missing=missing):
-        value = parse(line, str(path), number, remedy=remedy, numbers=fields is not None)
+        value = parse(line, name, number, remedy=remedy, numbers=fields is not None)
         if fields is not None:
-            check(value, fields, f"{path}: line {number}", remedy=remedy)
+            check(value, fields, f"{name}: line {number}", remedy=remedy)
         yield number, value
 
 
@@ -315,10 +316,22 @@ def _range(low: float | None, high: float | None) -> str:
 
 
 def text(*choices: str) -> Check:
-    """Text without a null character, which no name and no path can have; with `choices` one of them."""
+    """Text that can name a file, see :func:`is_name`; with `choices` one of them."""
     if choices:
         return _check(lambda value: type(value) is str and value in choices, " or ".join(map(repr, choices)))
-    return _check(lambda value: type(value) is str and "\0" not in value, "text without a null character")
+    return _check(is_name, "text without null characters and half characters")
+
+
+def is_name(value: Any) -> bool:
+    """Whether this is text that a path can hold: no null, and no surrogates but those of names that are no UTF-8."""
+    if type(value) is not str or "\0" in value:
+        return False
+    if not value.isascii():
+        try:
+            value.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            return False
+    return True
 
 
 def flag() -> Check:

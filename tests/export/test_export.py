@@ -226,7 +226,7 @@ def test_folders_that_are_not_as_they_were_written(folders: dict[str, Path], tmp
         ({"files": {"inference.pdmodel": "0"}}, "files.inference.pdmodel is '0'; expected a sha256"),
         ({"files": ["inference.pdmodel"]}, "files is .*; expected a record"),
         ({"self_check": [10**400] * 8}, r"self_check\[0\] is an integer of 1329 bits"),
-        ({"file": "a\0b"}, "file is .*; expected text without a null"),
+        ({"file": "a\0b"}, "file is .*; expected text without null characters"),
         ({"self_check": [1.0]}, "1 logits to check with, for 8 classes"),
         ({"record": {}}, "record.preprocessing is missing"),
         ({"input": None, "parity": ...}, "input is None; expected text"),

@@ -135,14 +135,13 @@ class Journal:
 
     def _read(self, digest: str) -> int:
         """Take the rows over; the number of bytes that are whole (being killed may cut the last line)."""
-        kept, num_classes = 0, self._setup.get("num_classes")
+        kept, name, num_classes = 0, str(self.path), self._setup.get("num_classes")
         for number, line in self._lines():
             if not line.endswith(b"\n"):
                 break
-            value = parse(line, str(self.path), number, remedy=_REMEDY, numbers=number == 1)
-            where = f"{self.path}: line {number}"
+            value = parse(line, name, number, remedy=_REMEDY, numbers=number == 1)
             if number == 1:
-                check(value, {"digest": text(), "setup": optional(record({}))}, where, remedy=_REMEDY)
+                check(value, {"digest": text(), "setup": optional(record({}))}, f"{name}: line 1", remedy=_REMEDY)
                 if value["digest"] != digest:
                     raise UsageError(
                         f"{self.path} belongs to another evaluation:\n{_changes(value.get('setup'), self._setup)}\n"
@@ -152,7 +151,7 @@ class Journal:
                 try:
                     check_prediction(value, number - 2, num_classes)
                 except Unfit as error:
-                    raise DataError(f"{where} is damaged: {error}; {_REMEDY}") from error
+                    raise DataError(f"{name}: line {number} is damaged: {error}; {_REMEDY}") from error
                 self.rows.append(Prediction.from_dict(value))
             kept += len(line)
         return kept

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobilenext.errors import WeightsError
-from mobilenext.json_files import Unfit, shown
+from mobilenext.json_files import Unfit, is_name, shown
 
 TOP = 5
 Z95 = 1.959963984540054  # the normal distribution's 97.5 % quantile
@@ -78,17 +78,23 @@ def check_prediction(row: Any, index: int, num_classes: int | None = None) -> No
         raise Unfit(f"{missing.args[0]} is missing") from None
     if type(place) is not int or place != index:
         raise Unfit(f"index is {shown(place)}; expected {index}")
-    if type(path) is not str or "\0" in path:
-        raise Unfit(f"path is {shown(path)}; expected a name without a null character")
+    if not is_name(path):
+        raise Unfit(f"path is {shown(path)}; expected the name of a file")
     highest = num_classes or 1 << 31
     if type(label) is not int or not 0 <= label < highest:
         raise Unfit(f"label is {shown(label)}; expected a class from 0 to {highest - 1}")
-    if type(top5) is not list or len(top5) > TOP or not all(type(k) is int and 0 <= k < highest for k in top5):
+    if (
+        type(top5) is not list
+        or len(top5) > TOP
+        or not {int}.issuperset(map(type, top5))
+        or (top5 and not 0 <= min(top5) <= max(top5) < highest)
+    ):
         raise Unfit(f"top5 is {shown(top5)}; expected up to {TOP} classes from 0 to {highest - 1}")
     if (
         type(scores) is not list
         or len(scores) != len(top5)
-        or not all((type(p) is float or type(p) is int) and 0 <= p <= 1 for p in scores)
+        or not {float, int}.issuperset(map(type, scores))
+        or (scores and not (min(scores) >= 0 and max(scores) <= 1 and sum(scores) <= TOP))  # no sum is with NaN
     ):
         raise Unfit(f"scores is {shown(scores)}; expected {len(top5)} probabilities from 0 to 1")
     if error is None:

@@ -80,11 +80,12 @@ def read_run(folder: Path) -> Run:
     setup = read_json(config, _CONFIG, remedy=_REMEDY)
     rows: dict[str, list[dict[str, Any]]] = {"step": [], "epoch": []}
     log = folder / "log.jsonl"
+    name = str(log)
     for line, content in read_lines(log, remedy=_REMEDY) if log.exists() else ():
         if content.endswith(b"\n"):
-            row = parse(content, str(log), line, remedy=_REMEDY, numbers=False)
-            check(row, _EVENT, f"{log}: line {line}", remedy=_REMEDY)
-            check(row, _ROWS[row["event"]], f"{log}: line {line}", remedy=_REMEDY)
+            row, where = parse(content, name, line, remedy=_REMEDY, numbers=False), f"{name}: line {line}"
+            check(row, _EVENT, where, remedy=_REMEDY)
+            check(row, _ROWS[row["event"]], where, remedy=_REMEDY)
             rows[row["event"]].append(row)
     result = folder / "result.json"
     finished = read_json(result, _RESULT, remedy=_REMEDY) if result.exists() else None
