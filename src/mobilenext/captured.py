@@ -8,20 +8,25 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from typing import IO, Any
+
+from mobilenext.streams import open_closed
 
 
 @contextlib.contextmanager
 def captured_output() -> Iterator[list[str]]:
     """Inside, nothing that this process writes to its standard streams appears; afterwards it is in the list."""
     said: list[str] = []
-    with tempfile.TemporaryFile() as stream:
+    open_closed()
+    with _memory() as stream:
         kept = [os.dup(1), os.dup(2)]
         try:
             os.dup2(stream.fileno(), 1)
             os.dup2(stream.fileno(), 2)
             with contextlib.redirect_stdout(sys.stderr):  # Python's may be elsewhere by now
                 yield said
-                sys.stderr.flush()
+                if sys.stderr is not None:
+                    sys.stderr.flush()
         finally:
             _flush_c_buffers()
             for number, original in zip((1, 2), kept, strict=True):
@@ -29,6 +34,13 @@ def captured_output() -> Iterator[list[str]]:
                 os.close(original)
             stream.seek(0)
             said.append(stream.read().decode(errors="replace"))
+
+
+def _memory() -> IO[Any]:
+    """A file that needs no folder, where the system has such."""
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("mobilenext"), "w+b")  # noqa: PTH123
+    return tempfile.TemporaryFile()
 
 
 def _flush_c_buffers() -> None:

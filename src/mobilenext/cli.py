@@ -1,7 +1,7 @@
 """The command line: verbs that parse, make one call and print.
 
 Results go to standard output; progress, notes and errors to standard error. Exit codes: 0 done, 1 a check failed,
-2 usage, 3 data, 130 interrupted.
+2 usage, 3 data, 128 and its number after a signal (Ctrl-C: 130).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import io
 import json
 import logging
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,21 +20,22 @@ from typing import Any
 
 from mobilenext.errors import MobileNeXtError
 from mobilenext.grammar import parser
+from mobilenext.stopping import Stop, handle_signals
+from mobilenext.streams import lost_results, open_streams, replace_missing
 
 MAX_STANDARD_INPUT = 512 << 20  # bytes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    try:
-        options = parser().parse_args(arguments)
-    except SystemExit as stop:  # argparse has printed what it had to say
-        return int(stop.code or 0)
-    return guarded(lambda: run(options), own_process=arguments is None)
+    return guarded(lambda: run(parser().parse_args(arguments)), own_process=arguments is None)
 
 
 def run(options: argparse.Namespace) -> int:
     """Carry out what was parsed, with exceptions; the exit code."""
+    from mobilenext.home import provide_home
+
+    provide_home(getattr(options, "output", None))
     return VERBS[options.verb](options)
 
 
@@ -47,8 +47,9 @@ def guarded(call: Callable[[], int], *, own_process: bool = True) -> int:
         own_process: whether this process is the command's, so that its streams and signals may be set.
     """
     if own_process:
-        _keep_results_apart()
-        signal.signal(signal.SIGTERM, _terminated)
+        open_streams()
+        handle_signals()
+    replace_missing()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for file names that are no text
     logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
@@ -58,36 +59,35 @@ def guarded(call: Callable[[], int], *, own_process: bool = True) -> int:
     os.environ.setdefault("GLOG_minloglevel", "2")  # read when Paddle is imported: its C++ greets every predictor
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime would look for its maker's server
     warnings.filterwarnings("ignore", message="No ccache found")  # and its Python remarks on building extensions
+    code = _code_of(call)
+    if error := lost_results():
+        print(f"mobilenext: standard output cannot be written: {error.strerror or error}", file=sys.stderr)
+        return code or 3
+    return code
+
+
+def _code_of(call: Callable[[], int]) -> int:
+    """The exit code of a call, after a sentence about the exception that it may raise."""
     try:
         code = call()
         sys.stdout.flush()
         return code
+    except Stop as stop:
+        print(f"mobilenext: {stop}", file=sys.stderr)
+        return 128 + stop.number
+    except SystemExit as end:  # argparse has printed what it had to say
+        return int(end.code or 0)
     except MobileNeXtError as error:
         print(f"mobilenext: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # the reader of our output has gone, `| head` for one
+        return 0
     except OSError as error:  # a folder that may not be entered, a disk that fails
-        if isinstance(error, BrokenPipeError):  # the reader of our output has gone, `| head` for one
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
         print(f"mobilenext: {error}", file=sys.stderr)
         return 3
     except KeyboardInterrupt:
         print("mobilenext: interrupted", file=sys.stderr)
         return 130
-
-
-def _terminated(*_: object) -> None:
-    """Leave as after Ctrl-C, so that workers end and temporary folders go."""
-    raise SystemExit(143)
-
-
-def _keep_results_apart() -> None:
-    """From here on only Python's ``sys.stdout`` is standard output; what C++ libraries print there is not a result."""
-    with contextlib.suppress(OSError, ValueError):
-        sys.stdout.flush()
-        results = os.dup(1)
-        os.dup2(2, 1)
-        sys.stdout = open(results, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)  # noqa: SIM115, PTH123
 
 
 def _preprocessing(options: argparse.Namespace) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from mobilenext.errors import OutputError, WeightsError
+from mobilenext.temporary import lock_file, temporary_beside
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -15,16 +16,20 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         OutputError: no folder, no permission, no space.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        try:
+            with temporary.open("wb") as stream:
+                lock_file(stream.fileno())
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        except BaseException:  # a full disk, or a signal
+            temporary.unlink(missing_ok=True)
+            raise
     except OSError as error:
-        temporary.unlink(missing_ok=True) if temporary.parent.is_dir() else None
         raise OutputError(f"cannot write {path}: {error.strerror or error}; nothing was changed there") from error
 
 

@@ -12,7 +12,6 @@ import re
 import secrets
 import signal
 import socket
-import tempfile
 import threading
 import time
 from collections import deque
@@ -27,7 +26,9 @@ from loky import cpu_count, process_executor
 from loky.backend import resource_tracker
 from loky.process_executor import ProcessPoolExecutor
 
-from mobilenext.errors import MobileNeXtError
+from mobilenext.errors import MobileNeXtError, OutputError
+from mobilenext.stopping import GROUP_SIGNALS, blocked
+from mobilenext.temporary import scratch_folder, worker_environment
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -52,19 +53,20 @@ def _end_with(parent: int) -> None:
 
 
 @contextlib.contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """A temporary folder that goes even when this process is killed: loky's tracker outlives it and removes it then."""
-    with tempfile.TemporaryDirectory(prefix="mobilenext-") as name:
-        resource_tracker.register(name, "folder")
+def watched_scratch_folder(output: str | os.PathLike[str] | None = None) -> Iterator[Path]:
+    """A scratch folder that goes even when this process is killed: loky's tracker outlives it and removes it then."""
+    with scratch_folder(output) as folder:
+        with blocked(GROUP_SIGNALS):  # which the tracker then never gets
+            resource_tracker.register(str(folder), "folder")
         try:
-            yield Path(name)
+            yield folder
         finally:
-            resource_tracker.unregister(name, "folder")
+            resource_tracker.unregister(str(folder), "folder")
 
 
 def _start(parent: int, pool: str, threads: int | None) -> None:
-    """Run first in every worker: end with the parent, leave Ctrl-C to it, and with `threads` claim so many cores."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Run first in every worker: end with the parent, and with `threads` claim so many cores."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as the others of a group, which were blocked when it was started
     # Where psutil is installed loky would replace a process that has grown by 300 MB, and what it has opened with it.
     process_executor._USE_PSUTIL = False
     if os.name == "posix":
@@ -107,12 +109,20 @@ class WorkerPool:
         self, workers: int, environment: Mapping[str, str] | None = None, *, threads: int | None = None
     ) -> None:
         self.workers = workers
-        self._executor = ProcessPoolExecutor(
-            max_workers=workers,
-            initializer=_start,
-            initargs=(os.getpid(), secrets.token_hex(8), threads),
-            env=dict(environment or {}),
-        )
+        try:
+            with blocked(GROUP_SIGNALS):
+                self._executor = ProcessPoolExecutor(
+                    max_workers=workers,
+                    initializer=_start,
+                    initargs=(os.getpid(), secrets.token_hex(8), threads),
+                    env={**worker_environment(), **(environment or {})},
+                )
+        except (OSError, ImportError) as error:  # ImportError: this Python has no semaphores at all
+            reason = getattr(error, "strerror", None) or error
+            raise OutputError(
+                f"worker processes cannot be started: the system keeps their semaphores in /dev/shm ({reason}); let it "
+                "be a file system that this user can write to, such as a tmpfs"
+            ) from error
 
     def __enter__(self) -> WorkerPool:
         return self
@@ -124,15 +134,21 @@ class WorkerPool:
     def call(self, function: Callable[..., R], *arguments: Any) -> R:
         """Run one call in a worker and wait for it. Exceptions come back as they were raised."""
         with _deaths():
-            result: R = self._executor.submit(function, *arguments).result()
+            result: R = self._submit(function, *arguments).result()
         return result
+
+    def _submit(self, function: Callable[..., R], *arguments: Any) -> Future[R]:
+        """Hand a call on. Workers are started here: signals of their group are the parent's to answer."""
+        with blocked(GROUP_SIGNALS):
+            future: Future[R] = self._executor.submit(function, *arguments)
+        return future
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """The results in the order of `items`; at most three calls for each worker are under way at a time."""
         pending: deque[Future[R]] = deque()
         with _deaths():
             for item in items:
-                pending.append(self._executor.submit(function, item))
+                pending.append(self._submit(function, item))
                 if len(pending) >= 3 * self.workers:
                     yield pending.popleft().result()
             while pending:

@@ -12,7 +12,6 @@ import contextlib
 import gc
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from mobilenext.data.batches import WorkerPool, available_cores
+from mobilenext.data.batches import WorkerPool, available_cores, watched_scratch_folder
 from mobilenext.errors import CheckFailed, MissingDependency, UsageError
 from mobilenext.evaluation.environment import environment
 from mobilenext.evaluation.subject import Choice, Prepared, Subject, find_subject, prepare
@@ -114,8 +113,7 @@ def bench(
     if not (models or exported or onnx):
         raise UsageError("nothing to measure; expected --model, --exported or --onnx")
     started, before = now(), environment()
-    with tempfile.TemporaryDirectory(prefix="mobilenext-") as scratch:
-        work = Path(scratch)
+    with watched_scratch_folder() as work:
         gemm = {count: _gemm(count) for count in threads}
         networks = list(_networks(work, models, weights, exported, onnx, image_size, identity_divisors))
         rows, skipped = _rows(work, networks, runtimes, engine, precision, threads, batch_sizes)

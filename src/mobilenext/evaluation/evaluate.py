@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 from PIL import Image
 
 from mobilenext.data import Dataset, Preprocessing, Record, open_dataset, pixels_of
-from mobilenext.data.batches import WorkerPool, available_cores, scratch_folder
+from mobilenext.data.batches import WorkerPool, available_cores, watched_scratch_folder
 from mobilenext.data.class_names import classes_without_images, with_classes
 from mobilenext.data.dataset import raise_unreadable
 from mobilenext.distributed import Ranks, launched_here
@@ -128,7 +128,7 @@ def evaluate(
     if unreadable == "stop" and dataset.unreadable:
         _refuse_unreadable(dataset.records, plan)
 
-    with scratch_folder() as scratch:
+    with watched_scratch_folder(output) as scratch:
         choice = Choice(runtime, engine, plan.device, plan.threads, precision)
         # A process of its own: this one stays small, and the latency is measured while nothing else runs.
         with WorkerPool(1, plan.environment()) as single:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from mobilenext.evaluation.foreign import Labels
 from mobilenext.evaluation.metrics import ranked, softmax
 from mobilenext.evaluation.subject import Choice, find_subject, prepare
 from mobilenext.runtime import open_runtime, resolve_device
+from mobilenext.temporary import scratch_folder
 
 log = logging.getLogger(__name__)
 
@@ -101,8 +101,8 @@ def predict(
     choice = Choice(runtime, engine, resolve_device(device), threads, precision)
     times = StageTimes() if times is None else times
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory(prefix="mobilenext-") as folder:
-        prepared = prepare(subject, Path(folder), choice)
+    with scratch_folder() as folder:
+        prepared = prepare(subject, folder, choice)
         for note in prepared.notes:
             log.info("%s", note)
         applied, names = prepared.record.preprocessing, prepared.record.labels

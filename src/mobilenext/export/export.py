@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mobilenext.data.batches import WorkerPool
+from mobilenext.data.batches import WorkerPool, watched_scratch_folder
 from mobilenext.data.images import paths_of
 from mobilenext.data.preprocessing import Pixels
 from mobilenext.errors import CheckFailed, OutputError, UsageError
@@ -30,6 +30,8 @@ from mobilenext.runtime import FAST_PROCESS, RUNTIMES, Runtime, RuntimeSpec, ins
 from mobilenext.runtime import Logits as Scores
 from mobilenext.runtime.form import Form
 from mobilenext.runtime.self_check import ALLOWED_OF_STD, failure, probe
+from mobilenext.stopping import held
+from mobilenext.temporary import temporary_beside, temporary_folder
 from mobilenext.weights.checkpoint import Weights, WeightsRecord, network_of, read_weights
 from mobilenext.weights.pretrained import locate
 
@@ -76,7 +78,7 @@ def export_model(
         "preprocessing": dict(preprocessing or {}),
     }
     names = None if images is None else [str(path) for path in paths_of(images)]
-    with new_folder(Path(output)) as folder:
+    with watched_scratch_folder(output), new_folder(Path(output)) as folder:
         # Paddle and the converters stay out of this process.
         with WorkerPool(1, {**FAST_PROCESS, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}) as single:
             parity, notes = single.call(_export, path, options, format, folder, names)
@@ -95,17 +97,33 @@ def new_folder(output: Path) -> Iterator[Path]:
     """
     if output.exists() and not (output / SIDECAR).is_file() and (output.is_file() or any(output.iterdir())):
         raise UsageError(f"{output} is there and is no earlier export; choose another --output or remove it")
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    # Beside the output; within it where that alone can be written to, such as a folder mounted into a container.
+    within = output.is_dir() and (output.is_mount() or not os.access(output.absolute().parent, os.W_OK))
+    place = output if within else output.parent
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
+        with temporary_folder(temporary_beside(place / output.absolute().name)) as temporary:
+            yield temporary
+            with held():
+                _give_name(temporary, output, within=within)
+    except OSError as error:
+        raise OutputError(f"cannot write {output}: {error.strerror or error}; choose another --output") from error
+
+
+def _give_name(temporary: Path, output: Path, *, within: bool) -> None:
+    """Put a finished folder in the place of the earlier export, if there is one."""
+    if not within:
         if output.exists():
             shutil.rmtree(output)
         temporary.rename(output)
-    except OSError as error:
-        raise OutputError(f"cannot write {output}: {error.strerror or error}; choose another --output") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        return
+    (output / SIDECAR).unlink(missing_ok=True)  # from here on, and until the new one is there, it is no export
+    for path in output.iterdir():
+        if path.is_dir() and path != temporary:
+            shutil.rmtree(path)
+        elif path != temporary:
+            path.unlink()
+    for path in sorted(temporary.iterdir(), key=lambda path: path.name == SIDECAR):
+        path.rename(output / path.name)
 
 
 def _export(

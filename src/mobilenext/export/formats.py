@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobilenext.errors import UsageError, nearest
 from mobilenext.export import FORMATS
 from mobilenext.runtime import require
+from mobilenext.temporary import scratch_folder
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -52,8 +52,8 @@ def write_format(network: nn.Layer, name: str, folder: Path, image_size: int) ->
         return form.file
     from mobilenext.export.to_onnx import write_onnx
 
-    with tempfile.TemporaryDirectory(prefix="mobilenext-onnx-") as scratch:
-        onnx_file = Path(scratch) / "model.onnx"
+    with scratch_folder() as scratch:
+        onnx_file = scratch / "model.onnx"
         write_onnx(network, onnx_file, image_size)
         if name == "openvino":
             from mobilenext.export.to_openvino import write_openvino

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 from mobilenext.errors import CheckFailed, MissingDependency
+from mobilenext.temporary import scratch_folder
 
 
 def write_ncnn(onnx_file: Path, param_file: Path, image_size: int) -> None:
@@ -18,8 +18,8 @@ def write_ncnn(onnx_file: Path, param_file: Path, image_size: int) -> None:
         MissingDependency: pnnx is not there. CheckFailed: it fails.
     """
     program = find_pnnx()
-    with tempfile.TemporaryDirectory(prefix="mobilenext-pnnx-") as folder:
-        source = Path(folder) / "network.onnx"
+    with scratch_folder() as folder:
+        source = folder / "network.onnx"
         shutil.copyfile(onnx_file, source)
         shape = f"inputshape=[1,3,{image_size},{image_size}]"
         run = subprocess.run(

@@ -6,7 +6,6 @@ succeeded when it has not (Paddle issue 69128); so the batch norms are read back
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from mobilenext.errors import CheckFailed
 from mobilenext.export import ONNX_PACKAGES
 from mobilenext.export.to_paddle import write_paddle
 from mobilenext.runtime import require
+from mobilenext.temporary import scratch_folder
 
 if TYPE_CHECKING:
     import onnx
@@ -45,10 +45,10 @@ def convert(network: nn.Layer, image_size: int) -> onnx.ModelProto:
     import onnx
     import paddle2onnx
 
-    with tempfile.TemporaryDirectory(prefix="mobilenext-onnx-") as folder:
-        saved = Path(folder) / "network.json"
+    with scratch_folder() as folder:
+        saved = folder / "network.json"
         write_paddle(network, saved, image_size)
-        target = Path(folder) / "network.onnx"
+        target = folder / "network.onnx"
         with captured_output() as said:
             # Its default optimiser would install packages on the way.
             paddle2onnx.export(

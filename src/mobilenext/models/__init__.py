@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import sys
 from typing import TYPE_CHECKING
 
 from mobilenext.errors import MissingDependency, UsageError
 from mobilenext.models.cards import MODELS, ModelCard, Published, WeightsCard, find_model, list_models
+from mobilenext.stopping import handlers_kept
 
 if TYPE_CHECKING:
     from mobilenext.models._layers import Network
@@ -66,10 +68,15 @@ def require_paddle() -> None:
     Raises:
         MissingDependency: Paddle is not installed.
     """
+    if "paddle" not in sys.modules:
+        from mobilenext.home import provide_home
+
+        provide_home(required=True)
     root = logging.getLogger()
     level = root.level
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # it has a remark on every number of threads but one
+        # It has a remark on every number of threads but one.
+        with handlers_kept(), contextlib.redirect_stderr(io.StringIO()):
             import paddle  # noqa: F401
     except ModuleNotFoundError as error:
         raise MissingDependency(

@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from mobilenext.data import Dataset, Record, find_images, open_dataset, pixels_of
-from mobilenext.data.batches import WorkerPool
+from mobilenext.data.batches import WorkerPool, watched_scratch_folder
 from mobilenext.data.class_names import with_classes
 from mobilenext.data.dataset import open_training
 from mobilenext.data.preprocessing import Preprocessing
@@ -107,8 +106,7 @@ def quantize_model(
     )  # fmt: skip
     chosen, dataset = _divide(calibration, calibration_list, calibration_images, data, list_file)
     plan = make_plan("cpu", None, None, None)
-    with tempfile.TemporaryDirectory(prefix="mobilenext-") as scratch, new_folder(Path(output)) as folder:
-        work = Path(scratch)
+    with watched_scratch_folder(output) as work, new_folder(Path(output)) as folder:
         log.info("calibrating with %d images of %s; evaluating on %d others", len(chosen), calibration, len(dataset))
         with WorkerPool(1, plan.environment()) as single:
             made = single.call(_quantize, subject, work, folder, chosen, tuple(keep_float))

@@ -259,7 +259,11 @@ def open_runtime(spec: RuntimeSpec) -> Runtime:
     card = RUNTIMES[spec.runtime]
     if card.package != "paddle":
         require([card.package], card.extra, f"runtime {card.name}")
-    with contextlib.redirect_stderr(io.StringIO()):  # Paddle has a remark on every number of threads but one
+    if card.package == "paddle":
+        from mobilenext.models import require_paddle
+
+        require_paddle()
+    with contextlib.redirect_stderr(io.StringIO()):
         module = importlib.import_module(f"mobilenext.runtime.{card.module}")
     runtime: Runtime = getattr(module, card.factory)(spec)
     return runtime if spec.form is None else Adapted(runtime, spec.form)

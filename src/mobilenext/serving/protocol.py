@@ -8,8 +8,10 @@ import logging
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from http import HTTPStatus
+from types import FrameType
 from typing import Any
 
 import h11
@@ -19,6 +21,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from mobilenext.serving.headers import SAFE
 from mobilenext.serving.limits import Limits
 from mobilenext.serving.problems import problem_response
+from mobilenext.stopping import is_second, replaceable_signals
 
 HEAD_S = 10.0  # for the head of a request from its first byte, and for the first byte after an answer
 SENT_S = 10.0  # for an answer to be taken, and for a body that nobody reads to end
@@ -135,6 +138,7 @@ class GracefulServer(uvicorn.Server):
     """Stops on the first signal when the requests under way are answered, on the second at once."""
 
     announcement = ""
+    _asked = 0.0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -142,13 +146,16 @@ class GracefulServer(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        before = {number: signal.signal(number, self._asked_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, self._asked_to_stop) for number in replaceable_signals()}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _asked_to_stop(self, *_: object) -> None:
-        self.force_exit = self.should_exit
-        self.should_exit = True
+    def _asked_to_stop(self, number: int, _: FrameType | None) -> None:
+        if not self.should_exit:
+            self._asked = time.monotonic()
+            self.should_exit = True
+        elif is_second(number, self._asked):
+            self.force_exit = True

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mobilenext.data.batches import available_cores, scratch_folder
+from mobilenext.data.batches import available_cores, watched_scratch_folder
 from mobilenext.errors import UsageError
 from mobilenext.evaluation.foreign import Labels
 from mobilenext.evaluation.subject import Subject, find_subject
@@ -119,7 +119,7 @@ def serve(
     from mobilenext.serving.app import create_app
     from mobilenext.serving.models import open_models
 
-    with _own_stderr(), contextlib.closing(_listen(host, port)) as listener, scratch_folder() as folder:
+    with _own_stderr(), contextlib.closing(_listen(host, port)) as listener, watched_scratch_folder() as folder:
         address = listener.getsockname()[:2]
         models = open_models(
             subjects, folder, runtime=runtime, threads=threads, copies=copies or max(1, available_cores() // threads)

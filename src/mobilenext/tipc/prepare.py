@@ -16,18 +16,18 @@ import logging
 import shlex
 import shutil
 import tarfile
-import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mobilenext.data import Record
+from mobilenext.data import Dataset, Record
 from mobilenext.data.dataset import TRAIN_LIST
 from mobilenext.data.digits import write_digits
 from mobilenext.errors import DataError, OutputError, UsageError
 from mobilenext.files import write_atomically
 from mobilenext.json_files import read_json, text
+from mobilenext.temporary import scratch_folder, temporary_beside, temporary_folder
 from mobilenext.tipc.config import Config, check_mode, read_config
 from mobilenext.tipc.flags import NULL, parse
 from mobilenext.training.plan import open_parts
@@ -95,8 +95,7 @@ def _source(given: Path | None) -> Iterator[Path]:
     if given is not None and given.is_dir():
         yield given
         return
-    with tempfile.TemporaryDirectory(prefix="mobilenext-tipc-") as scratch:
-        folder = Path(scratch)
+    with scratch_folder() as folder:
         if given is None:
             yield write_digits(write_digits(folder, "train"), "val")
             return
@@ -115,8 +114,17 @@ def _write_data(source: Path, data: Path, mode: str, described: str) -> None:
     if data.exists() and not (data / MARK).is_file():
         raise UsageError(f"{data} is there and has no {MARK}, so it was not made here; move it, or change --data")
     parts = dict(zip(("train", "val"), open_parts(source, None, None), strict=True))
-    fresh = data.with_name(f".{data.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
+    with temporary_folder(temporary_beside(data)) as fresh:
+        images = _fill(fresh, source, parts, mode)
+        write_json(fresh / MARK, {"mode": mode, "source": described, **images})
+        if data.exists():
+            shutil.rmtree(data)
+        fresh.replace(data)
+    log.info("%s: %d training and %d validation images of %s", data, *images.values(), described)
+
+
+def _fill(fresh: Path, source: Path, parts: Mapping[str, Dataset], mode: str) -> dict[str, int]:
+    """Copy the images that `mode` takes, and write their lists; the number of images of each part."""
     images = {}
     for name, dataset in parts.items():
         records: Sequence[Record] = dataset.records
@@ -132,11 +140,7 @@ def _write_data(source: Path, data: Path, mode: str, described: str) -> None:
         write_atomically(fresh / f"{name}_list.txt", "".join(lines).encode())
     if (source / "labels.txt").is_file():
         shutil.copyfile(source / "labels.txt", fresh / "labels.txt")
-    write_json(fresh / MARK, {"mode": mode, "source": described, **images})
-    if data.exists():
-        shutil.rmtree(data)
-    fresh.replace(data)
-    log.info("%s: %d training and %d validation images of %s", data, *images.values(), described)
+    return images
 
 
 def _some_of_each(records: Sequence[Record], number: int) -> list[Record]:
@@ -168,10 +172,10 @@ def _write_weights(config: Config, asked: dict[str, Any], data: Path) -> None:
             shutil.copyfile(bundled, file)
             log.info("%s: the bundled weights of %s", file, model)
             continue
-        with tempfile.TemporaryDirectory(prefix="mobilenext-tipc-") as scratch:
+        with scratch_folder(file.parent) as scratch:
             line = shlex.split(config.value("norm_train"))
             run([*line[line.index("train") :], f"--output-dir={scratch}/run", f"--epochs={WEIGHTS_EPOCHS}"])
-            shutil.copyfile(Path(scratch) / "run" / BEST, file)
+            shutil.copyfile(scratch / "run" / BEST, file)
         log.info("%s: trained for %d epochs, to have some", file, WEIGHTS_EPOCHS)
 
 

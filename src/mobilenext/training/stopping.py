@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import time
 from types import FrameType, TracebackType
 from typing import Any
+
+from mobilenext.stopping import is_second, name_of, replaceable_signals
 
 log = logging.getLogger(__name__)
 
@@ -19,14 +23,17 @@ class Stopped(KeyboardInterrupt):
 
 
 class StopRequest:
-    """While it is entered, Ctrl-C and SIGTERM are remembered in ``number`` (0: none); a second one acts at once."""
+    """While it is entered, a signal is remembered in ``number`` (0: none); a second one acts at once."""
 
     def __init__(self) -> None:
         self.number = 0
+        self._first = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        # Ctrl-C and SIGTERM also where the program has its own handlers; these get a second one.
+        always = {number for number in (signal.SIGINT, signal.SIGTERM) if callable(signal.getsignal(number))}
+        for number in sorted(always.union(replaceable_signals())):
             before = signal.getsignal(number)
             try:
                 signal.signal(number, self._remember)
@@ -36,10 +43,16 @@ class StopRequest:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def _remember(self, number: int, _: FrameType | None) -> None:
-        self.number = number
-        signal.signal(number, self._before[number])
-        log.info("stopping after this step; once more stops at once")
+        if not self.number:
+            self.number, self._first = number, time.monotonic()
+            log.info("%s: stopping after this step; once more stops at once", name_of(number))
+        elif is_second(number, self._first):
+            self._restore()
+            os.kill(os.getpid(), number)

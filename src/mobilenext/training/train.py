@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -28,6 +27,7 @@ from mobilenext.json_files import read_json
 from mobilenext.models import require_paddle
 from mobilenext.origin import now, origin
 from mobilenext.runtime import require, resolve_device
+from mobilenext.stopping import handlers_kept
 from mobilenext.training.feeding import Composition, Feeder, fits_in_memory
 from mobilenext.training.network import make_network, write_weights_of
 from mobilenext.training.plan import Plan, new_plan, resumed_plan
@@ -110,7 +110,7 @@ def train(
     Raises:
         UsageError: an option that cannot work. DatasetError, ImageError, WeightsError: what was read.
         OutputError: what could not be written. CheckFailed: the training has diverged. PeerLost: another process ended.
-        Stopped: Ctrl-C or SIGTERM, a KeyboardInterrupt; there is a checkpoint.
+        Stopped: Ctrl-C, SIGTERM, or another signal that ends a process; a KeyboardInterrupt; there is a checkpoint.
     """
     options = Options(
         openmp_threads() if threads is None else threads, workers, max_unreadable, log_every, save_every, to_static,
@@ -198,7 +198,8 @@ def _run(plan: Plan, folder: Path, device: str, options: Options, *, resume: boo
     require_paddle()
     import paddle
 
-    _keep_signals()
+    with handlers_kept():
+        paddle.disable_signal_handler()  # it takes SIGTERM for a crash to report on; here it is a wish to stop
     paddle.set_device(device)
     where = {**environment(), "device": device, "threads": options.threads}
     if resume:
@@ -251,16 +252,6 @@ def _warn_of_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
     ]
     if changes:
         log.warning("the run began elsewhere, and its bits may differ from here on: %s", "; ".join(changes))
-
-
-def _keep_signals() -> None:
-    """Paddle takes SIGTERM for a crash to report on; here it is a wish to stop."""
-    import paddle
-
-    paddle.disable_signal_handler()
-    with contextlib.suppress(ValueError):  # not the main thread
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.getsignal(number))
 
 
 def _make_loop(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from mobilenext import __version__
 from mobilenext.errors import OutputError, UsageError
 from mobilenext.files import write_atomically
 from mobilenext.origin import now, origin
+from mobilenext.temporary import temporary_beside, temporary_folder
 from mobilenext.weights.checkpoint import CERTIFICATE, Weights, check_output, read_weights, write_weights
 from mobilenext.weights.naming import Array
 
@@ -71,8 +71,8 @@ def convert_checkpoint(
         weights = replace(weights, notes=(*weights.notes, elsewhere))
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
-            new = Path(folder) / output.name
+        with temporary_folder(temporary_beside(output)) as folder:
+            new = folder / output.name
             written = write_weights(weights, new, to=to)
             certificate = _certificate(weights, new, written, to) | origin(started)
             text = json.dumps(certificate, indent=1, ensure_ascii=False) + "\n"

@@ -32,6 +32,7 @@ from tqdm import tqdm
 
 from mobilenext.errors import DataError, DownloadError, OutputError, UsageError
 from mobilenext.files import git_blob_id, sha256_of
+from mobilenext.home import user_home
 from mobilenext.json_files import read_json, sha256
 
 _log = logging.getLogger(__name__)
@@ -79,7 +80,9 @@ def cache_folder() -> Path:
     try:
         if home := os.environ.get("MOBILENEXT_HOME"):
             return Path(home).expanduser().absolute()
-        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "mobilenext"
+        if caches := os.environ.get("XDG_CACHE_HOME"):
+            return Path(caches).expanduser().absolute() / "mobilenext"
+        return user_home().absolute() / ".cache" / "mobilenext"
     except RuntimeError as error:
         raise OutputError(f"no folder for the weights: {error} Set MOBILENEXT_HOME to a folder.") from error
 
