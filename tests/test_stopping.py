@@ -47,8 +47,11 @@ from mobilenext import cli
 def work():
     from mobilenext.temporary import scratch_folder
     with scratch_folder():
-        print("there", flush=True)
-        SLEEP
+        try:
+            print("there", flush=True)
+            time.sleep(SECONDS)
+        finally:
+            time.sleep(CLEANING)
     return 0
 sys.exit(cli.guarded(work))
 """
@@ -135,7 +138,7 @@ def test_every_signal_that_ends_a_process_is_handled() -> None:
 
 def test_what_is_ignored_stays_ignored(start: Start, tmp_path: Path) -> None:
     """nohup has SIGHUP ignored, a shell SIGINT in what it starts in the background."""
-    program = SIMPLE.replace("SLEEP", "time.sleep(2)")
+    program = SIMPLE.replace("SECONDS", "2").replace("CLEANING", "0")
     process, _ = start(program, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
     process.send_signal(signal.SIGHUP)
     assert process.wait(20) == 0
@@ -143,8 +146,7 @@ def test_what_is_ignored_stays_ignored(start: Start, tmp_path: Path) -> None:
 
 
 def test_an_echo_is_no_second_wish(start: Start, tmp_path: Path) -> None:
-    slow = "try:\n            time.sleep(60)\n        finally:\n            time.sleep(1.5)"
-    process, _ = start(SIMPLE.replace("SLEEP", slow))
+    process, _ = start(SIMPLE.replace("SECONDS", "60").replace("CLEANING", "1.5"))
     for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGHUP):  # `timeout` and systemd do this
         process.send_signal(number)
         time.sleep(0.1)
@@ -155,12 +157,12 @@ def test_an_echo_is_no_second_wish(start: Start, tmp_path: Path) -> None:
 
 
 def test_a_second_signal_ends_at_once(start: Start, tmp_path: Path) -> None:
-    slow = "try:\n            time.sleep(60)\n        finally:\n            time.sleep(60)"
-    process, _ = start(SIMPLE.replace("SLEEP", slow))
+    process, _ = start(SIMPLE.replace("SECONDS", "60").replace("CLEANING", "60"))
     process.send_signal(signal.SIGTERM)
-    time.sleep(1.2)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(10) == -signal.SIGINT
+    while process.poll() is None:
+        time.sleep(1.2)
+        process.send_signal(signal.SIGINT)
+    assert process.returncode == -signal.SIGINT
 
 
 def test_stop_says_which_signal() -> None:

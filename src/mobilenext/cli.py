@@ -20,7 +20,7 @@ from typing import Any
 
 from mobilenext.errors import MobileNeXtError
 from mobilenext.grammar import parser
-from mobilenext.stopping import Stop, handle_signals
+from mobilenext.stopping import Stop, handle_signals, leave, threads_at_work
 from mobilenext.streams import lost_results, open_streams, replace_missing
 
 MAX_STANDARD_INPUT = 512 << 20  # bytes
@@ -62,7 +62,9 @@ def guarded(call: Callable[[], int], *, own_process: bool = True) -> int:
     code = _code_of(call)
     if error := lost_results():
         print(f"mobilenext: standard output cannot be written: {error.strerror or error}", file=sys.stderr)
-        return code or 3
+        code = code or 3
+    if own_process and threads_at_work():
+        leave(code)
     return code
 
 
@@ -550,6 +552,14 @@ def _show_quickstart(output: Path, data: Path) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    try:
+        _serve_until_stopped(options)
+    except (Stop, KeyboardInterrupt):  # while it was starting
+        logging.info("stopped")
+    return 0
+
+
+def _serve_until_stopped(options: argparse.Namespace) -> None:
     from mobilenext.serving.server import require_extra, serve, subjects_of
 
     require_extra()
@@ -579,7 +589,6 @@ def _serve(options: argparse.Namespace) -> int:
     )
     names = ("host", "port", "runtime", "threads", "copies")
     serve(subjects, limits, front=front, **{name: getattr(options, name) for name in names})
-    return 0
 
 
 def _tipc(options: argparse.Namespace) -> int:

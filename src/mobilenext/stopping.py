@@ -7,13 +7,16 @@ count as SIGTERM does.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from types import FrameType
+from typing import NoReturn
 
 # The processor raises these for an instruction that would be repeated after the handler, for ever.
 _FAULTS = ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP", "SIGSYS", "SIGEMT")
@@ -32,26 +35,30 @@ GROUP_SIGNALS = tuple(
 ECHO_S = 1.0  # within this time a signal repeats the one before; see `is_second`
 
 
-class Stop(SystemExit):
-    """A signal asks this process to end, with the exit code that a shell shows for it."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(128 + number)
-        self.number = number
-
-    def __str__(self) -> str:
-        return f"stopped by {name_of(self.number)}"
-
-
 class _Requests:
     """What signals have asked of this process."""
 
-    first: float | None = None  # when the first came
+    number = 0  # the first
+    first: float | None = None  # when it came
     holds = 0
-    waiting = 0  # a signal that came while stopping was held
+    waiting = False  # it came while stopping was held
 
 
 _requests = _Requests()
+
+
+class Stop(SystemExit):
+    """A signal asks this process to end, with the exit code that a shell shows for it.
+
+    Libraries that catch an exception may make another of its class, with a text of theirs: Paddle's compiler does.
+    """
+
+    def __init__(self, number: object = None) -> None:
+        self.number = number if isinstance(number, int) else _requests.number
+        super().__init__(128 + self.number)
+
+    def __str__(self) -> str:
+        return f"stopped by {name_of(self.number)}"
 
 
 def name_of(number: int) -> str:
@@ -85,9 +92,9 @@ def handle_signals() -> None:
 
 def _stop(number: int, _: FrameType | None) -> None:
     if _requests.first is None:
-        _requests.first = time.monotonic()
+        _requests.number, _requests.first = number, time.monotonic()
         if _requests.holds:
-            _requests.waiting = number
+            _requests.waiting = True
         else:
             raise _exception(number)
     elif is_second(number, _requests.first):
@@ -111,8 +118,22 @@ def held() -> Iterator[None]:
     finally:
         _requests.holds -= 1
         if _requests.waiting and not _requests.holds:
-            number, _requests.waiting = _requests.waiting, 0
-            raise _exception(number)
+            _requests.waiting = False
+            raise _exception(_requests.number)
+
+
+def threads_at_work() -> bool:
+    """Whether there are threads that Python would wait for at its end, for as long as they like."""
+    return any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())
+
+
+def leave(code: int) -> NoReturn:
+    """End this process without waiting for threads that are still at work; what Python does at its end is done."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 @contextlib.contextmanager
@@ -130,13 +151,27 @@ def blocked(signals: Iterable[int]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def handlers_kept() -> Iterator[None]:
-    """Import a library inside that has handlers of its own: Paddle takes SIGTERM for a crash to report on."""
-    with blocked(STOP_SIGNALS):
+    """Import a library inside that has handlers of its own: Paddle takes SIGTERM for a crash to report on.
+
+    A signal waits until the import is done. Threads of other libraries may get it nevertheless, so the handlers are
+    set again with each module that the library imports.
+    """
+    finder = _SetAgain()
+    with held(), blocked(STOP_SIGNALS):
+        sys.meta_path.insert(0, finder)
         try:
             yield
         finally:
-            with contextlib.suppress(ValueError):  # not the main thread
-                for number in STOP_SIGNALS:
-                    handler = signal.getsignal(number)  # Python's, which does not know what C++ has set
-                    if handler is not None:
-                        signal.signal(number, handler)
+            sys.meta_path.remove(finder)
+            finder.find_spec()
+
+
+class _SetAgain:
+    """Finds no module, but is asked for each; sets the handlers that Python knows, and C++ may have replaced."""
+
+    def find_spec(self, *_: object) -> None:
+        with contextlib.suppress(ValueError):  # not the main thread
+            for number in STOP_SIGNALS:
+                handler = signal.getsignal(number)
+                if handler is not None:
+                    signal.signal(number, handler)

@@ -98,7 +98,9 @@ def serve(
     threads: int = 1,
     copies: int | None = None,
 ) -> None:
-    """Open the models and answer until a signal comes.
+    """Open the models and answer until a signal comes, which may be while they are opened.
+
+    Threads may still decode or compute then, for requests that have been given up; ``stopping.leave`` does not wait.
 
     Args:
         subjects: of `subjects_of`.
@@ -126,6 +128,7 @@ def serve(
         )
         app = create_app(models, limits, front=_named(front or Front(), _is_local(address[0])))
         _run(app, limits, listener, [model.name for model in models])
+        log.info("stopped")
 
 
 @contextlib.contextmanager
@@ -215,4 +218,3 @@ def _run(app: FastAPI, limits: Limits, listener: socket.socket, names: Sequence[
     if not _is_local(host):
         log.warning("open to the network: there is no password and no encryption")
     asyncio.run(server.serve(sockets=[listener]))
-    log.info("stopped")
