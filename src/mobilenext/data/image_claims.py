@@ -129,28 +129,51 @@ _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _HUFFMAN_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 _SCAN = re.compile(rb"\xff\xda(?=..([\x01-\x04])(.{8}))", re.DOTALL)  # number of components, two bytes for each
 _MOST_SCANS = 1_000_000
+_JPEG_START = 16384
+
+
+@dataclass
+class _JpegHeader:
+    kind: int = 0  # marker of the frame
+    frame: bytes = b""
+    components: int = 0  # in the first scan; 0: no scan was found
+    parts: int = 0
+    metadata: int = 0  # bytes
+
+
+def _jpeg_header(file: BinaryIO) -> _JpegHeader:
+    header = _JpegHeader()
+    file.seek(2)
+    while header.parts <= MOST_PARTS:
+        head = file.read(4)
+        # Else truncated, or filled with what Pillow skips byte by byte.
+        if len(head) < 4 or head[0] != 0xFF or not (0xC0 <= head[1] <= 0xCF or 0xDA <= head[1] <= 0xFE):
+            break
+        marker, length = head[1], (head[2] << 8 | head[3]) - 2
+        if length < 1 and (marker in _JPEG_FRAMES or marker == 0xDA or length < 0):
+            break
+        if marker in _JPEG_FRAMES:
+            header.kind, header.frame = marker, file.read(length)
+        elif marker == 0xDA:
+            (header.components,) = file.read(1) or b"\0"
+            break
+        else:
+            header.parts += 1
+            header.metadata += length
+            file.seek(length, io.SEEK_CUR)
+    return header
 
 
 def _jpeg(file: BinaryIO, _: bytes) -> Claims:
-    file.seek(2)
-    frame = b""
-    kind = parts = metadata = 0
-    while True:
-        head = file.read(4)
-        if len(head) < 4 or head[0] != 0xFF or not (0xC0 <= head[1] <= 0xCF or 0xDA <= head[1] <= 0xFE):
-            return Claims("JPEG")  # truncated, or filled with what Pillow skips byte by byte
-        marker, length = head[1], struct.unpack(">H", head[2:])[0] - 2
-        if marker in _JPEG_FRAMES:
-            kind, frame = marker, file.read(length)
-        elif marker == 0xDA:
-            scan = file.read(length)
-            break
-        else:
-            parts += 1
-            metadata += length
-            file.seek(length, io.SEEK_CUR)
-        if parts > MOST_PARTS:
-            return _too_many_parts("JPEG", "segments before the pixels")
+    file.seek(0)
+    header = _jpeg_header(io.BytesIO(file.read(_JPEG_START)))  # nearly always enough, and faster
+    if not header.components:
+        header = _jpeg_header(file)
+    if header.parts > MOST_PARTS:
+        return _too_many_parts("JPEG", "segments before the pixels")
+    if not header.components:
+        return Claims("JPEG")
+    kind, frame = header.kind, header.frame
     height, width, count = struct.unpack(">HHB", frame[1:6])
     sampling = {frame[6 + 3 * i]: divmod(frame[7 + 3 * i], 16) for i in range(count)}
     if len(sampling) != count:
@@ -161,39 +184,37 @@ def _jpeg(file: BinaryIO, _: bytes) -> Claims:
         for component, (across, down) in sampling.items()
     }
     pixels, scans, visits = width * height, 1, sum(blocks.values())
-    single = kind in (0xC0, 0xC1) and scan[0] == count
+    single = kind in (0xC0, 0xC1) and header.components == count
+    size = 128 * sum(blocks.values())  # of its data at most, two bytes a sample
     if not single:
-        scans, visits = _scans(file, blocks)
+        scans, visits, size = _scans(file, blocks)
     # Pixels of 4 bytes (grey: 1) and, with several scans, all coefficients (2 bytes, 64 a block).
     memory = pixels * (1 if count == 1 else 4) + (0 if single else 128 * sum(blocks.values()) + 2**20)
-    end = file.seek(0, io.SEEK_END)
-    seconds = visits * _BLOCK_VISIT_S + scans * _JPEG_SCAN_S + end * _JPEG_BYTE_S + pixels * _RAW_PIXEL_S
+    seconds = visits * _BLOCK_VISIT_S + scans * _JPEG_SCAN_S + size * _JPEG_BYTE_S / 2 + pixels * _RAW_PIXEL_S
     if kind not in _HUFFMAN_FRAMES:
         seconds = math.inf  # arithmetic codes take as long as they like
     return Claims(
         "JPEG", pixels, max(memory, 8 * pixels), seconds, f"{scans:,} scans of {width:,} x {height:,} pixels",
-        parts > METADATA_PARTS or metadata > METADATA_BYTES,
+        header.parts > METADATA_PARTS or header.metadata > METADATA_BYTES,
     )  # fmt: skip
 
 
-def _scans(file: BinaryIO, blocks: dict[int, int]) -> tuple[int, float]:
-    """The number of scans, and of blocks that all of them together visit."""
+def _scans(file: BinaryIO, blocks: dict[int, int]) -> tuple[int, float, int]:
+    """The number of scans, of blocks that all of them together visit, and of the file's bytes."""
     file.seek(0)
     content = file.read(PLAIN_BYTES + 1)
     if len(content) > PLAIN_BYTES:
-        return 1, math.inf
+        return 1, math.inf, 0
     scans, visits = 0, 0
     for found in itertools.islice(_SCAN.finditer(content), _MOST_SCANS):
         scans += 1
         visits += sum(blocks.get(component, 0) for component in found[2][: 2 * found[1][0] : 2])
-    return scans, visits
+    return scans, visits, len(content)
 
 
 # --- PNG: chunks (length, name, content, checksum)
 
-PNG_KEPT = frozenset(
-    {b"tRNS", b"acTL", b"fcTL", b"fdAT"}
-)  # of the chunks that may be left out, those that decide pixels
+PNG_KEPT = frozenset({b"tRNS", b"acTL", b"fcTL", b"fdAT"})  # that decide pixels, of the chunks that may be left out
 
 
 def png_chunks(file: BinaryIO) -> list[tuple[bytes, int, int]]:

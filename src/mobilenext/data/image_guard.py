@@ -32,6 +32,15 @@ log = logging.getLogger(__name__)
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from mobilenext.data.image_process import main; main()"
 )
+# The memory of small images is kept for the next one, that of large ones is given back at once (mallopt(3)).
+_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(4 * 2**20),
+    "MALLOC_TRIM_THRESHOLD_": str(8 * 2**20),
+    "MALLOC_TOP_PAD_": str(2 * 2**20),
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+}
 _START_S = 60.0
 _LEAST_WAIT_S = 5.0
 _LONGEST_LINE = 2**16
@@ -55,14 +64,7 @@ class _Decoder:
     """One process."""
 
     def __init__(self) -> None:
-        # glibc's arenas and thresholds of this process' environment are for speed, and would let memory grow.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-        environment |= {
-            "MALLOC_ARENA_MAX": "1",
-            "MALLOC_MMAP_THRESHOLD_": "131072",
-            "OPENBLAS_NUM_THREADS": "1",
-            "OMP_NUM_THREADS": "1",
-        }
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")} | _MEMORY
         path = [os.path.abspath(folder) for folder in sys.path if folder]  # noqa: PTH100
         command = [sys.executable, "-I", "-c", _START, str(os.getpid()), json.dumps(path)]
         try:
@@ -110,10 +112,13 @@ class _Decoder:
         if "error" in answer:
             raise ImageError(answer["error"])
         width, height = answer["size"]
-        image = Image.new("RGB", (width, height))
-        for box in blocks(image.size):
-            size = (box[2] - box[0], box[3] - box[1])
-            image.paste(Image.frombytes("RGB", size, self._read(3 * size[0] * size[1], deadline)), box)
+        boxes = list(blocks((width, height)))
+        if len(boxes) == 1:
+            image = self._block((width, height), deadline)
+        else:
+            image = Image.new("RGB", (width, height))
+            for box in boxes:
+                image.paste(self._block((box[2] - box[0], box[3] - box[1]), deadline), box)
         return image, not answer["last"]
 
     def end(self) -> None:
@@ -145,20 +150,25 @@ class _Decoder:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def _read(self, length: int, deadline: float) -> bytes:
-        chunks = [self._received[:length]]
-        self._received = self._received[length:]
-        length -= len(chunks[0])
-        while length:
-            self._receive(deadline, length)
-            chunks.append(self._received)
-            length -= len(self._received)
-            self._received = b""
-        return b"".join(chunks)
+    def _block(self, size: tuple[int, int], deadline: float) -> Image.Image:
+        return Image.frombytes("RGB", size, self._read(4 * size[0] * size[1], deadline), "raw", "RGBX")
 
-    def _receive(self, deadline: float, length: int = 65536) -> None:
+    def _read(self, length: int, deadline: float) -> bytearray:
+        content = bytearray(length)
+        at = min(length, len(self._received))
+        content[:at], self._received = self._received[:at], self._received[at:]
+        view = memoryview(content)
+        while at < length:
+            self._wait(self._answers, select.POLLIN, deadline)
+            received = os.readv(self._answers, [view[at:]])
+            if not received:
+                raise _Ended
+            at += received
+        return content
+
+    def _receive(self, deadline: float) -> None:
         self._wait(self._answers, select.POLLIN, deadline)
-        received = os.read(self._answers, length)
+        received = os.read(self._answers, 65536)
         if not received:
             raise _Ended
         self._received += received

@@ -88,6 +88,8 @@ def _jpeg(file: BinaryIO, info: Info) -> list[tuple[int, int]]:
         if len(head) < 4 or head[0] != 0xFF or head[1] < 0xC0 or head[1] == 0xDA:
             break
         marker, (length,) = head[1], struct.unpack(">H", head[2:])
+        if length < 2:
+            break
         if marker == 0xFE or marker in range(0xE1, 0xEE) or marker == 0xEF:
             left_out.append((at, 2 + length))
             start = file.read(min(length - 2, 29)) if marker == 0xE1 else b""

@@ -119,9 +119,8 @@ def _order(
     name: Path | str, apply_orientation: bool, limits: ImageLimits | None = None, max_pixels: int | None = None
 ) -> Order:
     limits = limits or ImageLimits.from_environment()
-    return Order(
-        name, apply_orientation, replace(limits, pixels=min(limits.pixels, MAX_PIXELS, max_pixels or MAX_PIXELS))
-    )
+    pixels = min(limits.pixels, MAX_PIXELS, max_pixels or MAX_PIXELS)
+    return Order(name, apply_orientation, limits if pixels == limits.pixels else replace(limits, pixels=pixels))
 
 
 def _decode(order: Order, file: BinaryIO, source: Path | bytes, wait_s: float | None = None) -> Image.Image:
