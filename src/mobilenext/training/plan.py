@@ -212,16 +212,21 @@ def resumed_plan(config: dict[str, Any], data: str | os.PathLike[str] | None, so
     described = {name: (config["data"][f"{name}_images"], config["data"][f"{name}_sha256"]) for name in _PARTS}
     root = Path(data) if data is not None else Path(where["root"])
     lists = [_in_moved_data(where[f"{name}_list"], Path(where["root"]), root) for name in _PARTS]
-    if data is None and not root.is_dir():
-        raise DatasetError(
-            f"{root}: no such folder, where the run's images were; if they have moved, `mobilenext train NEW_DATA "
-            f"--resume {Path(source).parent}` goes on"
-        )
     labels = tuple(labels) if labels else None
-    if share is not None:
-        training, validation = read_divided(Path(source).parent, root)
-    else:
-        training, validation = open_parts(root, lists[0], lists[1], classes, val_split=val_split, labels=labels)
+    try:
+        if data is None and not root.is_dir():
+            raise DatasetError(
+                f"{root}: no such folder, where the run's images were; if they have moved, `mobilenext train NEW_DATA "
+                f"--resume {Path(source).parent}` goes on"
+            )
+        if share is not None:
+            training, validation = read_divided(Path(source).parent, root)
+        else:
+            training, validation = open_parts(root, lists[0], lists[1], classes, val_split=val_split, labels=labels)
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise DataError(
+            f"{source}: the data that it names cannot be opened ({error.strerror}); name them, or {REMEDY}"
+        ) from error
     for name, part in zip(_PARTS, (training, validation), strict=True):
         images, digest = described[name]
         if part.digest() != digest:
@@ -231,7 +236,12 @@ def resumed_plan(config: dict[str, Any], data: str | os.PathLike[str] | None, so
             )
     if config["processes"] != launched()[1]:
         log.warning("the run began with %d processes and goes on with %d", config["processes"], launched()[1])
-    return Plan(config, recipe, training, validation, None, labels, _warnings(training, validation, classes, labels))
+    plan = Plan(config, recipe, training, validation, None, labels, _warnings(training, validation, classes, labels))
+    try:
+        _ = plan.class_weights
+    except ValueError as error:
+        raise DataError(f"{source} is damaged: recipe.class_weights: {error}; {REMEDY}") from error
+    return plan
 
 
 def _first_weights(
