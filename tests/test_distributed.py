@@ -227,10 +227,12 @@ def test_a_failed_exchange_says_that_another_process_is_gone(monkeypatch: pytest
 
 
 def test_two_processes_train_what_one_does(data: Path, tmp_path: Path) -> None:
-    """Every step's loss, and both validations'."""
+    """Every step's loss, and both validations'; with images that are mixed, and classes that are weighted."""
     alone, together = tmp_path / "alone", tmp_path / "together"
-    subprocess.run([str(MOBILENEXT), *train_arguments(data, alone)], check=True, capture_output=True, timeout=110)
-    said = both([str(MOBILENEXT), *train_arguments(data, together)])
+    others = {"mixup": 0.4, "cutmix": 1.0, "class_weights": "1,2,3,4", "sampling": "balanced"}
+    words = train_arguments(data, alone, **others)
+    subprocess.run([str(MOBILENEXT), *words], check=True, capture_output=True, timeout=110)
+    said = both([str(MOBILENEXT), *train_arguments(data, together, **others)])
     assert "Traceback" not in said[0] + said[1]
     assert "epoch 1/2" in said[0]
     assert "epoch 1/2" not in said[1]  # the first one says what all would
@@ -242,6 +244,7 @@ def test_two_processes_train_what_one_does(data: Path, tmp_path: Path) -> None:
     for a, b in zip(rows(alone, "epoch"), rows(together, "epoch"), strict=True):
         for kind in ("raw", "ema"):
             assert b["val"][kind]["images"] == VALIDATION
+            assert a["val"][kind]["macro_f1_percent"] == b["val"][kind]["macro_f1_percent"]
             assert a["val"][kind]["loss"] == pytest.approx(b["val"][kind]["loss"], rel=LOSS_BOUND)
     assert json.loads((together / "result.json").read_text())["processes"] == 2
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mobilenext.data.labels import imagenet_labels, imagenet_wordnet_ids, read_labels
+from mobilenext.data.labels import imagenet_labels, imagenet_wordnet_ids, labels_of, read_labels
 from mobilenext.errors import DataError
 
 THREE = ("tench, Tinca tinca", "goldfish", "great white shark")
@@ -200,3 +200,13 @@ def test_hostile_text_is_read_or_refused_soon(tmp_path: Path) -> None:
             path = written(tmp_path, name, f"names:\n{text}" if name == "l.yaml" else text)
             with contextlib.suppress(DataError):
                 assert read_labels(path)[0] in ("item", "'a" * many)
+
+
+def test_names_are_given_or_read(tmp_path: Path) -> None:
+    file = tmp_path / "labels.txt"
+    file.write_text("cat\ndog\n")
+    for labels in (file, str(file), ("cat", "dog"), ["cat", "dog"], iter(("cat", "dog"))):
+        assert labels_of(labels) == ("cat", "dog")
+    assert (labels_of(None), labels_of(())) == (None, ())
+    with pytest.raises(DataError):
+        labels_of("cat")  # is a file's name, not three classes

@@ -21,7 +21,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -40,6 +40,17 @@ _NUMBERED_AT_END = re.compile(r"(.*\S)\s*[\t,;]\s*([0-9]{1,6})")
 _WITH_WORDNET_ID = re.compile(rf"({WORDNET_ID.pattern})(?:\s*[:,;=|]\s*|\s+)(\S.*)")
 _QUOTED = re.compile(r"""'(.*)',?|"(.*)",?""")
 _BACKGROUND = frozenset({"background", "__background__", "_background_", "dummy"})  # class 0 of TensorFlow's 1,001
+
+
+def labels_of(labels: str | os.PathLike[str] | Iterable[str] | None) -> tuple[str, ...] | None:
+    """The names of the classes: those that are given, or those of a label file; None stays None.
+
+    Raises:
+        DataError: as of :func:`read_labels`.
+    """
+    if labels is None:
+        return None
+    return read_labels(labels) if isinstance(labels, str | os.PathLike) else tuple(map(str, labels))
 
 
 def read_labels(path: str | os.PathLike[str], num_classes: int | None = None) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from mobilenext.data.labels import read_labels
 from mobilenext.errors import CheckFailed, DataError, UsageError
 from mobilenext.evaluation.environment import processor
 from mobilenext.evaluation.foreign import ForeignModel, Labels, names_of, read_model
@@ -130,14 +129,8 @@ def weights_of(subject: Subject) -> Weights:
         section=subject.section,
         identity_divisor=subject.identity_divisor,
         preprocessing=subject.preprocessing,
-        labels=_labels_of_weights(subject.labels),
+        labels=subject.labels,
     )
-
-
-def _labels_of_weights(labels: Labels | None) -> tuple[str, ...] | None:
-    if labels is None:
-        return None
-    return read_labels(Path(labels)) if isinstance(labels, str | os.PathLike) else tuple(map(str, labels))
 
 
 def prepare(subject: Subject, folder: Path, choice: Choice) -> Prepared:

@@ -50,11 +50,13 @@ class RunLog:
         """The epoch of ``position.in_epoch``, and what its validation has counted."""
         sums = position.in_epoch
         for kind, counts in validated.items():
+            field = f"{self._recipe.best_metric}_percent"
+            chosen = f"{self._recipe.best_metric} {counts[field]:.2f} %, " if field in counts else ""
             top5 = f"top-5 {counts['top5_percent']:.2f} %, " if self._num_classes > TOP else ""  # else 100 % always
             log.info(
-                "epoch %d/%d, validation (%s): top-1 %.2f %% (%d of %d), %sloss %.4f",
+                "epoch %d/%d, validation (%s): top-1 %.2f %% (%d of %d), %s%sloss %.4f",
                 position.epoch + 1, self._recipe.all_epochs, kind, counts["top1_percent"], counts["correct_top1"],
-                counts["images"], top5, counts["loss"],
+                counts["images"], top5, chosen, counts["loss"],
             )  # fmt: skip
         self._write(
             {

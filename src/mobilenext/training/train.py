@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from mobilenext.data import Preprocessing
 from mobilenext.data.batches import WorkerPool, available_cores
 from mobilenext.data.dataset import raise_unreadable
+from mobilenext.data.labels import labels_of
 from mobilenext.distributed import Ranks, launched_here
 from mobilenext.errors import MissingDependency, UsageError
 from mobilenext.evaluation.environment import environment, peak_memory_mib
@@ -67,7 +68,7 @@ def train(
     train_list: str | os.PathLike[str] | None = None,
     val_list: str | os.PathLike[str] | None = None,
     val_split: str | float | None = None,
-    labels: tuple[str, ...] | None = None,
+    labels: str | os.PathLike[str] | Iterable[str] | None = None,
     resume: str | os.PathLike[str] | None = None,
     device: str = "auto",
     threads: int | None = None,
@@ -93,7 +94,7 @@ def train(
         train_list, val_list: other list files.
         val_split: what validates: the name of a part, ``test`` for one, or a share of the training images, 0.2 for one,
             drawn by class from `seed`. The folder of the run keeps the lists of the images that were drawn.
-        labels: a name for each class, stored with the weights.
+        labels: a name for each class, or a file of them; stored with the weights.
         resume: the folder of a run, to go on with it; of the other arguments only those from `device` on, and `data`
             where it has moved, may be given with it.
         device: ``auto``, ``cpu`` or ``gpu``.
@@ -144,7 +145,7 @@ def train(
         plan = new_plan(
             data, recipe, settings, seed or 0, model=model, weights=weights, num_classes=num_classes,
             identity_divisor=identity_divisor, train_list=train_list, val_list=val_list, val_split=val_split,
-            labels=labels,
+            labels=labels_of(labels),
         )  # fmt: skip
     _check_readable(plan, max_unreadable)
     device = resolve_device(device)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mobilenext.data.labels import imagenet_labels
+from mobilenext.data.labels import imagenet_labels, labels_of
 from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import DataError, UsageError, WeightsError
 from mobilenext.files import write_atomically
@@ -119,7 +119,7 @@ def read_weights(
     section: str | None = None,
     identity_divisor: int | None = None,
     preprocessing: Mapping[str, Any] | None = None,
-    labels: tuple[str, ...] | None = None,
+    labels: str | os.PathLike[str] | Iterable[str] | None = None,
 ) -> Weights:
     """Read a checkpoint, recognise its network and convert it in memory.
 
@@ -131,7 +131,7 @@ def read_weights(
             file has several to choose from.
         identity_divisor: cannot be read from a foreign file; known for published ones, else 1.
         preprocessing: fields that replace the stored, recorded or default ones.
-        labels: a name for each class.
+        labels: a name for each class, or a file of them.
 
     Raises:
         WeightsError: unreadable, not one of the networks here, another model than asked for, or not finite.
@@ -187,9 +187,9 @@ def read_weights(
         base = Preprocessing().replace(**recorded)
         assumed = tuple(name for name in base.to_dict() if name not in recorded)
         notes.append(_preprocessing_note(base, sentences, assumed, asked_fields))
-    labels = labels or _stored_labels(stored, recognised.num_classes, path)
-    if labels and len(labels) != recognised.num_classes:
-        raise UsageError(f"{len(labels)} labels for {recognised.num_classes} classes: expected one name for each class")
+    names = labels_of(labels) or _stored_labels(stored, recognised.num_classes, path)
+    if names and len(names) != recognised.num_classes:
+        raise UsageError(f"{len(names)} labels for {recognised.num_classes} classes: expected one name for each class")
     return Weights(
         model=recognised.model,
         num_classes=recognised.num_classes,
@@ -197,7 +197,7 @@ def read_weights(
         preprocessing=base.replace(**asked_fields),
         tensors=tensors,
         entries=recognised.entries,
-        labels=labels,
+        labels=names,
         path=file.path,
         sha256=file.sha256,
         source_name=stored.get("source_name", file.path.name),

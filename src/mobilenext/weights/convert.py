@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ def convert_checkpoint(
     section: str | None = None,
     identity_divisor: int | None = None,
     preprocessing: Mapping[str, Any] | None = None,
-    labels: tuple[str, ...] | None = None,
+    labels: str | os.PathLike[str] | Iterable[str] | None = None,
 ) -> dict[str, Any]:
     """Convert a checkpoint and write ``<output>.certificate.json`` beside it; both appear, or none.
 
