@@ -209,7 +209,7 @@ def test_limits_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
         decode_image(content)
     monkeypatch.delenv("MOBILENEXT_IMAGE_SECONDS")
     monkeypatch.setenv("MOBILENEXT_IMAGE_MEMORY_MIB", "1")
-    with pytest.raises(UsageError, match="from 64 to"):
+    with pytest.raises(UsageError, match="from 96 to"):
         decode_image(content)
 
 

@@ -104,7 +104,7 @@ def test_time_by_the_clock_is_limited() -> None:
 @pytest.mark.skipif("AVIF" not in available_formats(), reason="this build of Pillow does not read AVIF")
 def test_memory_is_limited() -> None:
     with pytest.raises(ImageError, match="photo: MemoryError"):
-        decode_elsewhere(Order("photo", limits=ImageLimits(memory_mib=64)), avif_claiming(4500, 4500))
+        decode_elsewhere(Order("photo", limits=ImageLimits(memory_mib=96)), avif_claiming(7000, 7000))
 
 
 def test_content_counts_as_memory() -> None:

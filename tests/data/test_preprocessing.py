@@ -110,6 +110,13 @@ def test_a_strip_that_would_fill_the_memory_is_refused() -> None:
     assert "89,478,485" in str(caught.value)
 
 
+def test_a_strip_that_is_enlarged_too_much_is_refused() -> None:
+    """At 4 bytes a pixel: it would take 256 MiB, and holds 256,000 pixels."""
+    with pytest.raises(DataError, match=r"33,554,432 more than before: too narrow"):
+        Preprocessing().pixels(Image.new("RGB", (1, 1024)))
+    assert Preprocessing().pixels(Image.new("RGB", (2, 1000))).shape == (224, 224, 3)
+
+
 def test_an_image_without_pixels_is_refused() -> None:
     with pytest.raises(DataError, match="0 x 5 pixels"):
         Preprocessing().pixels(Image.new("RGB", (0, 5)))

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from mobilenext.data.image_limits import ImageLimits
+from mobilenext.data.image_limits import PROCESS_BYTES, ImageLimits
 from mobilenext.errors import ImageError
 
 # Larger ones are decoded in a process of their own, so that a process that evaluates or trains stays small.
@@ -89,7 +89,7 @@ def read_claims(name: object, file: BinaryIO, limits: ImageLimits) -> Claims:
         )
     if claims.pixels > limits.pixels:
         return claims
-    allowed = limits.bytes_for(claims.pixels)
+    allowed = limits.bytes_for(claims.pixels) - (PROCESS_BYTES if claims.seconds == math.inf else 0)
     if allowed < claims.memory < math.inf:
         raise ImageError(
             f"{name}: {claims.what} take {claims.memory / 2**20:,.0f} MiB to decode; the limit is 8 bytes a pixel and "

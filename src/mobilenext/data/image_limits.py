@@ -16,6 +16,8 @@ MAX_PIXELS = 89_478_485
 # An RGB image of Pillow has 4 bytes a pixel, and while it is converted there are two of it.
 PIXEL_BYTES = 8
 
+PROCESS_BYTES = 56 * 2**20  # of an image's memory, for the process that decodes it and what its libraries keep
+
 MEMORY_VARIABLE = "MOBILENEXT_IMAGE_MEMORY_MIB"
 SECONDS_VARIABLE = "MOBILENEXT_IMAGE_SECONDS"
 
@@ -35,8 +37,8 @@ class ImageLimits:
     def __post_init__(self) -> None:
         if not 1 <= self.pixels <= MAX_PIXELS:
             raise UsageError(f"pixels is {self.pixels}; expected 1 to {MAX_PIXELS:,}")
-        if not 64 <= self.memory_mib <= 2**20:
-            raise UsageError(f"{MEMORY_VARIABLE} is {self.memory_mib}; expected mebibytes from 64 to 1048576")
+        if not 96 <= self.memory_mib <= 2**20:
+            raise UsageError(f"{MEMORY_VARIABLE} is {self.memory_mib}; expected mebibytes from 96 to 1048576")
         if not 0.1 <= self.seconds <= 3600:
             raise UsageError(f"{SECONDS_VARIABLE} is {self.seconds}; expected seconds from 0.1 to 3600")
 

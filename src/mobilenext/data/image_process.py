@@ -23,10 +23,9 @@ from PIL import Image
 
 from mobilenext.data.image_claims import read_claims
 from mobilenext.data.image_decoding import Order, available_formats, blocks, decode, one_line
-from mobilenext.data.image_limits import ImageLimits
+from mobilenext.data.image_limits import PROCESS_BYTES, ImageLimits
 from mobilenext.errors import ImageError
 
-SPARE_BYTES = 56 * 2**20  # of the limit, for this process itself and what its libraries keep
 LARGEST_GROWTH = 16 * 2**20  # of a process that is used again
 
 
@@ -84,7 +83,7 @@ def _decode(order: Order, file: BinaryIO, length: int) -> Image.Image:
     limits = order.limits
     size = _address_space()
     claims = read_claims(order.name, file, limits)
-    spare = int(limits.memory_mib * 2**20) - SPARE_BYTES - length
+    spare = int(limits.memory_mib * 2**20) - PROCESS_BYTES - length
     # The address space bounds the memory; a format that tells its size late has to do with less until then.
     _limit_address_space(size + spare + 8 * min(claims.pixels, limits.pixels))
     return decode(order, file, claims, lambda pixels: _limit_address_space(size + spare + 8 * pixels))

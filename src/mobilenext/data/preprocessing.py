@@ -33,6 +33,10 @@ INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 MAX_IMAGE_SIZE = 4096
 
 
+# An image may take 128 MiB over 8 bytes for each of its pixels, and 4 bytes a pixel of what it is resized to.
+_MORE_PIXELS = 2**25
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """How an image becomes the input of a network. Belongs to the weights: other values, other accuracy.
@@ -165,11 +169,11 @@ class Preprocessing:
         new_short, new_long = self.resize_size, int(self.resize_size * long / short)
         # Pillow holds RGB at 4 bytes a pixel, and the crop is cut only from the finished whole, so one strip of
         # 1 x 100,000 would ask for 26 GB at the default size.
-        if new_short * new_long > MAX_PIXELS:
+        if new_short * new_long > min(MAX_PIXELS, width * height + _MORE_PIXELS):
             raise ImageError(
                 f"an image of {width} x {height} pixels would be {new_short} x {new_long} = {new_short * new_long:,} "
-                f"pixels after resizing its short side to {new_short}; expected up to {MAX_PIXELS:,}: too narrow to "
-                "be classified, take it off the list"
+                f"pixels after resizing its short side to {new_short}; expected up to {MAX_PIXELS:,}, and up to "
+                f"{_MORE_PIXELS:,} more than before: too narrow to be classified, take it off the list"
             )
         return (new_short, new_long) if width <= height else (new_long, new_short)
 
