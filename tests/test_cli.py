@@ -374,8 +374,11 @@ def test_an_error_midway_is_in_the_log(mobilenext: Run, world: World, tmp_path: 
     assert not (out / "result.json").exists()
 
 
-@pytest.mark.parametrize("whole_group", [False, True])
-def test_ctrl_c(
+@pytest.mark.parametrize(
+    ("sent", "whole_group"), [(signal.SIGINT, False), (signal.SIGINT, True), (signal.SIGHUP, True)]
+)
+def test_ctrl_c_and_a_terminal_that_goes_away(
+    sent: signal.Signals,
     whole_group: bool,
     mobilenext: Run,
     long_world: World,
@@ -388,14 +391,14 @@ def test_ctrl_c(
     process = start(*words, "--workers", 1)
     wait_for_rows(tmp_path / "journal.jsonl", 8)
     if whole_group:  # what a terminal does
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, sent)
     else:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
     started = time.monotonic()
     _, stderr = process.communicate(timeout=20)
     assert time.monotonic() - started < 5
-    assert process.returncode == 130
-    assert stderr.endswith("mobilenext: interrupted\n")
+    assert process.returncode == 128 + sent
+    assert stderr.endswith(f"mobilenext: {'interrupted' if sent == signal.SIGINT else 'stopped by SIGHUP'}\n")
     assert "Traceback" not in stderr
     kept = (tmp_path / "journal.jsonl").read_bytes().count(b"\n") - 1
     assert 8 <= kept < len(world.labels)

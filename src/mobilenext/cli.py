@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from typing import Any
 
 from mobilenext.errors import MobileNeXtError
 from mobilenext.grammar import parser
-from mobilenext.stopping import Stop, handle_signals, leave, threads_at_work
+from mobilenext.stopping import Stop, first_signal, handle_signals, leave, threads_at_work
 from mobilenext.streams import lost_results, open_streams, replace_missing
 
 MAX_STANDARD_INPUT = 512 << 20  # bytes
@@ -476,7 +477,7 @@ def _bench(options: argparse.Namespace) -> int:
     if output:
         for note in write_bench(result, output):
             logging.info("%s", note)
-    return 130 if result["partial"] else 0
+    return 128 + (first_signal() or signal.SIGINT) if result["partial"] else 0
 
 
 def _report(options: argparse.Namespace) -> int:

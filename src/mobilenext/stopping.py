@@ -122,6 +122,11 @@ def held() -> Iterator[None]:
             raise _exception(_requests.number)
 
 
+def first_signal() -> int:
+    """The signal that has asked this process to stop; 0: none."""
+    return _requests.number
+
+
 def threads_at_work() -> bool:
     """Whether there are threads that Python would wait for at its end, for as long as they like."""
     return any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())

@@ -27,6 +27,7 @@ from mobilenext.evaluation.subject import Choice, Prepared, Subject, find_subjec
 from mobilenext.models import MODELS, find_model, require_paddle
 from mobilenext.origin import now, origin
 from mobilenext.runtime import FAST_PROCESS, RUNTIMES, Runtime, RuntimeSpec, installed, open_runtime
+from mobilenext.stopping import Stop
 
 FEWEST_SAMPLES = 30
 ROUNDS = 5
@@ -128,7 +129,7 @@ def bench(
                     on_row(finished[-1])
                 if progress:
                     progress(len(finished), len(rows))
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Stop):
             if not finished:
                 raise
             partial = True
@@ -354,7 +355,7 @@ def _measure(rows: Sequence[Row], samples: int) -> Iterator[tuple[Row, dict[str,
 
 
 def _measure_group(group: Sequence[Row], samples: int) -> Iterator[dict[str, Any]]:
-    """The measurements of each row, in order; after Ctrl-C what has been timed by then, and KeyboardInterrupt."""
+    """The measurements of each row, in order; after Ctrl-C or another signal what has been timed by then."""
     burst = -(-samples // ROUNDS)
     seconds: list[list[float]] = [[] for _ in group]
     with contextlib.ExitStack() as stack:
@@ -384,7 +385,7 @@ def _measure_group(group: Sequence[Row], samples: int) -> Iterator[dict[str, Any
                         memory = pool.call(_peak_memory_mib)
                         finished += 1
                         yield measured(index, memory)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Stop):
             for index in range(finished, len(group)):
                 if seconds[index]:
                     yield measured(index, None)
