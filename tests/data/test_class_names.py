@@ -35,6 +35,7 @@ def labels(dataset: Dataset) -> dict[str, int]:
         pytest.param(("Cat", "german_shepherd"), {"Cat": 0, "german_shepherd": 1}, id="case and underscores"),
         pytest.param((unicodedata.normalize("NFD", "Bär"), "guinea pig"),
                      {unicodedata.normalize("NFD", "Bär"): 3, "guinea pig": 2}, id="Unicode forms"),
+        pytest.param(("alsatian",), {"alsatian": 1}, id="another word for it"),
         pytest.param(("0", "3"), {"0": 0, "3": 3}, id="numbers"),
         pytest.param(("01", "02"), {"01": 1, "02": 2}, id="padded numbers"),
         pytest.param(("1", "2", "3", "4"), {"1": 0, "2": 1, "3": 2, "4": 3}, id="numbers from 1"),
@@ -80,7 +81,7 @@ def test_imagenets_folders_are_found_by_their_wordnet_ids() -> None:
     assert match_names(("n07753592", "n02123045", "n03126707"), few).class_of == {
         "n07753592": 0, "n02123045": 1, "n03126707": 2,
     }  # fmt: skip
-    assert match_names(("banana", "tabby cat"), ("n02123045", "n07753592")).class_of == {"banana": 1}
+    assert match_names(("banana", "tabby cat"), ("n02123045", "n07753592")).class_of == {"banana": 1, "tabby cat": 0}
 
 
 def test_labels_go_by_name_and_not_by_place(tmp_path: Path) -> None:

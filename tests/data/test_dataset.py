@@ -214,7 +214,7 @@ def test_a_list_asks_for_each_folder_once(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(os, "scandir", counted)
     assert len(open_dataset(tmp_path)) == 300
-    assert asked == [f"{tmp_path.as_posix()}/imgs/val", f"{tmp_path.as_posix()}/val"]
+    assert asked == [tmp_path.as_posix(), f"{tmp_path.as_posix()}/imgs/val", f"{tmp_path.as_posix()}/val"]
 
 
 # --- class folders
@@ -419,7 +419,10 @@ def test_parts_in_other_words(tmp_path: Path, val: str, test: str) -> None:
     assert open_dataset(tmp_path, split="test").records[0].name == f"{test}/cat/c.jpg"
 
 
-@pytest.mark.parametrize("train", ["Train", "training", "TRAIN", "train_images", "trainset", "tr", "训练集"])
+@pytest.mark.parametrize(
+    "train",
+    ["Train", "training", "TRAIN", "train_images", "trainset", "tr", "训练集", "Trainingsdaten", "学習", "훈련"],
+)
 def test_the_training_part_in_other_words(tmp_path: Path, train: str) -> None:
     tree(tmp_path, f"{train}/cat/a.jpg", f"{train}/dog/b.jpg", "Val/cat/c.jpg", "Val/dog/d.jpg")
     dataset = open_training(tmp_path)
@@ -483,6 +486,36 @@ def test_a_download_in_a_folder_of_its_own(tmp_path: Path) -> None:
     assert names_and_labels(dataset) == [("archive/archive/valid/cat/a.jpg", 0)]
     assert dataset.notes[0] == "the data set lies in archive/archive/"
     assert names_and_labels(open_training(tmp_path)) == [("cat/b.jpg", 0)]
+
+
+@pytest.mark.parametrize("beside", ["labels/a.txt", "Annotation/cat/a.xml", "ImageSets/x/val.csv"])
+def test_images_beside_their_annotations(tmp_path: Path, beside: str) -> None:
+    tree(tmp_path, "Images/x/val/cat/a.jpg", "Images/x/val/dog/b.jpg", beside)
+    assert names_and_labels(open_dataset(tmp_path)) == [("Images/x/val/cat/a.jpg", 0), ("Images/x/val/dog/b.jpg", 1)]
+
+
+@pytest.mark.parametrize("names", [("val/images/a.jpg",), ("valid/images/a.jpg", "valid/labels/a.txt")])
+def test_a_folder_called_images_is_no_class(tmp_path: Path, names: tuple[str, ...]) -> None:
+    tree(tmp_path, *names, "train/cat/images/b.jpg")
+    assert "images holds all images (1), and nothing gives them labels" in refused(tmp_path)
+
+
+def test_a_single_class_folder_counts_where_that_is_asked_for(tmp_path: Path) -> None:
+    tree(tmp_path, "cat/a.jpg")
+    assert names_and_labels(open_dataset(tmp_path, one_class=True)) == [("cat/a.jpg", 0)]
+    assert "cat holds all images (1)" in refused(tmp_path)
+
+
+def test_a_class_that_is_a_link_to_nothing_is_an_error(tmp_path: Path) -> None:
+    tree(tmp_path, "val/cat/a.jpg", "val/dog/b.jpg")
+    (tmp_path / "val/owl").symlink_to(tmp_path / "gone")
+    assert f"val/owl: a link to {tmp_path / 'gone'}, which is not there" in refused(tmp_path)
+
+
+def test_a_list_beside_the_folder_of_its_part(tmp_path: Path) -> None:
+    tree(tmp_path, "train_images/1.jpg", "test_images/1.jpg")
+    write_list(tmp_path, "id,label\n1.jpg,0\n", "train.csv")
+    assert names_and_labels(open_training(tmp_path)) == [("train_images/1.jpg", 0)]
 
 
 def test_a_part_in_a_folder_of_its_own_name(tmp_path: Path) -> None:

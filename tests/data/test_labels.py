@@ -24,6 +24,19 @@ def written(folder: Path, name: str, content: str | bytes) -> Path:
     ("name", "content"),
     [
         pytest.param("labels.txt", "tench, Tinca tinca\ngoldfish\ngreat white shark\n", id="one a line"),
+        pytest.param("classes.js", "const NAMES = ['tench, Tinca tinca', 'goldfish', 'great white shark'];\n",
+                     id="JavaScript"),
+        pytest.param("m.py",
+                     "NAMES: list[str] = [\n 'tench, Tinca tinca',  # 0\n 'goldfish',\n 'great white shark',\n]\n",
+                     id="a Python module"),
+        pytest.param("m.py", "classes = ('tench, Tinca tinca', 'goldfish', 'great white shark')\n", id="a tuple"),
+        pytest.param("README.yml", "features:\n  names:\n    '0': tench, Tinca tinca\n    '1': goldfish\n"
+                     "    '2': 'great white shark'\n", id="YAML with quoted ids"),
+        pytest.param("c.json",
+                     '{"pretrained_cfg": {"label_names": ["tench, Tinca tinca", "goldfish", "great white shark"]}}',
+                     id="timm"),
+        pytest.param("c.json", '{"dataset_meta": {"CLASSES": ["tench, Tinca tinca", "goldfish", "great white shark"]}}',
+                     id="OpenMMLab"),
         pytest.param("voc.names", "tench, Tinca tinca\ngoldfish\ngreat white shark", id="Darknet"),
         pytest.param("l",
                      b"\xef\xbb\xbftench, Tinca tinca\r\ngoldfish\r\ngreat white shark\r\n\r\n \r\n",
@@ -140,6 +153,7 @@ def test_numbers_and_marks_of_the_names_stay(tmp_path: Path, names: tuple[str, .
         pytest.param(
             "l.csv", "id,name\n0,cat\n1,dog,animal\n", "has 3 fields; the first line has 2", id="an uneven table"
         ),
+        pytest.param("l.xml", "<labels><label>cat</label></labels>", "XML, which is not read", id="XML"),
     ],
 )
 def test_what_is_wrong_with_a_label_file_is_said(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:

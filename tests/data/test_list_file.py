@@ -110,6 +110,8 @@ def test_encodings_and_line_ends(tmp_path: Path, encoding: str, end: str) -> Non
         "a.jpg,golden retriever\nb.jpg,cat\nc d.jpg,owl\n",
         'image,species\na.jpg,"golden retriever"\nb.jpg,cat\nc d.jpg,owl\n',
         "golden retriever\ta.jpg\ncat\tb.jpg\nowl\tc d.jpg\n",
+        "sep=;\r\nfilepaths;labels\r\na.jpg;golden retriever\r\nb.jpg;cat\r\nc d.jpg;owl\r\n",
+        "s3://bucket/x/a.jpg,golden retriever\ns3://bucket/x/b.jpg,cat\ns3://bucket/x/c%20d.jpg,owl\n",
     ],
 )
 def test_class_names_in_place_of_numbers(tmp_path: Path, lines: str) -> None:
@@ -117,6 +119,22 @@ def test_class_names_in_place_of_numbers(tmp_path: Path, lines: str) -> None:
     listed = read(tmp_path, lines)
     assert listed.class_names == ("cat", "golden retriever", "owl")
     assert pairs(listed) == [("a.jpg", 1), ("b.jpg", 0), ("c d.jpg", 2)]
+
+
+def test_imagenets_labels_with_boxes(tmp_path: Path) -> None:
+    tree(tmp_path, "images/v_1.JPEG", "images/v_2.JPEG")
+    lines = "ImageId,PredictionString\nv_1,n03995372 85 1 499 272 \nv_2,n01440764 1 2 3 4 n01440764 5 6 7 8 \n"
+    listed = read(tmp_path, lines)
+    assert listed.class_names == ("n01440764", "n03995372")
+    assert pairs(listed) == [("images/v_1.JPEG", 1), ("images/v_2.JPEG", 0)]
+    assert "behind the labels of the list are boxes, which do not count" in listed.notes
+
+
+def test_classes_that_differ_in_case_only_are_said(tmp_path: Path) -> None:
+    tree(tmp_path, *FILES)
+    listed = read(tmp_path, "a.jpg Cat\nb.jpg cat\nc d.jpg owl\n")
+    assert listed.class_names == ("Cat", "cat", "owl")
+    assert "'Cat', 'cat'" in "".join(listed.notes)
 
 
 def test_numbers_and_names_of_classes_are_not_mixed(tmp_path: Path) -> None:
@@ -144,7 +162,12 @@ def test_numbers_and_names_of_classes_are_not_mixed(tmp_path: Path) -> None:
         ("version https://git-lfs.github.com/spec/v1\noid sha256:0", "a pointer of Git LFS"),
         ("filename,width,height\na.jpg,10,x\n", "which column is the label? The header has filename, width, height"),
         ("image,label,split\na.jpg,1,train\nb.jpg,0,valid\n", "column split divides this list into train, valid"),
-        ("filename,label\na.jpg\n", "1 columns, where the header has 2"),
+        ("filename,label\na.jpg\n", "no label in the column label"),
+        ("filename,label\na.jpg,nan\nb.jpg,cat\n", "1 problem:\n    line 2: 'a.jpg,nan': no label in the column label"),
+        ("filename,label\na.jpg,1,2\n", "3 columns, where the header has 2"),
+        ("filename,label,is_valid\na.jpg,1,True\nb.jpg,0,False\n", "the column is_valid divides this list"),
+        ("TRAIN,a.jpg,cat\nTEST,b.jpg,dog\n", "divides this list into TEST, TRAIN"),
+        ("image,findings\na.jpg,Mass|Edema\nb.jpg,Mass\nc d.jpg,Edema\n", "a multi-label list"),
         ("filename,label\n", "the list is empty"),
         ("# a.jpg 1\n", "the list is empty"),
     ],

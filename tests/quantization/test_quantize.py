@@ -108,7 +108,7 @@ def test_calibration_images(long_world: World, tmp_path: Path) -> None:
         shutil.copy(data / name, few)
     with pytest.raises(DatasetError, match=r"few has 3 images, of which 3 could calibrate; expected at least 16"):
         quantize_model(tmp_path / "out", calibration=few, data=data, **options)
-    with pytest.raises(DatasetError, match="this is a file; expected a folder"):
+    with pytest.raises(DatasetError, match=r"this is a checkpoint of .*; expected a folder"):
         quantize_model(tmp_path / "out", calibration=long_world.weights, **options)
     same = tmp_path / "same"
     same.mkdir()

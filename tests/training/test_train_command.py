@@ -82,7 +82,7 @@ def train(*words: object) -> tuple[object, ...]:
 
 
 BAD = {
-    "resume of no run": (("train", "--resume", "DATA"), 3, "no run.json there; expected the folder of a training run"),
+    "resume of no run": (("train", "--resume", "DATA"), 3, "as DATA; expected the folder of a training run"),
     "resume with a model": (
         ("train", "--resume", "RUN", *X035),
         2,
@@ -142,7 +142,7 @@ MORE = {
     "log": (train(*X035, *SMALL, "--log-every", 0), 2, "log_every is 0; expected 1 or more"),
     "time": (train(*X035, *SMALL, "--save-every", "nan"), 2, "save_every is nan; expected 0 or more"),
     "unreadable": (train(*X035, *SMALL, "--max-unreadable", -1), 2, "max_unreadable is -1; expected 0 or more"),
-    "compare data": (("compare", "DATA"), 3, "DATA: run.json is missing; expected a training run"),
+    "compare data": (("compare", "DATA"), 3, "as DATA; expected a training run"),
 }
 CASES = {**BAD, **MORE}
 IN_ONE_PROCESS = """

@@ -4,7 +4,7 @@ A folder belongs to the class whose name it has. Where no class has it, these co
 they tell one folder and one class from all others:
 
     the Unicode form                        WordNet ids: n01440764 is "tench, Tinca tinca", by ImageNet's list
-    case, spaces, underscores, hyphens      the first of several words: tench is "tench, Tinca tinca"
+    case, spaces, underscores, hyphens      the first of several words: tench is "tench, Tinca tinca"; then the others
 
 Folders that are called 0, 1, 2, ... belong to the classes of these numbers, where the names are no numbers.
 """
@@ -62,7 +62,9 @@ def match_names(folders: Sequence[str], names: Sequence[str]) -> Matches:
     other = [
         folder
         for folder in folders
-        if folder in class_of and _nfc(folder) != _nfc(names[class_of[folder]]) and not WORDNET_ID.fullmatch(folder)
+        if folder in class_of
+        and _nfc(folder) not in (_nfc(names[class_of[folder]]), _short(_nfc(names[class_of[folder]])))
+        and not WORDNET_ID.fullmatch(folder)
     ]
     notes = [f"{folder} is the class {_short(names[class_of[folder]])}" for folder in other[:3]]
     if other:
@@ -155,6 +157,7 @@ def _keys(name: str, wordnet_id: str | None) -> list[set[str]]:
         {_folded(name)},
         {_folded(text) for text in words},
         {_folded(text.partition(",")[0]) for text in words},
+        {_folded(word) for text in words for word in text.split(",")} - {""},
         number,
     ]
 

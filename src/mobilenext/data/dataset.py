@@ -30,9 +30,16 @@ from pathlib import Path
 from typing import NoReturn
 
 from mobilenext.data.images import PathLike
-from mobilenext.data.list_file import PROBLEMS_SHOWN, raise_problems, read_list
-from mobilenext.data.listing import ignored_notes, is_leftover_name, list_folder, refusals, visible_folders
-from mobilenext.data.parts import IMAGES_FOLDER, PARTS, find_layout, find_list, part_of
+from mobilenext.data.list_file import PROBLEMS_SHOWN, alike_notes, raise_problems, read_list
+from mobilenext.data.listing import (
+    holds_images,
+    ignored_notes,
+    is_leftover_name,
+    list_folder,
+    refusals,
+    visible_folders,
+)  # fmt: skip
+from mobilenext.data.parts import IMAGES_FOLDER, PARTS, find_layout, find_list, is_filler, part_of
 from mobilenext.errors import DatasetError, ImageError, UsageError
 from mobilenext.file_kinds import other_kind
 
@@ -98,13 +105,14 @@ def open_dataset(
     limit: int | None = None,
     split: str | None = None,
     check_classes: bool = True,
+    one_class: bool = False,
 ) -> Dataset:
     """Find the layout of `root`, check all of it, and keep the first `limit` records.
 
     With `num_classes`, labels must be below it, and class folders must be exactly so many. `split` names the part to
     open, ``test`` for one; without it that is the validation part, or the whole where there are no parts. Without
     `check_classes`, the number of class folders and empty ones are left to `mobilenext.data.class_names`, which knows
-    the names of the classes.
+    the names of the classes. With `one_class`, a single folder of images is a class, too, which its name tells.
 
     Raises:
         DatasetError: no layout that is understood, or the problems found in it: the first 20 and their number.
@@ -117,7 +125,7 @@ def open_dataset(
     if split is not None:
         dataset = _open_split(root, split, num_classes)
     elif list_file is None and not (root / LIST_NAME).exists():
-        dataset = _open_folders(root, num_classes)
+        dataset = _open_folders(root, num_classes, one_class)
     else:
         dataset = _open_list(root, Path(list_file) if list_file is not None else root / LIST_NAME, num_classes)
     if check_classes:
@@ -220,7 +228,7 @@ def _open_split(root: Path, split: str, num_classes: int | None) -> Dataset:
     raise DatasetError(f"{root}: no part {split}; found {', '.join(there) or 'no parts: no train/, val/ or test/'}")
 
 
-def _open_folders(root: Path, num_classes: int | None) -> Dataset:
+def _open_folders(root: Path, num_classes: int | None, one_class: bool) -> Dataset:
     """The validation part, the test part where there is none, or the whole."""
     layout = find_layout(root)
     part = next((part for part in ("val", "test") if part in layout.parts), None)
@@ -237,6 +245,8 @@ def _open_folders(root: Path, num_classes: int | None) -> Dataset:
         return _with_notes(_open_class_folders(root, layout.folder), layout.notes)
     if (list_file := find_list(root, "val")) is not None:
         return _with_notes(_open_list(root, list_file, num_classes), (_taken(root, list_file, "validation"),))
+    if one_class and len(names := visible_folders(root)) == 1 and holds_images(root / names[0], deep=False):
+        return _with_notes(_open_class_folders(root, root), (f"{names[0]}/ is the only class folder",))
     problem = None
     if "train" in layout.parts:
         name = layout.parts["train"].relative_to(root).as_posix()
@@ -296,14 +306,21 @@ def _open_class_folders(root: Path, folder: Path) -> Dataset:
             problems.append(f"{name}: an image outside the class folders, so without a class")
         else:
             records.append(Record(len(records), path, name, label))
+    problems += [
+        f"{path.relative_to(root).as_posix()}: a link to {path.readlink()}, which is not there"
+        for path in listing.others
+        if path.parent == folder and not path.suffix and path.is_symlink() and not path.exists()
+    ]
     used = {record.label for record in records}
+    if len(used) == 1 and not problems and is_filler(only := class_names[next(iter(used))]):
+        _refuse_layout(root, f"{folder / only} holds all images ({len(records):,}), and nothing gives them labels.")
     empty = tuple(name for label, name in enumerate(class_names) if label not in used)
     if problems:
         raise_problems(folder, problems + _empty_folders(empty))
     ignored = tuple(path.relative_to(root).as_posix() for path in (*listing.leftovers, *listing.others))
     return Dataset(
         root, "class-folders", None, tuple(records), tuple(class_names), len(records), ignored,
-        unreadable=listing.unreadable, empty=empty,
+        notes=tuple(alike_notes(class_names)), unreadable=listing.unreadable, empty=empty,
     )  # fmt: skip
 
 

@@ -15,10 +15,12 @@ from typing import Any, TypeAlias
 
 Entry: TypeAlias = tuple[int | None, str]
 
-# Where a record holds the names beside other things: Hugging Face, Keras, YOLO, COCO, torchvision, ours.
+# Where a record holds the names beside other things, in lower case: Hugging Face, Keras, YOLO, COCO, torchvision, timm,
+# fastai, Detectron, VoTT, OpenMMLab, ours.
 _FIELDS = (
-    "id2label", "idx_to_class", "idx2label", "label2id", "class_to_idx", "class_indices", "names", "class_names",
-    "labels", "classes", "categories",
+    "id2label", "idx_to_class", "idx2label", "label2id", "class_to_idx", "class_indices", "label_names", "names",
+    "class_names", "labels", "classes", "categories", "vocab", "thing_classes", "tags", "pretrained_cfg",
+    "dataset_meta",
 )  # fmt: skip
 _ID_COLUMNS = (
     "id", "index", "idx", "class_id", "class_idx", "class_index", "label_id", "label_idx", "number", "", "label",
@@ -31,12 +33,20 @@ _NAME_COLUMNS = (
 
 _STRING = r"'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\""
 _PYTHON_TOKEN = re.compile(rf"\s*(?:({_STRING})|(-?\d{{1,9}})|([\[\](){{}}:,]))\s*(?:#[^\n]*\n\s*)*")
+# classes = [...], const CLASSES = {...};
+_ASSIGNED = re.compile(
+    r"(?:(?:export|default|var|let|const)\s+)*"
+    r"[A-Za-z_$][\w.$]{0,99}\s*(?::[\w\[\], ]{0,99})?=\s*(?=[\[{(])"
+)
+_XML = re.compile(r"<(?:\?xml|!)|<([A-Za-z][\w.-]{0,99})(?=[\s>])[^>]*>.*</\1>", re.DOTALL)
 _MAP_ITEM = re.compile(r"\b(?:item|entry)\s*(?::\s*)?\{([^{}]*)\}")
 _MAP_FIELD = re.compile(rf"(\w+)\s*:\s*({_STRING}|-?\d{{1,9}})")
 _YAML_KEY = re.compile(r"([ ]{0,40})(?:names|labels|classes|class_names|label_list|id2label)\s*:")
-_YAML_FLOW = rf"({_STRING}|[^\s,#'\"\[\]{{}}][^,#\[\]{{}}\n]*)\s*(?:,|(?=[\]}}]))"
-_YAML_ITEM, _YAML_KEYED = re.compile(rf"\s*(){_YAML_FLOW}"), re.compile(rf"\s*(\d{{1,6}})\s*:\s+{_YAML_FLOW}")
-_YAML_BLOCK = re.compile(rf"\s*(?:-|(\d{{1,6}})\s*:)\s+({_STRING}|[^'\"\[\]{{}}&*!|>\s].*)")
+_YAML_STRING = r"'(?:[^'\n]|'')*'|\"(?:[^\"\\\n]|\\.)*\""
+_YAML_FLOW = rf"({_YAML_STRING}|[^\s,#'\"\[\]{{}}][^,#\[\]{{}}\n]*)\s*(?:,|(?=[\]}}]))"
+_YAML_ITEM = re.compile(rf"\s*(){_YAML_FLOW}")
+_YAML_KEYED = re.compile(rf"\s*['\"]?(\d{{1,6}})['\"]?\s*:\s+{_YAML_FLOW}")
+_YAML_BLOCK = re.compile(rf"\s*(?:-|['\"]?(\d{{1,6}})['\"]?\s*:)\s+({_YAML_STRING}|[^'\"\[\]{{}}&*!|>\s].*)")
 
 
 class LabelProblem(Exception):
@@ -54,8 +64,12 @@ def structured(file_name: str, text: str) -> list[Entry] | None:
 def _structured(file_name: str, text: str) -> list[Entry] | None:
     begin = text.lstrip()
     suffix = file_name.lower().rpartition(".")[2]
-    if begin.startswith(("{", "[")):
+    if assigned := _ASSIGNED.match(begin):
+        begin = begin[assigned.end() :].rstrip().removesuffix(";")
+    if begin.startswith(("{", "[")) or assigned:
         return _from_value(_value(begin))
+    if _XML.match(begin):
+        raise LabelProblem("XML, which is not read for class names; expected a text with a name on each line, or JSON")
     if suffix in ("yaml", "yml"):
         return _from_yaml(text)
     if _MAP_ITEM.match(begin):
@@ -122,9 +136,10 @@ def _from_value(value: Any, depth: int = 0) -> list[Entry]:
             return [(int(key), _name(name)) for key, name in value.items()]
         if all(_is_id(number) for number in value.values()):
             return [(int(number), name) for name, number in value.items()]
-        field = next((field for field in _FIELDS if value.get(field)), None)
+        fields = {key.lower(): field for key, field in value.items() if field}
+        field = next((field for field in _FIELDS if field in fields), None)
         if field is not None and depth < 2:
-            return _from_value(value[field], depth + 1)
+            return _from_value(fields[field], depth + 1)
     raise LabelProblem(
         "no class names in a form that is known; expected a list of names, or an object of ids and names, such as "
         '{"0": "tench"} or {"tench": 0}'

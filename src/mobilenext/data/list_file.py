@@ -11,12 +11,14 @@ All lines are checked before anything is raised, so that a list can be repaired 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from mobilenext.data.list_finder import Finder, NotFound
-from mobilenext.data.list_rows import INTEGER, NoList, Row, is_class_name, parse_rows, shortened
+from mobilenext.data.list_rows import INTEGER, Row, is_class_name, parse_rows
+from mobilenext.data.list_tasks import NoList, shortened
 from mobilenext.data.list_text import read_lines
 from mobilenext.errors import DatasetError
 from mobilenext.file_kinds import kind_of
@@ -56,7 +58,7 @@ def read_list(root: Path, list_file: Path, num_classes: int | None = None, *, re
     again = 0
     for row in parsed.rows:
         try:
-            label = label_of[_nfc(row.label)] if class_names else _label_of(row)
+            label = label_of[_nfc(row.label)] if class_names and row.problem is None else _label_of(row)
             labels.add(label)
             _check_label(label, None if class_names else num_classes)
             path, name = finder.find(row.name)
@@ -74,7 +76,7 @@ def read_list(root: Path, list_file: Path, num_classes: int | None = None, *, re
         elif not images and (kind := kind_of(list_file)) and kind.name == "text":
             hint = "\nNo line is the name of an image and a number. If these are the names of the classes: --labels."
         raise_problems(list_file, problems, hint)
-    notes = [*parsed.notes, *finder.notes()]
+    notes = [*parsed.notes, *finder.notes(), *alike_notes(class_names)]
     if again:
         notes.append(f"{again:,} of {len(images):,} lines of {list_file.name} repeat an image, which counts each time")
     return ListedImages(tuple(images), class_names or None, again, tuple(notes))
@@ -90,16 +92,26 @@ def raise_problems(source: Path, problems: list[str], hint: str = "") -> NoRetur
     )
 
 
+def alike_notes(class_names: Iterable[str]) -> list[str]:
+    """A sentence on classes whose names differ in nothing but case and spaces: they may be meant for one."""
+    alike: dict[str, list[str]] = {}
+    for name in class_names:
+        alike.setdefault(" ".join(name.casefold().replace("_", " ").split()), []).append(name)
+    several = [names for names in alike.values() if len(names) > 1]
+    if not several:
+        return []
+    shown = "; ".join(", ".join(map(repr, names)) for names in several[:3])
+    return [f"classes whose names differ in case or spaces only count as different ones: {shown}"]
+
+
 class _LineProblem(Exception):
     """What is wrong with one line of a list."""
 
 
 def _class_names(rows: list[Row]) -> tuple[str, ...]:
     """The names of classes, sorted, where all labels are names; none where they are numbers."""
-    if INTEGER.fullmatch(rows[0].label):
-        return ()
-    labels = {_nfc(row.label) for row in rows}
-    if any(row.problem for row in rows) or not all(map(is_class_name, labels)):
+    labels = {_nfc(row.label) for row in rows if row.problem is None}
+    if not all(map(is_class_name, labels)):
         return ()
     return tuple(sorted(labels))
 

@@ -11,10 +11,11 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from urllib.parse import unquote
 
 from mobilenext.data.listing import IMAGE_SUFFIXES
-from mobilenext.data.parts import IMAGES_FOLDER
+from mobilenext.data.parts import IMAGES_FOLDER, is_filler, part_of
 from mobilenext.errors import DatasetError
 
 Form = Callable[[str], str]
+_URL = re.compile(r"[a-z][a-z0-9+.-]{1,20}://", re.IGNORECASE)  # of a bucket: s3://photos/cat/1.jpg
 
 
 class NotFound(Exception):
@@ -32,10 +33,11 @@ def _folded(name: str) -> str:
 class Finder:
     """Finds the files of a list, asking the file system once for each folder, not 50,000 times.
 
-    A name is looked up in ROOT/imgs, in ROOT and beside the list, as it is written. Only where there is no such file,
-    these stand for one: backslashes, another Unicode form, a percent-encoded name, a path that begins with ROOT's own
-    name, a name without the suffix of the only image that has it, and an absolute path of another computer, if the
-    same beginning of all such paths stands for the same folder.
+    A name is looked up in ROOT/imgs, in ROOT and beside the list, as it is written, then in a folder of the list's part
+    and in images/. Only where there is no such file, these stand for one: backslashes, another Unicode form, a
+    percent-encoded name, a path that begins with ROOT's own name, a name without the suffix of the only image that has
+    it, and an absolute path of another computer or a URL, if the same beginning of all such paths stands for the same
+    folder.
     """
 
     def __init__(self, root: Path, list_file: Path, bases: Sequence[Path] | None = None) -> None:
@@ -43,9 +45,10 @@ class Finder:
         self.spellings: Counter[str] = Counter()  # how many names were found in another spelling
         self._root = f"{root.as_posix()}/"
         self._root_name = root.resolve().name
-        bases = (root / IMAGES_FOLDER, root, list_file.parent) if bases is None else bases
-        self._bases = list(dict.fromkeys(base.as_posix() for base in bases))
         self._folders: dict[str, dict[str, bool]] = {}  # folder -> name in it -> whether that is a file
+        if bases is None:
+            bases = [root / IMAGES_FOLDER, root, list_file.parent, *self._folders_of_images(root, list_file)]
+        self._bases = list(dict.fromkeys(base.as_posix() for base in bases))
         self._forms: dict[tuple[str, Form], dict[str, list[str]]] = {}  # the same by another form of the names
         self._elsewhere: tuple[str, ...] | None = None  # how absolute paths of another computer begin
 
@@ -92,6 +95,13 @@ class Finder:
         """How names were found that are not those of files as they are written."""
         return [f"names of the list found {how}: {count:,}" for how, count in self.spellings.items() if count]
 
+    def _folders_of_images(self, root: Path, list_file: Path) -> list[Path]:
+        """Folders in `root` that hold the images of a list by their names: ``train/`` of train.csv, ``images/``."""
+        part = part_of(list_file.stem)
+        names = sorted(name for name, is_file in self._listing(root.as_posix()).items() if not is_file)
+        of_part = [name for name in names if part and part_of(name) == part]
+        return [root / name for name in of_part + [name for name in names if is_filler(name)]]
+
     def _paths(self, name: str) -> list[str]:
         return [name] if name.startswith("/") or PureWindowsPath(name).drive else [f"{b}/{name}" for b in self._bases]
 
@@ -114,7 +124,9 @@ class Finder:
                 images = [file for file in named if Path(file).suffix.lower() in IMAGE_SUFFIXES]
                 if len(images) == 1:
                     yield "by adding the suffix of the only image of that name", f"{folder}/{images[0]}"
-        if name.startswith("/") or PureWindowsPath(name).drive:
+        if _URL.match(name):
+            yield from self._moved("/" + unquote(name.partition("://")[2]))
+        elif name.startswith("/") or PureWindowsPath(name).drive:
             yield from self._moved(name)
 
     def _moved(self, name: str) -> Iterator[tuple[str, str]]:

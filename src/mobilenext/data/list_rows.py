@@ -9,7 +9,7 @@ each for the whole list:
     a label before the name   3 photo.jpg
     names of classes          photo.jpg golden retriever
 
-What lists of other tasks hold is recognised: several numbers for an image, pairs of files.
+Lists of other tasks are recognised by `mobilenext.data.list_tasks`.
 """
 
 from __future__ import annotations
@@ -17,40 +17,43 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
+from mobilenext.data.list_tasks import (
+    NUMBER,
+    SEPARATORS,
+    NoList,
+    cut,
+    refuse_joined_labels,
+    refuse_numbers,
+    refuse_other_tasks,
+    refuse_parts,
+    shortened,
+)  # fmt: skip
 from mobilenext.data.listing import IMAGE_SUFFIXES
-from mobilenext.data.parts import part_of
 
-SEPARATORS = " \t,;|"
 EXAMPLE = "expected a name and its label, as in: val_1.JPEG 65"
 _DELIMITERS = "\t;,|"
 _PROBED = 20  # lines whose files decide between two ways to read a list
 
 INTEGER = re.compile(r"[+-]?[0-9]{1,9}(?:\.0*)?")  # tables of floating-point numbers have 3.0
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _LABEL_FIRST = re.compile(rf"([+-]?[0-9]{{1,9}}(?:\.0*)?)[{re.escape(SEPARATORS)}]+(\S.*)")
-_SEVERAL_NUMBERS = re.compile(
-    rf"(.+?\.[A-Za-z]\w{{1,4}}[\"']?)[{re.escape(SEPARATORS)}]+[\[(]?(({_NUMBER.pattern})([\s,;|]+({_NUMBER.pattern}))+)[\])]?"
-)
 _ID_AND_NAME = re.compile(rf"([0-9]{{1,9}})[{re.escape(SEPARATORS)}]+\D.*")
-_PAIR = re.compile(rf".+\.\w+[\"']?[{re.escape(SEPARATORS)}]+\S*\.(?:xml|json|txt|png|npy|mat)")
 
 # Words for columns, the clearest first.
 _NAMES = """
-    filename file_name filepath file_path image_path img_path image_file image_name img_name imagename path file image
-    img fname photo picture image_id img_id imageid id name
+    filename filenames file_name filepath filepaths file_path image_path img_path imgpath image_paths image_file
+    image_filename image_name img_name imagename path paths file files image images img imgs image_uri image_url uri url
+    fname photo picture image_index image_id img_id imageid id name
 """
 _LABELS = """
     label labels class_id classid label_id labelid target class class_index classindex category_id category class_name
-    classname label_name y
+    classname label_name y choice annotation ground_truth gt species breed
 """
 _NAME_COLUMNS, _LABEL_COLUMNS = _NAMES.split(), _LABELS.split()
-
-
-class NoList(Exception):
-    """What the whole list is instead of names and labels."""
+_EXCELS_SEPARATOR = re.compile(r"sep=[;,|\t]?", re.IGNORECASE)
+_BOXES = re.compile(r"(\w+)(?: \d+){4}(?: \1(?: \d+){4})*")  # ImageNet on Kaggle: the class and its boxes
 
 
 @dataclass(frozen=True)
@@ -85,18 +88,20 @@ def parse_rows(lines: Sequence[str], is_file: IsFile) -> Rows:
     numbered = [(number, line.strip()) for number, line in enumerate(lines, start=1)]
     written = [(number, line) for number, line in numbered if line and not _is_comment(line, is_file)]
     notes = []
+    if written and _EXCELS_SEPARATOR.fullmatch(written[0][1]):
+        del written[0]
     if comments := sum(line.startswith("#") for _, line in numbered) - sum(line.startswith("#") for _, line in written):
         notes.append(f"comments in the list: {comments:,} lines that begin with #")
     if not written:
         return Rows([], notes)
     if (header := _header(written[0][1], is_file)) is not None:
         if header.delimiter != " ":
-            return Rows(_table_with_header(written, header), notes + header.notes())
+            return _without_boxes(Rows(_table_with_header(written, header), notes + header.notes()))
         del written[0]  # the other lines may have spaces in names
     usual = [_usual(number, line, is_file) for number, line in written]
     if all(row.problem is None for row in usual) and any(is_file(row.name) for row in usual[:_PROBED]):
         return Rows(usual, notes)
-    _refuse_other_tasks(written)
+    refuse_other_tasks(written)
     for read in (_table, _label_first, _class_names_last):
         rows = read(written, is_file)
         if rows is not None and any(is_file(row.name) for row in rows[:_PROBED]):
@@ -117,11 +122,6 @@ def is_class_name(label: str) -> bool:
     return True
 
 
-def shortened(text: str) -> str:
-    """The text in quotes, or its beginning."""
-    return repr(text if len(text) <= 100 else f"{text[:100]}...")
-
-
 def unquoted(cell: str) -> str:
     """A cell without the quotes around it."""
     cell = cell.strip()
@@ -131,20 +131,11 @@ def unquoted(cell: str) -> str:
 
 
 def _is_comment(line: str, is_file: IsFile) -> bool:
-    return line.startswith("#") and not is_file(_cut(line)[0])
-
-
-def _cut(line: str) -> tuple[str, str]:
-    """What stands left and right of the last separator."""
-    line = line.rstrip(SEPARATORS)
-    if line.endswith(('"', "'")) and (start := line.rfind(line[-1], 0, -1)) > 0 and line[start - 1] in SEPARATORS:
-        return line[:start].rstrip(SEPARATORS), line[start:]
-    cut = max(map(line.rfind, SEPARATORS))
-    return line[: max(cut, 0)].rstrip(SEPARATORS), line[cut + 1 :]
+    return line.startswith("#") and not is_file(cut(line)[0])
 
 
 def _usual(number: int, line: str, is_file: IsFile) -> Row:
-    name, label = _cut(line)
+    name, label = cut(line)
     label = unquoted(label)
     if not name:
         return Row(number, line, name, label, f"no label; {EXAMPLE}")
@@ -179,13 +170,13 @@ def _header(line: str, is_file: IsFile) -> _Header | None:
     """The columns, where the line has a word for the names of files, or for labels beside one other column."""
     for delimiter in (*_DELIMITERS, " "):
         columns = [unquoted(cell).strip().lower().replace(" ", "_") for cell in _cells(line, delimiter)]
-        if len(columns) < 2 or any(map(_NUMBER.fullmatch, columns)):
+        if len(columns) < 2 or any(map(NUMBER.fullmatch, columns)):
             continue
         name = _column(columns, _NAME_COLUMNS)
         label = _column([word if index != name else "" for index, word in enumerate(columns)], _LABEL_COLUMNS)
         if len(columns) == 2 and (name is None) != (label is None):
             name, label = (1 - (label or 0), label) if name is None else (name, 1 - name)
-        if name is not None and not is_file(_cut(line)[0]):
+        if name is not None and not is_file(cut(line)[0]):
             return _Header(delimiter, columns, name, label)
     return None
 
@@ -194,27 +185,35 @@ def _table_with_header(lines: Lines, header: _Header) -> list[Row]:
     rows = []
     body = [(number, line, _cells(line, header.delimiter)) for number, line in lines[1:]]
     if header.label is None:
-        _refuse_numbers([cells[: header.name] + cells[header.name + 1 :] for _, _, cells in body])
+        refuse_numbers([cells[: header.name] + cells[header.name + 1 :] for _, _, cells in body])
         raise NoList(
             f"line {lines[0][0]}: which column is the label? The header has {', '.join(header.columns)}; expected one "
             "called label"
         )
-    _refuse_parts(header, [cells for _, _, cells in body])
+    refuse_parts(header.columns, [cells for _, _, cells in body], (header.name, header.label))
+    refuse_joined_labels([cells[header.label] for _, _, cells in body if len(cells) > header.label])
     for number, line, cells in body:
         problem = None
-        if len(cells) <= max(header.name, header.label) or len(cells) > len(header.columns):
+        if header.name < len(cells) and (len(cells) <= header.label or cells[header.label].lower() in ("", "nan")):
+            problem = f"no label in the column {header.columns[header.label]}"
+            cells = [*cells, *[""] * len(header.columns)]
+        elif len(cells) <= header.name or len(cells) > len(header.columns):
             problem = f"{len(cells)} columns, where the header has {len(header.columns)}"
             cells = [""] * len(header.columns)
         rows.append(Row(number, line, cells[header.name], cells[header.label], problem))
     return rows
 
 
-def _refuse_parts(header: _Header, table: Sequence[Sequence[str]]) -> None:
-    """Raises NoList where another column says which part of the data an image belongs to."""
-    for index, word in enumerate(header.columns):
-        values = {cells[index] for cells in table if index < len(cells)} - {""}
-        if index not in (header.name, header.label) and len(values) > 1 and all(map(part_of, values)):
-            raise NoList(f"the column {word} divides this list into {', '.join(sorted(values))}; write a list for each")
+def _without_boxes(rows: Rows) -> Rows:
+    """Labels without the boxes behind them, where all have some: ``n01440764 10 20 300 400``."""
+    matches = [_BOXES.fullmatch(row.label) for row in rows.rows]
+    if not matches or not all(matches):
+        return rows
+    labels = [match[1] for match in matches if match]
+    return Rows(
+        [replace(row, label=label) for row, label in zip(rows.rows, labels, strict=True)],
+        [*rows.notes, "behind the labels of the list are boxes, which do not count"],
+    )
 
 
 def _column(columns: Sequence[str], words: Sequence[str]) -> int | None:
@@ -237,10 +236,11 @@ def _table(lines: Lines, is_file: IsFile) -> list[Row] | None:
             del columns[0]  # MXNet: a number for each line, in any order, the label, the name
         if len(columns) > 1:
             columns = {column: cells for column, cells in columns.items() if not _counts(cells)} or columns
-        _refuse_numbers([[cells[column] for column in columns] for cells in table])
+        refuse_numbers([[cells[column] for column in columns] for cells in table])
         integers = [column for column, cells in columns.items() if all(map(INTEGER.fullmatch, cells))]
         labels = integers or list(columns)
         if len(labels) > 1:
+            refuse_parts([str(column + 1) for column in range(width)], table, (name,))
             raise NoList(
                 f"{width} columns, and more than one could be the label; write a header: filename,label, for example"
             )
@@ -269,9 +269,9 @@ def _class_names_last(lines: Lines, is_file: IsFile) -> list[Row] | None:
     """The label is a word, or several, behind the longest name of a file that the line begins with."""
     rows = []
     for number, line in lines:
-        name, label = name_left, _ = _cut(line)
+        name, label = name_left, _ = cut(line)
         while name_left and not is_file(unquoted(name_left)):
-            name_left, _ = _cut(name_left)
+            name_left, _ = cut(name_left)
         if name_left:
             name, label = name_left, line[len(name_left) :].strip(SEPARATORS)
         if not name or not is_class_name(unquoted(label)):
@@ -281,33 +281,3 @@ def _class_names_last(lines: Lines, is_file: IsFile) -> list[Row] | None:
     if all(ids):  # photo.jpg 3 cat
         return [Row(row.number, row.line, row.name, match[1]) for row, match in zip(rows, ids, strict=True) if match]
     return rows
-
-
-def _refuse_other_tasks(lines: Lines) -> None:
-    """Raises NoList for lists of several labels, of boxes and of pairs of files."""
-    matches = [_SEVERAL_NUMBERS.fullmatch(line) for _, line in lines]
-    if all(matches):
-        _refuse_numbers([re.split(r"[\s,;|]+", match[2]) for match in matches if match])
-    if all(_PAIR.fullmatch(line) for _, line in lines) and not any(
-        PurePath(_cut(line)[0]).suffix.lower() not in IMAGE_SUFFIXES for _, line in lines
-    ):
-        raise NoList(
-            f"line {lines[0][0]}: this is a list of pairs of files, as for detection or segmentation; one label, an "
-            "integer from 0 or a class name, is expected for each image"
-        )
-
-
-def _refuse_numbers(numbers: Sequence[Sequence[str]]) -> None:
-    """Raises NoList where every line has several numbers in place of a label."""
-    if not numbers or any(len(row) < 2 or not all(map(_NUMBER.fullmatch, row)) for row in numbers):
-        return
-    values = [[float(number) for number in row] for row in numbers]
-    if all(value in (0, 1) for row in values for value in row):
-        kind = f"this is a multi-label list, with a 0 or 1 for each of {len(values[0])} classes"
-        if all(sum(row) == 1 for row in values):
-            kind += " (each line has one 1 only: its position, from 0, is the label)"
-    elif all(value == int(value) for row in values for value in row):
-        kind = "this is a multi-label list, or one of boxes, with several integers for each image"
-    else:
-        kind = f"this is a list of {len(values[0])} numbers for each image, such as probabilities"
-    raise NoList(f"{kind}; one label is expected for each image")

@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from mobilenext.data.listing import holds_images, is_leftover_name, visible_folders
@@ -21,9 +22,19 @@ from mobilenext.errors import DatasetError
 IMAGES_FOLDER = "imgs"  # holds the images of a list: never a class
 PARTS = ("train", "val", "test")
 _WORDS = {
-    "train": "train training trn tr trainval 训练 训练集",
-    "val": "val valid validation validate validating dev devel development eval evaluation 验证 验证集 校验集",
-    "test": "test testing tst te ts holdout heldout 测试 测试集",
+    "train": """
+        train training trn tr trainval 训练 训练集 訓練 訓練集 学習 훈련 학습
+        trainingsdaten entrainement entraînement apprentissage entrenamiento treino treinamento addestramento обучение
+    """,
+    "val": """
+        val valid validation validate validating dev devel development eval evaluation
+        验证 验证集 校验集 驗證 驗證集 検証 검증
+        validierung validierungsdaten validacion validación validacao validação validazione валидация
+    """,
+    "test": """
+        test testing tst te ts holdout heldout 测试 测试集 測試 測試集 テスト 테스트 시험
+        testdaten prueba pruebas teste тест
+    """,
 }
 _PART_OF_WORD = {word: part for part, words in _WORDS.items() for word in words.split()}
 _NO_MEANING = "images image imgs img data dataset set split folder part list labels label files file annotations"
@@ -40,6 +51,11 @@ def part_of(name: str) -> str | None:
     """``train``, ``val`` or ``test`` where a folder's or a list's name is a word for it; None for another name."""
     part, rest = _part_and_rest(name)
     return None if rest else part
+
+
+def is_filler(name: str) -> bool:
+    """Whether a folder's name, such as ``images``, says nothing about what is in it."""
+    return set(re.split(r"[\W\d_]+", name.casefold())) - {""} <= set(_FILLERS) and not name.isdecimal()
 
 
 def _part_and_rest(name: str) -> tuple[str | None, str]:
@@ -79,17 +95,26 @@ def find_layout(root: Path) -> Layout:
     layout = _layout_of(root)
     folder = root
     for _ in range(_DEEPEST):
-        subfolders = visible_folders(folder)
-        if layout.parts or layout.classes or len(subfolders) != 1:
+        name = None if layout.parts else _only_folder(folder)
+        if name is None or holds_images(folder, deep=False) or _lists_below(folder):
             break
-        if holds_images(folder, deep=False) or _lists_below(folder):
-            break
-        folder = folder / subfolders[0]
-        layout = _layout_of(folder)
+        inner = _layout_of(folder / name)
+        if layout.classes and not (inner.parts or inner.classes) and _only_folder(folder / name) is None:
+            break  # a class, beside others without images
+        folder, layout = folder / name, inner
     if folder != root and (layout.parts or layout.classes):
         note = f"the data set lies in {folder.relative_to(root).as_posix()}/"
         return Layout(folder, layout.parts, layout.classes, (note, *layout.notes))
     return layout if folder == root else Layout(root)
+
+
+def _only_folder(folder: Path) -> str | None:
+    """The only folder in `folder`, or the only one with images: annotations and labels are often beside the images."""
+    subfolders = visible_folders(folder)
+    if len(subfolders) < 2:
+        return subfolders[0] if subfolders else None
+    with_images = list(islice((name for name in subfolders if holds_images(folder / name)), 2))
+    return with_images[0] if len(with_images) == 1 else None
 
 
 def _layout_of(folder: Path) -> Layout:

@@ -124,7 +124,7 @@ def evaluate(
         identity_divisor=identity_divisor, preprocessing=preprocessing, labels=labels, output_name=output_name,
     )  # fmt: skip
     # A problem of the data set should not wait for the network.
-    dataset = open_dataset(data, list_file=list_file, limit=limit, split=split, check_classes=False)
+    dataset = open_dataset(data, list_file=list_file, limit=limit, split=split, check_classes=False, one_class=True)
     if unreadable == "stop" and dataset.unreadable:
         _refuse_unreadable(dataset.records, plan)
 
@@ -137,8 +137,9 @@ def evaluate(
             if batch_size is None and prepared.spec.form is not None and prepared.spec.form.batch is not None:
                 plan = replace(plan, batch_size=prepared.spec.form.batch)
             dataset = open_dataset(
-                data, list_file=list_file, num_classes=found.num_classes, limit=limit, split=split, check_classes=False
-            )
+                data, list_file=list_file, num_classes=found.num_classes, limit=limit, split=split, check_classes=False,
+                one_class=True,
+            )  # fmt: skip
             dataset = with_classes(dataset, found.num_classes, found.labels, assumed=prepared.labels_assumed)
             names = dataset.class_names or found.labels
             warnings = _warnings(dataset, found.num_classes, names)

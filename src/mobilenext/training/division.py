@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,6 +33,8 @@ def share_of(val_split: str | float | None) -> float | None:
     try:
         share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
+        if re.fullmatch(r"[\d.,]+%?", text):
+            raise UsageError(f"val_split is {text}; expected a share such as 0.2, or the name of a part") from None
         if part_of(text) == "train":
             raise UsageError(
                 f"val_split is {text}: images that train cannot validate; a share such as 0.2 divides them"
