@@ -363,9 +363,12 @@ def _train(options: argparse.Namespace) -> int:
         with _log_file(folder if first else None, LOG, begun=CONFIG):
             result = train(options.data, **arguments)
             if first:
+                val_list = Path(folder, "val_list.txt")  # of a run that divided its images: the others were trained on
+                listed = f" --list {val_list}" if val_list.is_file() else ""
                 logging.info(
-                    "written: %s; use it: mobilenext evaluate DATA --weights %s/best.safetensors", folder, folder
-                )
+                    "written: %s; use it: mobilenext evaluate DATA --weights %s/best.safetensors%s",
+                    folder, folder, listed,
+                )  # fmt: skip
     except Stopped as stopped:
         logging.info("mobilenext: %s", stopped)
         return stopped.exit_code

@@ -121,6 +121,15 @@ def test_class_names_in_place_of_numbers(tmp_path: Path, lines: str) -> None:
     assert pairs(listed) == [("a.jpg", 1), ("b.jpg", 0), ("c d.jpg", 2)]
 
 
+def test_names_beside_numbers_are_in_the_order_of_the_numbers(tmp_path: Path) -> None:
+    tree(tmp_path, *FILES)
+    listed = read(tmp_path, "filename,label,class_id\na.jpg,owl,0\nb.jpg,cat,1\nc d.jpg,owl,0\n")
+    assert listed.class_names == ("owl", "cat")
+    assert pairs(listed) == [("a.jpg", 0), ("b.jpg", 1), ("c d.jpg", 0)]
+    listed = read(tmp_path, "filename,label,class\na.jpg,owl,0\nb.jpg,cat,0\n")  # no numbers of these classes
+    assert listed.class_names == ("cat", "owl")
+
+
 def test_imagenets_labels_with_boxes(tmp_path: Path) -> None:
     tree(tmp_path, "images/v_1.JPEG", "images/v_2.JPEG")
     lines = "ImageId,PredictionString\nv_1,n03995372 85 1 499 272 \nv_2,n01440764 1 2 3 4 n01440764 5 6 7 8 \n"

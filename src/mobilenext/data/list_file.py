@@ -109,10 +109,13 @@ class _LineProblem(Exception):
 
 
 def _class_names(rows: list[Row]) -> tuple[str, ...]:
-    """The names of classes, sorted, where all labels are names; none where they are numbers."""
+    """The names of classes, sorted, or by the numbers in another column; none where the labels are numbers."""
     labels = {_nfc(row.label) for row in rows if row.problem is None}
     if not all(map(is_class_name, labels)):
         return ()
+    ids = {(_nfc(row.label), row.class_id) for row in rows if row.class_id is not None}
+    if len({class_id for _, class_id in ids}) == len(labels) == len(ids):
+        return tuple(name for name, _ in sorted(ids, key=lambda pair: pair[1]))
     return tuple(sorted(labels))
 
 

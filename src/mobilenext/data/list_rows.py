@@ -65,6 +65,7 @@ class Row:
     name: str
     label: str
     problem: str | None = None  # why it is no name and label
+    class_id: int | None = None  # of a table that has the classes' names and their numbers
 
 
 @dataclass
@@ -191,6 +192,7 @@ def _table_with_header(lines: Lines, header: _Header) -> list[Row]:
             "called label"
         )
     refuse_parts(header.columns, [cells for _, _, cells in body], (header.name, header.label))
+    ids = next((index for index in range(len(header.columns)) if _holds_ids(index, header, body)), None)
     refuse_joined_labels([cells[header.label] for _, _, cells in body if len(cells) > header.label])
     for number, line, cells in body:
         problem = None
@@ -200,8 +202,16 @@ def _table_with_header(lines: Lines, header: _Header) -> list[Row]:
         elif len(cells) <= header.name or len(cells) > len(header.columns):
             problem = f"{len(cells)} columns, where the header has {len(header.columns)}"
             cells = [""] * len(header.columns)
-        rows.append(Row(number, line, cells[header.name], cells[header.label], problem))
+        class_id = None if ids is None or problem else int(cells[ids].partition(".")[0])
+        rows.append(Row(number, line, cells[header.name], cells[header.label], problem, class_id))
     return rows
+
+
+def _holds_ids(index: int, header: _Header, body: Sequence[tuple[int, str, list[str]]]) -> bool:
+    """Whether a column holds the numbers of classes, and is not the one that is read as the label."""
+    if header.columns[index] not in _LABEL_COLUMNS or index in (header.name, header.label):
+        return False
+    return all(INTEGER.fullmatch(cells[index]) for _, _, cells in body if index < len(cells))
 
 
 def _without_boxes(rows: Rows) -> Rows:

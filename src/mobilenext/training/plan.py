@@ -355,7 +355,8 @@ def _classifier_rows(begun: Weights, names: Sequence[str] | None, classes: int) 
 def _describe_classifier(begun: Weights, classes: int, rows: tuple[int, ...] | None) -> None:
     file = begun.path.name
     if rows:
-        log.info("the classifier of %s is kept for the data's %d of its %d classes, by name", file, len(rows), classes)
+        of = begun.num_classes
+        log.info("the classifier of %s is kept for the data's %d of its %d classes, by name", file, len(rows), of)
     elif rows is not None:
         log.warning("the classifier is fresh: %s has %d classes, too, but not all of the data's names", file, classes)
     elif begun.num_classes == classes:
