@@ -102,6 +102,13 @@ def test_an_empty_folder_counts_where_its_class_is_known(tmp_path: Path) -> None
         with_classes(data, 3, None)
 
 
+def test_an_empty_folder_of_no_class_is_ignored_and_said(tmp_path: Path) -> None:
+    data = with_classes(folders(tmp_path, "New folder", "ape", "bee", empty=("New folder",)), 2, ("ape", "bee"))
+
+    assert labels(data) == {"ape": 0, "bee": 1}
+    assert "ignored: New folder/" in data.notes[-1]
+
+
 def test_classes_only_in_the_data_are_listed(tmp_path: Path) -> None:
     with pytest.raises(DatasetError) as error:
         with_classes(folders(tmp_path, "ape", "bee", "zz"), 3, ("ape", "bee", "cow"))

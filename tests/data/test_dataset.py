@@ -500,6 +500,12 @@ def test_a_folder_called_images_is_no_class(tmp_path: Path, names: tuple[str, ..
     assert "images holds all images (1), and nothing gives them labels" in refused(tmp_path)
 
 
+def test_imgs_beside_a_part_is_no_class(tmp_path: Path) -> None:
+    tree(tmp_path, "train/cat/b.jpg", "imgs/a.jpg")
+    write_list(tmp_path, "a.jpg 0\n")
+    assert names_and_labels(open_training(tmp_path)) == [("cat/b.jpg", 0)]
+
+
 def test_a_single_class_folder_counts_where_that_is_asked_for(tmp_path: Path) -> None:
     tree(tmp_path, "cat/a.jpg")
     assert names_and_labels(open_dataset(tmp_path, one_class=True)) == [("cat/a.jpg", 0)]

@@ -14,7 +14,7 @@ from PIL import Image
 
 from mobilenext.data import Preprocessing
 from mobilenext.errors import DataError, DatasetError, UsageError, WeightsError
-from mobilenext.training.plan import Plan, _with_fitting_batch, new_plan, resumed_plan
+from mobilenext.training.plan import Plan, _warnings, _with_fitting_batch, new_plan, open_parts, resumed_plan
 from mobilenext.training.recipes import LATER, find_recipe
 from mobilenext.training.run_folder import config_digest
 
@@ -53,6 +53,17 @@ def folders(tmp_path: Path) -> Path:
         write_images(root / "train" / name, 2, number)
         write_images(root / "val" / name, 1, number)
     return root
+
+
+def test_what_the_parts_share_or_leave_out_is_said(data: Path, folders: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (data / "val_list.txt").write_text("10.png 0\n20.png 1\n")
+    training, validation = open_parts(data, None, None)
+    assert "1 of 2 validation images are training images, too, such as imgs/10.png" in "".join(
+        _warnings(training, validation, 3, None)
+    )
+    with caplog.at_level("INFO"):
+        open_parts(folders, None, None, val_split=0.5)
+    assert f"{folders / 'val'} is not used" in caplog.text
 
 
 OPTIONS = ("model", "weights", "num_classes", "identity_divisor", "train_list", "val_list", "labels")

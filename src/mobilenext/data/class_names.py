@@ -97,13 +97,17 @@ def with_classes(
     if dataset.class_names is None or not names or (matches.unknown and assumed):
         check_class_folders(dataset, num_classes)
         return dataset
-    if matches.unknown:
+    of_no_image = [name for name in matches.unknown if name in dataset.empty]
+    if len(of_no_image) < len(matches.unknown):
         raise DatasetError(_unknown_classes(dataset, matches, names, owner))
     records = tuple(
         dataclasses.replace(record, label=matches.class_of[dataset.class_names[record.label]])
         for record in dataset.records
     )
     notes = (*dataset.notes, *matches.notes)
+    if of_no_image:
+        shown = ", ".join(f"{name}/" for name in of_no_image[:SHOWN])
+        notes += (f"{len(of_no_image)} empty folders are no classes of {owner} and are ignored: {shown}",)
     return dataclasses.replace(dataset, records=records, class_names=tuple(names), notes=notes, empty=())
 
 

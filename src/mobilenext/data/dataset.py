@@ -190,6 +190,11 @@ def open_validation(
     return open_dataset(root, list_file=list_file, num_classes=num_classes, split=split, check_classes=False)
 
 
+def validation_place(root: Path) -> Path | None:
+    """The list or the folder of the validation part in `root`, where there is one."""
+    return find_list(root, "val") or find_layout(root).parts.get("val")
+
+
 def class_name_of(dataset: Dataset, label: int) -> str:
     """The name of a class, or its number where it has none."""
     return dataset.class_names[label] if dataset.class_names else str(label)

@@ -128,7 +128,7 @@ def _layout_of(folder: Path) -> Layout:
     words = [name for names in named.values() for name in names]
     others = [name for name in subfolders if name not in words]
     if nested and not ("val" in nested or len(nested) > 1):
-        beside = [name for name in others if holds_images(folder / name)]
+        beside = [name for name in others if not is_filler(name) and holds_images(folder / name)]
         if beside:
             name = next(iter(nested.values()))[0]
             raise DatasetError(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mobilenext.data import Dataset, Preprocessing
 from mobilenext.data.class_names import classes_without_images, match_names, with_classes
-from mobilenext.data.dataset import check_class_folders, open_training, open_validation
+from mobilenext.data.dataset import check_class_folders, open_training, open_validation, validation_place
 from mobilenext.distributed import launched
 from mobilenext.errors import DataError, DatasetError, UsageError
 from mobilenext.evaluation.environment import environment
@@ -317,7 +317,10 @@ def open_parts(
     training = open_training(root, list_file=train_list, num_classes=num_classes, whole=share is not None)
     training = _with_labels(training, labels, num_classes)
     if share is not None:
-        return divide(training, root, share, seed)
+        training, validation = divide(training, root, share, seed)
+        if other := validation_place(root):
+            log.info("%s is not used: val_split divides the training images; val_split=val validates on it", other)
+        return training, validation
     name = None if val_split is None else str(val_split)
     validation = open_validation(root, list_file=val_list, num_classes=num_classes, split=name)
     if names := training.class_names:
@@ -376,7 +379,15 @@ def _warnings(training: Dataset, validation: Dataset, classes: int, labels: Sequ
         part: classes_without_images((record.label for record in dataset.records), classes, names)
         for part, dataset in parts
     }
-    return tuple(f"the {part} part: {sentence}" for part, sentence in missing.items() if sentence)
+    warnings = [f"the {part} part: {sentence}" for part, sentence in missing.items() if sentence]
+    if training.list_file and validation.list_file:
+        trained = {record.path for record in training.records}
+        if both := [record.name for record in validation.records if record.path in trained]:
+            warnings.append(
+                f"{len(both):,} of {len(validation):,} validation images are training images, too, such as {both[0]}: "
+                "the score will be too high"
+            )
+    return tuple(warnings)
 
 
 def _classes_of(training: Dataset) -> int:
