@@ -89,11 +89,13 @@ def read_claims(name: object, file: BinaryIO, limits: ImageLimits) -> Claims:
         )
     if claims.pixels > limits.pixels:
         return claims
-    allowed = limits.bytes_for(claims.pixels) - (PROCESS_BYTES if claims.seconds == math.inf else 0)
+    process = PROCESS_BYTES if claims.seconds == math.inf else 0
+    allowed = limits.bytes_for(claims.pixels) - process
     if allowed < claims.memory < math.inf:
+        own = f" and {process / 2**20:.0f} for the process that decodes" if process else ""
         raise ImageError(
             f"{name}: {claims.what} take {claims.memory / 2**20:,.0f} MiB to decode; the limit is 8 bytes a pixel and "
-            f"{limits.memory_mib:g} MiB, here {allowed / 2**20:,.0f} MiB: shrink it, store it in another format, or "
+            f"{limits.memory_mib:g} MiB, here {allowed / 2**20:,.0f} MiB{own}: shrink it, store it otherwise, or "
             "raise MOBILENEXT_IMAGE_MEMORY_MIB"
         )
     if limits.seconds < claims.seconds < math.inf:
