@@ -346,7 +346,19 @@ def _train(options: argparse.Namespace) -> int:
     if not first:  # what all of them would say, the first one says
         logging.getLogger().setLevel(logging.WARNING)
     asked = (
-        *("output", "model", "recipe", "weights", "num_classes", "identity_divisor", "seed", "train_list", "val_list"),
+        *(
+            "output",
+            "model",
+            "recipe",
+            "weights",
+            "use",
+            "section",
+            "num_classes",
+            "identity_divisor",
+            "seed",
+            "train_list",
+            "val_list",
+        ),
         *("val_split", "resume", "threads", "workers"),
     )
     arguments = {name: value for name in asked if (value := getattr(options, name)) is not None}
@@ -585,6 +597,8 @@ def _serve_until_stopped(options: argparse.Namespace) -> None:
     subjects = subjects_of(
         models=options.model,
         weights=options.weights,
+        use=options.use,
+        section=options.section,
         exported=options.exported,
         onnx=options.onnx,
         preprocessing=_preprocessing(options),

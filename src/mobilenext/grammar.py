@@ -141,6 +141,7 @@ def parser() -> argparse.ArgumentParser:
         help="another value of the recipe, such as freeze=backbone or patience=8; `recipes NAME` lists all fields",
     )
     command.add_argument("--weights", help="a file or a tag to begin with (default: freshly initialised)")
+    _section_options(command)
     command.add_argument("--num-classes", type=int, help="default: the data's; a fresh classifier where weights differ")
     command.add_argument("--identity-divisor", type=int, help="the shortcut's share of the channels is 1/N")
     command.add_argument("--seed", type=int, help="of initialisation, order, augmentation and dropout (default 0)")
@@ -252,6 +253,7 @@ def parser() -> argparse.ArgumentParser:
     command = verb("serve", "a demo server: a page, and images in, classes and heat maps out over HTTP")
     command.add_argument("--model", action="append", default=[], metavar="NAME", help="model or model.tag; repeat it")
     command.add_argument("--weights", help="a file, or a tag of the one model's card")
+    _section_options(command)
     command.add_argument(
         "--exported", action="append", default=[], metavar="DIR", help="of `mobilenext export`; repeat it"
     )
@@ -316,13 +318,17 @@ def _json_flag(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _weights_options(command: argparse.ArgumentParser) -> None:
+def _section_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--use", choices=("auto", "raw", "ema"), help="which weights of a checkpoint (auto: EMA if any)"
     )
     command.add_argument(
         "--section", metavar="PATH", help="key path of the weights in a checkpoint that has several, such as model_ema"
     )
+
+
+def _weights_options(command: argparse.ArgumentParser) -> None:
+    _section_options(command)
     command.add_argument("--identity-divisor", type=int, help="the shortcut's share of the channels is 1/N")
     _preprocessing_options(command)
 

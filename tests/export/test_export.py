@@ -11,6 +11,7 @@ import pytest
 
 from in_process import Here
 from mobilenext.errors import CheckFailed, DataError, MissingDependency, OutputError, UsageError
+from mobilenext.evaluation import subject
 from mobilenext.evaluation.subject import Choice, find_subject, prepare
 from mobilenext.export import FORMATS, export
 from mobilenext.export.export import export_model, new_folder
@@ -134,6 +135,7 @@ def test_a_paddle_folder_of_another_project(
         (folder / name).write_bytes(content)
 
 
+@pytest.mark.usefixtures("here")
 def test_an_export_that_computes_something_else(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Wrong:
         def __init__(self, spec: Any) -> None: ...
@@ -257,7 +259,10 @@ def test_a_sidecar_of_another_model(folders: dict[str, Path], tmp_path: Path) ->
         prepare(find_subject(exported=copy), tmp_path, Choice())
 
 
-def test_what_an_exported_folder_allows(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_what_an_exported_folder_allows(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject, "processor", lambda: ("one that computes int8", ["avx_vnni"]))
     folder = folders["paddle-legacy"]
     prepared = prepare(find_subject(exported=folder, preprocessing={"crop_pct": 0.5}), tmp_path, Choice())
     assert prepared.record.preprocessing.crop_pct == 0.5

@@ -14,6 +14,7 @@ from mobilenext.export import ONNX_PACKAGES
 from mobilenext.runtime import installed
 from mobilenext.weights.checkpoint import network_of, read_weights
 from mobilenext.weights.pretrained import BUNDLED
+from processors import needs_int8
 
 for package in (*ONNX_PACKAGES, "onnxruntime", "sklearn"):
     if not installed(package):
@@ -68,6 +69,7 @@ def run(path: Path, images: np.ndarray, optimised: Path | None = None) -> np.nda
     )
 
 
+@needs_int8
 def test_accuracy_and_kernels(digits: Digits, tmp_path: Path) -> None:
     int8.quantize(digits.file, tmp_path / "int8.onnx", digits.ranges)
     before, after = run(digits.file, digits.images_val), run(tmp_path / "int8.onnx", digits.images_val, tmp_path / "o")
@@ -118,6 +120,7 @@ def test_layers_that_stay_float(digits: Digits, tmp_path: Path) -> None:
         int8.quantize(digits.file, tmp_path / "x.onnx", digits.ranges, ["conv_1000"])
 
 
+@needs_int8
 def test_the_layer_that_loses_most(digits: Digits, tmp_path: Path) -> None:
     """One weight a thousand times the others of its channel leaves those no precision."""
     model = onnx.load(str(digits.file))

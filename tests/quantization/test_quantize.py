@@ -17,6 +17,7 @@ from mobilenext.quantization import quantize
 from mobilenext.quantization.quantize import REPORT, quantize_model
 from mobilenext.report.tables import quantization_lines
 from mobilenext.runtime import installed
+from processors import needs_int8
 
 if TYPE_CHECKING:
     from tests.conftest import World
@@ -47,6 +48,7 @@ def quantized(long_world: World, tmp_path_factory: pytest.TempPathFactory) -> tu
     return output, report
 
 
+@needs_int8
 def test_the_folder_and_the_report(long_world: World, quantized: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     output, report = quantized
     assert {path.name for path in output.iterdir()} == {SIDECAR, "model.onnx", REPORT}
@@ -86,6 +88,7 @@ def test_the_folder_and_the_report(long_world: World, quantized: tuple[Path, dic
         evaluate(long_world.data, exported=output, precision="fp32", workers=1)
 
 
+@needs_int8
 def test_the_gate(long_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = quantize._evaluate
 
@@ -182,6 +185,7 @@ def test_a_processor_without_vnni(long_world: World, tmp_path: Path, monkeypatch
         quantize_model(tmp_path / "out", calibration=long_world.data, weights=long_world.weights)
 
 
+@needs_int8
 def test_what_is_quantised_already(quantized: tuple[Path, dict[str, Any]], long_world: World, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is int8 already; quantise the float32 one"):
         quantize_model(tmp_path / "out", calibration=long_world.data, exported=quantized[0])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
 import re
 import shutil
 from collections.abc import Mapping
@@ -333,6 +334,32 @@ def test_weights_of_another_model(data: Path) -> None:
     with pytest.raises(WeightsError, match=r"holds mobilenext_x0_35 .*; asked for mobilenext_x1_0"):
         plan(data, model="mobilenext_x1_0", weights=weights, num_classes=3)
     assert plan(data, weights=weights, num_classes=3).config["model"] == "mobilenext_x0_35"
+
+
+def test_one_of_several_weights_in_a_checkpoint(data: Path, tmp_path: Path) -> None:
+    """The run begins with the section that was asked for, and its record says which."""
+    from mobilenext.distributed import Ranks
+    from mobilenext.training.network import make_network
+    from mobilenext.weights.checkpoint import read_weights
+
+    known = plan(data, model=DIGITS).weights
+    assert known is not None
+    first = dict(read_weights(known).tensors)
+    second = {name: tensor * np.float32(0.5) for name, tensor in first.items()}
+    path = tmp_path / "last.pdparams"
+    path.write_bytes(pickle.dumps({"student": first, "teacher": second, "model_ema": first}, 4))
+    with pytest.raises(UsageError, match=r"student .*teacher .*--section student"):
+        plan(data, weights=path, use="raw")
+    begun = plan(data, weights=path, use="raw", section="teacher")
+    assert begun.config["weights"] | {"sha256": ""} == {
+        "file": "last.pdparams", "sha256": "", "kind": "raw", "section": "teacher"
+    }  # fmt: skip
+    network = make_network(begun, Ranks(), "cpu")[0]
+    name = "features.0.0.weight"
+    np.testing.assert_array_equal(network.state_dict()[name].numpy(), second[name])
+    assert plan(data, weights=path).config["weights"]["kind"] == "ema"
+    with pytest.raises(UsageError, match="use and section given without weights"):
+        plan(data, use="raw", section="teacher")
 
 
 def test_preprocessing_is_that_of_the_weights(data: Path) -> None:

@@ -262,6 +262,19 @@ def test_chosen_classes_of_the_weights(file: Path, caplog: pytest.LogCaptureFixt
     assert "20 classes instead of the weights' 20: classifier.1.weight and" in caplog.text
 
 
+def test_one_of_several_weights_in_a_checkpoint(file: Path, tmp_path: Path) -> None:
+    raw = pytorch_tensors()
+    both = {f"model.{name}": each for name, each in raw.items()} | {
+        f"ema.{name}": each * 0 for name, each in raw.items()
+    }
+    safetensors.numpy.save_file(both, tmp_path / "both.safetensors")
+    for options, zero in (({"use": "raw"}, False), ({}, True), ({"section": "model"}, False)):
+        network = create_model(weights=tmp_path / "both.safetensors", **options)
+        assert bool((network.state_dict()["classifier.1.weight"] == 0).all()) == zero
+    with pytest.raises(UsageError, match="use or section was given without weights"):
+        create_model("mobilenext_x0_35", section="model")
+
+
 def test_features_only(file: Path) -> None:
     network = create_model("mobilenext_x0_35", weights=file, features_only=True)
     with paddle.no_grad():

@@ -64,6 +64,14 @@ def test_bad_values_are_named_and_never_obeyed(name: str, value: Any) -> None:
     assert len(note) < 400
 
 
+def test_half_of_a_pair_is_not_taken() -> None:
+    for usable, other in (("mean", "std"), ("std", "mean")):
+        recorded, notes = recorded_preprocessing({"args": {usable: [0.5] * 3, other: [127.5] * 3}})
+        assert recorded == {}
+        assert any(f"args/{other} is " in note for note in notes)
+        assert f"{usable} is not taken without {other}" in notes
+
+
 def test_two_values_are_none() -> None:
     recorded, (note,) = recorded_preprocessing({"args": {"img_size": 64}, "config": {"image_size": 224}})
     assert recorded == {}

@@ -194,6 +194,7 @@ def test_copies_are_one() -> None:
     state = select({"state_dict": RAW, "best": dict(RAW)})
     assert state.section == "state_dict"
     assert "best holds the same weights as state_dict." in state.notes
+    assert not any("Passed over" in note for note in state.notes)
 
 
 def test_student_and_teacher() -> None:
@@ -241,6 +242,23 @@ def test_what_is_passed_over_is_said() -> None:
         select({"model": RAW, "ema": {"shadow_params": [np.zeros((2, 2)), np.zeros(3)]}}, "ema")
     with pytest.raises(WeightsError, match="2 tensors without names"):
         select([np.zeros((2, 2)), np.zeros(3)])
+
+
+def test_networks_that_nobody_asked_for_are_called_so() -> None:
+    state = select({"model": RAW, "ema": AVERAGED, "swa": network(3)}, "auto", "swa")
+    (note,) = (note for note in state.notes if "Passed over" in note)
+    assert "model (raw, mobilenext_x0_35), ema (averaged, mobilenext_x0_35): not asked for." in note
+
+
+def test_names_without_dots_are_not_passed_over_in_silence() -> None:
+    state = select({"model": RAW, "ema_params": {name.replace(".", ""): tensor for name, tensor in AVERAGED.items()}})
+    assert any("Passed over ema_params (averaged," in note for note in state.notes)
+
+
+def test_averaged_weights_alone_have_a_name_in_messages() -> None:
+    content = with_prefix("module.") | {"n_averaged": np.array(5)}
+    with pytest.raises(WeightsError, match=r"only the whole file \(averaged, mobilenext_x0_35\)"):
+        select(content, "raw")
 
 
 def test_keys_are_shown_escaped() -> None:

@@ -39,6 +39,8 @@ def subjects_of(
     *,
     models: Sequence[str] = (),
     weights: str | os.PathLike[str] | None = None,
+    use: str | None = None,
+    section: str | None = None,
     exported: Sequence[str | os.PathLike[str]] = (),
     onnx: Sequence[str | os.PathLike[str]] = (),
     preprocessing: Mapping[str, Any] | None = None,
@@ -49,8 +51,9 @@ def subjects_of(
 
     Args:
         models, weights, exported, onnx: names, and where networks lie.
-        preprocessing, output_name: of those that do not say theirs: ONNX files and Paddle Inference models.
-        labels: the names of the classes, of the same, or of the only model that is served.
+        use, section: which weights of a checkpoint that has several.
+        output_name: of those that do not say theirs: ONNX files and Paddle Inference models.
+        preprocessing, labels: of the same, or of the only model that is served.
 
     Raises:
         UsageError: weights for several models, or one of the last three for none.
@@ -61,10 +64,12 @@ def subjects_of(
     if not models and weights is None and not exported and not onnx:
         log.info("no model was named: the bundled %s, which knows handwritten digits only", BUNDLED)
         models = (BUNDLED,)
+    if weights is None and (use is not None or section is not None):
+        raise UsageError("use or section was given without weights; expected --weights FILE, whose they are")
     found: list[tuple[str, Subject]] = []
     for model in models or ((None,) if weights is not None else ()):
         named = model if model and "." in model and weights is None else ""
-        found.append((named, find_subject(model=model, weights=weights)))
+        found.append((named, find_subject(model=model, weights=weights, use=use, section=section)))
     for folder in exported:
         subject = find_subject(exported=folder)
         where = subject.path if subject.kind == "exported" else subject.path.parent
@@ -77,7 +82,7 @@ def subjects_of(
 def _told(subjects: Sequence[tuple[str, Subject]], told: dict[str, Any]) -> list[tuple[str, Subject]]:
     """The subjects that do not say everything by themselves, with what was `told` of them."""
     told_of = [subject for _, subject in subjects if subject.kind in ("onnx", "paddle")]
-    if not told_of and told.keys() == {"labels"} and len(subjects) == 1:
+    if not told_of and told.keys() <= {"labels", "preprocessing"} and len(subjects) == 1:
         told_of = [subjects[0][1]]
     if told and not told_of:
         raise UsageError(

@@ -32,13 +32,16 @@ def make_network(plan: Plan, ranks: Ranks, device: str, *, to_static: bool = Fal
     from mobilenext.weights.pretrained import create_model
 
     config, recipe = plan.config, plan.recipe
+    first = (config["weights"] or {}) if plan.weights else {}
     paddle.seed(config["seed"])
     network = create_model(
         config["model"],
         weights=plan.weights,
         num_classes=config["num_classes"],
         identity_divisor=config["identity_divisor"],
-        classes=(config["weights"] or {}).get("classes") if plan.weights else None,
+        classes=first.get("classes"),
+        use=first.get("kind"),
+        section=first.get("section"),
     )
     if recipe.dropout is not None:
         for layer in network.sublayers():

@@ -99,6 +99,8 @@ def new_plan(
     val_list: str | os.PathLike[str] | None,
     labels: tuple[str, ...] | None,
     val_split: str | float | None = None,
+    use: str | None = None,
+    section: str | None = None,
 ) -> Plan:
     """The plan of a new run; see :func:`mobilenext.training.train.train` for the arguments.
 
@@ -114,7 +116,7 @@ def new_plan(
     recipe = find_recipe(default if recipe_name is None else recipe_name).with_settings(settings)
     if model is None and weights is None:
         raise UsageError("no model; expected --model NAME, or --weights FILE to begin with")
-    begun, card, divisor = _first_weights(model, weights, identity_divisor)
+    begun, card, divisor = _first_weights(model, weights, identity_divisor, use, section)
     check_identity_divisor(card, divisor)
     if val_split is not None and val_list is not None:
         raise UsageError("val_split and val_list at once; choose one of them")
@@ -245,7 +247,11 @@ def resumed_plan(config: dict[str, Any], data: str | os.PathLike[str] | None, so
 
 
 def _first_weights(
-    model: str | None, weights: str | os.PathLike[str] | None, identity_divisor: int | None
+    model: str | None,
+    weights: str | os.PathLike[str] | None,
+    identity_divisor: int | None,
+    use: str | None,
+    section: str | None,
 ) -> tuple[Weights | None, ModelCard, int]:
     from mobilenext.weights.checkpoint import read_weights
     from mobilenext.weights.pretrained import locate
@@ -253,8 +259,12 @@ def _first_weights(
     name = model.partition(".")[0] if model else None
     if weights is None and (model is None or "." not in model):
         assert name is not None
+        if given := [option for option, value in (("use", use), ("section", section)) if value is not None]:
+            raise UsageError(f"{' and '.join(given)} given without weights; expected --weights FILE, whose they are")
         return None, find_model(name), 1 if identity_divisor is None else identity_divisor
-    begun = read_weights(locate(model, weights), model=name, identity_divisor=identity_divisor)
+    begun = read_weights(
+        locate(model, weights), model=name, identity_divisor=identity_divisor, use=use, section=section
+    )
     return begun, find_model(begun.model), begun.identity_divisor
 
 
@@ -369,6 +379,8 @@ def _describe_classifier(begun: Weights, classes: int, rows: tuple[int, ...] | N
 def _weights_of(begun: Weights, rows: tuple[int, ...] | None) -> dict[str, Any]:
     """What ``run.json`` says of the first weights; ``classes`` where their classifier is not kept as it is."""
     weights: dict[str, Any] = {"file": begun.path.name, "sha256": begun.sha256, "kind": begun.kind}
+    if begun.section:
+        weights["section"] = begun.section
     return weights if rows is None else {**weights, "classes": list(rows)}
 
 

@@ -62,6 +62,8 @@ def train(
     recipe: str | None = None,
     settings: Iterable[str] = (),
     weights: str | os.PathLike[str] | None = None,
+    use: str | None = None,
+    section: str | None = None,
     num_classes: int | None = None,
     identity_divisor: int | None = None,
     seed: int | None = None,
@@ -88,6 +90,7 @@ def train(
         recipe: one of ``RECIPES`` (default ``released``, with weights ``finetune``). settings: texts ``key=value`` that
             replace its fields. Unless they set it, a ``batch_size`` above the number of images is made to fit.
         weights: a file or a tag to begin with; None: freshly initialised.
+        use, section: which weights of a checkpoint that has several, as in ``evaluate``.
         num_classes: None takes the data's. Another number than the weights' makes a fresh classifier, which is logged.
         identity_divisor: None takes the weights' (or 1).
         seed: of initialisation, order, augmentation and dropout (default 0).
@@ -124,6 +127,7 @@ def train(
     if resume is not None:
         begun = {
             "output": output, "model": model, "recipe": recipe, "settings": tuple(settings), "weights": weights,
+            "use": use, "section": section,
             "num_classes": num_classes, "identity_divisor": identity_divisor, "seed": seed, "train_list": train_list,
             "val_list": val_list, "val_split": val_split, "labels": labels,
         }  # fmt: skip
@@ -145,7 +149,7 @@ def train(
         plan = new_plan(
             data, recipe, settings, seed or 0, model=model, weights=weights, num_classes=num_classes,
             identity_divisor=identity_divisor, train_list=train_list, val_list=val_list, val_split=val_split,
-            labels=labels_of(labels),
+            labels=labels_of(labels), use=use, section=section,
         )  # fmt: skip
     _check_readable(plan, max_unreadable)
     device = resolve_device(device)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mobilenext.weights._arrays import Array, Budget, checked_shape
+from mobilenext.weights._arrays import ELEMENTS, Array, Budget, checked_shape, dense_array
 from mobilenext.weights._pickle_machine import run_pickle
 from mobilenext.weights._pickle_nodes import plain
 from mobilenext.weights._refusal import Refusal, shown
@@ -36,19 +36,22 @@ def read_paddle_pickle(data: bytes, budget: Budget) -> Any:
         raise Refusal(f"{len(data) - stream.tell():,} bytes follow the pickle, where the file should end")
     if isinstance(tree, dict) and _SLICED in tree:
         tree = _joined(tree, budget)
-    return _without_names(tree)
+    return _unwrapped(tree, budget)
 
 
-def _without_names(tree: Any) -> Any:
+def _unwrapped(tree: Any, budget: Budget) -> Any:
+    """The tree without the names of tensors outside a state dict, and with bfloat16 widened to float32."""
     match tree:
         case dict():
-            return {key: _without_names(value) for key, value in tree.items()}
+            return {key: _unwrapped(value, budget) for key, value in tree.items()}
         case list():
-            return [_without_names(value) for value in tree]
+            return [_unwrapped(value, budget) for value in tree]
         case (str(), np.ndarray() as array):
-            return array
+            return _unwrapped(array, budget)
         case tuple():
-            return tuple(_without_names(value) for value in tree)
+            return tuple(_unwrapped(value, budget) for value in tree)
+        case np.ndarray(dtype=np.uint16):  # how Paddle hands bfloat16 to NumPy; whole numbers of 16 bits it has none
+            return dense_array(tree.astype("<u2").tobytes(), ELEMENTS["bfloat16"], tree.shape, budget)
     return tree
 
 

@@ -135,6 +135,8 @@ def create_model(
     identity_divisor: int | None = None,
     features_only: bool = False,
     classes: Sequence[int] | None = None,
+    use: str | None = None,
+    section: str | None = None,
     pretrained: bool = False,
 ) -> Network:
     """A network by name, with or without weights, in evaluation mode when it has some.
@@ -154,6 +156,7 @@ def create_model(
         classes: which of the weights' classes the network's classes 0, 1, 2, ... are: their part of the classifier is
             taken. Empty: the classifier is fresh, also where the weights have `num_classes` classes.
         pretrained: with the first weights of the model's card.
+        use, section: which weights of a checkpoint that has several; see ``read_weights``.
 
     Raises:
         UsageError: an unknown name, an impossible number, or options that exclude each other.
@@ -168,10 +171,20 @@ def create_model(
         raise UsageError("no model; expected a name of list_models(), or weights=FILE, which says what it is of")
     rows = None if pooled_only else num_classes
     if weights is None and not pretrained and name is not None and "." not in name:
+        if use is not None or section is not None:
+            raise UsageError("use or section was given without weights; expected weights=FILE, whose they are")
         options = {"num_classes": rows, "identity_divisor": identity_divisor}
         network = build_network(name, **{key: value for key, value in options.items() if value is not None})
     else:
-        network = _with_weights(name, weights, num_classes=rows, identity_divisor=identity_divisor, classes=classes)
+        network = _with_weights(
+            name,
+            weights,
+            num_classes=rows,
+            identity_divisor=identity_divisor,
+            classes=classes,
+            use=use,
+            section=section,
+        )
     if features_only:
         network.keep_features_only()
     if pooled_only:
@@ -186,6 +199,8 @@ def _with_weights(
     num_classes: int | None,
     identity_divisor: int | None,
     classes: Sequence[int] | None,
+    use: str | None,
+    section: str | None,
 ) -> Network:
     """The whole network with its weights; see :func:`create_model`."""
     from dataclasses import replace
@@ -193,7 +208,9 @@ def _with_weights(
     from mobilenext.weights.checkpoint import load_weights, read_weights
 
     model = None if name is None else find_model(name.partition(".")[0]).name
-    loaded = read_weights(locate(name, weights), model=model, identity_divisor=identity_divisor)
+    loaded = read_weights(
+        locate(name, weights), model=model, identity_divisor=identity_divisor, use=use, section=section
+    )
     count = len(classes) if classes else loaded.num_classes if num_classes is None else num_classes
     network = build_network(loaded.model, num_classes=count, identity_divisor=loaded.identity_divisor)
     last = f"{network.head_layers[-1]}."  # holds what has a part for each class, and nothing else

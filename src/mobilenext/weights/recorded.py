@@ -41,6 +41,7 @@ def recorded_preprocessing(content: Any) -> tuple[dict[str, Any], list[str]]:
     records = list(_records(content, "", 0))[:_MOST_RECORDS]
     fields: dict[str, Any] = {}
     notes: list[str] = []
+    unusable: set[str] = set()
     for field, alternatives in _NAMES.items():
         for names in alternatives:
             values = {
@@ -51,6 +52,12 @@ def recorded_preprocessing(content: Any) -> tuple[dict[str, Any], list[str]]:
             }
             if values and _take(field, values, fields, notes):
                 break
+            if values:
+                unusable.add(field)
+    for name, other in (("mean", "std"), ("std", "mean")):
+        if name in fields and other in unusable:  # half of a pair normalizes wrongly
+            del fields[name]
+            notes.append(f"{name} is not taken without {other}")
     short_side = fields.pop("resize_size", None)
     if short_side is not None and "crop_pct" not in fields and "image_size" in fields:
         if short_side >= fields["image_size"]:

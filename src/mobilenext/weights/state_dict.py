@@ -78,12 +78,16 @@ def select_state_dict(file: ForeignFile, use: str = "auto", section: str | None 
     chosen = _of_kind(file, use, fitting or candidates, f"{there}{''.join(f'; {each}' for each in nameless)}")
     if chosen.recognised:
         _check_neighbors(file, chosen, sections, section)
-    others = [each for each in sections if each not in (*fitting, chosen) and _is_state_dict(each)]
+    others = [each for each in sections if each not in (*fitting, chosen) and _is_state_dict(each, chosen)]
+    alien = [each for each in others if not each.recognised]
+    left = [each for each in others if each.recognised and each not in candidates]
     if chosen.name or len(sections) > 1:
         averaged = ", the weights averaged over training" if chosen.averaged else ""
         notes.insert(0, f"Took {chosen.name or 'the tensors beside them'}{averaged} ({there}).")
-    if others:
-        notes.append(f"Passed over {', '.join(each.describe() for each in others[:_MOST_LISTED])}: no network here.")
+    if alien:
+        notes.append(f"Passed over {', '.join(each.describe() for each in alien[:_MOST_LISTED])}: no network here.")
+    if left:
+        notes.append(f"Passed over {', '.join(each.describe() for each in left[:_MOST_LISTED])}: not asked for.")
     notes += [f"Passed over {each}." for each in nameless]
     tensors = chosen.tensors if chosen.recognised else _strip_parallel(file, chosen.tensors, notes)
     notes += _notes_on_names(chosen)
@@ -118,16 +122,16 @@ def _of_kind(file: ForeignFile, use: str, candidates: Sequence[Section], there: 
             f"section in the file ({there}). Ask for use='raw' or 'auto'."
         )
     if use == "raw" and not raw:
+        only = ", ".join(each.describe() for each in averaged)
         raise WeightsError(
-            f"{file.path}: raw weights were asked for, and there is only {', '.join(each.name for each in averaged)}. "
-            "Ask for use='ema' or 'auto'."
+            f"{file.path}: raw weights were asked for, and there is only {only}. Ask for use='ema' or 'auto'."
         )
     pool = averaged if averaged and use != "raw" else raw
     if len(pool) > 1 and pool[0].recognised:
         raise UsageError(
             f"{file.path}: there are {len(pool)} sections of {'averaged' if pool is averaged else 'raw'} weights to "
             f"choose from: {', '.join(each.describe() for each in pool)}. Choose one with --section, such as "
-            f"--section {pool[0].full_name}; `mobilenext convert` makes a file of it for verbs without that option."
+            f"`--section {pool[0].full_name}`; `mobilenext convert` makes a file of it for verbs without that option."
         )
     return max(pool, key=lambda each: (any(map(naming.own_name, each.tensors)), len(each.tensors)))
 
@@ -162,12 +166,14 @@ def _check_neighbors(file: ForeignFile, chosen: Section, sections: Sequence[Sect
     )
     raise UsageError(
         f"{file.path}: {known} is not alone: other tensors stand beside it, under {listed}. If they are not part of "
-        f"the network (a loss, a teacher), choose it with --section {chosen.full_name}."
+        f"the network (a loss, a teacher), choose it with `--section {chosen.full_name}`."
     )
 
 
-def _is_state_dict(section: Section) -> bool:
-    return any(name.rpartition(".")[2] in naming.LEAVES for name in section.tensors)
+def _is_state_dict(section: Section, chosen: Section) -> bool:
+    """Whether it may be a network's: by the names, or by their number, since some tools write names without dots."""
+    named = any(name.rpartition(".")[2] in naming.LEAVES for name in section.tensors)
+    return named or len(section.tensors) > len(chosen.tensors) / 2
 
 
 def _listed(sections: Sequence[Section]) -> str:
