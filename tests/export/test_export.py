@@ -109,7 +109,6 @@ def test_a_bare_paddle_predictor(format: str, folders: dict[str, Path], world: W
         assert np.abs(found - world.logits[:2]).max() <= 1e-3 * world.logits.std()
 
 
-@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("format", ["paddle", "paddle-legacy"])
 def test_a_paddle_folder_of_another_project(
     format: str, folders: dict[str, Path], world: World, tmp_path: Path
