@@ -160,3 +160,19 @@ def test_the_requests_under_way_are_answered_before_it_stops(
         threading.Timer(0.5, lambda: connection.sendall(content[10:])).start()
         assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
     assert process.wait(20) == 0
+
+
+def test_what_is_told_of_the_weights_that_are_served(tmp_path: Path) -> None:
+    from mobilenext.errors import UsageError
+    from mobilenext.serving.server import subjects_of
+
+    path = tmp_path / "last.pth"
+    path.touch()
+    fields = {"image_size": 64}
+    ((_, subject),) = subjects_of(weights=path, use="raw", section="student", preprocessing=fields)
+    assert (subject.path, subject.use, subject.section) == (path, "raw", "student")
+    assert subject.preprocessing == fields
+    with pytest.raises(UsageError, match="use or section was given without weights"):
+        subjects_of(models=[DIGITS], section="student")
+    with pytest.raises(UsageError, match="preprocessing was given, but the models that are served say theirs"):
+        subjects_of(models=[DIGITS, DIGITS], preprocessing=fields)
