@@ -21,6 +21,10 @@ IMAGES = 24  # fewer when the network cannot tell two classes apart
 LONG = 120
 CLASSES = 8
 
+if hasattr(signal, "SIGHUP"):
+    # Under nohup it is ignored, and the commands that the tests start would rightly go on ignoring it.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 
 @dataclass(frozen=True)
 class World:

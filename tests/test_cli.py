@@ -293,7 +293,7 @@ BAD = {
     "no number of threads": (("bench", "--threads", "a"), 2, "'a'; expected whole numbers with commas"),
     "unknown format": (("export", *W, "--format", "onx", "-o", "OUT"), 2, "did you mean 'onnx'"),
     "int8 of weights": (evaluate(*W, *SMALL, "--precision", "int8"), 2, "needs calibration"),
-    "exported of nothing": (("predict", "DATA", "--exported", "DATA"), 3, "has no mobilenext.json"),
+    "exported of nothing": (("predict", "DATA", "--exported", "DATA"), 3, "this is a data set. Give it as DATA"),
     "check zero workers": (("check-data", "DATA", "--workers", 0), 2, "workers is 0"),
 }
 
@@ -369,7 +369,7 @@ def test_an_error_midway_is_in_the_log(mobilenext: Run, world: World, tmp_path: 
     (data / world.names[-1]).write_text("broken")
     done = mobilenext("evaluate", data, "--weights", world.weights, *SMALL, "-o", out, "--workers", 1)
     assert done.returncode == 3
-    assert f"mobilenext: {data / world.names[-1]}: " in done.stderr
+    assert f"mobilenext: 1 image cannot be read:\n    {data / world.names[-1]}: " in done.stderr
     assert str(data / world.names[-1]) in (out / "evaluate.log").read_text()
     assert not (out / "result.json").exists()
 

@@ -509,7 +509,7 @@ def test_what_one_process_cannot_read_ends_both(together: Together) -> None:
     name = json.loads(
         (together.folder / "evaluated" / "predictions.jsonl").read_text().splitlines()[together.spoiled_image]
     )["path"]
-    assert f"mobilenext: {together.spoiled / name}: " in done.said[1]
+    assert f"mobilenext: 1 image cannot be read:\n    {together.spoiled / name}: " in done.said[1]
     assert "mobilenext: an exchange with the other processes of this run failed" in done.said[0]
     folder = together.folder / "spoiled"
     assert sorted(path.name for path in folder.iterdir()) == ["evaluate.log", "journal.jsonl"]

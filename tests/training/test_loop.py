@@ -438,7 +438,7 @@ def test_an_unreadable_image_of_the_validation(data: Path, tmp_path: Path, mobil
     options = ("--workers", 0, "--max-unreadable", 3)  # of training images
     done = mobilenext("train", *command(tmp_path / "data", "-o", tmp_path / "new" / "run", *options))
     assert done.returncode == 3
-    assert f"mobilenext: {broken}: " in done.stderr
+    assert f"mobilenext: 1 image cannot be read:\n    {broken}: " in done.stderr
     assert "step 1/" not in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
 

@@ -420,7 +420,7 @@ def _finished(row: Row, values: dict[str, Any], first_batch: int, gemm: dict[int
     }
     if macs is not None:
         gmacs = macs * row.batch_size / median / 1e9
-        result["gmacs_per_second"] = round(gmacs, 1)
+        result["gmacs_per_second"] = round(gmacs, 3)
         # For other precisions the float32 product is no limit.
         result["times_compute_floor"] = (
             round(gemm[row.spec.threads] / gmacs, 2) if row.spec.precision == "fp32" else None

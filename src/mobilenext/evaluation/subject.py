@@ -148,8 +148,6 @@ def prepare(subject: Subject, folder: Path, choice: Choice) -> Prepared:
 
 
 def _prepare(subject: Subject, folder: Path, choice: Choice) -> Prepared:
-    if choice.precision is not None:
-        check_precision(choice.precision, processor()[1])
     if subject.kind == "weights":
         return prepare_weights(weights_of(subject), folder, choice)
     if subject.kind == "exported":
@@ -168,6 +166,7 @@ def prepare_weights(weights: Weights, folder: Path, choice: Choice) -> Prepared:
         raise UsageError(
             "int8 needs calibration: `mobilenext quantize` makes an int8 folder, which --exported evaluates"
         )
+    check_precision(choice.precision or "fp32", processor()[1])
     precision = choice.precision or "fp32"
     candidates = resolve_runtime(choice.runtime, choice.engine, choice.device, precision=precision)
     if candidates[0].runtime == "paddle":
@@ -235,6 +234,7 @@ def _overridden(record: WeightsRecord, subject: Subject) -> WeightsRecord:
 
 def _prepare_foreign(subject: Subject, folder: Path, choice: Choice) -> Prepared:
     precision = choice.precision or "fp32"
+    check_precision(precision, processor()[1])
     model = ForeignModel(
         subject.path, subject.kind, subject.preprocessing, subject.labels, subject.output, subject.timed_only
     )

@@ -23,7 +23,7 @@ from mobilenext.training.mixing import Mixing
 
 METRICS = ("top1", "mean_class_accuracy", "macro_f1", "loss")
 HEADER = ("name", "source", "expected", "cost", "command")  # what a recipe says of itself; not to be set
-_LARGEST = 1e9  # number in a recipe
+_LARGEST = 1e38  # number in a recipe: float32 holds it
 # Fields that recipes of earlier versions did not have. Where they have their defaults they are not stored, so that a
 # run's record, and the checksum of it, are those of the version that began the run.
 LATER = (
