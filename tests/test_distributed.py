@@ -509,8 +509,10 @@ def test_what_one_process_cannot_read_ends_both(together: Together) -> None:
     name = json.loads(
         (together.folder / "evaluated" / "predictions.jsonl").read_text().splitlines()[together.spoiled_image]
     )["path"]
-    assert f"mobilenext: 1 image cannot be read:\n    {together.spoiled / name}: " in done.said[1]
-    assert "mobilenext: an exchange with the other processes of this run failed" in done.said[0]
+    assert "cannot be read:" in done.said[1]
+    assert f"    {together.spoiled / name}: " in done.said[1]
+    ended = ("an exchange with the other processes of this run failed", "cannot be read:")  # whichever comes first
+    assert any(sentence in done.said[0] for sentence in ended)
     folder = together.folder / "spoiled"
     assert sorted(path.name for path in folder.iterdir()) == ["evaluate.log", "journal.jsonl"]
     assert (folder / "journal.jsonl").read_bytes().count(b"\n") == 1 + 3 * 2 * ROUND, "the rounds before"
