@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 COMMAND = "python3.9 tools/train.py -c a.yaml -o use_gpu=False --note 'a - b'"
-LOG = "/work/PaddleClas/test_tipc/output/x0_35/lite_train_lite_infer/norm_train_gpus_0.log"
+LOG = "/home/user/PaddleClas/test_tipc/output/x0_35/lite_train_lite_infer/norm_train_gpus_0.log"
 
 
 @pytest.fixture(scope="module")
