@@ -30,8 +30,8 @@ from typing import Any
 import numpy as np
 
 from mobilenext.data import Preprocessing, open_dataset, read_image
-from mobilenext.data.batches import WorkerPool, available_cores
-from mobilenext.evaluation.environment import environment
+from mobilenext.machine.environment import environment
+from mobilenext.machine.pool import WorkerPool, available_cores
 from mobilenext.origin import origin
 from mobilenext.report.tables import evaluation_table
 

@@ -32,15 +32,16 @@ import paddle
 from onnx import numpy_helper
 from paddle import nn
 
+from mobilenext.arrays import Floats
 from mobilenext.data import Preprocessing, open_dataset, pixels_of
-from mobilenext.evaluation.environment import environment
-from mobilenext.evaluation.subject import Choice, prepare_weights
 from mobilenext.explanation.faithfulness import faithfulness
 from mobilenext.files import sha256_of
+from mobilenext.machine.environment import environment
 from mobilenext.models import build_network
 from mobilenext.origin import origin
-from mobilenext.runtime import Floats, RuntimeSpec, open_runtime
+from mobilenext.runtime import RuntimeSpec, open_runtime
 from mobilenext.runtime.paddle_eager import forward
+from mobilenext.sources.source import Choice, prepare_weights
 from mobilenext.weights.checkpoint import network_of, read_weights
 from mobilenext.weights.pretrained import source_of
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mobilenext.evaluation.environment import environment
+from mobilenext.machine.environment import environment
 from mobilenext.origin import origin
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))

@@ -22,7 +22,7 @@ from typing import Any
 from PIL import Image, features
 
 from mobilenext.data.images import MAX_PIXELS, ImageLimits
-from mobilenext.evaluation.environment import environment
+from mobilenext.machine.environment import environment
 from mobilenext.origin import origin
 
 TESTS = Path(__file__).parents[1] / "tests"

@@ -21,9 +21,9 @@ import onnxruntime
 from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
 
 from mobilenext.data import open_dataset, read_image
-from mobilenext.evaluation.environment import environment
 from mobilenext.export.folding import fold_batch_norms
 from mobilenext.export.to_onnx import write_onnx
+from mobilenext.machine.environment import environment
 from mobilenext.origin import origin
 from mobilenext.quantization import onnx_int8
 from mobilenext.weights.checkpoint import network_of, read_weights

@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from mobilenext.data.batches import WorkerPool
 from mobilenext.evaluation import bench
-from mobilenext.evaluation.environment import environment
-from mobilenext.evaluation.subject import Choice, Prepared, Subject, prepare
+from mobilenext.machine.environment import environment
+from mobilenext.machine.pool import WorkerPool
 from mobilenext.models import MODELS
 from mobilenext.origin import origin
 from mobilenext.report.tables import plain_table
 from mobilenext.runtime import RuntimeSpec, open_runtime
+from mobilenext.sources.source import Choice, Prepared, Subject, prepare
 
 MODEL = "mobilenext_x1_0"
 OURS = ("openvino", "onnxruntime", "paddle-inference:openvino", "paddle-inference:onednn", "paddle:auto")

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
+from mobilenext.classification.metrics import ranked
 from mobilenext.data import open_dataset, read_image
-from mobilenext.evaluation.environment import environment
-from mobilenext.evaluation.metrics import ranked
-from mobilenext.evaluation.subject import Choice, prepare_weights
+from mobilenext.machine.environment import environment
 from mobilenext.origin import origin
 from mobilenext.runtime import RUNTIMES, open_runtime
+from mobilenext.sources.source import Choice, prepare_weights
 from mobilenext.weights.checkpoint import read_weights
 
 ALLOWED = 1e-4

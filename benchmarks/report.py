@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mobilenext.evaluation.environment import environment
+from mobilenext.machine.environment import environment
 from mobilenext.origin import origin
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))

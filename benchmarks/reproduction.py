@@ -25,13 +25,13 @@ import numpy as np
 import paddle
 from PIL import Image
 
+from mobilenext.classification.metrics import Counts, predictions_of
 from mobilenext.data import Preprocessing, open_dataset, read_image
 from mobilenext.data.images import find_images
-from mobilenext.evaluation.environment import environment
-from mobilenext.evaluation.metrics import Counts, predictions_of
+from mobilenext.machine.environment import environment
 from mobilenext.origin import origin
 from mobilenext.report.tables import table
-from mobilenext.training.optimisation import cross_entropy_sum
+from mobilenext.training.optimization import cross_entropy_sum
 from mobilenext.weights.checkpoint import network_of, read_weights
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilenext import evaluate
-from mobilenext.evaluation.environment import environment
+from mobilenext.machine.environment import environment
 from mobilenext.origin import origin
 
 CHANGES: tuple[tuple[str, dict[str, Any]], ...] = (

@@ -32,12 +32,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mobilenext.data.batches import available_cores
 from mobilenext.data.images import decode_image
-from mobilenext.evaluation.environment import environment
-from mobilenext.evaluation.subject import Choice, find_subject, prepare
+from mobilenext.machine.environment import environment
+from mobilenext.machine.pool import available_cores
+from mobilenext.machine.process_environment import FAST_PROCESS
 from mobilenext.origin import origin
-from mobilenext.runtime import FAST_PROCESS, open_runtime
+from mobilenext.runtime import open_runtime
+from mobilenext.sources.source import Choice, find_subject, prepare
 
 MODEL = "mobilenext_x1_0"
 CLIENTS = (1, 8, 64)
@@ -58,7 +59,7 @@ def export_fresh(folder: Path) -> Path:
     import paddle
 
     from mobilenext import create_model
-    from mobilenext.export.export import export_model
+    from mobilenext.export.folder import export_model
 
     paddle.seed(0)
     paddle.save(create_model(MODEL).state_dict(), str(folder / "fresh.pdparams"))

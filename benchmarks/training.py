@@ -3,7 +3,7 @@
     python benchmarks/training.py [--rounds 3] [-o results/bench_train.json]
 
 plain         Paddle's eager loop as it stands in most ports: the network, cross-entropy, Momentum; nothing else set
-settings      the same with the settings of mobilenext.training.process (memory kept, MKL's fast path)
+settings      the same with the settings of mobilenext.machine.process_environment (memory kept, MKL's fast path)
 depthwise     plain with the compiled depthwise convolutions
 train         what `mobilenext train` does in a step: both, and label smoothing, the moving average, the log's sums
 to_static     settings with paddle.jit.to_static
@@ -31,8 +31,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from mobilenext.data.batches import available_cores
-from mobilenext.evaluation.environment import environment
+from mobilenext.machine.environment import environment
+from mobilenext.machine.pool import available_cores
 from mobilenext.origin import origin
 from mobilenext.report.tables import training_speed_table
 
@@ -90,7 +90,7 @@ def train_step(case: dict[str, Any]) -> Any:
 
     import paddle
 
-    from mobilenext.distributed import Ranks
+    from mobilenext.machine.ranks import Ranks
     from mobilenext.models import build_network
     from mobilenext.training.depthwise import accelerate
     from mobilenext.training.loop import Loop
@@ -188,7 +188,7 @@ def part(case_name: str, variant: str, cores: list[int]) -> None:
     allowed = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, allowed[cores[0] : cores[1]] or allowed)
     if variant not in ("plain", "depthwise"):
-        from mobilenext.training.process import prepare_process
+        from mobilenext.machine.process_environment import prepare_process
 
         prepare_process(int(os.environ["OMP_NUM_THREADS"]))
     print(json.dumps(measure(CASES[case_name], variant)))

@@ -26,7 +26,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mobilenext.evaluation.environment import environment
+from mobilenext.machine.environment import environment
 from mobilenext.origin import origin
 from mobilenext.tipc.config import MODES, PADDLECLAS, PROD, SPECIFICATION
 

@@ -22,8 +22,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mobilenext.evaluation.environment import environment
 from mobilenext.json_files import parse
+from mobilenext.machine.environment import environment
 from mobilenext.origin import origin
 from mobilenext.report.training_curves import write_curves
 from mobilenext.report.training_report import comparison, read_run

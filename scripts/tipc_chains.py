@@ -17,8 +17,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mobilenext.evaluation.environment import environment
 from mobilenext.json_files import parse, read_json
+from mobilenext.machine.environment import environment
 from mobilenext.models import MODELS
 from mobilenext.origin import origin
 from mobilenext.tipc.config import MODES

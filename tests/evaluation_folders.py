@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mobilenext.evaluation.metrics import Counts, Prediction
+from mobilenext.classification.metrics import Counts, Prediction
 
 SAMPLES_MS = [1.0 + place / 100 for place in range(100)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mobilenext.errors import UsageError
-from mobilenext.evaluation.environment import processor
+from mobilenext.machine.environment import processor
 from mobilenext.runtime import check_precision
 
 

@@ -15,11 +15,11 @@ import safetensors.numpy
 from paddle import nn
 
 from golden import formula_weights, recording
-from mobilenext.distributed import Ranks
+from mobilenext.machine.ranks import Ranks
 from mobilenext.training.depthwise import accelerate
 from mobilenext.training.feeding import Batch
 from mobilenext.training.loop import Loop
-from mobilenext.training.optimisation import cross_entropy_sum
+from mobilenext.training.optimization import cross_entropy_sum
 from mobilenext.training.recipes import Recipe, find_recipe
 from mobilenext.weights.checkpoint import network_of, read_weights
 from mobilenext.weights.naming import entries_of, to_pytorch

@@ -17,8 +17,8 @@ from PIL import Image
 from mobilenext.data.images import find_images, read_image
 from mobilenext.data.list_file import read_list
 from mobilenext.errors import DataError, ImageError
-from mobilenext.evaluation.subject import find_subject
 from mobilenext.file_kinds import kind_of, kind_of_head, other_kind
+from mobilenext.sources.source import find_subject
 from mobilenext.weights.checkpoint import read_weights
 from mobilenext.weights.pretrained import locate
 

@@ -21,14 +21,15 @@ import pytest
 from PIL import Image
 
 from evaluation_folders import write_evaluation
+from mobilenext.classification.metrics import Counts, Prediction
 from mobilenext.data import Preprocessing
 from mobilenext.errors import MobileNeXtError
-from mobilenext.evaluation.evaluate import _finished
-from mobilenext.evaluation.journal import JOURNAL, Journal, line_of, read_predictions, setup_digest
-from mobilenext.evaluation.metrics import Counts, Prediction
+from mobilenext.evaluation.run import _finished
 from mobilenext.export.sidecar import SIDECAR, VERSION, read_sidecar
 from mobilenext.files import sha256_of
 from mobilenext.json_files import parse
+from mobilenext.machine.packages import installed
+from mobilenext.models.cards import Download
 from mobilenext.report import page
 from mobilenext.report.heat_maps import HeatMaps
 from mobilenext.report.inputs import read_inputs
@@ -36,14 +37,14 @@ from mobilenext.report.tables import result_lines
 from mobilenext.report.terminal import picture
 from mobilenext.report.thumbnails import Thumbnails
 from mobilenext.report.training_report import comparison, comparison_lines, read_run
-from mobilenext.runtime import installed
+from mobilenext.runs.journal import JOURNAL, Journal, line_of, read_predictions, setup_digest
+from mobilenext.runs.run_folder import RunFolder, config_digest, read_config
 from mobilenext.tipc.compare import disagreements, read_answers
 from mobilenext.training.plan import new_plan, resumed_plan
-from mobilenext.training.run_folder import RunFolder, config_digest, read_config
 from mobilenext.training.state import Position, Sums, read_state, write_state
 from mobilenext.weights.checkpoint import CERTIFICATE, FORMAT, _stored_metadata, read_weights
 from mobilenext.weights.pretrained import locate
-from mobilenext.weights.store import Source, verify
+from mobilenext.weights.store import verify
 from mutations import mutations
 
 COUNTS = [200, pytest.param(10_000, marks=[pytest.mark.long])]
@@ -212,7 +213,7 @@ def certified(path: Path) -> None:
 
 
 def verified(path: Path) -> None:
-    problem = verify(path, Source("a.pth", "https://example.org/a.pth"))
+    problem = verify(path, Download("a.pth", "https://example.org/a.pth"))
     assert problem is None or "cannot be verified" in problem or "is not what was downloaded" in problem
 
 

@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from conftest import World
-from mobilenext.cli import VERBS
+from mobilenext.cli.program import VERBS
 from mobilenext.errors import UsageError
-from mobilenext.evaluation.environment import processor
+from mobilenext.machine.environment import processor
 from mobilenext.runtime import check_precision
 
 NOBODY = 54321  # no such user

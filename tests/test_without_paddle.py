@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mobilenext.cli import VERBS
+from mobilenext.cli.program import VERBS
 from mobilenext.data.digits import write_digits
 
 MODEL = ("--model", "mobilenext_x0_35.digits")

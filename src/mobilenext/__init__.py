@@ -11,19 +11,19 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
+from mobilenext.version import __version__
 
 _HOMES = {
     "Preprocessing": "mobilenext.data",
     "convert_checkpoint": "mobilenext.weights.convert",
     "create_model": "mobilenext.weights.pretrained",
-    "evaluate": "mobilenext.evaluation.evaluate",
-    "export_model": "mobilenext.export.export",
+    "evaluate": "mobilenext.evaluation.run",
+    "export_model": "mobilenext.export.folder",
     "list_models": "mobilenext.models",
     "load_weights": "mobilenext.weights.checkpoint",
-    "predict": "mobilenext.evaluation.predict",
+    "predict": "mobilenext.evaluation.prediction",
     "read_weights": "mobilenext.weights.checkpoint",
-    "train": "mobilenext.training.train",
+    "train": "mobilenext.training.run",
 }
 __all__ = [
     "Preprocessing",

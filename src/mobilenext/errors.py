@@ -4,12 +4,17 @@
     ├── CheckFailed            1  a measured number or a parity check is outside its bounds
     ├── UsageError             2  an option, a name or a combination that cannot work
     │   └── MissingDependency  2  an optional package is not installed
+    ├── PeerLost               3  another process of a distributed run has ended
+    ├── WorkerDied             3  a worker process was killed or crashed
     └── DataError              3  what was read or had to be written is not as it should be
         ├── DatasetError       3  a data set folder or list file
         ├── ImageError         3  one image file
         ├── WeightsError       3  a checkpoint: unreadable, or not of this model
         ├── DownloadError      3  published weights could not be fetched or verified
         └── OutputError        3  a result could not be written
+
+    KeyboardInterrupt
+    └── Stopped                128 + the signal's number: a run was asked to stop, and has left a checkpoint
 
 The command line turns any of them into its message on standard error and its exit code; anything else is a bug
 and keeps its traceback.
@@ -41,6 +46,18 @@ class MissingDependency(UsageError):
     """An optional package is needed and is not installed."""
 
 
+class PeerLost(MobileNeXtError):
+    """Another process of the run has gone."""
+
+    exit_code = 3
+
+
+class WorkerDied(MobileNeXtError):
+    """A worker process was killed or crashed."""
+
+    exit_code = 3
+
+
 class DataError(MobileNeXtError):
     """Something read from outside is not as it should be, or a result could not be written."""
 
@@ -65,6 +82,14 @@ class DownloadError(DataError):
 
 class OutputError(DataError):
     """A result could not be written."""
+
+
+class Stopped(KeyboardInterrupt):
+    """The run has stopped because a signal asked for it; ``str(stopped)`` says where, and how to go on."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

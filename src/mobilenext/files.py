@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from mobilenext.errors import OutputError, WeightsError
-from mobilenext.temporary import lock_file, temporary_beside
+from mobilenext.machine.temporary import lock_file, temporary_beside
 
 
 def write_atomically(path: Path, content: bytes) -> None:

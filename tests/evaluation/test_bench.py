@@ -10,8 +10,8 @@ from in_process import Here
 from mobilenext.errors import OutputError, UsageError
 from mobilenext.evaluation import bench as module
 from mobilenext.evaluation.bench import bench
+from mobilenext.machine.packages import installed
 from mobilenext.report.bench_report import bench_lines, bench_table, row_line, write_bench
-from mobilenext.runtime import installed
 
 NUMBERS = {
     "median_ms", "p10_ms", "p90_ms", "ms_per_image", "images_per_second", "times_first_row", "start_up_ms",

@@ -16,18 +16,18 @@ import pytest
 from PIL import Image
 
 from mobilenext import evaluate, predict
+from mobilenext.classification.comparison import compare
+from mobilenext.classification.metrics import Counts, Prediction
 from mobilenext.data import Preprocessing, open_dataset, pixels_of
-from mobilenext.data.batches import WorkerPool
 from mobilenext.data.digits import write_digits
 from mobilenext.errors import DatasetError, ImageError, OutputError, UsageError
-from mobilenext.evaluation.comparison import compare
-from mobilenext.evaluation.evaluate import _write
-from mobilenext.evaluation.journal import JOURNAL, LOG, PREDICTIONS, RESULT, Journal
-from mobilenext.evaluation.metrics import Counts, Prediction
 from mobilenext.evaluation.pipeline import Job, Plan, make_plan, predict_records
-from mobilenext.evaluation.subject import Choice, prepare_weights
+from mobilenext.evaluation.run import _write
+from mobilenext.machine.pool import WorkerPool
 from mobilenext.models.cards import Published, WeightsCard
+from mobilenext.runs.journal import JOURNAL, LOG, PREDICTIONS, RESULT, Journal
 from mobilenext.runtime import AUTOMATIC
+from mobilenext.sources.source import Choice, prepare_weights
 from mobilenext.weights.checkpoint import Weights, read_weights
 
 if TYPE_CHECKING:

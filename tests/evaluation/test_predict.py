@@ -13,7 +13,7 @@ from PIL import Image
 
 import mobilenext
 from mobilenext.errors import DataError, UsageError
-from mobilenext.evaluation import predict as module
+from mobilenext.evaluation import prediction as module
 
 Rows = list[dict[str, Any]]
 

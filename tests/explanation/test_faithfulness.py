@@ -11,9 +11,9 @@ import pytest
 from mobilenext.data import open_dataset, pixels_of
 from mobilenext.data.digits import write_digits
 from mobilenext.errors import UsageError
-from mobilenext.evaluation.subject import Choice, prepare_weights
 from mobilenext.explanation.faithfulness import corner, faithfulness, hidden
 from mobilenext.runtime import open_runtime
+from mobilenext.sources.source import Choice, prepare_weights
 from mobilenext.weights.checkpoint import network_of, read_weights
 from mobilenext.weights.pretrained import source_of
 

@@ -13,7 +13,7 @@ from mobilenext.data import Preprocessing
 from mobilenext.errors import UsageError
 from mobilenext.explanation.gradcam import Explainer, crop_box, heat_map, on_image
 from mobilenext.explanation.overlay import coloured, overlay
-from mobilenext.models._layers import Feature, Network
+from mobilenext.models.network import Feature, Network
 from networks import give_statistics, logits
 
 SMALL = Preprocessing(image_size=64, crop_pct=1.0)

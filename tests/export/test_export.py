@@ -11,13 +11,15 @@ import pytest
 
 from in_process import Here
 from mobilenext.errors import CheckFailed, DataError, MissingDependency, OutputError, UsageError
-from mobilenext.evaluation import subject
-from mobilenext.evaluation.subject import Choice, find_subject, prepare
-from mobilenext.export import FORMATS, export
-from mobilenext.export.export import export_model, new_folder
+from mobilenext.export import FORMATS
+from mobilenext.export import folder as export
+from mobilenext.export.folder import export_model, new_folder
 from mobilenext.export.images import parity_images
 from mobilenext.export.sidecar import SIDECAR, read_sidecar
-from mobilenext.runtime import installed, open_runtime
+from mobilenext.machine.packages import installed
+from mobilenext.runtime import open_runtime
+from mobilenext.sources import source as subject
+from mobilenext.sources.source import Choice, find_subject, prepare
 from mobilenext.weights.checkpoint import read_weights
 
 if TYPE_CHECKING:

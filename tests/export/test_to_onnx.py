@@ -13,8 +13,8 @@ from mobilenext.errors import CheckFailed, MissingDependency
 from mobilenext.export import ONNX_PACKAGES, to_onnx
 from mobilenext.export.folding import fold_batch_norms
 from mobilenext.export.to_onnx import check_batch_norms, convert, used_epsilons, write_onnx
+from mobilenext.machine.packages import installed
 from mobilenext.models import build_network
-from mobilenext.runtime import installed
 from networks import give_statistics, logits
 
 for package in (*ONNX_PACKAGES, "onnxruntime"):

@@ -10,8 +10,9 @@ import pytest
 from mobilenext.errors import DataError
 from mobilenext.export import FORMATS
 from mobilenext.export.folding import fold_batch_norms
+from mobilenext.machine.packages import installed
 from mobilenext.models import build_network
-from mobilenext.runtime import RuntimeSpec, installed, open_runtime
+from mobilenext.runtime import RuntimeSpec, open_runtime
 from networks import give_statistics, logits
 
 for package in FORMATS["tflite"].packages:

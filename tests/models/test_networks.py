@@ -17,8 +17,8 @@ import safetensors.numpy
 from golden import GOLDENS, formula_images, formula_weights, recording, uniform
 from mobilenext.errors import UsageError
 from mobilenext.models import MODELS, build_network, find_model, list_models
-from mobilenext.models._layers import drop_connect, make_divisible
 from mobilenext.models.counting import count
+from mobilenext.models.network import drop_connect, make_divisible
 from mobilenext.models.sandglass import MobileNeXt, partial_shortcut
 from mobilenext.weights.checkpoint import load_weights, read_weights
 

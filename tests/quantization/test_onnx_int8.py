@@ -11,7 +11,7 @@ import pytest
 from mobilenext.data import open_dataset, read_image
 from mobilenext.errors import DataError, UsageError
 from mobilenext.export import ONNX_PACKAGES
-from mobilenext.runtime import installed
+from mobilenext.machine.packages import installed
 from mobilenext.weights.checkpoint import network_of, read_weights
 from mobilenext.weights.pretrained import BUNDLED
 from processors import needs_int8

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from mobilenext.classification.metrics import softmax
 from mobilenext.errors import CheckFailed, DatasetError, UsageError
-from mobilenext.evaluation.evaluate import evaluate
-from mobilenext.evaluation.metrics import softmax
+from mobilenext.evaluation.run import evaluate
 from mobilenext.export import ONNX_PACKAGES
 from mobilenext.export.sidecar import SIDECAR, read_sidecar
+from mobilenext.machine.packages import installed
 from mobilenext.quantization import quantize
 from mobilenext.quantization.quantize import REPORT, quantize_model
 from mobilenext.report.tables import quantization_lines
-from mobilenext.runtime import installed
 from processors import needs_int8
 
 if TYPE_CHECKING:
@@ -134,9 +134,9 @@ def test_other_forms(long_world: World, tmp_path: Path) -> None:
     from tests.onnx_models import classifier
 
     from mobilenext.data import pixels_of
-    from mobilenext.evaluation.subject import find_subject
     from mobilenext.runtime import RuntimeSpec, open_runtime
     from mobilenext.runtime.form import Form
+    from mobilenext.sources.source import find_subject
 
     path = classifier(tmp_path / "a.onnx", batch=4, layout="NHWC", dtype="uint8", end="Softmax", weight=WEIGHT / 50)
     (tmp_path / "work").mkdir()

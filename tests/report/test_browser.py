@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from evaluation_folders import write_evaluation, write_large_evaluation
+from mobilenext.machine.packages import installed
 from mobilenext.report.page import write_report
-from mobilenext.runtime import installed
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from mobilenext.errors import UsageError
-from mobilenext.evaluation.evaluate import evaluate
+from mobilenext.evaluation.run import evaluate
+from mobilenext.machine.packages import installed
 from mobilenext.report.page import write_report
-from mobilenext.runtime import installed
 
 if TYPE_CHECKING:
     from tests.conftest import World

@@ -15,10 +15,10 @@ from PIL import Image
 
 from evaluation_folders import write_evaluation, write_large_evaluation
 from mobilenext.errors import DataError, MissingDependency
+from mobilenext.machine.packages import installed
 from mobilenext.report import page
 from mobilenext.report.page import write_report
 from mobilenext.report.thumbnails import Thumbnails
-from mobilenext.runtime import installed
 
 pytestmark = pytest.mark.skipif(
     not (installed("jinja2") and installed("vl_convert")), reason="jinja2 or vl-convert is not installed (extra report)"

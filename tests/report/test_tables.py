@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evaluation_folders import write_evaluation
-from mobilenext.evaluation.environment import environment
+from mobilenext.machine.environment import environment
 from mobilenext.report.tables import result_table
 from mobilenext.runtime import RUNTIMES
 

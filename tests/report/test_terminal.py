@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mobilenext.evaluation.metrics import Prediction
+from mobilenext.classification.metrics import Prediction
 from mobilenext.report.terminal import picture
 
 

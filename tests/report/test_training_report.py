@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from mobilenext.errors import DataError, MissingDependency, OutputError, UsageError
+from mobilenext.machine.packages import installed
 from mobilenext.report import training_report
 from mobilenext.report.training_curves import write_curves
 from mobilenext.report.training_report import (
@@ -22,7 +23,6 @@ from mobilenext.report.training_report import (
     student_quantile,
     welch,
 )
-from mobilenext.runtime import installed
 
 needs_matplotlib = pytest.mark.skipif(not installed("matplotlib"), reason="matplotlib is not installed (extra bench)")
 EPOCHS, STEPS = 3, 4

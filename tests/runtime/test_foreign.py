@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from tests.onnx_models import SIZE, WEIGHT, classifier, save
 
+from mobilenext.classification.metrics import ranked, softmax
 from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import DataError, UsageError
-from mobilenext.evaluation.metrics import ranked, softmax
-from mobilenext.evaluation.subject import Choice, Prepared, find_subject, prepare
-from mobilenext.runtime import installed, open_runtime
+from mobilenext.machine.packages import installed
+from mobilenext.runtime import open_runtime
 from mobilenext.runtime.form import Form
+from mobilenext.sources.source import Choice, Prepared, find_subject, prepare
 
 for package in ("onnx", "onnxruntime"):
     if not installed(package):

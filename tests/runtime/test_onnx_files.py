@@ -12,8 +12,8 @@ import pytest
 from tests.onnx_models import WEIGHT, classifier
 
 from mobilenext.errors import DataError
-from mobilenext.evaluation.subject import Choice, Prepared, find_subject, prepare
-from mobilenext.runtime import installed
+from mobilenext.machine.packages import installed
+from mobilenext.sources.source import Choice, Prepared, find_subject, prepare
 
 for package in ("onnx", "onnxruntime"):
     if not installed(package):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mobilenext.runtime import installed
+from mobilenext.machine.packages import installed
 from tipc_repository import LONG, MODEL, PROD, Repository
 
 RUN = "test_tipc/output/x/norm_train_gpus_0,1_autocast_null.log"  # a folder, as the drivers name them

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mobilenext.runtime import installed
+from mobilenext.machine.packages import installed
 from tipc_repository import LONG, MODEL, PADDLECLAS, PROD, Repository
 
 LITE, WHOLE_INFER = "lite_train_lite_infer", "whole_infer"

@@ -20,7 +20,7 @@ from paddle import nn
 
 from golden import formula_images, formula_weights, recording
 from mobilenext.models import build_network
-from mobilenext.training.optimisation import cross_entropy_sum
+from mobilenext.training.optimization import cross_entropy_sum
 from mobilenext.weights.checkpoint import load_weights, read_weights
 
 pytest.importorskip("numba", reason="numba is not installed: Paddle's own convolutions are in use")

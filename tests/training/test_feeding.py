@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mobilenext.classification.augmentation import Augmentation
+from mobilenext.classification.mixing import NEVER, Mixing
 from mobilenext.data import Preprocessing, Record
-from mobilenext.data.batches import WorkerPool
 from mobilenext.errors import DatasetError, ImageError, UsageError
+from mobilenext.machine.pool import WorkerPool
 from mobilenext.training import feeding
-from mobilenext.training.augmentation import Augmentation
 from mobilenext.training.feeding import Batch, Composition, Feeder, fits_in_memory
-from mobilenext.training.mixing import NEVER, Mixing
 
 IMAGES = 14
 VARIED = Augmentation(image_size=8, color_jitter=0.4, erasing=0.7)

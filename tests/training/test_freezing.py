@@ -7,10 +7,10 @@ from tests.networks import give_statistics
 
 from mobilenext.errors import UsageError
 from mobilenext.models import build_network
-from mobilenext.models._layers import Network
+from mobilenext.models.network import Network
 from mobilenext.training.depthwise import accelerate
 from mobilenext.training.freezing import freeze, frozen_tensors
-from mobilenext.training.optimisation import Average, cross_entropy_sum, make_optimizer
+from mobilenext.training.optimization import Average, cross_entropy_sum, make_optimizer
 from mobilenext.training.recipes import find_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore:When training, we now always track")  # Paddle's batch norm, of itself

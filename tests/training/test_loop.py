@@ -27,10 +27,10 @@ from mobilenext.data import open_dataset, pixels_of
 from mobilenext.errors import CheckFailed, DataError, UsageError
 from mobilenext.models import build_network
 from mobilenext.report.training_report import comparison_lines, read_run
+from mobilenext.runs.run_folder import config_digest, read_config
 from mobilenext.training.loop import Loop
-from mobilenext.training.run_folder import config_digest, read_config
+from mobilenext.training.run import train
 from mobilenext.training.state import Sums, read_state
-from mobilenext.training.train import train
 from mobilenext.weights.checkpoint import load_weights, read_weights
 
 Run = Callable[..., CompletedProcess[str]]

@@ -15,9 +15,9 @@ from PIL import Image
 
 from mobilenext.data import Preprocessing
 from mobilenext.errors import DataError, DatasetError, UsageError, WeightsError
+from mobilenext.runs.run_folder import config_digest
 from mobilenext.training.plan import Plan, _warnings, _with_fitting_batch, new_plan, open_parts, resumed_plan
 from mobilenext.training.recipes import LATER, find_recipe
-from mobilenext.training.run_folder import config_digest
 
 DIGITS = "mobilenext_x0_35.digits"  # comes with the package: ten classes, 32 x 32 pixels
 LABELS = (0, 1, 2, 0, 1, 2, 0)  # of the training images
@@ -338,7 +338,7 @@ def test_weights_of_another_model(data: Path) -> None:
 
 def test_one_of_several_weights_in_a_checkpoint(data: Path, tmp_path: Path) -> None:
     """The run begins with the section that was asked for, and its record says which."""
-    from mobilenext.distributed import Ranks
+    from mobilenext.machine.ranks import Ranks
     from mobilenext.training.network import make_network
     from mobilenext.weights.checkpoint import read_weights
 

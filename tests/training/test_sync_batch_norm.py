@@ -18,7 +18,7 @@ import paddle.distributed
 import pytest
 from paddle import nn
 
-from mobilenext.distributed import Ranks
+from mobilenext.machine.ranks import Ranks
 from mobilenext.training.sync_batch_norm import synchronise
 
 Arrays = dict[str, np.ndarray]

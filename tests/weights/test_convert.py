@@ -14,8 +14,8 @@ import pytest
 import safetensors
 import safetensors.numpy
 
-from mobilenext import __version__
 from mobilenext.errors import OutputError, UsageError, WeightsError
+from mobilenext.version import __version__
 from mobilenext.weights.convert import convert_checkpoint
 
 GOLDENS = Path(__file__).parents[1] / "goldens"

@@ -19,9 +19,9 @@ import mobilenext
 from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import UsageError, WeightsError
 from mobilenext.models import MODELS, WeightsCard, cards
+from mobilenext.models.cards import Download
 from mobilenext.weights import checkpoint, pretrained, store
 from mobilenext.weights.pretrained import BUNDLED, create_model, locate, source_of
-from mobilenext.weights.store import Source
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 
@@ -42,9 +42,9 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Source]:
+def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Download]:
     """What was asked of the store, which brings nothing here; the current folder is an empty one."""
-    asked: list[Source] = []
+    asked: list[Download] = []
     empty = tmp_path / "empty"
     empty.mkdir()
     monkeypatch.chdir(empty)
@@ -65,12 +65,12 @@ def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Source]:
         ("mobilenext_s", "in1k", "76_05_3_94_model.pth.tar"),
     ],
 )
-def test_tags(model: str, weights: str | None, filename: str, fetched: list[Source]) -> None:
+def test_tags(model: str, weights: str | None, filename: str, fetched: list[Download]) -> None:
     assert locate(model, weights) == Path("from the store")
     assert [source.filename for source in fetched] == [filename]
 
 
-def test_files(file: Path, fetched: list[Source]) -> None:
+def test_files(file: Path, fetched: list[Download]) -> None:
     assert locate(None, file) == file
     assert locate("mobilenext_x1_0", str(file)) == file
     without_suffix = file.with_suffix("")
@@ -78,14 +78,14 @@ def test_files(file: Path, fetched: list[Source]) -> None:
     assert not fetched
 
 
-def test_a_missing_file_is_named_with_its_neighbours(file: Path, fetched: list[Source]) -> None:
+def test_a_missing_file_is_named_with_its_neighbours(file: Path, fetched: list[Download]) -> None:
     missing = file.with_name("theirs.pth")
     assert locate("mobilenext_x0_35", missing) == missing
     with pytest.raises(WeightsError, match=r"theirs\.pth: there is no such file.*theirs\.safetensors"):
         create_model("mobilenext_x0_35", weights=missing)
 
 
-def test_an_unknown_tag_suggests_another(fetched: list[Source]) -> None:
+def test_an_unknown_tag_suggests_another(fetched: list[Download]) -> None:
     with pytest.raises(WeightsError) as caught:
         locate("mobilenext_x1_0", "in1k_half")
     assert "weights 'in1k_half': no such file and no such tag; did you mean 'in1k_half_id'?" in str(caught.value)
@@ -101,7 +101,7 @@ def test_an_unknown_tag_suggests_another(fetched: list[Source]) -> None:
     assert not fetched
 
 
-def test_models_that_nobody_has_published_weights_for(fetched: list[Source]) -> None:
+def test_models_that_nobody_has_published_weights_for(fetched: list[Download]) -> None:
     with pytest.raises(
         UsageError, match=r"nobody has published .*weights for mobilenext_x1_4; name a file with --weights"
     ):
@@ -110,7 +110,7 @@ def test_models_that_nobody_has_published_weights_for(fetched: list[Source]) -> 
         locate("mobilenext_x0_35", None)  # what ships with the package is only taken by name
 
 
-def test_nothing_to_go_by(fetched: list[Source]) -> None:
+def test_nothing_to_go_by(fetched: list[Download]) -> None:
     with pytest.raises(UsageError, match="no weights; expected --weights FILE, or --model NAME"):
         locate(None, None)
     with pytest.raises(UsageError, match="weights 'in1k' is no file; expected --weights FILE"):
@@ -126,7 +126,7 @@ def test_published_weights_from_their_address_to_a_network(
         tag="mine",
         origin="a test",
         licence="none",
-        source=Source("mine.safetensors", file.as_uri(), sha256=hashlib.sha256(file.read_bytes()).hexdigest()),
+        source=Download("mine.safetensors", file.as_uri(), sha256=hashlib.sha256(file.read_bytes()).hexdigest()),
         published=None,
         identity_divisor=2,
         preprocessing=Preprocessing(image_size=64),

@@ -18,8 +18,9 @@ import httpx
 import pytest
 
 from mobilenext.errors import DownloadError, OutputError, UsageError
+from mobilenext.models.cards import Download
 from mobilenext.weights import store
-from mobilenext.weights.store import Source, cache_folder, cached, fetch, verify
+from mobilenext.weights.store import cache_folder, cached, fetch, verify
 
 CONTENT = bytes(range(256)) * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -133,8 +134,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def published(server: Script) -> Source:
-    return Source(NAME, server.url, git_blob=GIT_BLOB, sha256=SHA256)
+def published(server: Script) -> Download:
+    return Download(NAME, server.url, git_blob=GIT_BLOB, sha256=SHA256)
 
 
 def names_in(folder: Path) -> set[str]:
@@ -175,7 +176,7 @@ def test_without_a_home_folder_the_variable_is_named(monkeypatch: pytest.MonkeyP
 )
 def test_a_source_that_cannot_work_is_refused(filename: str, url: str) -> None:
     with pytest.raises(UsageError):
-        Source(filename, url)
+        Download(filename, url)
 
 
 # Fetching
@@ -192,7 +193,7 @@ def test_fetch_downloads_once_and_verifies(server: Script, cache: Path) -> None:
 
 @pytest.mark.parametrize("checksum", [{"git_blob": GIT_BLOB}, {"sha256": SHA256}])
 def test_one_checksum_is_enough(server: Script, checksum: dict[str, str]) -> None:
-    source = Source(NAME, server.url, **checksum)
+    source = Download(NAME, server.url, **checksum)
     assert verify(fetch(source), source) is None
 
 
@@ -208,16 +209,16 @@ def test_https_is_not_left(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(httpx, "Client", functools.partial(httpx.Client, transport=httpx.MockTransport(answer)))
     with pytest.raises(DownloadError, match="not https"):
-        fetch(Source(NAME, "https://example.org/x", sha256=SHA256))
+        fetch(Download(NAME, "https://example.org/x", sha256=SHA256))
 
 
 def test_a_file_url_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOBILENEXT_OFFLINE", "1")
     original = tmp_path / "with a space.pdparams"
     original.write_bytes(CONTENT)
-    assert fetch(Source(NAME, original.as_uri(), sha256=SHA256)).read_bytes() == CONTENT
+    assert fetch(Download(NAME, original.as_uri(), sha256=SHA256)).read_bytes() == CONTENT
     with pytest.raises(DownloadError, match="not a readable file"):
-        fetch(Source("other", (tmp_path / "missing").as_uri()))
+        fetch(Download("other", (tmp_path / "missing").as_uri()))
 
 
 @pytest.mark.parametrize(("progress", "is_drawn"), [(True, True), (False, False), (None, False)])
@@ -243,7 +244,7 @@ def test_a_damaged_file_is_reported_and_kept(server: Script, cache: Path) -> Non
 
 def test_a_file_put_there_by_hand_is_used_offline(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOBILENEXT_OFFLINE", "1")
-    source = Source(NAME, "https://example.org/x", sha256=SHA256)
+    source = Download(NAME, "https://example.org/x", sha256=SHA256)
     with pytest.raises(DownloadError) as refused:
         fetch(source)
     assert "https://example.org/x" in str(refused.value)
@@ -260,7 +261,7 @@ def test_offline_zero_means_online(server: Script, monkeypatch: pytest.MonkeyPat
 
 def test_verify_says_what_it_found(tmp_path: Path) -> None:
     path = tmp_path / NAME
-    source = Source(NAME, "https://example.org/x", sha256=SHA256)
+    source = Download(NAME, "https://example.org/x", sha256=SHA256)
     assert "cannot be verified" in str(verify(path, source))
     path.write_bytes(b"<html>please log in</html>")
     assert "web page" in str(verify(path, source))
@@ -275,7 +276,7 @@ def test_verify_says_what_it_found(tmp_path: Path) -> None:
 def test_without_a_checksum_the_download_is_recorded(
     server: Script, cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    source = Source(NAME, server.url)
+    source = Download(NAME, server.url)
     path = fetch(source)
     assert "not verified by a published checksum" in caplog.text
     record = json.loads((cache / (NAME + ".json")).read_text())
@@ -294,21 +295,21 @@ def test_without_a_checksum_the_download_is_recorded(
 def test_without_a_checksum_an_impostor_is_refused(server: Script, cache: Path, body: str) -> None:
     server.words = [f"instead {body}"]
     with pytest.raises(DownloadError, match="not a checkpoint"):
-        fetch(Source(NAME, server.url))
+        fetch(Download(NAME, server.url))
     assert names_in(cache) == set()
 
 
 def test_without_a_checksum_a_length_is_needed(server: Script, cache: Path) -> None:
     server.words = ["no-length"]
     with pytest.raises(DownloadError, match="neither length nor checksum"):
-        fetch(Source(NAME, server.url))
+        fetch(Download(NAME, server.url))
     server.words = ["no-length"]
     assert fetch(published(server)).read_bytes() == CONTENT
 
 
 def test_without_a_checksum_nothing_is_continued(server: Script) -> None:
     server.words = ["cut 1000"]
-    assert fetch(Source(NAME, server.url)).read_bytes() == CONTENT
+    assert fetch(Download(NAME, server.url)).read_bytes() == CONTENT
     assert server.ranges == [None, None]
 
 
@@ -336,7 +337,7 @@ def test_after_three_cuts_the_part_waits_for_the_next_call(server: Script, cache
 def test_a_cut_message_says_how_much_arrived_and_where_to_put_the_file(server: Script, cache: Path) -> None:
     server.words = ["cut 1000"] * 3
     with pytest.raises(DownloadError) as failed:
-        fetch(Source(NAME, server.url))
+        fetch(Download(NAME, server.url))
     assert f"1000 of {len(CONTENT)} bytes arrived" in str(failed.value)
     assert str(cache / NAME) in str(failed.value)
 
@@ -390,7 +391,7 @@ def test_a_part_that_is_already_whole_or_too_long(server: Script, cache: Path) -
 def test_wrong_content_never_gets_the_final_name(server: Script, cache: Path) -> None:
     server.content = OTHER
     with pytest.raises(DownloadError) as failed:
-        fetch(Source(NAME, server.url, sha256=SHA256))
+        fetch(Download(NAME, server.url, sha256=SHA256))
     assert f"expected sha256 {SHA256}, found {hashlib.sha256(OTHER).hexdigest()}" in str(failed.value)
     assert names_in(cache) == set()
     assert server.ranges == [None]
@@ -421,7 +422,7 @@ def test_without_a_network_the_way_by_hand_is_named(cache: Path) -> None:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/x"  # bound, but nobody listens
         with pytest.raises(DownloadError, match=rf"download {url} elsewhere and put it at {cache / NAME}"):
-            fetch(Source(NAME, url, sha256=SHA256))
+            fetch(Download(NAME, url, sha256=SHA256))
 
 
 def test_a_proxy_that_cannot_work_is_named(server: Script, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -466,7 +467,7 @@ def test_a_full_disk(server: Script, cache: Path) -> None:
 
 def test_two_processes_download_once(server: Script, cache: Path) -> None:
     server.words = ["wait"]
-    code = f"from mobilenext.weights.store import Source, fetch; print(fetch({published(server)!r}))"
+    code = f"from mobilenext.weights.store import Download, fetch; print(fetch({published(server)!r}))"
 
     def start() -> subprocess.Popen[str]:
         return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

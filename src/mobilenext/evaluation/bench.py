@@ -20,14 +20,16 @@ from typing import Any
 
 import numpy as np
 
-from mobilenext.data.batches import WorkerPool, available_cores, watched_scratch_folder
 from mobilenext.errors import CheckFailed, MissingDependency, UsageError
-from mobilenext.evaluation.environment import environment
-from mobilenext.evaluation.subject import Choice, Prepared, Subject, find_subject, prepare
-from mobilenext.models import MODELS, find_model, require_paddle
+from mobilenext.machine.environment import environment
+from mobilenext.machine.packages import installed, require_paddle
+from mobilenext.machine.pool import WorkerPool, available_cores, watched_scratch_folder
+from mobilenext.machine.process_environment import compute_environment
+from mobilenext.machine.stopping import Stop
+from mobilenext.models import MODELS, find_model
 from mobilenext.origin import now, origin
-from mobilenext.runtime import FAST_PROCESS, RUNTIMES, Runtime, RuntimeSpec, installed, open_runtime
-from mobilenext.stopping import Stop
+from mobilenext.runtime import RUNTIMES, Runtime, RuntimeSpec, open_runtime
+from mobilenext.sources.source import Choice, Prepared, Subject, find_subject, prepare
 
 FEWEST_SAMPLES = 30
 ROUNDS = 5
@@ -153,10 +155,6 @@ def bench(
     }
 
 
-def _environment(threads: int) -> dict[str, str]:
-    return {**FAST_PROCESS, **{f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "MKL", "OPENBLAS")}}
-
-
 # --- what is measured
 
 
@@ -176,7 +174,7 @@ def _networks(
             if weights is None and "." not in name:
                 file = work / f"{card.name}.safetensors"
                 if not file.is_file():
-                    with WorkerPool(1, _environment(1)) as single:
+                    with WorkerPool(1, compute_environment(1)) as single:
                         single.call(_write_fresh, card.name, file)
                 subject = Subject(file, "weights", card.name, identity_divisor=divisor, preprocessing=fields)
             else:
@@ -226,7 +224,7 @@ def _rows(
             log.info("preparing %s for %s%s", network.name, runtime, f" ({chosen})" if chosen != "auto" else "")
             choice = Choice(runtime, chosen, precision=precision)
             try:
-                with WorkerPool(1, _environment(1)) as single:
+                with WorkerPool(1, compute_environment(1)) as single:
                     prepared, mult_adds = single.call(_prepare, network, folder, choice)
             except (UsageError, CheckFailed, MissingDependency) as error:
                 if not everything:
@@ -275,7 +273,7 @@ def _prepare(network: Network, folder: Path, choice: Choice) -> tuple[Prepared, 
 
 def _gemm(threads: int) -> float:
     """Multiply-accumulates a second, in units of 10^9, of a large float32 matrix product: the processor's own limit."""
-    with WorkerPool(1, _environment(threads)) as single:
+    with WorkerPool(1, compute_environment(threads)) as single:
         return single.call(_gemm_here)
 
 
@@ -359,7 +357,7 @@ def _measure_group(group: Sequence[Row], samples: int) -> Iterator[dict[str, Any
     burst = -(-samples // ROUNDS)
     seconds: list[list[float]] = [[] for _ in group]
     with contextlib.ExitStack() as stack:
-        pools = [stack.enter_context(WorkerPool(1, _environment(row.spec.threads))) for row in group]
+        pools = [stack.enter_context(WorkerPool(1, compute_environment(row.spec.threads))) for row in group]
         # One after the other: starting is timed too.
         start_up = [pool.call(_open, row) for pool, row in zip(pools, group, strict=True)]
         calls = [pool.call(_warm_up) for pool in pools]

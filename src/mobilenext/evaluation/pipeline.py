@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from mobilenext.classification.metrics import Prediction, predictions_of
 from mobilenext.data import Preprocessing, Record, pixels_of
-from mobilenext.data.batches import WorkerPool, available_cores
-from mobilenext.distributed import Ranks, launched_here
 from mobilenext.errors import ImageError, UsageError
-from mobilenext.evaluation.metrics import Prediction, predictions_of
-from mobilenext.runtime import FAST_PROCESS, RuntimeSpec, open_runtime, resolve_device
+from mobilenext.machine.pool import WorkerPool, available_cores
+from mobilenext.machine.process_environment import compute_environment
+from mobilenext.machine.ranks import Ranks, launched_here
+from mobilenext.runtime import RuntimeSpec, open_runtime, resolve_device
 
 ROUND = 64  # images of each worker of each process, before processes exchange their rows
 CHUNK = 8  # images handed to a worker at a time; more would make a small data set uneven, less costs messages
@@ -35,7 +36,7 @@ class Plan:
 
     def environment(self) -> dict[str, str]:
         """For the worker processes, whose libraries read it when they are loaded."""
-        return {**FAST_PROCESS, "OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads)}
+        return compute_environment(self.threads)
 
 
 def make_plan(device: str, workers: int | None, threads: int | None, batch_size: int | None) -> Plan:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from mobilenext.models._layers import Network
+    from mobilenext.models.network import Network
 
 Shape = tuple[int, int, int]  # channels, height, width
 Tensor = npt.NDArray[np.float32]

@@ -34,16 +34,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from mobilenext.arrays import Floats
 from mobilenext.data import Dataset, Preprocessing, open_dataset, pixels_of
 from mobilenext.data.class_names import with_classes
 from mobilenext.data.dataset import check_class_folders
 from mobilenext.errors import UsageError
 from mobilenext.files import write_atomically
+from mobilenext.machine.packages import require
 from mobilenext.origin import now, origin
-from mobilenext.runtime import Floats, require
 
 if TYPE_CHECKING:
-    from mobilenext.models._layers import Network
+    from mobilenext.models.network import Network
     from mobilenext.weights.checkpoint import Weights
 
 Matrix = npt.NDArray[np.float64]
@@ -85,8 +86,9 @@ def gradient_confusion(
     Raises:
         UsageError: no network, fewer than two images, or weights of another preprocessing or too few classes.
     """
-    from mobilenext.evaluation.environment import environment
-    from mobilenext.models import build_network, find_model, require_paddle
+    from mobilenext.machine.environment import environment
+    from mobilenext.machine.packages import require_paddle
+    from mobilenext.models import build_network, find_model
     from mobilenext.weights.checkpoint import network_of, read_weights
     from mobilenext.weights.pretrained import source_of
 

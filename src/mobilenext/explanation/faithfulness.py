@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from mobilenext.arrays import Floats
+from mobilenext.classification.metrics import Z95, softmax
 from mobilenext.data.preprocessing import Pixels, Preprocessing
 from mobilenext.errors import UsageError
-from mobilenext.evaluation.metrics import Z95, softmax
 from mobilenext.explanation.gradcam import Explainer, Heat
-from mobilenext.runtime import Floats
 
 if TYPE_CHECKING:
-    from mobilenext.models._layers import Network
+    from mobilenext.models.network import Network
 
 CONTROLS = ("other", "random", "coldest")
 RANDOM_SQUARES = 8  # for each image

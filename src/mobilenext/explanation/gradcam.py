@@ -26,14 +26,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from mobilenext.classification.metrics import ranked, softmax
 from mobilenext.data.preprocessing import Pixels, Preprocessing
 from mobilenext.errors import UsageError, nearest
-from mobilenext.evaluation.metrics import ranked, softmax
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from mobilenext.models._layers import Network
+    from mobilenext.models.network import Network
 
 Heat = npt.NDArray[np.float32]
 CELLS = 7  # on a side, of the map that is explained when no block is named: that of the last block at 224 pixels

@@ -17,7 +17,7 @@ from mobilenext.data.preprocessing import Pixels
 from mobilenext.errors import UsageError
 from mobilenext.explanation.gradcam import Explanation, Heat
 from mobilenext.files import write_atomically
-from mobilenext.runtime import require
+from mobilenext.machine.packages import require
 
 # Every 17th of magma's 256 colours; straight lines between them stay within 3 of 255 of the whole table.
 _MAGMA = (

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from mobilenext.errors import UsageError, nearest
 from mobilenext.export import FORMATS
-from mobilenext.runtime import require
-from mobilenext.temporary import scratch_folder
+from mobilenext.machine.packages import require
+from mobilenext.machine.temporary import scratch_folder
 
 if TYPE_CHECKING:
     from paddle import nn

@@ -12,7 +12,7 @@ from mobilenext.data import find_images, pixels_of, read_image
 from mobilenext.data.images import paths_of
 from mobilenext.data.preprocessing import Pixels, Preprocessing
 from mobilenext.errors import MissingDependency, UsageError
-from mobilenext.runtime import installed
+from mobilenext.machine.packages import installed
 
 IMAGES = 64
 FEWEST = 8

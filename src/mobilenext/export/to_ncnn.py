@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from mobilenext.errors import CheckFailed, MissingDependency
-from mobilenext.temporary import scratch_folder
+from mobilenext.machine.temporary import scratch_folder
 
 
 def write_ncnn(onnx_file: Path, param_file: Path, image_size: int) -> None:

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mobilenext.captured import captured_output
 from mobilenext.errors import CheckFailed
 from mobilenext.export import ONNX_PACKAGES
 from mobilenext.export.to_paddle import write_paddle
-from mobilenext.runtime import require
-from mobilenext.temporary import scratch_folder
+from mobilenext.machine.captured import captured_output
+from mobilenext.machine.packages import require
+from mobilenext.machine.temporary import scratch_folder
 
 if TYPE_CHECKING:
     import onnx

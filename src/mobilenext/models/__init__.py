@@ -1,86 +1,16 @@
 """The networks by name. Importing this package is light; Paddle is imported when a network is made."""
 
-from __future__ import annotations
-
-import contextlib
-import io
-import logging
-import sys
-from typing import TYPE_CHECKING
-
-from mobilenext.errors import MissingDependency, UsageError
+from mobilenext.models.build import DIVISORS, build_network, check_identity_divisor
 from mobilenext.models.cards import MODELS, ModelCard, Published, WeightsCard, find_model, list_models
-from mobilenext.stopping import handlers_kept
 
-if TYPE_CHECKING:
-    from mobilenext.models._layers import Network
-
-DIVISORS = (1, 2, 3, 4, 6)  # those of the paper and its README; they divide every width of x1.0
-
-__all__ = ["MODELS", "ModelCard", "Published", "WeightsCard", "build_network", "find_model", "list_models"]
-
-
-def build_network(name: str, *, num_classes: int = 1000, identity_divisor: int = 1) -> Network:
-    """A freshly initialised network in training mode.
-
-    Args:
-        name: one of :func:`list_models`.
-        num_classes: rows of the classifier.
-        identity_divisor: the shortcut joins the first ``C // identity_divisor`` channels of a block (paper: the
-            identity tensor multiplier is 1 / identity_divisor). Only MobileNeXt of a width has it.
-
-    Raises:
-        UsageError: an unknown name, or a number that the network cannot have.
-        MissingDependency: Paddle is not installed.
-    """
-    card = find_model(name)
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
-        raise UsageError(f"num_classes is {num_classes!r}; expected a whole number from 1 up")
-    check_identity_divisor(card, identity_divisor)
-    require_paddle()
-    if card.family == "mobilenext":
-        from mobilenext.models.sandglass import MobileNeXt
-
-        return MobileNeXt(**card.arguments, num_classes=num_classes, identity_divisor=identity_divisor)
-    if card.family == "mobilenext_se":
-        from mobilenext.models.sandglass_se import MobileNeXtSE
-
-        return MobileNeXtSE(**card.arguments, num_classes=num_classes)
-    from mobilenext.models.inverted_residual import MobileNetV2
-
-    return MobileNetV2(**card.arguments, num_classes=num_classes)
-
-
-def check_identity_divisor(card: ModelCard, identity_divisor: int) -> None:
-    """Raises UsageError for a divisor that the model's shortcuts cannot have."""
-    if isinstance(identity_divisor, bool) or not isinstance(identity_divisor, int) or identity_divisor not in DIVISORS:
-        raise UsageError(f"identity_divisor is {identity_divisor!r}; expected 1, 2, 3, 4 or 6 (1: the full shortcut)")
-    if identity_divisor != 1 and card.family != "mobilenext":
-        raise UsageError(
-            f"{card.name} has no partial shortcut: identity_divisor is {identity_divisor}, expected 1 "
-            "(only mobilenext_x0_35 .. x1_4 have one)"
-        )
-
-
-def require_paddle() -> None:
-    """Import Paddle, or say in one line how to install it. The level of the log stays: Paddle 2.6 would raise it.
-
-    Raises:
-        MissingDependency: Paddle is not installed.
-    """
-    if "paddle" not in sys.modules:
-        from mobilenext.home import provide_home
-
-        provide_home(required=True)
-    root = logging.getLogger()
-    level = root.level
-    try:
-        # It has a remark on every number of threads but one.
-        with handlers_kept(), contextlib.redirect_stderr(io.StringIO()):
-            import paddle  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise MissingDependency(
-            "PaddlePaddle is not installed: `pip install 'mobilenext[cpu]'`, or a GPU build from paddlepaddle.org.cn"
-        ) from error
-    finally:
-        root.setLevel(level)
+__all__ = [
+    "DIVISORS",
+    "MODELS",
+    "ModelCard",
+    "Published",
+    "WeightsCard",
+    "build_network",
+    "check_identity_divisor",
+    "find_model",
+    "list_models",
+]

@@ -8,12 +8,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import UsageError, nearest
-from mobilenext.weights.store import Source
+
+
+@dataclass(frozen=True)
+class Download:
+    """Where a published checkpoint lies and how it is verified.
+
+    Raises UsageError for a filename with a folder in it, and for a URL that is not https, http or file.
+    """
+
+    filename: str  # its name in the cache
+    url: str
+    git_blob: str | None = None  # sha1 of b"blob <size>\0" + content: what a git repository calls the file
+    sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.filename in ("", "..") or Path(self.filename).name != self.filename:
+            raise UsageError(f"{self.filename!r} is not the name of a file in the cache: expected no folder in it")
+        if not self.url.startswith(("https://", "http://", "file://")):
+            raise UsageError(f"{self.url!r} cannot be downloaded: expected https://, http:// or file://")
+
+    @property
+    def has_checksum(self) -> bool:
+        """Whether the publisher says what the content must be."""
+        return bool(self.git_blob or self.sha256)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether no network is needed."""
+        return self.url.startswith("file:")
 
 
 @dataclass(frozen=True)
@@ -33,7 +62,7 @@ class WeightsCard:
     tag: str
     origin: str
     licence: str
-    source: Source | None  # None: the file ships with the package
+    source: Download | None  # None: the file ships with the package
     published: Published | None
     epoch: int | None = None
     identity_divisor: int = 1
@@ -71,7 +100,7 @@ def _released(
         tag=tag,
         origin=f"{AUTHORS}, folder {folder}",
         licence="none stated by the authors",
-        source=Source(f"{folder}.pth.tar", f"{_AUTHORS_FILES}/{folder}/model_best.pth.tar", git_blob=git_blob),
+        source=Download(f"{folder}.pth.tar", f"{_AUTHORS_FILES}/{folder}/model_best.pth.tar", git_blob=git_blob),
         published=Published(IMAGENET_VAL, 50_000, top1, top5),
         epoch=epoch,
         identity_divisor=divisor,
@@ -123,7 +152,7 @@ _RELEASED = MappingProxyType(
                 tag="paddleclas",
                 origin="PaddleClas, ppcls/arch/backbone/model_zoo/mobilenext.py",
                 licence="Apache-2.0",
-                source=Source(
+                source=Download(
                     "MobileNeXt_x1_0_pretrained.pdparams",
                     "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/MobileNeXt_x1_0_pretrained.pdparams",
                 ),

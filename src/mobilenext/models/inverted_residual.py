@@ -8,7 +8,7 @@ from __future__ import annotations
 import paddle
 from paddle import nn
 
-from mobilenext.models._layers import (
+from mobilenext.models.network import (
     Network,
     classifier_linear,
     drop_connect,

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import paddle
 from paddle import nn
 
-from mobilenext.models._layers import (
+from mobilenext.models.network import (
     Network,
     classifier_linear,
     conv_normal,

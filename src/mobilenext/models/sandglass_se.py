@@ -14,7 +14,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from mobilenext.models._layers import Network, classifier_linear, conv_normal, drop_connect, last_map_at_each_stride
+from mobilenext.models.network import Network, classifier_linear, conv_normal, drop_connect, last_map_at_each_stride
 
 # One row a stage: repeats, kernel, stride, reduction t, input and output channels.
 STAGES = (

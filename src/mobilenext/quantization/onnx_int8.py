@@ -24,8 +24,8 @@ from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibra
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 
+from mobilenext.arrays import Floats, Logits
 from mobilenext.errors import DataError, UsageError, nearest
-from mobilenext.runtime import Floats, Logits
 from mobilenext.runtime.form import Form
 
 LARGEST = (1 << 31) - 1  # bytes of a file of Protocol Buffers

@@ -18,24 +18,26 @@ from typing import Any
 
 import numpy as np
 
+from mobilenext.arrays import Floats, Logits
 from mobilenext.data import Dataset, Record, find_images, open_dataset, pixels_of
-from mobilenext.data.batches import WorkerPool, watched_scratch_folder
 from mobilenext.data.class_names import with_classes
 from mobilenext.data.dataset import open_training
 from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import CheckFailed, DatasetError, UsageError
-from mobilenext.evaluation.environment import environment, processor
-from mobilenext.evaluation.evaluate import evaluate
-from mobilenext.evaluation.foreign import Labels
-from mobilenext.evaluation.journal import read_predictions
 from mobilenext.evaluation.latency import interleaved_latency
 from mobilenext.evaluation.pipeline import make_plan
-from mobilenext.evaluation.subject import Choice, Prepared, Subject, find_subject, prepare
-from mobilenext.export.export import new_folder, write_sidecar
+from mobilenext.evaluation.run import evaluate
+from mobilenext.export.folder import new_folder, write_sidecar
+from mobilenext.machine.environment import environment, processor
+from mobilenext.machine.packages import require
+from mobilenext.machine.pool import WorkerPool, watched_scratch_folder
 from mobilenext.origin import now, origin
-from mobilenext.runtime import Floats, Logits, check_precision, open_runtime, require
+from mobilenext.runs.journal import read_predictions
+from mobilenext.runtime import check_precision, open_runtime
 from mobilenext.runtime.form import Form
 from mobilenext.runtime.self_check import probe
+from mobilenext.sources.foreign import Labels
+from mobilenext.sources.source import Choice, Prepared, Subject, find_subject, prepare
 
 log = logging.getLogger(__name__)
 REPORT = "quantization.json"

@@ -9,8 +9,8 @@ from typing import Any
 
 from mobilenext.errors import MissingDependency
 from mobilenext.files import write_atomically
+from mobilenext.machine.packages import require
 from mobilenext.report.tables import table
-from mobilenext.runtime import require
 
 MOST_POINTS = 40
 

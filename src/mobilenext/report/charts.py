@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mobilenext.evaluation.metrics import percent, wilson_percent
+from mobilenext.classification.metrics import percent, wilson_percent
 from mobilenext.report.chart import TIP, Chart, axis, chart_spec, coloured, shaped
 from mobilenext.report.inputs import Evaluation
 from mobilenext.report.statistics import Bin, Confusion

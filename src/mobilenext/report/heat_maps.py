@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mobilenext.data import Preprocessing, pixels_of
 from mobilenext.errors import ImageError, UsageError
 from mobilenext.files import sha256_of
-from mobilenext.models import require_paddle
+from mobilenext.machine.packages import require_paddle
 from mobilenext.report.thumbnails import as_data_uri, inside
 from mobilenext.weights.pretrained import locate, with_suffix
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from mobilenext.classification.metrics import TOP, ClassScores, check_prediction, class_scores
 from mobilenext.errors import DataError
-from mobilenext.evaluation.journal import JOURNAL, PREDICTIONS, RESULT
-from mobilenext.evaluation.metrics import TOP, ClassScores, check_prediction, class_scores
-from mobilenext.evaluation.result import read_result
 from mobilenext.file_kinds import other_kind
 from mobilenext.json_files import Unfit, many, number, optional, read_json, read_json_lines, record, text, whole
 from mobilenext.report.statistics import Flags, Ids, Values
 from mobilenext.report.training_report import Run, read_run
+from mobilenext.runs.journal import JOURNAL, PREDICTIONS, RESULT
+from mobilenext.runs.result import read_result
 
 RUN, BENCH = "run.json", "bench.json"
 EXPECTED = (

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from mobilenext import __version__
 from mobilenext.files import write_atomically
+from mobilenext.machine.packages import require
 from mobilenext.origin import now
 from mobilenext.report import charts, sections
 from mobilenext.report.chart import Chart
@@ -30,7 +30,7 @@ from mobilenext.report.statistics import calibration_error, confidence_bins, con
 from mobilenext.report.thumbnails import Thumbnails
 from mobilenext.report.training_charts import training_charts
 from mobilenext.report.training_report import Run
-from mobilenext.runtime import require
+from mobilenext.version import __version__
 
 HISTOGRAM_BINS = 20
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mobilenext.evaluation.metrics import TOP, percent, wilson_percent
+from mobilenext.classification.metrics import TOP, percent, wilson_percent
 from mobilenext.models.cards import MODELS
 from mobilenext.report.bench_report import network_name, runtime_name
 from mobilenext.report.heat_maps import HeatMaps

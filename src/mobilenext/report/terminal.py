@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from mobilenext.evaluation.metrics import Prediction
+from mobilenext.classification.metrics import Prediction
 
 MOST_CLASSES = 20  # that fit beside one another
 SHADES, PLAIN_SHADES = " ░▒▓█", " .:+#"

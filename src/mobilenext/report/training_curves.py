@@ -10,8 +10,8 @@ from typing import Any
 
 from mobilenext.errors import UsageError
 from mobilenext.files import write_atomically
+from mobilenext.machine.packages import require
 from mobilenext.report.training_report import KINDS, Run, evaluated, grouped, percent_of
-from mobilenext.runtime import require
 
 STYLES = dict(zip(KINDS, ("-", "--"), strict=True))
 # Okabe and Ito's palette without the yellow, too pale on white; groups beyond the seventh get markers as well.

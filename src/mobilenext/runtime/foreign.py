@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from mobilenext.arrays import Floats, Logits
 from mobilenext.data.preprocessing import MAX_IMAGE_SIZE, Preprocessing
 from mobilenext.errors import DataError, UsageError, nearest
-from mobilenext.runtime import Floats, Logits
 from mobilenext.runtime.form import DTYPES, LARGEST_BATCH, LAYOUTS, Form
 from mobilenext.runtime.self_check import failure, probe
 

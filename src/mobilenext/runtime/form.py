@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from mobilenext.runtime import Floats, Logits, Runtime
+from mobilenext.arrays import Floats, Logits
+from mobilenext.runtime.interface import Runtime
 
 LAYOUTS = ("NCHW", "NHWC", "CHW", "HWC")
 DTYPES = ("float32", "float16", "float64", "uint8")

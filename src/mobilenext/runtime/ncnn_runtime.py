@@ -10,7 +10,8 @@ import numpy as np
 from mobilenext.errors import DataError
 
 if TYPE_CHECKING:
-    from mobilenext.runtime import Floats, RuntimeSpec
+    from mobilenext.arrays import Floats
+    from mobilenext.runtime import RuntimeSpec
 
 
 class NCNN:

@@ -13,7 +13,8 @@ from mobilenext.errors import DataError
 from mobilenext.runtime.foreign import Declared
 
 if TYPE_CHECKING:
-    from mobilenext.runtime import Floats, RuntimeSpec
+    from mobilenext.arrays import Floats
+    from mobilenext.runtime import RuntimeSpec
 
 ERRORS_ONLY = 3
 NUMPY_NAMES = {"float": "float32", "double": "float64"}  # the other names of ONNX's types are NumPy's

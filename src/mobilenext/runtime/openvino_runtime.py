@@ -10,7 +10,8 @@ import openvino
 from mobilenext.errors import DataError
 
 if TYPE_CHECKING:
-    from mobilenext.runtime import Floats, RuntimeSpec
+    from mobilenext.arrays import Floats
+    from mobilenext.runtime import RuntimeSpec
 
 
 class OpenVINO:

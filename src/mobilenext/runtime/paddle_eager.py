@@ -10,7 +10,8 @@ import paddle
 from mobilenext.weights.checkpoint import network_of, read_weights
 
 if TYPE_CHECKING:
-    from mobilenext.runtime import Floats, RuntimeSpec
+    from mobilenext.arrays import Floats
+    from mobilenext.runtime import RuntimeSpec
 
 
 def forward(network: paddle.nn.Layer, batch: Floats) -> Floats:

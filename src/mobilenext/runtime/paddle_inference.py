@@ -20,7 +20,8 @@ from mobilenext.runtime.paddle_files import parameters_of
 from mobilenext.runtime.self_check import failure
 
 if TYPE_CHECKING:
-    from mobilenext.runtime import Floats, RuntimeSpec
+    from mobilenext.arrays import Floats
+    from mobilenext.runtime import RuntimeSpec
 
 LARGEST_BATCH = 64  # of TensorRT, which is told in advance
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mobilenext.arrays import Floats, Logits
 from mobilenext.data.preprocessing import Preprocessing
-from mobilenext.runtime import Floats, Logits, RuntimeSpec, open_runtime
+from mobilenext.runtime import RuntimeSpec, open_runtime
 
 # The largest difference of a logit that is put down to rounding, in standard deviations of the logits. In float32
 # a deep network amplifies rounding to 1e-3 at the very most, a wrong kernel is off by the logits' own size.

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from mobilenext.captured import captured_output
 from mobilenext.errors import DataError
+from mobilenext.machine.captured import captured_output
 
 if TYPE_CHECKING:
-    from mobilenext.runtime import Floats, RuntimeSpec
+    from mobilenext.arrays import Floats
+    from mobilenext.runtime import RuntimeSpec
 
 
 class TFLite:

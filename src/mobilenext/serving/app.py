@@ -14,10 +14,9 @@ from fastapi.requests import Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.middleware import Middleware
 
-from mobilenext import __version__
+from mobilenext.arrays import Floats
 from mobilenext.data.preprocessing import Pixels
 from mobilenext.explanation.overlay import overlay as laid_over
-from mobilenext.runtime import Floats
 from mobilenext.serving.front import Front
 from mobilenext.serving.headers import SafeHeaders
 from mobilenext.serving.limits import Limits
@@ -28,6 +27,7 @@ from mobilenext.serving.problems import Problem, answer_problems
 from mobilenext.serving.schema import IMAGE_BODY, Class, Health, Models, Overlay, Prediction, ProblemDetails, problems
 from mobilenext.serving.service import Answer, Service
 from mobilenext.serving.uploads import read_upload
+from mobilenext.version import __version__
 
 PAGE = Path(__file__).parent / "page"
 FILES = {

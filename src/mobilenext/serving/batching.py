@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mobilenext.runtime import Floats, Logits, Runtime
+from mobilenext.arrays import Floats, Logits
+from mobilenext.runtime import Runtime
 from mobilenext.serving.problems import Problem
 
 

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from mobilenext.arrays import Floats
 from mobilenext.data.preprocessing import Pixels
 from mobilenext.errors import UsageError
-from mobilenext.evaluation.subject import Choice, Prepared, Subject, prepare, weights_of
+from mobilenext.machine.packages import installed
 from mobilenext.models import MODELS
-from mobilenext.runtime import Floats, Runtime, installed, open_runtime
+from mobilenext.runtime import Runtime, open_runtime
+from mobilenext.sources.source import Choice, Prepared, Subject, prepare, weights_of
 from mobilenext.weights.checkpoint import WeightsRecord
 
 HeatMap = Callable[[Pixels, int], Floats]  # uint8 [S, S, 3] and a class to float32 [S, S], 0 to 1
@@ -86,7 +88,7 @@ def open_models(
         runtime: auto or a name; threads: of each copy; copies: opened of each model.
 
     Raises:
-        As :func:`mobilenext.evaluation.subject.prepare`.
+        As :func:`mobilenext.sources.source.prepare`.
     """
     opened: list[ServedModel] = []
     for number, (wanted, subject) in enumerate(subjects):

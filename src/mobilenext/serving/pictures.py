@@ -8,9 +8,9 @@ import io
 import numpy as np
 from PIL import Image
 
+from mobilenext.arrays import Floats
 from mobilenext.data.preprocessing import Pixels
 from mobilenext.explanation.overlay import coloured
-from mobilenext.runtime import Floats
 
 SOLID = 0.85  # opacity of the hottest place
 

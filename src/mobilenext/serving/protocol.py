@@ -18,10 +18,10 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from mobilenext.machine.stopping import is_second, replaceable_signals
 from mobilenext.serving.headers import SAFE
 from mobilenext.serving.limits import Limits
 from mobilenext.serving.problems import problem_response
-from mobilenext.stopping import is_second, replaceable_signals
 
 HEAD_S = 10.0  # for the head of a request from its first byte, and for the first byte after an answer
 SENT_S = 10.0  # for an answer to be taken, and for a body that nobody reads to end

@@ -14,12 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mobilenext.data.batches import available_cores, watched_scratch_folder
 from mobilenext.errors import UsageError
-from mobilenext.evaluation.foreign import Labels
-from mobilenext.evaluation.subject import Subject, find_subject
-from mobilenext.runtime import FAST_PROCESS, require
+from mobilenext.machine.packages import require
+from mobilenext.machine.pool import available_cores, watched_scratch_folder
+from mobilenext.machine.process_environment import FAST_PROCESS
 from mobilenext.serving.front import LOCAL, Front
+from mobilenext.sources.foreign import Labels
+from mobilenext.sources.source import Subject, find_subject
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "fastapi_offline")
 BUNDLED = "mobilenext_x0_35.digits"
 BACKLOG = 256
-SILENT = {
-    "ORT_DISABLE_TELEMETRY": "1"
-}  # ONNX Runtime's wheels report their use to Microsoft from 1.32 on, if not before
 log = logging.getLogger(__name__)
 
 
@@ -57,7 +55,7 @@ def subjects_of(
 
     Raises:
         UsageError: weights for several models, or one of the last three for none.
-        Else as :func:`mobilenext.evaluation.subject.find_subject`.
+        Else as :func:`mobilenext.sources.source.find_subject`.
     """
     if weights is not None and len(models) > 1:
         raise UsageError(f"weights {weights} were given with {len(models)} models; name them as --model MODEL.TAG")
@@ -121,7 +119,7 @@ def serve(
     require_extra()
     if threads < 1 or (copies is not None and copies < 1):
         raise UsageError(f"threads is {threads} and copies {copies}; expected whole numbers from 1 up")
-    for name, value in {**FAST_PROCESS, **SILENT, "OMP_NUM_THREADS": str(threads)}.items():
+    for name, value in {**FAST_PROCESS, "OMP_NUM_THREADS": str(threads)}.items():
         os.environ.setdefault(name, value)  # for the libraries that are loaded from here on
     from mobilenext.serving.app import create_app
     from mobilenext.serving.models import open_models

@@ -11,12 +11,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from mobilenext.data.batches import available_cores
+from mobilenext.arrays import Floats
+from mobilenext.classification.metrics import ranked, softmax
 from mobilenext.data.image_claims import container
 from mobilenext.data.images import decode_image
 from mobilenext.data.preprocessing import Pixels, Preprocessing
-from mobilenext.evaluation.metrics import ranked, softmax
-from mobilenext.runtime import Floats
+from mobilenext.machine.pool import available_cores
 from mobilenext.serving.batching import Batcher
 from mobilenext.serving.limits import Gate, Limits
 from mobilenext.serving.metrics import Metrics

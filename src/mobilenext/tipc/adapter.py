@@ -19,11 +19,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mobilenext import cli
-from mobilenext.distributed import launched
+from mobilenext.cli import program
+from mobilenext.cli.grammar import parser
 from mobilenext.errors import DataError, OutputError, UsageError, nearest
 from mobilenext.export import FORMATS
-from mobilenext.grammar import parser
+from mobilenext.machine.ranks import launched
 from mobilenext.tipc.flags import Option, boolean, count, number, parse, points
 
 log = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code, as ``mobilenext`` does."""
     if arguments is None:
         arguments = sys.argv[1:]
-    return cli.guarded(partial(run, arguments))
+    return program.guarded(partial(run, arguments))
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -183,7 +183,7 @@ def _need(values: Mapping[str, Any], name: str, key: str) -> Any:
 
 def _command(*words: Any) -> int:
     """Run a command of ``mobilenext``."""
-    return cli.run(parser().parse_args([str(word) for word in words]))
+    return program.run(parser().parse_args([str(word) for word in words]))
 
 
 def _flags(values: Mapping[str, Any], *names: str) -> list[str]:
@@ -212,7 +212,7 @@ def _train(values: dict[str, Any]) -> int:
 
 def _remove_earlier_run(run: Path) -> None:
     """A driver trains into the same folder each time."""
-    from mobilenext.training.run_folder import CONFIG, RUN_FILES
+    from mobilenext.runs.run_folder import CONFIG, RUN_FILES
 
     if not (run / CONFIG).is_file():
         return
@@ -226,7 +226,7 @@ def _remove_earlier_run(run: Path) -> None:
 
 
 def _eval(values: dict[str, Any]) -> int:
-    from mobilenext.evaluation.journal import JOURNAL
+    from mobilenext.runs.journal import JOURNAL
     from mobilenext.weights.pretrained import locate
 
     data = _need(values, "data", "--data")
@@ -261,7 +261,7 @@ def _export(values: dict[str, Any]) -> int:
         )  # fmt: skip
         print("\n".join(quantization_lines(report)))
     else:
-        from mobilenext.export.export import export_model
+        from mobilenext.export.folder import export_model
         from mobilenext.report.tables import parity_lines
 
         images = values.get("images")
@@ -292,7 +292,7 @@ def _remove_earlier_export(folder: Path) -> None:
 
 
 def _infer(values: dict[str, Any]) -> int:
-    from mobilenext.evaluation.predict import StageTimes, predict
+    from mobilenext.evaluation.prediction import StageTimes, predict
     from mobilenext.export.images import sample_photo_files
     from mobilenext.export.sidecar import read_sidecar
 

@@ -6,8 +6,8 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-from mobilenext.evaluation.environment import environment, peak_memory_mib
-from mobilenext.evaluation.predict import StageTimes
+from mobilenext.evaluation.prediction import StageTimes
+from mobilenext.machine.environment import environment, peak_memory_mib
 
 LOG_API_VERSION = "1.0"  # of the fields
 

@@ -24,13 +24,14 @@ from typing import Any
 
 from mobilenext.data import find_images
 from mobilenext.errors import CheckFailed, DataError, MobileNeXtError, OutputError, UsageError
-from mobilenext.evaluation.environment import environment
-from mobilenext.evaluation.journal import RESULT, read_predictions
-from mobilenext.evaluation.result import read_result
 from mobilenext.export.images import sample_photo_files
 from mobilenext.export.sidecar import SIDECAR, read_sidecar
 from mobilenext.json_files import check, many, number, parse, read_bytes, record, text, whole
+from mobilenext.machine.environment import environment
 from mobilenext.origin import now, origin
+from mobilenext.runs.journal import RESULT, read_predictions
+from mobilenext.runs.result import read_result
+from mobilenext.runs.run_folder import LOG, write_json
 from mobilenext.runtime import resolve_device
 from mobilenext.tipc.adapter import EVALUATION
 from mobilenext.tipc.compare import Answer, disagreements, read_answers
@@ -38,7 +39,6 @@ from mobilenext.tipc.config import PADDLECLAS, Config, check_mode, read_config
 from mobilenext.tipc.flags import NULL
 from mobilenext.tipc.plan import EVAL, EXPORT, INFER, TRAIN, Step, gpu_rows, steps_of
 from mobilenext.tipc.prepare import words_of
-from mobilenext.training.run_folder import LOG, write_json
 from mobilenext.weights.pretrained import with_suffix
 
 log = logging.getLogger(__name__)

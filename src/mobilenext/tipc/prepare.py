@@ -27,11 +27,11 @@ from mobilenext.data.digits import write_digits
 from mobilenext.errors import DataError, OutputError, UsageError
 from mobilenext.files import write_atomically
 from mobilenext.json_files import read_json, text
-from mobilenext.temporary import scratch_folder, temporary_beside, temporary_folder
+from mobilenext.machine.temporary import scratch_folder, temporary_beside, temporary_folder
+from mobilenext.runs.run_folder import write_json
 from mobilenext.tipc.config import Config, check_mode, read_config
 from mobilenext.tipc.flags import NULL, parse
 from mobilenext.training.plan import open_parts
-from mobilenext.training.run_folder import write_json
 
 log = logging.getLogger(__name__)
 MARK = "prepared.json"
@@ -156,8 +156,8 @@ def _some_of_each(records: Sequence[Record], number: int) -> list[Record]:
 def _write_weights(config: Config, asked: dict[str, Any], data: Path) -> None:
     """Weights for what infers without training: those that lie there, the bundled ones, or trained for a moment."""
     from mobilenext.models import find_model
+    from mobilenext.runs.run_folder import BEST
     from mobilenext.tipc.adapter import run
-    from mobilenext.training.run_folder import BEST
     from mobilenext.weights.pretrained import BUNDLED
 
     for weights in _weights_of(config):

@@ -28,7 +28,7 @@ from numba import njit
 from paddle import nn
 from paddle.autograd import PyLayer
 
-from mobilenext.training.process import openmp_threads
+from mobilenext.machine.process_environment import openmp_threads
 
 Floats = npt.NDArray[np.float32]
 SCRATCH = 2048  # float32 values of one map in the scratch memory: all of it stays in the first-level cache

@@ -18,13 +18,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from mobilenext.classification.augmentation import Augmentation, generator
+from mobilenext.classification.balance import balanced_order
+from mobilenext.classification.mixing import NEVER, Mixing, mix_images, neighbors
 from mobilenext.data import Preprocessing, Record, read_image
-from mobilenext.data.batches import WorkerPool
-from mobilenext.distributed import Ranks
 from mobilenext.errors import DatasetError, ImageError, UsageError
-from mobilenext.training.augmentation import Augmentation, generator
-from mobilenext.training.balance import balanced_order
-from mobilenext.training.mixing import NEVER, Mixing, mix_images, neighbors
+from mobilenext.machine.pool import WorkerPool
+from mobilenext.machine.ranks import Ranks
 
 ORDER, PIXELS, ERASING, MIXING = 0, 1, 2, 3  # what a generator is for
 MEMORY_BYTES = 1 << 30  # data sets of up to so many bytes of pixels are kept in memory

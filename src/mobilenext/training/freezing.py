@@ -11,7 +11,7 @@ import paddle
 from paddle import nn
 
 from mobilenext.errors import UsageError
-from mobilenext.models._layers import Network
+from mobilenext.models.network import Network
 
 
 def freeze(network: Network, part: str, batch_norm: str) -> None:

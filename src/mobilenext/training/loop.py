@@ -17,11 +17,12 @@ import numpy.typing as npt
 import paddle
 from paddle import nn
 
-from mobilenext.distributed import Ranks
-from mobilenext.errors import CheckFailed, DataError, WeightsError
+from mobilenext.errors import CheckFailed, DataError, Stopped, WeightsError
+from mobilenext.machine.ranks import Ranks
+from mobilenext.runs.run_folder import RunFolder
 from mobilenext.training.feeding import Batch, Feeder
 from mobilenext.training.freezing import frozen_tensors
-from mobilenext.training.optimisation import (
+from mobilenext.training.optimization import (
     Average,
     cross_entropy_sum,
     make_optimizer,
@@ -29,10 +30,9 @@ from mobilenext.training.optimisation import (
     restore_optimizer,
 )
 from mobilenext.training.recipes import Recipe, learning_rate
-from mobilenext.training.run_folder import RunFolder
 from mobilenext.training.run_log import RunLog
 from mobilenext.training.state import Position, Sums, read_state, write_state
-from mobilenext.training.stopping import Stopped, StopRequest
+from mobilenext.training.stopping import StopRequest
 from mobilenext.training.validation import Validation, is_better
 
 log = logging.getLogger(__name__)

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobilenext.data import Preprocessing
-from mobilenext.distributed import Ranks
 from mobilenext.errors import MissingDependency
-from mobilenext.runtime import require
+from mobilenext.machine.packages import require
+from mobilenext.machine.ranks import Ranks
 from mobilenext.training.plan import Plan
 
 if TYPE_CHECKING:
-    from mobilenext.models._layers import Network
+    from mobilenext.models.network import Network
 
 log = logging.getLogger(__name__)
 

@@ -12,20 +12,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mobilenext.classification.balance import weights_of_classes
+from mobilenext.classification.division import divide, lists_of, read_divided, share_of
 from mobilenext.data import Dataset, Preprocessing
 from mobilenext.data.class_names import classes_without_images, match_names, with_classes
 from mobilenext.data.dataset import check_class_folders, open_training, open_validation, validation_place
-from mobilenext.distributed import launched
 from mobilenext.errors import DataError, DatasetError, UsageError
-from mobilenext.evaluation.environment import environment
-from mobilenext.evaluation.result import MOST_CLASSES
 from mobilenext.json_files import check, either, many, nullable, number, optional, record, sha256, text, whole
+from mobilenext.machine.environment import environment
+from mobilenext.machine.ranks import launched
 from mobilenext.models import ModelCard, check_identity_divisor, find_model
 from mobilenext.origin import command_line, now
-from mobilenext.training.balance import weights_of_classes
-from mobilenext.training.division import divide, lists_of, read_divided, share_of
+from mobilenext.runs.result import MOST_CLASSES
+from mobilenext.runs.run_folder import CONFIG, REMEDY, config_digest
 from mobilenext.training.recipes import Recipe, find_recipe
-from mobilenext.training.run_folder import CONFIG, REMEDY, config_digest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,7 +102,7 @@ def new_plan(
     use: str | None = None,
     section: str | None = None,
 ) -> Plan:
-    """The plan of a new run; see :func:`mobilenext.training.train.train` for the arguments.
+    """The plan of a new run; see :func:`mobilenext.training.run.train` for the arguments.
 
     Raises:
         UsageError, DatasetError, WeightsError: what does not fit together, or cannot be read.

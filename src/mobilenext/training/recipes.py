@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from mobilenext.classification.augmentation import Augmentation
+from mobilenext.classification.mixing import Mixing
 from mobilenext.data import Preprocessing
 from mobilenext.errors import UsageError, nearest
 from mobilenext.json_files import Check, Unfit, flag, many, number, optional, shown, text, whole
-from mobilenext.training.augmentation import Augmentation
-from mobilenext.training.mixing import Mixing
 
 METRICS = ("top1", "mean_class_accuracy", "macro_f1", "loss")
 HEADER = ("name", "source", "expected", "cost", "command")  # what a recipe says of itself; not to be set

@@ -7,9 +7,9 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from mobilenext.evaluation.metrics import TOP
+from mobilenext.classification.metrics import TOP
+from mobilenext.runs.run_folder import RunFolder
 from mobilenext.training.recipes import Recipe, learning_rate
-from mobilenext.training.run_folder import RunFolder
 from mobilenext.training.state import Position, Sums
 
 log = logging.getLogger(__name__)

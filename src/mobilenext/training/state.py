@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mobilenext.errors import DataError
-from mobilenext.evaluation.result import counted
 from mobilenext.files import write_atomically
 from mobilenext.json_files import check, named, nullable, number, optional, parse, record, text, whole
+from mobilenext.runs.result import counted
 from mobilenext.weights.checkpoint import safetensors_bytes
 
 FORMAT = "mobilenext checkpoint 1"

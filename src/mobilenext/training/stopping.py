@@ -9,17 +9,9 @@ import time
 from types import FrameType, TracebackType
 from typing import Any
 
-from mobilenext.stopping import is_second, name_of, replaceable_signals
+from mobilenext.machine.stopping import is_second, name_of, replaceable_signals
 
 log = logging.getLogger(__name__)
-
-
-class Stopped(KeyboardInterrupt):
-    """The run has stopped because a signal asked for it; ``str(stopped)`` says where, and how to go on."""
-
-    def __init__(self, message: str, number: int) -> None:
-        super().__init__(message)
-        self.exit_code = 128 + number
 
 
 class StopRequest:

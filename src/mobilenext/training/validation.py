@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from mobilenext.classification.metrics import Counts, predictions_of
 from mobilenext.data import Preprocessing, Record, pixels_of
-from mobilenext.data.batches import WorkerPool
 from mobilenext.data.dataset import raise_unreadable
-from mobilenext.distributed import Ranks
 from mobilenext.errors import ImageError
-from mobilenext.evaluation.metrics import Counts, predictions_of
+from mobilenext.machine.pool import WorkerPool
+from mobilenext.machine.ranks import Ranks
 
 if TYPE_CHECKING:
     from paddle import nn

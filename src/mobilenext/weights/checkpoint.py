@@ -19,12 +19,12 @@ import numpy as np
 from mobilenext.data.labels import imagenet_labels, labels_of
 from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import DataError, UsageError, WeightsError
-from mobilenext.files import write_atomically
+from mobilenext.files import git_blob_id, write_atomically
 from mobilenext.json_files import parse, read_json, record, text
 from mobilenext.models import MODELS, build_network, check_identity_divisor, find_model
 from mobilenext.models.cards import WeightsCard, find_weights_card
 from mobilenext.weights import naming
-from mobilenext.weights.foreign import ForeignFile, StateDict, git_blob_id, read_foreign, select_state_dict
+from mobilenext.weights.foreign import ForeignFile, StateDict, read_foreign, select_state_dict
 from mobilenext.weights.naming import Array, Entry
 from mobilenext.weights.pretrained import with_suffix
 from mobilenext.weights.recorded import recorded_preprocessing

@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mobilenext import __version__
 from mobilenext.errors import OutputError, UsageError
 from mobilenext.files import write_atomically
+from mobilenext.machine.temporary import temporary_beside, temporary_folder
 from mobilenext.origin import now, origin
-from mobilenext.temporary import temporary_beside, temporary_folder
+from mobilenext.version import __version__
 from mobilenext.weights.checkpoint import CERTIFICATE, Weights, check_output, read_weights, write_weights
 from mobilenext.weights.naming import Array
 

@@ -14,7 +14,7 @@ from mobilenext.models import MODELS, ModelCard, WeightsCard, build_network, fin
 from mobilenext.weights import store
 
 if TYPE_CHECKING:
-    from mobilenext.models._layers import Network
+    from mobilenext.models.network import Network
 
 WEIGHTS_SUFFIXES = (".safetensors", ".pdparams", ".pth", ".pt", ".tar", ".bin", ".ckpt")
 BUNDLED = Path(__file__).parent / "bundled"

@@ -11,7 +11,7 @@ from typing import Any
 
 from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import UsageError
-from mobilenext.weights._refusal import shown
+from mobilenext.weights.foreign.refusal import shown
 
 # The names that trainers use, those of the evaluation before those of the training.
 _SIZES = (

@@ -20,7 +20,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -30,10 +29,11 @@ import httpx
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from mobilenext.errors import DataError, DownloadError, OutputError, UsageError
+from mobilenext.errors import DataError, DownloadError, OutputError
 from mobilenext.files import git_blob_id, sha256_of
-from mobilenext.home import user_home
 from mobilenext.json_files import read_json, sha256
+from mobilenext.machine.home import user_home
+from mobilenext.models.cards import Download
 
 _log = logging.getLogger(__name__)
 
@@ -41,35 +41,6 @@ _WAITS_S = (1.0, 4.0)  # before the second and the third attempt
 _TIMEOUT_S = httpx.Timeout(30.0, connect=10.0)  # of silence, not for the whole download
 _LARGEST_BYTES = 1 << 30  # published checkpoints are below 100 MB: more is not a checkpoint
 _IMPOSTORS = {b"<": "a web page", b"version https://git-lfs": "a git-lfs pointer instead of the file it stands for"}
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a published checkpoint lies and how it is verified.
-
-    Raises UsageError for a filename with a folder in it, and for a URL that is not https, http or file.
-    """
-
-    filename: str  # its name in the cache
-    url: str
-    git_blob: str | None = None  # sha1 of b"blob <size>\0" + content: what a git repository calls the file
-    sha256: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.filename in ("", "..") or Path(self.filename).name != self.filename:
-            raise UsageError(f"{self.filename!r} is not the name of a file in the cache: expected no folder in it")
-        if not self.url.startswith(("https://", "http://", "file://")):
-            raise UsageError(f"{self.url!r} cannot be downloaded: expected https://, http:// or file://")
-
-    @property
-    def has_checksum(self) -> bool:
-        """Whether the publisher says what the content must be."""
-        return bool(self.git_blob or self.sha256)
-
-    @property
-    def is_local(self) -> bool:
-        """Whether no network is needed."""
-        return self.url.startswith("file:")
 
 
 def cache_folder() -> Path:
@@ -87,13 +58,13 @@ def cache_folder() -> Path:
         raise OutputError(f"no folder for the weights: {error} Set MOBILENEXT_HOME to a folder.") from error
 
 
-def cached(source: Source) -> Path | None:
+def cached(source: Download) -> Path | None:
     """The file in the cache, if it is there and complete. Nothing is hashed: `verify` and `fetch` do that."""
     path = cache_folder() / source.filename
     return path if path.is_file() else None
 
 
-def fetch(source: Source, *, progress: bool | None = None) -> Path:
+def fetch(source: Download, *, progress: bool | None = None) -> Path:
     """The verified file in the cache, downloaded if it is not there. A file put there by hand is verified as well.
 
     progress: draw a bar on standard error; None draws it only on a terminal.
@@ -117,7 +88,7 @@ def fetch(source: Source, *, progress: bool | None = None) -> Path:
     return final
 
 
-def verify(path: Path, source: Source) -> str | None:
+def verify(path: Path, source: Download) -> str | None:
     """None when the content of `path` is the published one, else a sentence without its full stop that says why not.
 
     Without a published checksum the sha256 recorded at download counts; a file put there by hand has none either, and
@@ -146,7 +117,7 @@ def verify(path: Path, source: Source) -> str | None:
     return None
 
 
-def _download(source: Source, final: Path, progress: bool | None) -> None:
+def _download(source: Download, final: Path, progress: bool | None) -> None:
     """Bring the file to its .part, verify it and give it its final name."""
     _log.info("downloading %s to %s", source.url, final)
     part = _beside(final, ".part")
@@ -172,7 +143,7 @@ class _Fault(Exception):
     """What went wrong in one attempt and may go right in the next."""
 
 
-def _copy(source: Source, part: Path) -> None:
+def _copy(source: Download, part: Path) -> None:
     """As `_transfer`, from a file:// URL."""
     original = Path(url2pathname(urlsplit(source.url).path))
     if not (original.is_file() and os.access(original, os.R_OK)):
@@ -180,7 +151,7 @@ def _copy(source: Source, part: Path) -> None:
     shutil.copyfile(original, part)
 
 
-def _transfer(source: Source, part: Path, progress: bool | None) -> None:
+def _transfer(source: Download, part: Path, progress: bool | None) -> None:
     """Bring all bytes to `part`; each attempt goes on where the last one ended, be it in this process or before."""
     waits_s = iter(_WAITS_S)
     with _client(source) as client:
@@ -198,7 +169,7 @@ def _transfer(source: Source, part: Path, progress: bool | None) -> None:
                 time.sleep(wait_s)
 
 
-def _attempt(client: httpx.Client, source: Source, part: Path, progress: bool | None) -> None:
+def _attempt(client: httpx.Client, source: Download, part: Path, progress: bool | None) -> None:
     """One request for the bytes that are missing."""
     start = _kept_bytes(part, source)
     headers = {"Accept-Encoding": "identity"}  # the file's own bytes and length, not those of a compressed transfer
@@ -218,7 +189,7 @@ def _attempt(client: httpx.Client, source: Source, part: Path, progress: bool | 
         raise _Fault(f"{problem}; it began in an earlier request and is dropped")
 
 
-def _check_status(response: httpx.Response, source: Source, part: Path, start: int) -> None:
+def _check_status(response: httpx.Response, source: Download, part: Path, start: int) -> None:
     """Only a whole file, or its rest from `start` on, passes."""
     status = response.status_code
     answer = f"the server answered {status} {response.reason_phrase}".rstrip()
@@ -232,7 +203,7 @@ def _check_status(response: httpx.Response, source: Source, part: Path, start: i
         raise DownloadError(f"{source.url} cannot be downloaded: {answer}. {_by_hand(source)}")
 
 
-def _receive(response: httpx.Response, source: Source, part: Path, start: int, progress: bool | None) -> None:
+def _receive(response: httpx.Response, source: Download, part: Path, start: int, progress: bool | None) -> None:
     """Write the body of `response` to `part` from byte `start` on; the length must be the one announced."""
     total = _total_bytes(response)
     if total is None and not source.has_checksum:
@@ -269,12 +240,12 @@ def _total_bytes(response: httpx.Response) -> int | None:
     return int(text) if text.isdecimal() else None
 
 
-def _kept_bytes(part: Path, source: Source) -> int:
+def _kept_bytes(part: Path, source: Download) -> int:
     """How much of an unfinished download the next request continues: nothing if no checksum guards the seam."""
     return part.stat().st_size if source.has_checksum and part.exists() else 0
 
 
-def _client(source: Source) -> httpx.Client:
+def _client(source: Download) -> httpx.Client:
     """Follows redirects, but from https only to https. Raises DownloadError for settings that cannot work."""
 
     def refuse_downgrade(request: httpx.Request) -> None:
@@ -288,7 +259,7 @@ def _client(source: Source) -> httpx.Client:
         raise DownloadError(f"no connection is possible with the settings in {settings}: {error}") from error
 
 
-def _by_hand(source: Source) -> str:
+def _by_hand(source: Download) -> str:
     path = cache_folder() / source.filename
     return f"To bring it by hand, download {source.url} elsewhere and put it at {path}: it is verified there."
 

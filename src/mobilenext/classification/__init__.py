@@ -1,0 +1,1 @@
+"""Image classification: what its training, evaluation and answers are made of."""

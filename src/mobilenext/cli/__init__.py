@@ -1,0 +1,5 @@
+"""The command line: ``mobilenext VERB``."""
+
+from mobilenext.cli.program import main
+
+__all__ = ["main"]

@@ -1,0 +1,663 @@
+"""The command line: verbs that parse, make one call and print.
+
+Results go to standard output; progress, notes and errors to standard error. Exit codes: 0 done, 1 a check failed,
+2 usage, 3 data, 128 and its number after a signal (Ctrl-C: 130).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mobilenext.cli.grammar import parser
+from mobilenext.errors import MobileNeXtError
+from mobilenext.machine.stopping import Stop, first_signal, handle_signals, leave, threads_at_work
+from mobilenext.machine.streams import lost_results, open_streams, replace_missing
+
+MAX_STANDARD_INPUT = 512 << 20  # bytes
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    return guarded(lambda: run(parser().parse_args(arguments)), own_process=arguments is None)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Carry out what was parsed, with exceptions; the exit code."""
+    from mobilenext.machine.home import provide_home
+
+    provide_home(getattr(options, "output", None))
+    return VERBS[options.verb](options)
+
+
+def guarded(call: Callable[[], int], *, own_process: bool = True) -> int:
+    """The exit code of a command; what it raises becomes a sentence on standard error.
+
+    Args:
+        call: the command, which returns its exit code.
+        own_process: whether this process is the command's, so that its streams and signals may be set.
+    """
+    if own_process:
+        open_streams()
+        handle_signals()
+    replace_missing()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for file names that are no text
+    logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    for noisy in ("httpx", "httpcore", "filelock", "matplotlib"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    os.environ.setdefault("GLOG_minloglevel", "2")  # read when Paddle is imported: its C++ greets every predictor
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime would look for its maker's server
+    warnings.filterwarnings("ignore", message="No ccache found")  # and its Python remarks on building extensions
+    code = _code_of(call)
+    if error := lost_results():
+        print(f"mobilenext: standard output cannot be written: {error.strerror or error}", file=sys.stderr)
+        code = code or 3
+    if own_process and threads_at_work():
+        leave(code)
+    return code
+
+
+def _code_of(call: Callable[[], int]) -> int:
+    """The exit code of a call, after a sentence about the exception that it may raise."""
+    try:
+        code = call()
+        sys.stdout.flush()
+        return code
+    except Stop as stop:
+        print(f"mobilenext: {stop}", file=sys.stderr)
+        return 128 + stop.number
+    except SystemExit as end:  # argparse has printed what it had to say
+        return int(end.code or 0)
+    except MobileNeXtError as error:
+        print(f"mobilenext: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # the reader of our output has gone, `| head` for one
+        return 0
+    except OSError as error:  # a folder that may not be entered, a disk that fails
+        print(f"mobilenext: {error}", file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        print("mobilenext: interrupted", file=sys.stderr)
+        return 130
+
+
+def _preprocessing(options: argparse.Namespace) -> dict[str, Any]:
+    names = ("image_size", "crop_pct", "interpolation", "mean", "std")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+
+
+def _shared(options: argparse.Namespace) -> dict[str, Any]:
+    """What evaluate and predict have in common."""
+    networks = ("model", "weights", "exported", "onnx", "use", "section", "identity_divisor")
+    names = (*networks, "labels", "output_name", "device", "runtime", "engine", "precision")
+    return {name: getattr(options, name) for name in names} | {"preprocessing": _preprocessing(options)}
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1))  # ASCII: right in every locale
+
+
+def _list(options: argparse.Namespace) -> int:
+    if options.json:
+        from dataclasses import asdict
+
+        from mobilenext.models import MODELS
+
+        rows = []
+        for card in MODELS.values():
+            row = {
+                name: getattr(card, name) for name in card.__dataclass_fields__ if name not in ("arguments", "weights")
+            }
+            rows.append({**row, "weights": [asdict(weights) for weights in card.weights]})
+        _print_json(rows)
+        return 0
+    from mobilenext.report.tables import models_table
+
+    print(models_table())
+    print("\nparameters and mult-adds (multiply-accumulates, not FLOPs): 1000 classes, 224 x 224 pixels")
+    return 0
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from mobilenext.data.labels import read_labels
+    from mobilenext.weights.convert import convert_checkpoint
+    from mobilenext.weights.pretrained import source_of
+
+    source = source_of(options.source)
+    certificate = convert_checkpoint(
+        source,
+        options.output,
+        to=options.to,
+        model=options.model,
+        use=options.use,
+        section=options.section,
+        identity_divisor=options.identity_divisor,
+        preprocessing=_preprocessing(options),
+        labels=read_labels(options.labels) if options.labels else None,
+    )
+    for note in certificate["notes"]:
+        logging.info("%s", note)
+    if options.json:
+        _print_json(certificate)
+        return 0
+    print(
+        f"{certificate['model']}, {certificate['num_classes']} classes, identity divisor "
+        f"{certificate['identity_divisor']}: {len(certificate['tensors'])} tensors, {len(certificate['dropped'])} "
+        f"counters dropped\nwritten: {options.output} ({options.to} names) and {options.output}.certificate.json"
+    )
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    names = ("list_file", "split", "batch_size", "workers", "threads", "limit", "unreadable", "resume")
+    arguments = _shared(options) | {name: getattr(options, name) for name in names}
+    return _evaluate_and_print(options.data, options.output, options.json, arguments)
+
+
+def _evaluate_and_print(data: str | Path, output: str | None, as_json: bool, arguments: dict[str, Any]) -> int:
+    from mobilenext.evaluation.run import evaluate
+    from mobilenext.machine.ranks import launched
+    from mobilenext.report.tables import result_lines
+    from mobilenext.runs.journal import LOG
+
+    if launched()[0] > 0:  # what all of them would say, the first one says
+        logging.getLogger().setLevel(logging.WARNING)
+        evaluate(data, output=output, **arguments)
+        return 0
+    with _log_file(output, LOG), _progress_bar() as progress:
+        result = evaluate(data, output=output, progress=progress, **arguments)
+        text = "\n".join(result_lines(result))
+        (logging.getLogger("mobilenext.table").info if as_json else _print_and_log)(text)
+        if output:
+            logging.info("written: %s", ", ".join(str(Path(output) / n) for n in ("result.json", "predictions.jsonl")))
+    if as_json:
+        _print_json(result)
+    verdict = (result.get("comparison") or {}).get("verdict")
+    return 1 if verdict == "differs" else 0
+
+
+def _print_and_log(text: str) -> None:
+    """To standard output, and to the log file but not to standard error as well."""
+    print(text, flush=True)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.emit(logging.makeLogRecord({"msg": text, "levelno": logging.INFO, "levelname": "INFO"}))
+
+
+@contextlib.contextmanager
+def _log_file(output: str | None, name: str, begun: str | None = None) -> Iterator[None]:
+    """Everything that is logged also goes to the file `name`, once the output folder can be written.
+
+    A new log goes again when it is empty or, with `begun`, when there is no such file: nothing has begun.
+    """
+    if output is None:
+        yield
+        return
+    from mobilenext.errors import OutputError, UsageError
+
+    log = Path(output) / name
+    new = not log.exists()
+    made = [folder for folder in (log.parent, *log.parent.parents) if not folder.exists()]
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(log, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise OutputError(f"cannot write to {output}: {error.strerror or error}; choose another --output") from error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    except MobileNeXtError as error:
+        if not isinstance(error, UsageError) and log.is_file() and log.stat().st_size:  # a refusal is not the log's
+            handler.emit(logging.makeLogRecord({"msg": str(error), "levelno": logging.ERROR, "levelname": "ERROR"}))
+        raise
+    finally:
+        logging.getLogger().removeHandler(handler)
+        with contextlib.suppress(OSError):  # a full disk: what is lost is the log's last line
+            handler.close()
+        nothing_begun = new and begun is not None and not (log.parent / begun).exists()
+        if log.is_file() and (nothing_begun or not log.stat().st_size):  # leave nothing behind
+            with contextlib.suppress(OSError):
+                log.unlink()
+                for folder in made:
+                    folder.rmdir()
+
+
+@contextlib.contextmanager
+def _progress_bar(*, accuracy: bool = True, unit: str = " images") -> Iterator[Any]:
+    """A bar with images/s, running top-1 and time left; none when standard error is not a terminal."""
+    from tqdm import tqdm
+
+    bar = tqdm(unit=unit, disable=None, dynamic_ncols=True, file=sys.stderr)
+
+    def show(done: int, total: int, correct: int = 0) -> None:
+        if bar.total != total or done < bar.n:  # the first call says where it starts; what was there costs no time
+            bar.reset(total)
+            bar.initial = bar.n = done
+        if accuracy and done:
+            bar.set_postfix_str(f"top-1 {100 * correct / done:.2f} %", refresh=False)
+        bar.update(done - bar.n)
+
+    try:
+        yield show
+    finally:
+        bar.close()
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from mobilenext.evaluation.prediction import predict
+
+    threads = 1 if options.threads is None else options.threads
+    images = [_standard_input() if name == "-" else name for name in options.images]
+    rows = predict(images, topk=options.topk, batch_size=options.batch_size, threads=threads, **_shared(options))
+    errors = [row["error"] for row in rows if "error" in row]
+    for error in errors:
+        logging.error("mobilenext: %s", error)
+    code = 3 if errors else 0
+    if options.json:
+        _print_json(rows)
+        return code
+    for row in rows:
+        if "error" in row:
+            continue
+        print(row["path"])
+        for rank, (number, score) in enumerate(zip(row["classes"], row["scores"], strict=True)):
+            name = f"  {row['labels'][rank]}" if "labels" in row else ""
+            print(f"  {100 * score:6.2f} %  class {number}{name}")
+    return code
+
+
+def _standard_input() -> bytes:
+    """The content of one image file."""
+    from mobilenext.errors import DataError, UsageError
+
+    if sys.stdin is None:
+        raise UsageError("- is standard input, which is closed; expected the content of one image file there")
+    content = sys.stdin.buffer.read(MAX_STANDARD_INPUT + 1)
+    if len(content) > MAX_STANDARD_INPUT:
+        raise DataError(f"standard input has more than {MAX_STANDARD_INPUT >> 20} MiB; expected one image file")
+    return content
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from mobilenext.explanation.pictures import explain
+
+    names = ("model", "weights", "use", "section", "identity_divisor", "class_id", "block", "topk")
+    arguments = {name: getattr(options, name) for name in names} | {"preprocessing": _preprocessing(options)}
+    rows = explain(options.images, options.output, **arguments)
+    errors = [row["error"] for row in rows if "error" in row]
+    for error in errors:
+        logging.error("mobilenext: %s", error)
+    if options.json:
+        _print_json(rows)
+    else:
+        for row in rows:
+            if "error" not in row:
+                print(f"{row['output']}: class {row['class']}, {100 * row['score']:.2f} %, {row['block']}")
+    return 3 if errors else 0
+
+
+def _diagram(options: argparse.Namespace) -> int:
+    from mobilenext.explanation.diagram import write_diagram
+
+    names = ("model", "num_classes", "identity_divisor", "image_size", "block")
+    seen = write_diagram(Path(options.output), **{name: getattr(options, name) for name in names})
+    if options.json:
+        _print_json(seen.to_dict())
+    logging.info("written: %s", options.output)
+    return 0
+
+
+def _gradient_confusion(options: argparse.Namespace) -> int:
+    from mobilenext.explanation.confusion import confusion_table, gradient_confusion, write_confusion
+
+    names = ("weights", "seeds", "images", "list_file")
+    arguments = {name: getattr(options, name) for name in names} | {"preprocessing": _preprocessing(options)}
+    with _progress_bar(accuracy=False, unit=" networks") as progress:
+        result = gradient_confusion(options.data, models=options.model, progress=progress, **arguments)
+    written = write_confusion(result, Path(options.output))
+    (logging.info if options.json else print)(confusion_table(result))
+    if options.json:
+        _print_json(result)
+    logging.info("written: %s", ", ".join(map(str, written)))
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from mobilenext.errors import Stopped
+    from mobilenext.machine.ranks import launched
+    from mobilenext.runs.run_folder import CONFIG, LOG
+    from mobilenext.training.run import train
+
+    first = launched()[0] == 0
+    if not first:  # what all of them would say, the first one says
+        logging.getLogger().setLevel(logging.WARNING)
+    asked = (
+        *(
+            "output",
+            "model",
+            "recipe",
+            "weights",
+            "use",
+            "section",
+            "num_classes",
+            "identity_divisor",
+            "seed",
+            "train_list",
+            "val_list",
+        ),
+        *("val_split", "resume", "threads", "workers"),
+    )
+    arguments = {name: value for name in asked if (value := getattr(options, name)) is not None}
+    arguments |= {
+        name: getattr(options, name)
+        for name in ("settings", "device", "max_unreadable", "log_every", "save_every", "to_static", "visualdl")
+    }
+    if options.labels:
+        from mobilenext.data.labels import read_labels
+
+        arguments["labels"] = read_labels(options.labels)
+    folder = options.resume or options.output
+    try:
+        with _log_file(folder if first else None, LOG, begun=CONFIG):
+            result = train(options.data, **arguments)
+            if first:
+                val_list = Path(folder, "val_list.txt")  # of a run that divided its images: the others were trained on
+                listed = f" --list {val_list}" if val_list.is_file() else ""
+                logging.info(
+                    "written: %s; use it: mobilenext evaluate DATA --weights %s/best.safetensors%s",
+                    folder, folder, listed,
+                )  # fmt: skip
+    except Stopped as stopped:
+        logging.info("mobilenext: %s", stopped)
+        return stopped.exit_code
+    if options.json and first:
+        _print_json(result)
+    return 0
+
+
+def _recipes(options: argparse.Namespace) -> int:
+    from mobilenext.training.recipes import RECIPES, find_recipe
+
+    recipes = [find_recipe(options.name)] if options.name else list(RECIPES.values())
+    if options.json:
+        _print_json([recipe.to_dict() for recipe in recipes])
+    else:
+        print("\n".join(line for recipe in recipes for line in recipe.lines(fields=bool(options.name))))
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from mobilenext.report.training_curves import write_curves
+    from mobilenext.report.training_report import comparison, comparison_lines, read_run
+
+    runs = [read_run(Path(folder)) for folder in options.runs]
+    (logging.info if options.json else print)("\n".join(comparison_lines(runs)))
+    if options.json:
+        _print_json(comparison(runs))
+    if options.output:
+        write_curves(runs, Path(options.output))
+        logging.info("written: %s", options.output)
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from mobilenext.export.folder import export_model
+    from mobilenext.report.tables import parity_lines
+
+    names = ("format", "model", "weights", "use", "section", "identity_divisor", "images")
+    arguments = {name: getattr(options, name) for name in names} | {"preprocessing": _preprocessing(options)}
+    parity = export_model(options.output, **arguments)
+    (logging.info if options.json else print)("\n".join(parity_lines(parity)))
+    if options.json:
+        _print_json(parity)
+    logging.info("written: %s; use it: mobilenext evaluate DATA --exported %s", options.output, options.output)
+    return 0
+
+
+def _quantize(options: argparse.Namespace) -> int:
+    from mobilenext.quantization.quantize import quantize_model
+    from mobilenext.report.tables import quantization_lines
+
+    names = (
+        *("model", "weights", "exported", "onnx", "use", "section", "identity_divisor", "calibration"),
+        *("labels", "output_name"),
+        *("calibration_list", "calibration_images", "data", "list_file", "max_drop", "keep_float"),
+    )
+    arguments = {name: getattr(options, name) for name in names} | {"preprocessing": _preprocessing(options)}
+    with _progress_bar() as progress:
+        report = quantize_model(options.output, progress=progress, **arguments)
+    (logging.info if options.json else print)("\n".join(quantization_lines(report)))
+    if options.json:
+        _print_json(report)
+    logging.info("written: %s; use it: mobilenext evaluate DATA --exported %s", options.output, options.output)
+    return 0
+
+
+@contextlib.contextmanager
+def _tried(output: Path | None, write: Callable[[None, Path], Any]) -> Iterator[None]:
+    """What cannot be written is known before the work; a folder that was made for nothing goes again."""
+    if output is None:
+        yield
+        return
+    new = [folder for folder in (output, *output.parents) if not folder.exists()]
+    write(None, output)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for folder in new:
+                folder.rmdir()
+        raise
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from mobilenext.evaluation.bench import bench
+    from mobilenext.report.bench_report import bench_lines, row_line, write_bench
+
+    output = Path(options.output) if options.output else None
+    with _tried(output, write_bench), _progress_bar(accuracy=False, unit=" rows") as progress:
+        result = bench(
+            models=options.model,
+            weights=options.weights,
+            exported=options.exported,
+            onnx=options.onnx,
+            runtimes=options.runtime,
+            engine=options.engine,
+            precision=options.precision,
+            threads=options.threads,
+            batch_sizes=options.batch_size,
+            identity_divisors=options.identity_divisor,
+            image_size=options.image_size,
+            samples=options.samples,
+            progress=progress,
+            on_row=lambda row: logging.info("%s", row_line(row)),
+        )
+    (logging.info if options.json else print)("\n".join(bench_lines(result)))
+    if options.json:
+        _print_json(result)
+    if output:
+        for note in write_bench(result, output):
+            logging.info("%s", note)
+    return 128 + (first_signal() or signal.SIGINT) if result["partial"] else 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from mobilenext.report.page import write_report
+
+    data = Path(options.data) if options.data else None
+    size = write_report([Path(run) for run in options.runs], Path(options.output), data, options.weights)
+    logging.info("written: %s, %.1f MB", options.output, size / 1e6)
+    return 0
+
+
+def _check_data(options: argparse.Namespace) -> int:
+    from mobilenext.data.check import check_data
+
+    with _progress_bar(accuracy=False) as progress:
+        summary = check_data(
+            options.data,
+            list_file=options.list_file,
+            split=options.split,
+            num_classes=options.num_classes,
+            workers=options.workers,
+            decode=not options.no_decode,
+            progress=progress,
+        )
+    if options.json:
+        _print_json(summary)
+    else:
+        for name, value in summary.items():
+            if name not in ("warnings", "unreadable", "verdict"):
+                print(f"{name.replace('_', ' ')}: {value}")
+        for sentence in (*summary["warnings"], *summary["unreadable"]):
+            print(f"! {sentence}")
+        for use, verdict in summary["verdict"].items():
+            reason = f" ({verdict['reason']})" if verdict["reason"] else ""
+            print(f"usable for {use}: {'yes' if verdict['usable'] else 'no'}{reason}")
+    return 0 if all(verdict["usable"] for verdict in summary["verdict"].values()) else 3
+
+
+def _quickstart(options: argparse.Namespace) -> int:
+    from mobilenext.data.digits import write_digits
+    from mobilenext.runs.journal import JOURNAL
+
+    output = Path(options.output)
+    data = write_digits(output / "digits")
+    logging.info(
+        "A demonstration: handwritten digits (scikit-learn, 8 x 8 pixels) and a MobileNeXt x0.35 trained on others of "
+        "them.\nThe same with your own: mobilenext evaluate DATA --model MODEL --weights FILE -o FOLDER\n"
+    )
+    # It has no options that a resumed one could differ in.
+    arguments = {"model": "mobilenext_x0_35.digits", "workers": options.workers, "resume": (output / JOURNAL).is_file()}
+    code = _evaluate_and_print(data, str(output), options.json, arguments)
+    if not options.json:
+        _show_quickstart(output, data)
+    return code
+
+
+def _show_quickstart(output: Path, data: Path) -> None:
+    """A picture here, and a page to look at."""
+    from mobilenext.errors import MissingDependency
+    from mobilenext.report.terminal import picture
+    from mobilenext.runs.journal import read_predictions
+
+    print("\n" + "\n".join(picture(read_predictions(output), 10, sys.stdout.encoding)) + "\n", flush=True)
+    page = output / "report.html"
+    try:
+        from mobilenext.report.page import write_report
+
+        write_report([output], page, data, ["mobilenext_x0_35.digits"])
+    except MissingDependency as missing:
+        logging.info("no report page: %s", missing)
+    else:
+        logging.info("written: %s, to be opened in a browser", page)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    try:
+        _serve_until_stopped(options)
+    except (Stop, KeyboardInterrupt):  # while it was starting
+        logging.info("stopped")
+    return 0
+
+
+def _serve_until_stopped(options: argparse.Namespace) -> None:
+    from mobilenext.serving.server import require_extra, serve, subjects_of
+
+    require_extra()
+    from mobilenext.serving.front import Front
+    from mobilenext.serving.limits import Limits
+
+    limits = Limits(
+        max_body_bytes=round(options.max_body_mb * 2**20),
+        max_pixels=round(options.max_megapixels * 1e6),
+        timeout_s=options.timeout,
+        max_concurrency=options.max_concurrency,
+        max_per_client=options.max_per_client,
+        max_batch=options.max_batch,
+        formats=tuple(options.formats.upper().replace(",", " ").split()),
+    )
+    front = Front.of(
+        hosts=options.allow_host, proxies=options.trusted_proxy, prefix=options.root_path, origins=options.allow_origin
+    )
+    subjects = subjects_of(
+        models=options.model,
+        weights=options.weights,
+        use=options.use,
+        section=options.section,
+        exported=options.exported,
+        onnx=options.onnx,
+        preprocessing=_preprocessing(options),
+        labels=options.labels,
+        output_name=options.output_name,
+    )
+    names = ("host", "port", "runtime", "threads", "copies")
+    serve(subjects, limits, front=front, **{name: getattr(options, name) for name in names})
+
+
+def _tipc(options: argparse.Namespace) -> int:
+    from mobilenext.report.chain_report import chain_lines
+    from mobilenext.tipc.driver import failure_of, run_chain
+
+    names = ("layout", "output", "data", "keep_going", "timeout")
+    arguments = {name: getattr(options, name) for name in names}
+    summary = run_chain(options.config, options.mode, prepare=not options.no_prepare, **arguments)
+    (logging.info if options.json else print)("\n".join(chain_lines(summary)))
+    if options.json:
+        _print_json(summary)
+    if failure := failure_of(summary):
+        raise failure
+    return 0
+
+
+def _info(options: argparse.Namespace) -> int:
+    from mobilenext.machine.environment import environment
+
+    facts = environment()
+    if options.json:
+        _print_json(facts)
+    else:
+        for name, value in facts.items():
+            print(f"{name}: {value}")
+    return 0
+
+
+VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "list": _list,
+    "convert": _convert,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "explain": _explain,
+    "diagram": _diagram,
+    "gradient-confusion": _gradient_confusion,
+    "train": _train,
+    "recipes": _recipes,
+    "compare": _compare,
+    "export": _export,
+    "quantize": _quantize,
+    "bench": _bench,
+    "report": _report,
+    "check-data": _check_data,
+    "quickstart": _quickstart,
+    "serve": _serve,
+    "tipc": _tipc,
+    "info": _info,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What the computer and its processes are: environment, worker pool, ranks, signals, streams, temporary files."""

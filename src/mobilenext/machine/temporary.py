@@ -1,0 +1,169 @@
+"""Temporary files and folders: how they are named, where they are made, and how what a killed process left is cleared.
+
+Each name holds the number of its process, and each file or folder is locked while its process uses it:
+
+    TMPDIR/mobilenext-PID-RANDOM    a scratch folder
+    FOLDER/.NAME.PID.tmp            what becomes FOLDER/NAME when it is whole
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from mobilenext.errors import MobileNeXtError, OutputError
+from mobilenext.machine.stopping import held
+
+ROOM_BYTES = 256 << 20  # a network in some formats, and what converters need; a place with less is the second choice
+VARIABLES = ("TMPDIR", "TEMP", "TMP")
+_PLACES = ("/tmp", "/var/tmp", "/usr/tmp")
+_OLD_S = 60.0
+_current: list[Path] = []  # scratch folders of this process that are in use
+
+
+@contextlib.contextmanager
+def scratch_folder(output: str | os.PathLike[str] | None = None) -> Iterator[Path]:
+    """Make a folder for temporary files, and remove it at the end; what killed processes left beside it goes, too.
+
+    Args:
+        output: where results go: the place of last resort.
+
+    Raises:
+        OutputError: there is no folder that can be written to, or the one that was found has become full.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = _new_scratch_folder(stack, output)
+        _current.append(folder)
+        stack.callback(_current.remove, folder)
+        try:
+            yield folder
+        except OutputError:
+            raise
+        except (OSError, RuntimeError, MobileNeXtError) as error:  # converters say it in their own ways
+            if shutil.disk_usage(folder).free >= 1 << 20:
+                raise
+            raise OutputError(
+                f"{folder.parent}, where temporary files go, is full: make room there, or set TMPDIR to another folder"
+            ) from error
+
+
+def worker_environment() -> dict[str, str]:
+    """Variables for a process that this one starts: its temporary files belong to this one's, and go with them."""
+    return {name: str(_current[-1]) for name in VARIABLES} if _current else {}
+
+
+def temporary_beside(path: Path) -> Path:
+    """The name of what becomes `path` when it is whole. What killed processes left of it is removed."""
+    folder = path.parent
+    prefix = f".{path.name}."
+    with contextlib.suppress(OSError):  # nothing there, or not ours to list
+        for name in os.listdir(folder):  # noqa: PTH208 - faster, in folders of many files
+            if name.startswith(prefix) and (match := re.fullmatch(r"(\d+)\.tmp", name.removeprefix(prefix))):
+                _clear(folder / name, int(match[1]))
+    return folder / f"{prefix}{os.getpid()}.tmp"
+
+
+@contextlib.contextmanager
+def temporary_folder(folder: Path, mode: int = 0o777) -> Iterator[Path]:
+    """Make `folder`, which must be new, lock it, and remove it at the end unless it has been renamed."""
+    lock = None
+    try:
+        with held():
+            folder.mkdir(mode, parents=True)
+            lock = os.open(folder, os.O_RDONLY)
+            lock_file(lock)
+        yield folder
+    finally:
+        if lock is not None:  # else it was there, or could not be made
+            with held():
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(lock)
+
+
+def lock_file(descriptor: int) -> None:
+    """Show that an open temporary file is in use, where the file system can; the lock goes when it is closed."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def temporary_places() -> list[Path]:
+    """The usual folders for temporary files that can be written to, the preferred first."""
+    named = [os.environ.get(name, "") for name in VARIABLES]
+    places = dict.fromkeys(Path(name) for name in (*named, *_PLACES) if name)
+    return [place for place in places if _writable(place)]
+
+
+def _new_scratch_folder(stack: contextlib.ExitStack, output: str | os.PathLike[str] | None) -> Path:
+    places = temporary_places()
+    for more in (Path("/dev/shm"), _existing(output)):
+        if more is not None and more not in places and _writable(more):
+            places.append(more)
+    room = {place: min(ROOM_BYTES, shutil.disk_usage(place).free) for place in places}
+    for place in sorted(places, key=lambda place: -room[place]):  # where there is room enough, the order stays
+        _clear_scratch_folders(place)
+        folder = place / f"mobilenext-{os.getpid()}-{os.urandom(4).hex()}"
+        with contextlib.suppress(OSError):  # no room for a folder's entry, or a limit of this user
+            return stack.enter_context(temporary_folder(folder, 0o700)).absolute()
+    tried = ", ".join(dict.fromkeys((*(os.environ[name] for name in VARIABLES if os.environ.get(name)), *_PLACES)))
+    raise OutputError(
+        f"no folder for temporary files can be written to (tried {tried}, /dev/shm"
+        f"{f' and {output}' if output else ''}): set TMPDIR to a folder that can"
+    )
+
+
+def _existing(output: str | os.PathLike[str] | None) -> Path | None:
+    """The folder nearest to `output` that is there."""
+    if output is None:
+        return None
+    path = Path(output).absolute()
+    return next((folder for folder in (path, *path.parents) if folder.is_dir()), None)
+
+
+def _writable(folder: Path) -> bool:
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+
+
+def _clear_scratch_folders(place: Path) -> None:
+    with contextlib.suppress(OSError):
+        for path in place.iterdir():
+            if match := re.fullmatch(r"mobilenext-(\d+)-[0-9a-f]{8}", path.name):
+                _clear(path, int(match[1]))
+
+
+def _clear(path: Path, pid: int) -> None:
+    """Remove what a process that has ended left of this user's."""
+    with contextlib.suppress(OSError):
+        facts = path.lstat()
+        folder = stat.S_ISDIR(facts.st_mode)
+        if facts.st_uid != os.geteuid() or not (folder or stat.S_ISREG(facts.st_mode)):
+            return
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its process uses it
+            # Between making and locking it may be another's; a process of that number may be quite another one, and
+            # in containers every command may be number 1.
+            if pid != os.getpid() and _alive(pid) and time.time() - facts.st_mtime < _OLD_S:
+                return
+            if folder:
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+        finally:
+            os.close(descriptor)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True

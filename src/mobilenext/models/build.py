@@ -1,0 +1,56 @@
+"""Build a network by its name. Paddle is imported when a network is made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mobilenext.errors import UsageError
+from mobilenext.machine.packages import require_paddle
+from mobilenext.models.cards import ModelCard, find_model
+
+if TYPE_CHECKING:
+    from mobilenext.models.network import Network
+
+DIVISORS = (1, 2, 3, 4, 6)  # those of the paper and its README; they divide every width of x1.0
+
+
+def build_network(name: str, *, num_classes: int = 1000, identity_divisor: int = 1) -> Network:
+    """A freshly initialised network in training mode.
+
+    Args:
+        name: one of :func:`list_models`.
+        num_classes: rows of the classifier.
+        identity_divisor: the shortcut joins the first ``C // identity_divisor`` channels of a block (paper: the
+            identity tensor multiplier is 1 / identity_divisor). Only MobileNeXt of a width has it.
+
+    Raises:
+        UsageError: an unknown name, or a number that the network cannot have.
+        MissingDependency: Paddle is not installed.
+    """
+    card = find_model(name)
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
+        raise UsageError(f"num_classes is {num_classes!r}; expected a whole number from 1 up")
+    check_identity_divisor(card, identity_divisor)
+    require_paddle()
+    if card.family == "mobilenext":
+        from mobilenext.models.sandglass import MobileNeXt
+
+        return MobileNeXt(**card.arguments, num_classes=num_classes, identity_divisor=identity_divisor)
+    if card.family == "mobilenext_se":
+        from mobilenext.models.sandglass_se import MobileNeXtSE
+
+        return MobileNeXtSE(**card.arguments, num_classes=num_classes)
+    from mobilenext.models.inverted_residual import MobileNetV2
+
+    return MobileNetV2(**card.arguments, num_classes=num_classes)
+
+
+def check_identity_divisor(card: ModelCard, identity_divisor: int) -> None:
+    """Raises UsageError for a divisor that the model's shortcuts cannot have."""
+    if isinstance(identity_divisor, bool) or not isinstance(identity_divisor, int) or identity_divisor not in DIVISORS:
+        raise UsageError(f"identity_divisor is {identity_divisor!r}; expected 1, 2, 3, 4 or 6 (1: the full shortcut)")
+    if identity_divisor != 1 and card.family != "mobilenext":
+        raise UsageError(
+            f"{card.name} has no partial shortcut: identity_divisor is {identity_divisor}, expected 1 "
+            "(only mobilenext_x0_35 .. x1_4 have one)"
+        )

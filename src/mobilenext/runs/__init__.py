@@ -1,0 +1,1 @@
+"""The files of a run: what they hold, and one checked reader of each."""

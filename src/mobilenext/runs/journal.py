@@ -1,0 +1,196 @@
+"""The evaluation's files: a journal that survives being killed, and results that appear whole or not at all.
+
+``journal.jsonl`` grows while an evaluation runs: a first line that says what is being evaluated, then one line for
+each image, in order. When the last image is in, it becomes ``predictions.jsonl`` and is removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from mobilenext.classification.metrics import Prediction, check_prediction
+from mobilenext.errors import DataError, OutputError, UsageError
+from mobilenext.json_files import Unfit, check, lines_of, optional, parse, read_json_lines, record, text
+
+JOURNAL, PREDICTIONS, RESULT, LOG = "journal.jsonl", "predictions.jsonl", "result.json", "evaluate.log"
+_REMEDY = "delete the file to start anew"
+log = logging.getLogger(__name__)
+
+
+def setup_digest(setup: Mapping[str, Any]) -> str:
+    """A checksum of everything that decides what the predictions are."""
+    return hashlib.sha256(json.dumps(setup, sort_keys=True).encode()).hexdigest()
+
+
+def line_of(values: Mapping[str, Any]) -> bytes:
+    """One line of JSON."""
+    return encoded(json.dumps(values, ensure_ascii=False, separators=(", ", ": ")) + "\n")
+
+
+def read_predictions(folder: Path) -> list[Prediction]:
+    """What a finished evaluation left in a folder.
+
+    Raises:
+        DataError: there is none, or it is damaged.
+    """
+    path, remedy, rows = folder / PREDICTIONS, "evaluate again", []
+    missing = "is missing; expected what `mobilenext evaluate -o` writes"
+    for number, row in read_json_lines(path, remedy=remedy, missing=missing):
+        try:
+            check_prediction(row, number - 1)
+        except Unfit as error:
+            raise DataError(f"{path}: line {number} is damaged: {error}; {remedy}") from error
+        rows.append(Prediction.from_dict(row))
+    return rows
+
+
+def encoded(text: str) -> bytes:
+    """JSON as UTF-8; a file name that is no text comes from the system as surrogates, which are escaped (\\udcff)."""
+    return text.encode(errors="backslashreplace")
+
+
+class Journal:
+    """The rows of one evaluation, on disk as soon as they are known; while it is open, no other can be opened there."""
+
+    def __init__(self, folder: Path, setup: Mapping[str, Any], *, resume: bool) -> None:
+        """Open a new journal, or with `resume` the one that is there.
+
+        Raises:
+            UsageError: an unfinished journal is there and `resume` was not asked for; it is of another setup; or
+                another evaluation is writing it.
+            DataError: the journal is damaged before its end.
+            OutputError: the folder cannot be written.
+        """
+        self.path = folder / JOURNAL
+        self.rows: list[Prediction] = []
+        self._setup = dict(setup)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._stream: BinaryIO = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+        except OSError as error:
+            raise _output_error(folder, error) from error
+        try:
+            self._lock()
+            self._take_over(setup_digest(setup), resume)
+        except BaseException as error:
+            with contextlib.suppress(OSError):  # what a full disk did not take it does not take now
+                self._stream.close()
+            if isinstance(error, OSError):
+                raise _output_error(folder, error) from error
+            raise
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _lock(self) -> None:
+        """Keep other evaluations out for as long as the file is open; the system lets go of it when we are killed."""
+        try:
+            import fcntl
+        except ModuleNotFoundError:  # Windows
+            return
+        try:
+            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Removed between opening and locking: the journal of an evaluation that has just been finished.
+            taken = os.fstat(self._stream.fileno()).st_nlink == 0
+        except BlockingIOError:
+            taken = True
+        except OSError as error:
+            log.warning("%s cannot be locked (%s): let no other evaluation write there", self.path, error.strerror)
+            return
+        if taken:
+            raise UsageError(
+                f"another evaluation is writing to {self.path.parent}; wait for it, or choose another output folder"
+            )
+
+    def _take_over(self, digest: str, resume: bool) -> None:
+        """Read what is there, and stand behind it."""
+        kept = 0
+        if self.path.is_file():  # not a device, which may have no end
+            if resume:
+                kept = self._read(digest)
+            elif (lines := sum(line.endswith(b"\n") for _, line in self._lines())) > 1:
+                raise UsageError(
+                    f"{self.path} is an unfinished evaluation of {lines - 1} images: add "
+                    "--resume to go on with it, or delete that file to start anew"
+                )
+        # Stopped before the first image there is nothing to lose.
+        self._stream.truncate(kept)
+        self._stream.seek(kept)
+        if not kept:
+            self._stream.write(line_of({"digest": digest, "setup": self._setup}))
+            self._stream.flush()
+
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        return lines_of(self._stream, str(self.path), remedy=_REMEDY)
+
+    def _read(self, digest: str) -> int:
+        """Take the rows over; the number of bytes that are whole (being killed may cut the last line)."""
+        kept, name, num_classes = 0, str(self.path), self._setup.get("num_classes")
+        for number, line in self._lines():
+            if not line.endswith(b"\n"):
+                break
+            value = parse(line, name, number, remedy=_REMEDY, numbers=number == 1)
+            if number == 1:
+                check(value, {"digest": text(), "setup": optional(record({}))}, f"{name}: line 1", remedy=_REMEDY)
+                if value["digest"] != digest:
+                    raise UsageError(
+                        f"{self.path} belongs to another evaluation:\n{_changes(value.get('setup'), self._setup)}\n"
+                        "Repeat its options to go on with it, or choose another output folder."
+                    )
+            else:
+                try:
+                    check_prediction(value, number - 2, num_classes)
+                except Unfit as error:
+                    raise DataError(f"{name}: line {number} is damaged: {error}; {_REMEDY}") from error
+                self.rows.append(Prediction.from_dict(value))
+            kept += len(line)
+        return kept
+
+    def add(self, rows: Iterable[Prediction]) -> None:
+        """Append rows and hand them to the operating system.
+
+        Raises:
+            OutputError: the disk is full; what is there stays readable.
+        """
+        rows = list(rows)
+        try:
+            self._stream.write(b"".join(line_of(row.to_dict()) for row in rows))
+            self._stream.flush()
+        except OSError as error:
+            raise _output_error(self.path.parent, error) from error
+        self.rows += rows
+
+    def close(self) -> None:
+        """Leave the journal as it is, for a later resume."""
+        try:
+            self._stream.close()
+        except OSError as error:
+            raise _output_error(self.path.parent, error) from error
+
+    def remove(self) -> None:
+        """The evaluation is finished and its files are written."""
+        self.path.unlink(missing_ok=True)  # before it is closed, which lets others in
+        self.close()
+
+
+def _changes(before: Any, now: Mapping[str, Any]) -> str:
+    before = before if isinstance(before, dict) else {}
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return "\n".join(f"  {name}: {before.get(name)!r} there, {now.get(name)!r} now" for name in names)
+
+
+def _output_error(folder: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"cannot write to {folder}: {error.strerror or error}. Finished images are kept in {JOURNAL} if it is there; "
+        "--resume goes on with them."
+    )

@@ -1,0 +1,82 @@
+"""The runtimes in one table, and what a process must know to open a network with one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from mobilenext.runtime.form import Form
+
+
+@dataclass(frozen=True)
+class RuntimeCard:
+    """One runtime: where its code is, what it opens, what must be installed for it."""
+
+    name: str
+    module: str  # in this folder
+    factory: str  # the class in it
+    package: str  # what is imported, and so must be installed
+    extra: str  # of this project, that installs it
+    formats: tuple[str, ...]  # of mobilenext.export; the first is the one that is written for it
+    engines: tuple[str, ...] = ("",)  # inside the runtime, the fastest first
+    precisions: tuple[str, ...] = ("fp32",)
+    devices: tuple[str, ...] = ("cpu",)
+    gpu_engines: tuple[str, ...] = ("gpu",)
+    gpu_precisions: tuple[str, ...] = ("fp32",)
+
+    def precisions_on(self, device: str) -> tuple[str, ...]:
+        """What it computes in on a device."""
+        return self.gpu_precisions if device == "gpu" else self.precisions
+
+
+# The fastest first, as measured one image at a time (results/bench_batch1.json): what `auto` tries in order.
+RUNTIMES: Mapping[str, RuntimeCard] = MappingProxyType(
+    {
+        card.name: card
+        for card in (
+            RuntimeCard(
+                "onnxruntime", "onnx_runtime", "ONNXRuntime", "onnxruntime", "onnx",
+                ("onnx",), precisions=("fp32", "int8"),
+            ),
+            RuntimeCard(
+                "openvino", "openvino_runtime", "OpenVINO", "openvino", "openvino",
+                ("openvino", "onnx"), precisions=("fp32", "bf16", "int8"),
+            ),
+            RuntimeCard(
+                "paddle-inference", "paddle_inference", "PaddleInference", "paddle", "cpu",
+                ("paddle-legacy", "paddle"), ("openvino", "onednn", "native"), devices=("cpu", "gpu"),
+                gpu_engines=("gpu", "tensorrt"), gpu_precisions=("fp32", "fp16"),
+            ),
+            RuntimeCard("paddle", "paddle_eager", "PaddleEager", "paddle", "cpu", ("weights",), devices=("cpu", "gpu")),
+            RuntimeCard("ncnn", "ncnn_runtime", "NCNN", "ncnn", "ncnn", ("ncnn",)),
+            RuntimeCard("tflite", "tflite_runtime", "TFLite", "ai_edge_litert", "tflite", ("tflite",)),
+        )
+    }
+)  # fmt: skip
+ENGINES = RUNTIMES["paddle-inference"].engines
+GPU_ENGINES = RUNTIMES["paddle-inference"].gpu_engines
+AUTOMATIC = ("onnxruntime", "openvino", "paddle-inference")
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+
+
+@dataclass(frozen=True)
+class RuntimeSpec:
+    """Everything that a process needs to open a network that lies in a folder."""
+
+    runtime: str  # a key of RUNTIMES
+    engine: str  # openvino | onednn | native | gpu | tensorrt (Paddle Inference), eager, or empty
+    device: str  # cpu | gpu
+    threads: int  # of one process
+    folder: Path
+    file: str = ""  # the model file in it
+    precision: str = "fp32"
+    input: str = "image"
+    output: str = "logits"
+    scratch: Path | None = None  # where an engine may keep what it compiles; None: beside the model file
+    form: Form | None = None  # of a network of another maker; None: as all networks here
+
+    def describe(self) -> str:
+        inside = [part for part in (self.engine, self.precision) if part not in ("", "eager", "gpu", "fp32")]
+        return f"{self.runtime} ({', '.join(inside)})" if inside else self.runtime

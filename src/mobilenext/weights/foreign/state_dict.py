@@ -1,0 +1,229 @@
+"""Which of the sections of a checkpoint is used: raw or averaged weights, or the one that was asked for by its name."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mobilenext.errors import UsageError, WeightsError, nearest
+from mobilenext.weights import naming
+from mobilenext.weights.foreign.arrays import Array
+from mobilenext.weights.foreign.paddle_files import STRUCTURED_NAMES
+from mobilenext.weights.foreign.refusal import SAVE_STATE_DICT, shown
+from mobilenext.weights.foreign.sections import Section, find_sections, mapping_at, text_of
+from mobilenext.weights.naming import Recognised
+
+if TYPE_CHECKING:
+    from mobilenext.weights.foreign.reading import ForeignFile
+
+_USES = ("auto", "raw", "ema")
+_KNOWN_KEYS = ("state_dict", "state_dict_ema", "model")  # where to look for what is wrong with a file without tensors
+_MOST_LISTED = 8
+_PARALLEL = "module."  # what torch.nn.DataParallel puts before every name
+
+
+@dataclass(frozen=True)
+class StateDict:
+    """The weights chosen from a file.
+
+    Attributes:
+        tensors: by name, in the file's order, without the words of wrappers.
+        section: key path of the section, such as "state_dict" or "state_dict/student."; "" for the whole file.
+        kind: "ema" for weights averaged over training, else "raw".
+        notes: what was chosen, passed over, stripped or dropped, one sentence each.
+        dropped: names of other tools' counters.
+        recognised: the network whose names and shapes these are, or None.
+    """
+
+    tensors: dict[str, Array] = field(repr=False)
+    section: str
+    kind: str
+    notes: tuple[str, ...]
+    dropped: tuple[str, ...] = ()
+    recognised: Recognised | None = field(default=None, repr=False)
+
+
+def select_state_dict(file: ForeignFile, use: str = "auto", section: str | None = None) -> StateDict:
+    """The state dict of a network, found anywhere in `file`.
+
+    Args:
+        use: "raw" or "ema" (averaged) weights; "auto" takes the averaged ones where the file has them. Averaged are
+            those whose key path says so (ema, swa, averaged, shadow, ...) or that have a counter `n_averaged`.
+        section: look only there: a key path such as "model_ema" or "checkpoint/state_dict", also with the words before
+            the names, such as "state_dict/student.".
+
+    Words of wrappers before or between the names are stripped, counters of other tools and Paddle's table of parameter
+    names are dropped; all is noted. BatchNorm's `num_batches_tracked` stays. Where nothing fits a network here, the
+    largest state dict of the kind asked for is returned.
+
+    Raises:
+        UsageError: `use` is none of the three, there is no such section, or there are several to choose from.
+        WeightsError: no state dict, none of the kind asked for, an empty one, an entry that is not a tensor, or a
+            `module.` before some names only.
+    """
+    if use not in _USES:
+        raise UsageError(f"use={use!r} is not one of {', '.join(_USES)}{nearest(use, _USES)}.")
+    nameless: list[str] = []
+    sections = list(find_sections(file, nameless))
+    if not sections:
+        raise WeightsError(_no_tensors(file, nameless))
+    candidates = sections if section is None else _asked_for(file, section, sections)
+    notes: list[str] = []
+    fitting = _without_copies([each for each in candidates if each.recognised], notes)
+    there = _listed(fitting or candidates)
+    chosen = _of_kind(file, use, fitting or candidates, f"{there}{''.join(f'; {each}' for each in nameless)}")
+    if chosen.recognised:
+        _check_neighbors(file, chosen, sections, section)
+    others = [each for each in sections if each not in (*fitting, chosen) and _is_state_dict(each, chosen)]
+    alien = [each for each in others if not each.recognised]
+    left = [each for each in others if each.recognised and each not in candidates]
+    if chosen.name or len(sections) > 1:
+        averaged = ", the weights averaged over training" if chosen.averaged else ""
+        notes.insert(0, f"Took {chosen.name or 'the tensors beside them'}{averaged} ({there}).")
+    if alien:
+        notes.append(f"Passed over {', '.join(each.describe() for each in alien[:_MOST_LISTED])}: no network here.")
+    if left:
+        notes.append(f"Passed over {', '.join(each.describe() for each in left[:_MOST_LISTED])}: not asked for.")
+    notes += [f"Passed over {each}." for each in nameless]
+    tensors = chosen.tensors if chosen.recognised else _strip_parallel(file, chosen.tensors, notes)
+    notes += _notes_on_names(chosen)
+    if STRUCTURED_NAMES in mapping_at(file.content, chosen.path):
+        notes.append(f"Dropped {STRUCTURED_NAMES}, Paddle's table of parameter names.")
+    kind = "ema" if chosen.averaged else "raw"
+    return StateDict(tensors, chosen.name, kind, tuple(notes), chosen.counters, chosen.recognised)
+
+
+def _asked_for(file: ForeignFile, text: str, sections: Sequence[Section]) -> list[Section]:
+    """The sections that a key path means: itself, else what is below it, else a prefix of that name."""
+    wanted = text.strip("/")
+    word = wanted.rstrip(".")
+    matches = (
+        [each for each in sections if wanted in (each.full_name, each.full_name.rstrip(".") or ".")],
+        [each for each in sections if each.path == wanted or f"{each.path}/".startswith(f"{wanted}/")],
+        [each for each in sections if each.full_name.startswith((f"{word}.", f"{word}/")) or each.prefix == f"{word}."],
+    )
+    for several in matches:
+        if several and wanted:
+            return several
+    names = [each.full_name for each in sections]
+    raise UsageError(f"{file.path}: there is no section {text!r}{nearest(text, names)}; {_listed(sections)}.")
+
+
+def _of_kind(file: ForeignFile, use: str, candidates: Sequence[Section], there: str) -> Section:
+    averaged = [each for each in candidates if each.averaged]
+    raw = [each for each in candidates if not each.averaged]
+    if use == "ema" and not averaged:
+        raise WeightsError(
+            f"{file.path}: averaged (ema) weights were asked for, and there is no state_dict_ema or other averaged "
+            f"section in the file ({there}). Ask for use='raw' or 'auto'."
+        )
+    if use == "raw" and not raw:
+        only = ", ".join(each.describe() for each in averaged)
+        raise WeightsError(
+            f"{file.path}: raw weights were asked for, and there is only {only}. Ask for use='ema' or 'auto'."
+        )
+    pool = averaged if averaged and use != "raw" else raw
+    if len(pool) > 1 and pool[0].recognised:
+        raise UsageError(
+            f"{file.path}: there are {len(pool)} sections of {'averaged' if pool is averaged else 'raw'} weights to "
+            f"choose from: {', '.join(each.describe() for each in pool)}. Choose one with --section, such as "
+            f"`--section {pool[0].full_name}`; `mobilenext convert` makes a file of it for verbs without that option."
+        )
+    return max(pool, key=lambda each: (any(map(naming.own_name, each.tensors)), len(each.tensors)))
+
+
+def _without_copies(fitting: list[Section], notes: list[str]) -> list[Section]:
+    """One of those that are equal to the bit."""
+    kept: list[Section] = []
+    for section in fitting:
+        same = next((each for each in kept if each.averaged == section.averaged and _equal(each, section)), None)
+        if same is None:
+            kept.append(section)
+        else:
+            notes.append(f"{section.name or 'The rest'} holds the same weights as {same.name or 'the rest'}.")
+    return kept
+
+
+def _equal(one: Section, other: Section) -> bool:
+    return one.tensors.keys() == other.tensors.keys() and all(
+        np.array_equal(tensor, other.tensors[name]) for name, tensor in one.tensors.items()
+    )
+
+
+def _check_neighbors(file: ForeignFile, chosen: Section, sections: Sequence[Section], asked: str | None) -> None:
+    """Raises UsageError for tensors beside a network's, of which nobody said that they are to be left out."""
+    networks = {each.prefix for each in sections if each.path == chosen.path and each.recognised}
+    unknown = {prefix: count for prefix, count in chosen.neighbors.items() if prefix not in networks}
+    if not unknown or (asked is not None and not f"{chosen.path}/".startswith(f"{asked.strip('/')}/")):
+        return
+    known = ", ".join(each.describe() for each in sections if each.path == chosen.path and each.recognised)
+    listed = ", ".join(
+        f"{text_of(prefix) or 'no prefix'} ({count})" for prefix, count in [*unknown.items()][:_MOST_LISTED]
+    )
+    raise UsageError(
+        f"{file.path}: {known} is not alone: other tensors stand beside it, under {listed}. If they are not part of "
+        f"the network (a loss, a teacher), choose it with `--section {chosen.full_name}`."
+    )
+
+
+def _is_state_dict(section: Section, chosen: Section) -> bool:
+    """Whether it may be a network's: by the names, or by their number, since some tools write names without dots."""
+    named = any(name.rpartition(".")[2] in naming.LEAVES for name in section.tensors)
+    return named or len(section.tensors) > len(chosen.tensors) / 2
+
+
+def _listed(sections: Sequence[Section]) -> str:
+    if [each.name for each in sections] == [""]:
+        return "no sections; the whole file is one state dict"
+    more = f" and {len(sections) - _MOST_LISTED} more" if len(sections) > _MOST_LISTED else ""
+    return f"sections with weights: {', '.join(each.describe() for each in sections[:_MOST_LISTED])}{more}"
+
+
+def _notes_on_names(section: Section) -> list[str]:
+    notes = []
+    if section.prefix:
+        notes.append(f"Stripped {section.prefix!r} from all {len(section.tensors)} names.")
+    if section.words:
+        notes.append(f"Stripped {', '.join(map(shown, section.words[:_MOST_LISTED]))} from the middle of names.")
+    if section.counters:
+        kinds = Counter(name.rpartition(".")[2] for name in section.counters)
+        listed = ", ".join(f"{text_of(kind)} ({count})" for kind, count in kinds.most_common(_MOST_LISTED))
+        notes.append(f"Dropped {len(section.counters)} counters of other tools, which are no weights: {listed}.")
+    return notes
+
+
+def _strip_parallel(file: ForeignFile, tensors: dict[str, Array], notes: list[str]) -> dict[str, Array]:
+    """`tensors` of an unknown network without `module.` before the names. All or none have it."""
+    prefixed = [name for name in tensors if name.startswith(_PARALLEL)]
+    if not prefixed:
+        return tensors
+    if len(prefixed) != len(tensors):
+        bare = next(name for name in tensors if not name.startswith(_PARALLEL))
+        raise WeightsError(
+            f"{file.path}: {len(prefixed)} of {len(tensors)} names begin with {_PARALLEL!r} and the rest do not "
+            f"({shown(prefixed[0])}, {shown(bare)}), so two networks may be mixed. {SAVE_STATE_DICT}."
+        )
+    notes.append(f"Stripped {_PARALLEL!r} (torch.nn.DataParallel) from all {len(tensors)} names.")
+    return {name.removeprefix(_PARALLEL): value for name, value in tensors.items()}
+
+
+def _no_tensors(file: ForeignFile, nameless: Sequence[str]) -> str:
+    """What is wrong with a file that has no names with tensors."""
+    content = file.content
+    if nameless or not isinstance(content, dict):
+        found = f" ({'; '.join(nameless)})" if nameless else ""
+        return f"{file.path}: holds {shown(content)}, not a state dict{found}. {SAVE_STATE_DICT}."
+    section = next((name for name in _KNOWN_KEYS if isinstance(content.get(name), dict)), "")
+    entries = content[section] if section else content
+    where = f"{file.path}: {section or 'the file'}"
+    if not entries:
+        return f"{where} has no tensors at all. {SAVE_STATE_DICT}."
+    name, value = next(iter(entries.items()))
+    return (
+        f"{where} is not a state dict: its entry {shown(name)} is {shown(value)}, not a tensor, and no other part of "
+        f"the file maps names to tensors. {SAVE_STATE_DICT}."
+    )

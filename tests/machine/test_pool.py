@@ -1,0 +1,130 @@
+"""Functions for the workers are nested: those travel by value, so no worker has to find this file."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mobilenext.errors import ImageError, WorkerDied
+from mobilenext.machine.pool import WorkerPool, available_cores
+
+
+def test_the_order_is_kept_whatever_each_item_takes() -> None:
+    def slow_when_even(number: int) -> tuple[int, int]:
+        time.sleep(0.05 if number % 2 == 0 else 0)
+        return number, os.getpid()
+
+    with WorkerPool(2) as pool:
+        results = list(pool.map(slow_when_even, range(40)))
+    assert [number for number, _ in results] == list(range(40))
+    processes = {process for _, process in results}
+    assert len(processes) == 2
+    assert os.getpid() not in processes
+
+
+def test_only_so_many_items_are_under_way() -> None:
+    taken: list[int] = []
+
+    def items() -> object:
+        for number in range(100):
+            taken.append(number)
+            yield number
+
+    with WorkerPool(1) as pool:
+        results = pool.map(lambda number: number, items())
+        assert next(results) == 0
+        assert len(taken) <= 4
+        assert list(results) == list(range(1, 100))
+
+
+def test_nothing_in_nothing_out() -> None:
+    with WorkerPool(2) as pool:
+        assert list(pool.map(str, [])) == []
+
+
+def test_call_and_environment() -> None:
+    with WorkerPool(1, {"MOBILENEXT_TEST": "a value"}) as pool:
+        assert pool.call(divmod, 17, 5) == (3, 2)
+        assert pool.call(lambda: os.environ["MOBILENEXT_TEST"]) == "a value"
+    assert "MOBILENEXT_TEST" not in os.environ
+
+
+@pytest.mark.parametrize("error", [ImageError("a/b.png: broken, with ü"), ValueError("a bug"), KeyError("name")])
+def test_exceptions_come_back_as_they_were_raised(error: Exception) -> None:
+    def fail_at_five(number: int) -> int:
+        if number == 5:
+            raise error
+        return number
+
+    done = []
+    with pytest.raises(type(error)) as caught, WorkerPool(2) as pool:  # noqa: PT012
+        for number in pool.map(fail_at_five, range(100)):
+            done.append(number)
+    assert caught.type is type(error)
+    assert str(caught.value) == str(error)
+    assert done == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_killed_worker_ends_the_run(number: int) -> None:
+    def die_at_seven(item: int) -> int:
+        if item == 7:
+            os.kill(os.getpid(), number)
+        time.sleep(0.01)
+        return item
+
+    started = time.monotonic()
+    with pytest.raises(WorkerDied, match=r"ended unexpectedly.*fewer --workers"), WorkerPool(2) as pool:
+        list(pool.map(die_at_seven, range(1000)))
+    assert time.monotonic() - started < 10
+
+
+def test_workers_leave_ctrl_c_to_the_parent() -> None:
+    def interrupt_yourself() -> str:
+        os.kill(os.getpid(), signal.SIGINT)
+        return "alive"
+
+    with WorkerPool(1) as pool:
+        assert pool.call(interrupt_yourself) == "alive"
+
+
+def test_an_error_does_not_wait_for_what_the_workers_still_do() -> None:
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), WorkerPool(1) as pool:  # noqa: PT012
+        results = pool.map(lambda seconds: time.sleep(seconds), [0, 60])
+        next(results)
+        raise KeyboardInterrupt
+    assert time.monotonic() - started < 10
+
+
+def test_available_cores() -> None:
+    assert 1 <= available_cores() <= (os.cpu_count() or 1)
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    """kill -9 leaves the parent no time to tell them."""
+    script = (
+        "import os, time\n"
+        "from mobilenext.machine.pool import WorkerPool\n"
+        "with WorkerPool(2) as pool:\n"
+        "    print(pool.call(os.getpid), flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        worker = int(parent.stdout.readline())
+        os.kill(worker, 0)  # it is there
+        parent.kill()
+    for _ in range(100):
+        try:
+            os.kill(worker, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    pytest.fail("the worker is still there ten seconds later")
