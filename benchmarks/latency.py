@@ -21,6 +21,7 @@ import numpy as np
 from mobilenext.evaluation import bench
 from mobilenext.machine.environment import environment
 from mobilenext.machine.pool import WorkerPool
+from mobilenext.machine.process_environment import compute_environment
 from mobilenext.models import MODELS
 from mobilenext.origin import origin
 from mobilenext.report.tables import plain_table
@@ -84,10 +85,10 @@ def main() -> None:
         ways: dict[str, Any] = dict(PLAIN)
         onnx_file = ""
         for way in OURS:
-            with WorkerPool(1, bench._environment(1)) as single:
+            with WorkerPool(1, compute_environment(1)) as single:
                 if not weights.is_file():
                     single.call(bench._write_fresh, MODEL, weights)
-            with WorkerPool(1, bench._environment(1)) as single:
+            with WorkerPool(1, compute_environment(1)) as single:
                 folder = work / way.replace(":", "-")
                 folder.mkdir()
                 spec = prepared_by(single, Subject(weights, "weights", MODEL, identity_divisor=1), folder, way).spec
@@ -97,7 +98,7 @@ def main() -> None:
         opened = []
         for count in threads:
             for name, way in ways.items():
-                pool = stack.enter_context(WorkerPool(1, bench._environment(count)))
+                pool = stack.enter_context(WorkerPool(1, compute_environment(count)))
                 own = RuntimeSpec(**{**vars(way), "threads": count}) if isinstance(way, RuntimeSpec) else way
                 pool.call(open_here, own, onnx_file, count)
                 pool.call(bench._warm_up)

@@ -115,9 +115,7 @@ def test_a_converter_that_writes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def test_missing_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from mobilenext import runtime
-
-    monkeypatch.setattr(runtime, "installed", lambda package: package != "paddle2onnx")
+    monkeypatch.setattr("mobilenext.machine.packages.installed", lambda package: package != "paddle2onnx")
     message = r"ONNX export needs paddle2onnx, which is not installed: pip install 'mobilenext\[onnx\]'"
     with pytest.raises(MissingDependency, match=message):
         to_onnx.write_onnx(network_for("mobilenext_x0_35"), tmp_path / "model.onnx", 32)

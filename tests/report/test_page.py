@@ -254,7 +254,7 @@ def test_thumbnails_stay_in_their_folder(tmp_path: Path) -> None:
 
 
 def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mobilenext.runtime.installed", lambda name: name != "vl_convert")
+    monkeypatch.setattr("mobilenext.machine.packages.installed", lambda name: name != "vl_convert")
     with pytest.raises(MissingDependency, match=r"needs vl_convert, .*pip install 'mobilenext\[report\]'"):
         page.write_report([tmp_path], tmp_path / "r.html")
 

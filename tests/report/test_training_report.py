@@ -347,7 +347,7 @@ def test_a_picture_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_a_picture_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mobilenext.runtime.installed", lambda package: package != "matplotlib")
+    monkeypatch.setattr("mobilenext.machine.packages.installed", lambda package: package != "matplotlib")
     message = r"^the picture .* needs matplotlib, which is not installed: pip install 'mobilenext\[bench\]'$"
     with pytest.raises(MissingDependency, match=message):
         write_curves([read_run(a_run(tmp_path / "run"))], tmp_path / "curves.png")

@@ -11,6 +11,7 @@ from mobilenext.runtime import (
     RUNTIMES,
     Candidate,
     check_precision,
+    choice,
     resolve_device,
     resolve_runtime,
 )
@@ -35,12 +36,12 @@ def paddle_inference(*engines: str, format: str = "paddle-legacy") -> list[Candi
 
 @pytest.fixture
 def only_paddle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "installed", lambda package: package == "paddle")
+    monkeypatch.setattr(choice, "installed", lambda package: package == "paddle")
 
 
 @pytest.fixture
 def everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "installed", lambda package: True)
+    monkeypatch.setattr(choice, "installed", lambda package: True)
 
 
 @pytest.mark.parametrize(

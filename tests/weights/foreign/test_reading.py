@@ -34,7 +34,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mobilenext.errors import UsageError, WeightsError
-from mobilenext.weights.foreign.reading import ForeignFile, git_blob_id, read_foreign, select_state_dict
+from mobilenext.files import git_blob_id
+from mobilenext.weights.foreign import ForeignFile, read_foreign, select_state_dict
 
 FIXTURES = Path(__file__).parent / "fixtures"
 WRITTEN = sorted(path.name.removesuffix(".json") for path in FIXTURES.glob("*.json"))
