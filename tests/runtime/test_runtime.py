@@ -6,6 +6,7 @@ import pytest
 
 from mobilenext import runtime
 from mobilenext.errors import MissingDependency, UsageError
+from mobilenext.machine import packages
 from mobilenext.runtime import (
     ENGINES,
     RUNTIMES,
@@ -37,11 +38,13 @@ def paddle_inference(*engines: str, format: str = "paddle-legacy") -> list[Candi
 @pytest.fixture
 def only_paddle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "installed", lambda package: package == "paddle")
+    monkeypatch.setattr(packages, "installed", lambda package: package == "paddle")
 
 
 @pytest.fixture
 def everything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "installed", lambda package: True)
+    monkeypatch.setattr(packages, "installed", lambda package: True)
 
 
 @pytest.mark.parametrize(
