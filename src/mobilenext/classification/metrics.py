@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from mobilenext.errors import WeightsError
 from mobilenext.json_files import Unfit, is_name, shown
+from mobilenext.statistics import percent, wilson_percent
 
 TOP = 5
-Z95 = 1.959963984540054  # the normal distribution's 97.5 % quantile
 
 
 @dataclass(frozen=True)
@@ -270,16 +270,3 @@ def class_scores(images: npt.ArrayLike, predicted: npt.ArrayLike, correct: npt.A
         precision=np.divide(right, np.maximum(taken, 1), out=unknown.copy(), where=has_images),
         f1=np.divide(2 * right, of_class + taken, out=unknown.copy(), where=has_images),
     )
-
-
-def percent(count: int, of: int) -> float:
-    """100 * count / of, to the thousandth."""
-    return round(100 * count / of, 3)
-
-
-def wilson_percent(count: int, of: int) -> list[float]:
-    """Wilson's 95 % interval of a proportion (Wilson 1927), in percent."""
-    share, z2 = count / of, Z95**2
-    centre = (share + z2 / (2 * of)) / (1 + z2 / of)
-    half = Z95 * math.sqrt(share * (1 - share) / of + z2 / (4 * of * of)) / (1 + z2 / of)
-    return [round(100 * (centre - half), 3), round(100 * (centre + half), 3)]

@@ -24,10 +24,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mobilenext.arrays import Floats
-from mobilenext.classification.metrics import Z95, softmax
+from mobilenext.classification.metrics import softmax
 from mobilenext.data.preprocessing import Pixels, Preprocessing
 from mobilenext.errors import UsageError
 from mobilenext.explanation.gradcam import Explainer, Heat
+from mobilenext.statistics import Z95
 
 if TYPE_CHECKING:
     from mobilenext.models.network import Network

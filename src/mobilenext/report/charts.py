@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from mobilenext.classification.metrics import percent, wilson_percent
 from mobilenext.report.chart import TIP, Chart, axis, chart_spec, coloured, shaped
 from mobilenext.report.inputs import Evaluation
 from mobilenext.report.statistics import Bin, Confusion
+from mobilenext.statistics import percent, wilson_percent
 
 
 def reliability(bins: Sequence[Bin], error: float | None) -> Chart:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mobilenext.classification.metrics import TOP, percent, wilson_percent
+from mobilenext.classification.metrics import TOP
 from mobilenext.models.cards import MODELS
 from mobilenext.report.bench_report import network_name, runtime_name
 from mobilenext.report.heat_maps import HeatMaps
@@ -16,6 +16,7 @@ from mobilenext.report.inputs import Bench, Evaluation
 from mobilenext.report.statistics import Confusion, Pair, difference_interval_points, paired
 from mobilenext.report.thumbnails import Thumbnails
 from mobilenext.report.training_report import Run, comparison
+from mobilenext.statistics import percent, wilson_percent
 
 MOST_PAIRS, MOST_CHANGED, MOST_UNREADABLE, MOST_MISTAKES = 300, 200, 500, 24
 CHANGED_PICTURES = 24

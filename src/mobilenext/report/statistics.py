@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mobilenext.classification.metrics import Z95
+from mobilenext.statistics import Z95
 
 Ids = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mobilenext.classification.metrics import wilson_percent
 from mobilenext.report.chart import PICK, TIP, Chart, axis, chart_spec, coloured, unless_picked
 from mobilenext.report.training_report import KINDS, Run, evaluated, percent_of
+from mobilenext.statistics import wilson_percent
 
 MOST_STEPS = 600  # points of a training curve: more than a screen shows
 
