@@ -8,12 +8,13 @@ DATA ?=
 CONFIG ?= test_tipc/configs/mobilenext_x0_35/train_infer_python.txt
 MODE ?= lite_train_lite_infer
 
-.PHONY: help setup quickstart test test-long lint types test-oldest tipc bench bench-train clean
+.PHONY: help setup quickstart test test-long lint types gate test-oldest tipc bench bench-train clean
 
 help:
 	@echo "make quickstart   set up and evaluate the bundled model on handwritten digits"
 	@echo "make test         set up, lint, check types and run the tests"
 	@echo "make test-long    the same with the tests that take long, such as 10,000 mutations of each file"
+	@echo "make gate         what the commands write, compared with what they wrote (scripts/gate.py)"
 	@echo "make setup        .venv with the package and everything optional that runs here"
 	@echo "make test-oldest  the tests on the oldest supported Paddle, 2.6.2"
 	@echo "make tipc         a TIPC chain (CONFIG=, MODE=): train, eval, export, infer, each step checked"
@@ -45,6 +46,9 @@ test: lint types
 
 test-long: lint types
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "long or not long"
+
+gate: setup
+	$(BIN)/python scripts/gate.py check
 
 test-oldest: $(OLDEST)/.done
 	$(OLDEST)/bin/python -m pytest
