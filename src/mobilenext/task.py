@@ -6,7 +6,24 @@ name that is stored in ``run.json``, in weights and in sidecars. Nothing here im
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
+
+from mobilenext.arrays import Floats
+
+if TYPE_CHECKING:
+    import os
+
+    from mobilenext.data import Dataset, Record
+    from mobilenext.json_files import Check
+    from mobilenext.sources.source import Prepared
+    from mobilenext.weights.checkpoint import WeightsRecord
+
+Outputs: TypeAlias = tuple[Floats, ...]  # of a network for N images, each [N, ...], in the order of its runtime
+# What decides how a task reads outputs and rows, such as the number of classes: fields that have the same names in
+# run.json, in the setup of a journal and in result.json, so that each of them will do.
+Facts: TypeAlias = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -18,9 +35,105 @@ class Metric:
     larger_is_better: bool = True
 
 
+# Evaluation: from outputs to rows, from rows to counts, from counts to a result.
+
+
+class Row(Protocol):
+    """The answer for one image, a line of the journal and of ``predictions.jsonl``: a frozen dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def index(self) -> int:
+        """The position of the image in the data set, from 0."""
+
+    @property
+    def path(self) -> str:
+        """The name of the image, as its record has it."""
+
+    @property
+    def error(self) -> str | None:
+        """Why the image could not be read; None where it was."""
+
+    @property
+    def bytes(self) -> int | None:
+        """The size of the file."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as they are stored, which `Evaluation.read_row` reads."""
+
+
+class Counts(Protocol):
+    """Sums over rows. Nothing is divided before the summary, so that parts of the data can be added up."""
+
+    images: int  # rows that were added
+
+    @property
+    def correct(self) -> int | None:
+        """The number of right answers so far, for a progress bar; None where a task has no such number."""
+
+    def add(self, row: Any) -> None:
+        """Count one row."""
+
+    def to_bytes(self) -> bytes:
+        """Return what the other processes need: sums, or all rows where a metric such as mAP is not a sum."""
+
+    def merge(self, parts: Sequence[bytes]) -> None:
+        """Become the counts of all processes, of which `parts` are `to_bytes`, this one's own among them."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Everything that the task's fields of a result are made of."""
+
+    prepared: Prepared  # the network
+    dataset: Dataset
+    rows: Sequence[Any]  # of the task, in the order of the data set
+    counts: Any  # of all rows, as `Evaluation.counts` makes them
+    remarks: Sequence[str]  # on the sizes of the images beside that of the network
+
+
+class OpenData(Protocol):
+    """Opens the data of an evaluation."""
+
+    def __call__(
+        self, root: str | os.PathLike[str], *, list_file: str | os.PathLike[str] | None, split: str | None
+    ) -> Dataset:
+        """Return all records, checked as far as that needs no network.
+
+        Raises:
+            DatasetError: no data set of this task, or problems in it. UsageError: a list and a split at once.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """How the answers of a network are scored and shown.
+
+    `rows`, `unreadable`, `read_row` and `counts` are pickled for worker processes: functions of a module.
+    """
+
+    open_data: OpenData
+    # The data set as the network sees it, such as with the network's numbers of classes; DatasetError: it does not fit.
+    fit_data: Callable[[Dataset, Prepared], Dataset]
+    # What its user should know about the data set before trusting a score.
+    warnings: Callable[[Dataset, WeightsRecord], list[str]]
+    facts: Callable[[WeightsRecord], dict[str, Any]]  # are stored in the setup and in the result
+    rows: Callable[[Outputs, Sequence[Record], Facts], list[Any]]  # a row for each of N records
+    unreadable: Callable[[Record, str], Any]  # the row of an image that cannot be read, and why
+    # The row number N of a file from JSON; with a record, the row must be that record's. Unfit: what is wrong with it.
+    read_row: Callable[[Any, int, Facts, Record | None], Any]
+    counts: Callable[[Facts], Counts]  # of nothing
+    result: Callable[[Evaluated], dict[str, Any]]  # the task's fields of result.json
+    result_fields: Check  # of these fields, when they come back from the file
+    # The answer of `predict` and of the server for each of N images, as JSON; options such as topk.
+    answer: Callable[[Outputs, WeightsRecord, Mapping[str, Any]], list[dict[str, Any]]]
+
+
 @dataclass(frozen=True)
 class Task:
     """A task by its name."""
 
     name: str
     metric: Metric
+    evaluation: Evaluation

@@ -172,8 +172,9 @@ def test_scores_of_rare_classes_by_hand() -> None:
     }
 
 
-def test_counts_as_a_vector() -> None:
-    counts = counts_of([*rows_with([0, 6, 0, 1]), Prediction(4, "e", 2, (), (), None, "e: broken")])
-    again = Counts.from_vector(counts.to_vector())
-    assert (again.summary(), again.per_class(None)) == (counts.summary(), counts.per_class(None))
-    assert again.predicted.tolist() == counts.predicted.tolist() == [2, 1, 0, 0, 0, 0, 1]
+def test_counts_of_several_processes() -> None:
+    rows = [*rows_with([0, 6, 0, 1]), Prediction(4, "e", 2, (), (), None, "e: broken")]
+    whole, merged = counts_of(rows), counts_of([])
+    merged.merge([counts_of(rows[::2]).to_bytes(), counts_of(rows[1::2]).to_bytes()])
+    assert (merged.summary(), merged.per_class(None)) == (whole.summary(), whole.per_class(None))
+    assert merged.predicted.tolist() == whole.predicted.tolist() == [2, 1, 0, 0, 0, 0, 1]

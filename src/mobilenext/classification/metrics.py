@@ -7,7 +7,7 @@ have no rank and are an error.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,20 +168,23 @@ class Counts:
         else:
             self.loss += row.loss
 
-    def to_vector(self) -> npt.NDArray[np.float64]:
-        """All sums as one vector, to be added to those of other processes; float64 holds every count exactly."""
-        by_class = (*self.by_class.flat, *self.predicted)
-        return np.array([self.images, self.top1, self.top5, self.unreadable, self.loss, *by_class])
+    @property
+    def correct(self) -> int:
+        """The number of images whose best class is right."""
+        return self.top1
 
-    @classmethod
-    def from_vector(cls, vector: npt.NDArray[np.float64]) -> Counts:
-        """The inverse of :meth:`to_vector`."""
-        counts = cls((len(vector) - 5) // 4)
-        counts.images, counts.top1, counts.top5, counts.unreadable = (int(value) for value in vector[:4])
-        counts.loss = float(vector[4])
-        counts.by_class = vector[5 : -counts.num_classes].astype(np.int64).reshape(-1, 3)
-        counts.predicted = vector[-counts.num_classes :].astype(np.int64)
-        return counts
+    def to_bytes(self) -> bytes:
+        """Return all sums as one vector of float64, which holds every count exactly."""
+        by_class = (*self.by_class.flat, *self.predicted)
+        return np.array([self.images, self.top1, self.top5, self.unreadable, self.loss, *by_class]).tobytes()
+
+    def merge(self, parts: Sequence[bytes]) -> None:
+        """Become the sum of `parts`, each the `to_bytes` of a process."""
+        vector = np.sum([np.frombuffer(part) for part in parts], axis=0)
+        self.images, self.top1, self.top5, self.unreadable = (int(value) for value in vector[:4])
+        self.loss = float(vector[4])
+        self.by_class = vector[5 : -self.num_classes].astype(np.int64).reshape(-1, 3)
+        self.predicted = vector[-self.num_classes :].astype(np.int64)
 
     def scores(self) -> ClassScores:
         """How well each class is found, and the means over the classes."""

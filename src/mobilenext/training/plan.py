@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mobilenext.classification.balance import weights_of_classes
 from mobilenext.classification.division import divide, lists_of, read_divided, share_of
+from mobilenext.classification.fields import MOST_CLASSES
 from mobilenext.data import Dataset, Preprocessing
 from mobilenext.data.class_names import classes_without_images, match_names, with_classes
 from mobilenext.data.dataset import check_class_folders, open_training, open_validation, validation_place
@@ -23,7 +24,6 @@ from mobilenext.machine.environment import environment
 from mobilenext.machine.ranks import launched
 from mobilenext.models import ModelCard, check_identity_divisor, find_model
 from mobilenext.origin import command_line, now
-from mobilenext.runs.result import MOST_CLASSES
 from mobilenext.runs.run_folder import CONFIG, REMEDY, config_digest
 from mobilenext.training.recipes import Recipe, find_recipe
 

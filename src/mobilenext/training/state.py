@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mobilenext.classification.fields import counted
 from mobilenext.errors import DataError
 from mobilenext.files import write_atomically
 from mobilenext.json_files import check, named, nullable, number, optional, parse, record, text, whole
-from mobilenext.runs.result import counted
 from mobilenext.weights.checkpoint import safetensors_bytes
 
 FORMAT = "mobilenext checkpoint 1"

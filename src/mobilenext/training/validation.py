@@ -80,7 +80,8 @@ class Validation:
                 for row in predictions_of(logits, *columns):
                     counts.add(row)
         network.train()
-        return Counts.from_vector(self._ranks.sum(counts.to_vector()))
+        counts.merge(self._ranks.gather(counts.to_bytes()))
+        return counts
 
 
 def is_better(counts: Mapping[str, Any], best: Mapping[str, Any], metric: str) -> bool:
