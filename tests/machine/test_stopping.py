@@ -23,7 +23,7 @@ Start = Callable[..., Program]
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from mobilenext.cli import program
+from mobilenext.machine import command
 def work():
     from mobilenext.machine.pool import WorkerPool, watched_scratch_folder
     from mobilenext.machine.temporary import temporary_beside, temporary_folder
@@ -39,11 +39,11 @@ def make():
     import os, tempfile
     tempfile.mkdtemp()
     return os.getpid()
-sys.exit(program.guarded(work))
+sys.exit(command.guarded(work))
 """
 SIMPLE = """
 import sys, time
-from mobilenext.cli import program
+from mobilenext.machine import command
 def work():
     from mobilenext.machine.temporary import scratch_folder
     with scratch_folder():
@@ -53,7 +53,7 @@ def work():
         finally:
             time.sleep(CLEANING)
     return 0
-sys.exit(program.guarded(work))
+sys.exit(command.guarded(work))
 """
 
 

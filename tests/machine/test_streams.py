@@ -64,8 +64,8 @@ def test_a_closed_stream_is_no_file_that_is_written(shell: Any, tmp_path: Path) 
     """The first file that is opened would get the number of the closed stream, and with it what libraries print."""
     program = (
         "import os, sys; from pathlib import Path; from mobilenext import files;"
-        "from mobilenext.cli import program; noise = 'echo x; echo x >&2';"
-        "sys.exit(program.guarded(lambda: files.write_atomically(Path('file'), b'whole') or os.system(noise)))"
+        "from mobilenext.machine import command; noise = 'echo x; echo x >&2';"
+        "sys.exit(command.guarded(lambda: files.write_atomically(Path('file'), b'whole') or os.system(noise)))"
     )
     done = shell(f'{sys.executable} -c "$PROGRAM" <&- >&- 2>&-', PROGRAM=program)
     assert (done.returncode, done.stderr) == (0, "")

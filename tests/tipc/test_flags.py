@@ -7,8 +7,8 @@ import logging
 import pytest
 
 from mobilenext.errors import UsageError
-from mobilenext.tipc.adapter import OPTIONS, WITHOUT_EFFECT
 from mobilenext.tipc.flags import Option, boolean, count, number, parse, points
+from mobilenext.tipc.options import OPTIONS, WITHOUT_EFFECT
 
 TRAIN = (OPTIONS["train"], WITHOUT_EFFECT["train"])
 INFER = (OPTIONS["infer"], WITHOUT_EFFECT["infer"])

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import json
 import logging
-import os
 import signal
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mobilenext.cli.grammar import parser
-from mobilenext.errors import MobileNeXtError
-from mobilenext.machine.stopping import Stop, first_signal, handle_signals, leave, threads_at_work
-from mobilenext.machine.streams import lost_results, open_streams, replace_missing
+from mobilenext.machine.command import guarded
+from mobilenext.machine.console import log_file, print_and_log, progress_bar
+from mobilenext.machine.stopping import Stop, first_signal
 
 MAX_STANDARD_INPUT = 512 << 20  # bytes
 
@@ -38,59 +35,6 @@ def run(options: argparse.Namespace) -> int:
 
     provide_home(getattr(options, "output", None))
     return VERBS[options.verb](options)
-
-
-def guarded(call: Callable[[], int], *, own_process: bool = True) -> int:
-    """The exit code of a command; what it raises becomes a sentence on standard error.
-
-    Args:
-        call: the command, which returns its exit code.
-        own_process: whether this process is the command's, so that its streams and signals may be set.
-    """
-    if own_process:
-        open_streams()
-        handle_signals()
-    replace_missing()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # for file names that are no text
-    logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    for noisy in ("httpx", "httpcore", "filelock", "matplotlib"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    os.environ.setdefault("GLOG_minloglevel", "2")  # read when Paddle is imported: its C++ greets every predictor
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime would look for its maker's server
-    warnings.filterwarnings("ignore", message="No ccache found")  # and its Python remarks on building extensions
-    code = _code_of(call)
-    if error := lost_results():
-        print(f"mobilenext: standard output cannot be written: {error.strerror or error}", file=sys.stderr)
-        code = code or 3
-    if own_process and threads_at_work():
-        leave(code)
-    return code
-
-
-def _code_of(call: Callable[[], int]) -> int:
-    """The exit code of a call, after a sentence about the exception that it may raise."""
-    try:
-        code = call()
-        sys.stdout.flush()
-        return code
-    except Stop as stop:
-        print(f"mobilenext: {stop}", file=sys.stderr)
-        return 128 + stop.number
-    except SystemExit as end:  # argparse has printed what it had to say
-        return int(end.code or 0)
-    except MobileNeXtError as error:
-        print(f"mobilenext: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:  # the reader of our output has gone, `| head` for one
-        return 0
-    except OSError as error:  # a folder that may not be entered, a disk that fails
-        print(f"mobilenext: {error}", file=sys.stderr)
-        return 3
-    except KeyboardInterrupt:
-        print("mobilenext: interrupted", file=sys.stderr)
-        return 130
 
 
 def _preprocessing(options: argparse.Namespace) -> dict[str, Any]:
@@ -177,84 +121,16 @@ def _evaluate_and_print(data: str | Path, output: str | None, as_json: bool, arg
         logging.getLogger().setLevel(logging.WARNING)
         evaluate(data, output=output, **arguments)
         return 0
-    with _log_file(output, LOG), _progress_bar() as progress:
+    with log_file(output, LOG), progress_bar("top-1") as progress:
         result = evaluate(data, output=output, progress=progress, **arguments)
         text = "\n".join(result_lines(result))
-        (logging.getLogger("mobilenext.table").info if as_json else _print_and_log)(text)
+        (logging.getLogger("mobilenext.table").info if as_json else print_and_log)(text)
         if output:
             logging.info("written: %s", ", ".join(str(Path(output) / n) for n in ("result.json", "predictions.jsonl")))
     if as_json:
         _print_json(result)
     verdict = (result.get("comparison") or {}).get("verdict")
     return 1 if verdict == "differs" else 0
-
-
-def _print_and_log(text: str) -> None:
-    """To standard output, and to the log file but not to standard error as well."""
-    print(text, flush=True)
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.FileHandler):
-            handler.emit(logging.makeLogRecord({"msg": text, "levelno": logging.INFO, "levelname": "INFO"}))
-
-
-@contextlib.contextmanager
-def _log_file(output: str | None, name: str, begun: str | None = None) -> Iterator[None]:
-    """Everything that is logged also goes to the file `name`, once the output folder can be written.
-
-    A new log goes again when it is empty or, with `begun`, when there is no such file: nothing has begun.
-    """
-    if output is None:
-        yield
-        return
-    from mobilenext.errors import OutputError, UsageError
-
-    log = Path(output) / name
-    new = not log.exists()
-    made = [folder for folder in (log.parent, *log.parent.parents) if not folder.exists()]
-    try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(log, encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise OutputError(f"cannot write to {output}: {error.strerror or error}; choose another --output") from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    logging.getLogger().addHandler(handler)
-    try:
-        yield
-    except MobileNeXtError as error:
-        if not isinstance(error, UsageError) and log.is_file() and log.stat().st_size:  # a refusal is not the log's
-            handler.emit(logging.makeLogRecord({"msg": str(error), "levelno": logging.ERROR, "levelname": "ERROR"}))
-        raise
-    finally:
-        logging.getLogger().removeHandler(handler)
-        with contextlib.suppress(OSError):  # a full disk: what is lost is the log's last line
-            handler.close()
-        nothing_begun = new and begun is not None and not (log.parent / begun).exists()
-        if log.is_file() and (nothing_begun or not log.stat().st_size):  # leave nothing behind
-            with contextlib.suppress(OSError):
-                log.unlink()
-                for folder in made:
-                    folder.rmdir()
-
-
-@contextlib.contextmanager
-def _progress_bar(*, accuracy: bool = True, unit: str = " images") -> Iterator[Any]:
-    """A bar with images/s, running top-1 and time left; none when standard error is not a terminal."""
-    from tqdm import tqdm
-
-    bar = tqdm(unit=unit, disable=None, dynamic_ncols=True, file=sys.stderr)
-
-    def show(done: int, total: int, correct: int = 0) -> None:
-        if bar.total != total or done < bar.n:  # the first call says where it starts; what was there costs no time
-            bar.reset(total)
-            bar.initial = bar.n = done
-        if accuracy and done:
-            bar.set_postfix_str(f"top-1 {100 * correct / done:.2f} %", refresh=False)
-        bar.update(done - bar.n)
-
-    try:
-        yield show
-    finally:
-        bar.close()
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -326,7 +202,7 @@ def _gradient_confusion(options: argparse.Namespace) -> int:
 
     names = ("weights", "seeds", "images", "list_file")
     arguments = {name: getattr(options, name) for name in names} | {"preprocessing": _preprocessing(options)}
-    with _progress_bar(accuracy=False, unit=" networks") as progress:
+    with progress_bar(unit=" networks") as progress:
         result = gradient_confusion(options.data, models=options.model, progress=progress, **arguments)
     written = write_confusion(result, Path(options.output))
     (logging.info if options.json else print)(confusion_table(result))
@@ -372,7 +248,7 @@ def _train(options: argparse.Namespace) -> int:
         arguments["labels"] = read_labels(options.labels)
     folder = options.resume or options.output
     try:
-        with _log_file(folder if first else None, LOG, begun=CONFIG):
+        with log_file(folder if first else None, LOG, begun=CONFIG):
             result = train(options.data, **arguments)
             if first:
                 val_list = Path(folder, "val_list.txt")  # of a run that divided its images: the others were trained on
@@ -438,7 +314,7 @@ def _quantize(options: argparse.Namespace) -> int:
         *("calibration_list", "calibration_images", "data", "list_file", "max_drop", "keep_float"),
     )
     arguments = {name: getattr(options, name) for name in names} | {"preprocessing": _preprocessing(options)}
-    with _progress_bar() as progress:
+    with progress_bar("top-1") as progress:
         report = quantize_model(options.output, progress=progress, **arguments)
     (logging.info if options.json else print)("\n".join(quantization_lines(report)))
     if options.json:
@@ -469,7 +345,7 @@ def _bench(options: argparse.Namespace) -> int:
     from mobilenext.report.bench_report import bench_lines, row_line, write_bench
 
     output = Path(options.output) if options.output else None
-    with _tried(output, write_bench), _progress_bar(accuracy=False, unit=" rows") as progress:
+    with _tried(output, write_bench), progress_bar(unit=" rows") as progress:
         result = bench(
             models=options.model,
             weights=options.weights,
@@ -507,7 +383,7 @@ def _report(options: argparse.Namespace) -> int:
 def _check_data(options: argparse.Namespace) -> int:
     from mobilenext.data.check import check_data
 
-    with _progress_bar(accuracy=False) as progress:
+    with progress_bar() as progress:
         summary = check_data(
             options.data,
             list_file=options.list_file,

@@ -12,22 +12,19 @@ from mobilenext.machine.environment import environment, peak_memory_mib
 LOG_API_VERSION = "1.0"  # of the fields
 
 
-def report_lines(
-    *,
-    model: str,
-    precision: str,
-    batch_size: int,
-    image_size: int,
-    device: str,
-    threads: int,
-    runtime: str,
-    engine: str,
-    times: StageTimes,
-) -> list[str]:
-    """Blocks of ``name: value`` lines: environment, Paddle, configuration, model, data, performance.
+def report_lines(times: StageTimes, *, model: str, image_size: int, execution: Mapping[str, Any]) -> list[str]:
+    """Return blocks of ``name: value`` lines: environment, Paddle, configuration, model, data, performance.
+
+    Args:
+        times: of the images that were predicted.
+        model: name of the network.
+        image_size: pixels of its input's side.
+        execution: how it was run: ``device``, ``runtime``, ``engine``, ``precision``, ``threads``, ``batch_size``.
 
     Times are means over the images, without opening the network; memory is this process' peak.
     """
+    device, batch_size = execution["device"], execution["batch_size"]
+    device = "cpu" if device == "auto" else device
     facts = environment()
     on_gpu = device == "gpu"
     cuda, cudnn = _cuda_versions() if on_gpu else (None, None)
@@ -47,14 +44,14 @@ def report_lines(
         },
         "Conf info": {
             "runtime_device": device,
-            "runtime": runtime,
+            "runtime": execution["runtime"],
             "ir_optim": True,
             "enable_memory_optim": False,  # fails on Paddle 3's .json models, and is not asked for
-            "enable_tensorrt": engine == "tensorrt",
-            "enable_mkldnn": engine == "onednn",
-            "cpu_math_library_num_threads": threads,
+            "enable_tensorrt": execution["engine"] == "tensorrt",
+            "enable_mkldnn": execution["engine"] == "onednn",
+            "cpu_math_library_num_threads": execution["threads"],
         },
-        "Model info": {"model_name": model, "precision": precision},
+        "Model info": {"model_name": model, "precision": execution["precision"]},
         "Data info": {
             "batch_size": batch_size,
             "input_shape": f"[{batch_size}, 3, {image_size}, {image_size}]",

@@ -33,12 +33,12 @@ from mobilenext.runs.journal import RESULT, read_predictions
 from mobilenext.runs.result import read_result
 from mobilenext.runs.run_folder import LOG, write_json
 from mobilenext.runtime import resolve_device
-from mobilenext.tipc.adapter import EVALUATION
 from mobilenext.tipc.compare import Answer, disagreements, read_answers
 from mobilenext.tipc.config import PADDLECLAS, Config, check_mode, read_config
 from mobilenext.tipc.flags import NULL
 from mobilenext.tipc.plan import EVAL, EXPORT, INFER, TRAIN, Step, gpu_rows, steps_of
 from mobilenext.tipc.prepare import words_of
+from mobilenext.tipc.verbs import EVALUATION
 from mobilenext.weights.pretrained import with_suffix
 
 log = logging.getLogger(__name__)

@@ -29,8 +29,10 @@ from mobilenext.files import write_atomically
 from mobilenext.json_files import read_json, text
 from mobilenext.machine.temporary import scratch_folder, temporary_beside, temporary_folder
 from mobilenext.runs.run_folder import write_json
+from mobilenext.tipc import verbs
 from mobilenext.tipc.config import Config, check_mode, read_config
 from mobilenext.tipc.flags import NULL, parse
+from mobilenext.tipc.options import OPTIONS, WITHOUT_EFFECT
 from mobilenext.training.plan import open_parts
 
 log = logging.getLogger(__name__)
@@ -75,8 +77,6 @@ def words_of(config: Config, field: str, verb: str) -> dict[str, Any]:
     Raises:
         UsageError: the line runs something else, or has flags that are not understood.
     """
-    from mobilenext.tipc.adapter import OPTIONS, WITHOUT_EFFECT
-
     line = config[field]
     words = shlex.split(line.value)
     if verb not in words:
@@ -157,7 +157,6 @@ def _write_weights(config: Config, asked: dict[str, Any], data: Path) -> None:
     """Weights for what infers without training: those that lie there, the bundled ones, or trained for a moment."""
     from mobilenext.models import find_model
     from mobilenext.runs.run_folder import BEST
-    from mobilenext.tipc.adapter import run
     from mobilenext.weights.pretrained import BUNDLED
 
     for weights in _weights_of(config):
@@ -173,8 +172,7 @@ def _write_weights(config: Config, asked: dict[str, Any], data: Path) -> None:
             log.info("%s: the bundled weights of %s", file, model)
             continue
         with scratch_folder(file.parent) as scratch:
-            line = shlex.split(config.value("norm_train"))
-            run([*line[line.index("train") :], f"--output-dir={scratch}/run", f"--epochs={WEIGHTS_EPOCHS}"])
+            verbs.train({**asked, "output": scratch / "run", "epochs": WEIGHTS_EPOCHS})
             shutil.copyfile(scratch / "run" / BEST, file)
         log.info("%s: trained for %d epochs, to have some", file, WEIGHTS_EPOCHS)
 

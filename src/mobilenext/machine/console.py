@@ -1,0 +1,91 @@
+"""What a command shows while it works: a log file, a progress bar, tables on standard output."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mobilenext.errors import MobileNeXtError, OutputError, UsageError
+
+
+@contextlib.contextmanager
+def log_file(output: str | None, name: str, begun: str | None = None) -> Iterator[None]:
+    """Copy everything that is logged to the file `name` in the output folder, which is made.
+
+    A new log is removed again when it is empty or, with `begun`, when there is no file of that name: then nothing has
+    begun. The folders that were made for it go with it.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    if output is None:
+        yield
+        return
+    log = Path(output) / name
+    is_new = not log.exists()
+    new_folders = [folder for folder in (log.parent, *log.parent.parents) if not folder.exists()]
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(log, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise OutputError(f"cannot write to {output}: {error.strerror or error}; choose another --output") from error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    except MobileNeXtError as error:
+        # A refused option is not logged: nothing was done.
+        if not isinstance(error, UsageError) and log.is_file() and log.stat().st_size:
+            handler.emit(logging.makeLogRecord({"msg": str(error), "levelno": logging.ERROR, "levelname": "ERROR"}))
+        raise
+    finally:
+        logging.getLogger().removeHandler(handler)
+        with contextlib.suppress(OSError):  # a full disk loses the last line of the log
+            handler.close()
+        nothing_begun = is_new and begun is not None and not (log.parent / begun).exists()
+        if log.is_file() and (nothing_begun or not log.stat().st_size):
+            with contextlib.suppress(OSError):
+                log.unlink()
+                for folder in new_folders:
+                    folder.rmdir()
+
+
+def print_and_log(text: str) -> None:
+    """Print a text, and write it to the log file, but not to standard error as well."""
+    print(text, flush=True)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.emit(logging.makeLogRecord({"msg": text, "levelno": logging.INFO, "levelname": "INFO"}))
+
+
+@contextlib.contextmanager
+def progress_bar(share: str | None = None, unit: str = " images") -> Iterator[Any]:
+    """Show a bar with speed and time left; none when standard error is not a terminal.
+
+    Args:
+        share: the name of a running share in percent, such as ``top-1``; None shows none.
+        unit: of the work.
+
+    Yields:
+        A function of the work done, the work in all and what counts for the share.
+    """
+    from tqdm import tqdm
+
+    bar = tqdm(unit=unit, disable=None, dynamic_ncols=True, file=sys.stderr)
+
+    def show(done: int, total: int, counted: int = 0) -> None:
+        if bar.total != total or done < bar.n:  # the first call tells what a resumed run already has, at no cost
+            bar.reset(total)
+            bar.initial = bar.n = done
+        if share and done:
+            bar.set_postfix_str(f"{share} {100 * counted / done:.2f} %", refresh=False)
+        bar.update(done - bar.n)
+
+    try:
+        yield show
+    finally:
+        bar.close()
