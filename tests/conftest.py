@@ -21,9 +21,26 @@ IMAGES = 24  # fewer when the network cannot tell two classes apart
 LONG = 120
 CLASSES = 8
 
+# Half of the time is spent in these, the longest first. `make test` starts with them, so that no process is left with
+# one of them at the end, when the other has nothing more to do.
+LONGEST_FILES = (
+    *("tipc/test_driver.py", "training/test_loop.py", "test_cli.py", "tipc/test_adapter.py", "test_distributed.py"),
+    *("test_nobody.py", "evaluation/test_evaluate.py", "training/test_train_command.py", "test_without_paddle.py"),
+    *("report/test_browser.py", "serving/test_page.py", "quantization/test_quantize.py", "export/test_export.py"),
+    *("serving/test_command.py", "serving/test_limits.py", "evaluation/test_bench.py"),
+)
+
 if hasattr(signal, "SIGHUP"):
     # Under nohup it is ignored, and the commands that the tests start would rightly go on ignoring it.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        file = item.path.as_posix()
+        return next((place for place, end in enumerate(LONGEST_FILES) if file.endswith(f"/{end}")), len(LONGEST_FILES))
+
+    items.sort(key=place)
 
 
 @dataclass(frozen=True)
