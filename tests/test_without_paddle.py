@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from in_process import run_in_one_process
 from mobilenext.cli.program import VERBS
 from mobilenext.data.digits import write_digits
 
@@ -54,17 +52,6 @@ class WithoutPaddle(PathFinder):
         return None if name.partition(".")[0] == "paddle" else super().find_spec(name, path, target)
 sys.meta_path[sys.meta_path.index(PathFinder)] = WithoutPaddle
 """
-IN_ONE_PROCESS = """
-import contextlib, io, json, sys
-from mobilenext.cli import main
-done = {}
-for case, words in json.load(sys.stdin).items():
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(words)
-    done[case] = code, out.getvalue(), err.getvalue()
-print(json.dumps(done))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -79,17 +66,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, 
     }
     (folder / "sitecustomize.py").write_text(SITECUSTOMIZE)
     path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
-    process = subprocess.run(
-        [sys.executable, "-c", IN_ONE_PROCESS],
-        input=json.dumps(words),
-        cwd=out,
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
-    results: dict[str, tuple[int, str, str]] = json.loads(process.stdout)
+    results = run_in_one_process(words, dict.fromkeys(words, out), {"PYTHONPATH": path})
     left = {path.name for path in Path(out).iterdir()} - {"quickstart"}  # the digits, which need no Paddle
     assert not left
     return results

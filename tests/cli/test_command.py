@@ -10,7 +10,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import CompletedProcess, Popen
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import mobilenext as package
+from in_process import run_in_one_process
 from mobilenext.machine.packages import installed
 
 if TYPE_CHECKING:
@@ -147,13 +147,17 @@ def test_export_and_use_it(mobilenext: Run, world: World, tmp_path: Path) -> Non
 
 
 def test_bench_writes_its_files(mobilenext: Run, world: World, tmp_path: Path) -> None:
+    """Of two rows, each in a process of its own."""
     done = mobilenext(
         "bench", "--model", "mobilenext_x0_35", "--image-size", 32, "--runtime", "paddle-inference:onednn", "--samples",
-        30, "-o", tmp_path / "out",
+        30, "--batch-size", "1,2", "-o", tmp_path / "out",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "paddle-inference (onednn)" in done.stdout
     assert {"bench.json", "bench.md"} <= {path.name for path in (tmp_path / "out").iterdir()}
+    rows = json.loads((tmp_path / "out" / "bench.json").read_text())["rows"]
+    assert [row["batch_size"] for row in rows] == [1, 2]
+    assert all(row["samples"] == 30 and row["peak_memory_mib"] > 0 and row["start_up_ms"] > 0 for row in rows)
 
 
 def test_evaluate_with_limit(mobilenext: Run, world: World, tmp_path: Path) -> None:
@@ -253,6 +257,8 @@ def evaluate(*words: object) -> tuple[object, ...]:
 
 
 W = ("--weights", "WEIGHTS")
+# Each in a process of its own; the others one after another in one.
+ALONE = ("a text file", "label out of range", "no command", "predict text", "few samples")
 BAD = {
     "unknown model": (evaluate("--model", "mobilenxt_x1_0"), 2, "did you mean 'mobilenext_x1_0'?"),
     "no weights anywhere": (
@@ -301,8 +307,8 @@ BAD = {
 @pytest.fixture(scope="module")
 def refusals(
     mobilenext: Run, world: World, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, tuple[CompletedProcess[str], list[str]]]:
-    """Every case of BAD, two at a time: what the command said, and the files that it left."""
+) -> dict[str, tuple[int, str, str, list[str]]]:
+    """Every case of BAD: its exit code, what the command said, and the files that it left."""
     folder = tmp_path_factory.mktemp("bad")
     places = {"DATA": world.data, "WEIGHTS": world.weights, "TEXT": folder / "TEXT.pdparams", "EMPTY": folder / "empty"}
     places["EMPTY"].mkdir()
@@ -312,32 +318,34 @@ def refusals(
     places["HIGH"].write_text(f"{first} 0\n{second} 8\n")
     places["LOST"].write_text(f"{first} 0\n{second} 1\ngone.png 1\n")
 
-    def run(number_and_case: tuple[int, str]) -> tuple[CompletedProcess[str], list[str]]:
-        number, case = number_and_case
-        out = folder / str(number)
+    commands, outs = {}, {case: folder / str(number) for number, case in enumerate(BAD)}
+    for case, out in outs.items():
         out.mkdir()
         words = [str(word) for word in BAD[case][0]]
         for name, path in {**places, "OUT": out}.items():
             words = [str(path) + word.removeprefix(name) if word.split("/")[0] == name else word for word in words]
-        done = mobilenext(*words, cwd=out)
-        return done, sorted(str(path.relative_to(out)) for path in out.rglob("*"))
-
-    with ThreadPoolExecutor(2) as threads:
-        return dict(zip(BAD, threads.map(run, enumerate(BAD)), strict=True))
+        commands[case] = words
+    done = run_in_one_process({case: words for case, words in commands.items() if case not in ALONE}, outs)
+    for case in ALONE:
+        alone = mobilenext(*commands[case], cwd=outs[case])
+        done[case] = alone.returncode, alone.stdout, alone.stderr
+    return {
+        case: (*done[case], sorted(str(path.relative_to(out)) for path in out.rglob("*"))) for case, out in outs.items()
+    }
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input(case: str, refusals: dict[str, tuple[CompletedProcess[str], list[str]]]) -> None:
+def test_bad_input(case: str, refusals: dict[str, tuple[int, str, str, list[str]]]) -> None:
     _, code, message = BAD[case]
     if case == "gpu":
         import paddle
 
         if paddle.device.is_compiled_with_cuda():
             pytest.skip("this build of Paddle has CUDA")
-    done, left = refusals[case]
-    assert message in done.stderr
-    assert done.returncode == code, done.stderr
-    assert done.stdout == ""
+    returned, stdout, stderr, left = refusals[case]
+    assert message in stderr
+    assert returned == code, stderr
+    assert stdout == ""
     assert left == [], "nothing may be left behind"
 
 
@@ -375,7 +383,12 @@ def test_an_error_midway_is_in_the_log(mobilenext: Run, world: World, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("sent", "whole_group"), [(signal.SIGINT, False), (signal.SIGINT, True), (signal.SIGHUP, True)]
+    ("sent", "whole_group"),
+    [
+        (signal.SIGINT, True),
+        pytest.param(signal.SIGINT, False, marks=pytest.mark.long),
+        pytest.param(signal.SIGHUP, True, marks=pytest.mark.long),
+    ],
 )
 def test_ctrl_c_and_a_terminal_that_goes_away(
     sent: signal.Signals,
@@ -402,7 +415,7 @@ def test_ctrl_c_and_a_terminal_that_goes_away(
     assert "Traceback" not in stderr
     kept = (tmp_path / "journal.jsonl").read_bytes().count(b"\n") - 1
     assert 8 <= kept < len(world.labels)
-    if whole_group:
+    if (sent, whole_group) != (signal.SIGINT, True):
         return
 
     done = mobilenext(*words)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,19 @@ NUMBERS = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module", autouse=True)
+def rows_here() -> Iterator[None]:
+    """Rows in this process, not warmed up: fifteen others take over a minute. test_cli.py has two of them."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(module, "WorkerPool", Here)
+        patched.setattr(module, "_warm_up", lambda: 0.001)
+        patched.setattr(module, "_gemm", lambda threads: 50.0)
+        yield
+    gc.enable()  # which a row turns off
+
+
 @pytest.fixture(scope="module")
-def result() -> dict[str, Any]:
+def result(rows_here: None) -> dict[str, Any]:
     return bench(
         models=["mobilenext_x0_35"], runtimes=["paddle-inference:onednn", "paddle"], batch_sizes=(1, 2), samples=30,
         image_size=32, identity_divisors=(1, 2),
@@ -130,8 +143,7 @@ def test_rounds_go_over_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"runtimes": ("paddle:onednn",)}, "belongs to the runtime paddle-inference"),
     ],
 )
-def test_what_cannot_be_measured(options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_gemm", lambda threads: 1.0)
+def test_what_cannot_be_measured(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         bench(**{"models": ("mobilenext_x0_35",), "image_size": 32, **options})
 
@@ -146,7 +158,6 @@ def test_all_says_what_it_skips(monkeypatch: pytest.MonkeyPatch) -> None:
             return function(*arguments)
 
     monkeypatch.setattr(module, "WorkerPool", OnlyOneDNN)
-    monkeypatch.setattr(module, "_gemm", lambda threads: 1.0)
     monkeypatch.setattr(module, "installed", lambda package: package == "paddle")
     result = bench(models=["mobilenext_x0_35"], runtimes=["all"], samples=30, image_size=32)
     assert [row["engine"] for row in result["rows"]] == ["onednn"]
@@ -173,7 +184,6 @@ class _Interrupted(Here):
 
 def test_rows_come_as_they_are_measured_and_ctrl_c_keeps_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WorkerPool", _Interrupted)
-    monkeypatch.setattr(module, "_gemm", lambda threads: 1.0)
     options: dict[str, Any] = {"models": ["mobilenext_x0_35"], "runtimes": ["paddle"], "samples": 30, "image_size": 32}
     _Interrupted.at = 10  # two rows of five bursts: before the last one
     rows: list[dict[str, Any]] = []

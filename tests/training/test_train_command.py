@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +14,8 @@ from subprocess import CompletedProcess
 import numpy as np
 import pytest
 from PIL import Image
+
+from in_process import run_in_one_process
 
 Run = Callable[..., CompletedProcess[str]]
 X035 = ("--model", "mobilenext_x0_35")
@@ -81,17 +81,28 @@ def train(*words: object) -> tuple[object, ...]:
     return ("train", "DATA", "-o", "OUT/new/run", *words)
 
 
+# Each in a process of its own.
 BAD = {
+    "resume with other data": (
+        ("train", "OTHER", "--resume", "RUN"),
+        2,
+        "OTHER: its train part is not the run's: 7 im",
+    ),
+    "unreadable images": (
+        ("train", "BROKEN", "-o", "OUT/new", *X035, *SMALL),
+        3,
+        "2 training images cannot be read; expected up to 0 (--max-unreadable):",
+    ),
+    "compare no folder": (("compare", "RUN", "OUT/none"), 3, "OUT/none: no such folder; expected a training run"),
+    "recipes of no name": (("recipes", "tyni"), 2, "unknown recipe 'tyni'; did you mean 'tiny'?"),
+}
+# One after another in one process: importing Paddle takes a second each time.
+MORE = {
     "resume of no run": (("train", "--resume", "DATA"), 3, "as DATA; expected the folder of a training run"),
     "resume with a model": (
         ("train", "--resume", "RUN", *X035),
         2,
         "model given with resume: a run goes on as it bega",
-    ),
-    "resume with other data": (
-        ("train", "OTHER", "--resume", "RUN"),
-        2,
-        "OTHER: its train part is not the run's: 7 im",
     ),
     "large batch": (
         train(*X035, *SMALL, "--set", "batch_size=8"),
@@ -99,11 +110,6 @@ BAD = {
         "batch_size is 8, but there are 7 training images; choose up to that many (--set batch_size=...), or leave",
     ),
     "empty class": (("train", "GAP", "-o", "OUT/new", *X035, *SMALL), 3, "no training image of 1 of 3 classes: 1"),
-    "unreadable images": (
-        ("train", "BROKEN", "-o", "OUT/new", *X035, *SMALL),
-        3,
-        "2 training images cannot be read; expected up to 0 (--max-unreadable):",
-    ),
     "unknown field": (train(*X035, "--set", "lrr=1"), 2, "no recipe has the field 'lrr'; did you mean 'lr'?"),
     "no number": (train(*X035, "--set", "lr=abc"), 2, "--set lr=abc: expected a number"),
     "unknown recipe": (train(*X035, "--recipe", "relased"), 2, "unknown recipe 'relased'; did you mean 'released'?"),
@@ -114,11 +120,6 @@ BAD = {
         "precision is bf16, which needs a G",
     ),
     "no output": (("train", "DATA", *X035), 2, "expected a data set and an output folder, or --resume with the folder"),
-    "compare no folder": (("compare", "RUN", "OUT/none"), 3, "OUT/none: no such folder; expected a training run"),
-    "recipes of no name": (("recipes", "tyni"), 2, "unknown recipe 'tyni'; did you mean 'tiny'?"),
-}
-# One after another in one process: importing Paddle takes a second each time.
-MORE = {
     "resume of no folder": (("train", "--resume", "OUT/none"), 3, "no run.json there; expected the folder of a traini"),
     "resume with an output": (("train", "--resume", "RUN", "-o", "OUT/new"), 2, "output given with resume: "),
     "resume with a field": (("train", "--resume", "RUN", "--set", "lr=1"), 2, "settings given with resume: "),
@@ -145,17 +146,6 @@ MORE = {
     "compare data": (("compare", "DATA"), 3, "as DATA; expected a training run"),
 }
 CASES = {**BAD, **MORE}
-IN_ONE_PROCESS = """
-import contextlib, io, json, sys
-from mobilenext.cli import main
-done = []
-for words in json.load(sys.stdin):
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(words)
-    done.append((code, out.getvalue(), err.getvalue()))
-print(json.dumps(done))
-"""
 
 
 @dataclass(frozen=True)
@@ -191,18 +181,12 @@ def refusals(mobilenext: Run, places: Places, tmp_path_factory: pytest.TempPathF
 
     with ThreadPoolExecutor(2) as threads:
         said = list(threads.map(run, BAD))
-    together = subprocess.run(
-        [sys.executable, "-c", IN_ONE_PROCESS],
-        input=json.dumps([written[case][:-1] for case in MORE]),
-        cwd=outs["nothing at all"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    said += json.loads(together.stdout)
+    done = dict(zip(BAD, said, strict=True)) | run_in_one_process({case: written[case][:-1] for case in MORE}, outs)
     return {
-        case: Refusal(*each, sorted(str(path.relative_to(outs[case])) for path in outs[case].rglob("*")), texts[-1])
-        for (case, texts), each in zip(written.items(), said, strict=True)
+        case: Refusal(
+            *done[case], sorted(str(path.relative_to(outs[case])) for path in outs[case].rglob("*")), texts[-1]
+        )
+        for case, texts in written.items()
     }
 
 
