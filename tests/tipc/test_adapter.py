@@ -26,9 +26,17 @@ def lite(repository: Repository, small: str) -> Repository:
     return repository
 
 
-def test_train_eval_export_infer(lite: Repository) -> None:
-    folder = lite.folder / RUN
-    lite.tipc(*TRAIN, f"--output-dir=./{RUN}")
+@pytest.fixture(scope="module")
+def trained(repository: Repository, small: str) -> Path:
+    """A run; and a copy of it, named "again", for the training that takes its place."""
+    folder = repository.folder / RUN
+    repository.tipc(*TRAIN, f"--output-dir=./{RUN}")
+    shutil.copytree(folder, repository.folder / "again")
+    return folder
+
+
+def test_train_eval_export_infer(lite: Repository, trained: Path) -> None:
+    folder = trained
     assert (folder / "best.safetensors").is_file()
     line = next(each for each in (folder / "train.log").read_text().splitlines() if "step 4/4" in each)
     assert all(f"{name}: " in line for name in ("loss", "avg_reader_cost", "avg_batch_cost", "avg_ips"))
@@ -51,9 +59,9 @@ def test_train_eval_export_infer(lite: Repository) -> None:
     assert [row.partition("\t")[0] for row in again.stdout.splitlines()] == names
 
 
+@pytest.mark.usefixtures("trained")
 def test_a_second_training_replaces_the_first(lite: Repository) -> None:
     run = lite.folder / "again"
-    lite.tipc(*TRAIN, "--output-dir=again")
     first = (run / "best.safetensors").read_bytes()
     said = lite.tipc(*TRAIN, "--output-dir=again", "--seed=1").stderr
     assert "the earlier run in again is replaced" in said
