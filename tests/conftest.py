@@ -24,10 +24,10 @@ CLASSES = 8
 # Half of the time is spent in these, the longest first. `make test` starts with them, so that no process is left with
 # one of them at the end, when the other has nothing more to do.
 LONGEST_FILES = (
-    *("tipc/test_driver.py", "training/test_loop.py", "test_cli.py", "tipc/test_adapter.py", "test_distributed.py"),
-    *("test_nobody.py", "evaluation/test_evaluate.py", "training/test_train_command.py", "test_without_paddle.py"),
-    *("report/test_browser.py", "serving/test_page.py", "quantization/test_quantize.py", "export/test_export.py"),
-    *("serving/test_command.py", "serving/test_limits.py", "evaluation/test_bench.py"),
+    *("tipc/test_driver.py", "training/test_loop.py", "cli/test_command.py", "tipc/test_adapter.py"),
+    *("machine/test_ranks.py", "test_nobody.py", "evaluation/test_evaluate.py", "training/test_train_command.py"),
+    *("test_without_paddle.py", "report/test_browser.py", "serving/test_page.py", "quantization/test_quantize.py"),
+    *("export/test_export.py", "serving/test_command.py", "serving/test_limits.py"),
 )
 
 if hasattr(signal, "SIGHUP"):

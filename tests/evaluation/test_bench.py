@@ -23,7 +23,7 @@ NUMBERS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def rows_here() -> Iterator[None]:
-    """Rows in this process, not warmed up: fifteen others take over a minute. test_cli.py has two of them."""
+    """Rows in this process, not warmed up: fifteen others take over a minute. cli/test_command.py has two."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(module, "WorkerPool", Here)
         patched.setattr(module, "_warm_up", lambda: 0.001)
