@@ -54,29 +54,65 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "report.html"
 
 
-@pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Open]:
-    """Open a page in a browser of its own and wait until its charts are drawn."""
-    from selenium import webdriver
-    from selenium.webdriver.chrome.options import Options
-    from selenium.webdriver.chrome.service import Service
+class Browsers:
+    """Those that were started and, of these, those that no test uses: to start one takes seconds."""
 
-    drivers = []
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.started: list[Any] = []
+        self.idle: dict[bool, list[Any]] = {True: [], False: []}  # with scripts, and without
 
-    def start(page: Path, width: int = 1280, *, dark: bool = False, scripts: bool = True) -> Any:
+    def take(self, *, scripts: bool) -> Any:
+        return self.idle[scripts].pop() if self.idle[scripts] else self.start(scripts=scripts)
+
+    def start(self, *, scripts: bool) -> Any:
+        from selenium import webdriver
+        from selenium.webdriver.chrome.options import Options
+        from selenium.webdriver.chrome.service import Service
+
         options = Options()
         options.binary_location = BROWSER or ""
-        for flag in (*FLAGS, f"--user-data-dir={tmp_path / f'profile{len(drivers)}'}"):
+        for flag in (*FLAGS, f"--user-data-dir={self.folder / f'profile{len(self.started)}'}"):
             options.add_argument(flag)
         if not scripts:
             options.add_experimental_option("prefs", {"profile.managed_default_content_settings.javascript": 2})
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-        drivers.append(driver)
+        self.started.append(webdriver.Chrome(options=options, service=Service(DRIVER)))
+        return self.started[-1]
+
+    def give_back(self, driver: Any, *, scripts: bool) -> None:
+        from selenium.webdriver.common.action_chains import ActionChains
+
+        if scripts:
+            driver.execute_script("localStorage.clear()")
+        ActionChains(driver).reset_actions()
+        driver.get("about:blank")
+        for kind in ("browser", "performance"):
+            driver.get_log(kind)
+        self.idle[scripts].append(driver)
+
+
+@pytest.fixture(scope="module")
+def browsers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browsers]:
+    """The browsers of these tests."""
+    started = Browsers(tmp_path_factory.mktemp("browsers"))
+    yield started
+    for driver in started.started:
+        driver.quit()
+
+
+@pytest.fixture
+def opened(browsers: Browsers) -> Iterator[Open]:
+    """Open a page in a browser that shows no other and wait until its charts are drawn."""
+    taken: list[tuple[Any, bool]] = []
+
+    def start(page: Path, width: int = 1280, *, dark: bool = False, scripts: bool = True) -> Any:
+        driver = browsers.take(scripts=scripts)
+        taken.append((driver, scripts))
         screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": scheme})
         driver.get(page.as_uri())
         deadline = time.monotonic() + 60
         while scripts and driver.execute_script("return document.documentElement.dataset.drawn") != "yes":
@@ -85,8 +121,8 @@ def opened(tmp_path: Path) -> Iterator[Open]:
         return driver
 
     yield start
-    for driver in drivers:
-        driver.quit()
+    for driver, scripts in taken:
+        browsers.give_back(driver, scripts=scripts)
 
 
 def keys(driver: Any, *pressed: str) -> None:
