@@ -28,9 +28,9 @@ from PIL import Image
 from mobilenext.classification.metrics import Counts, predictions_of
 from mobilenext.data import Preprocessing, open_dataset, read_image
 from mobilenext.data.images import find_images
+from mobilenext.drawing.markdown import table
 from mobilenext.machine.environment import environment
 from mobilenext.origin import origin
-from mobilenext.report.tables import table
 from mobilenext.training.optimization import cross_entropy_sum
 from mobilenext.weights.checkpoint import network_of, read_weights
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mobilenext.drawing.markdown import table
 from mobilenext.explanation.confusion import confusion_table
 from mobilenext.json_files import parse, read_bytes
 from mobilenext.report.bench_report import bench_note, bench_table, network_name, runtime_name, write_plot
@@ -24,7 +25,6 @@ from mobilenext.report.tables import (
     plain_table,
     quantization_table,
     result_table,
-    table,
     training_speed_table,
 )
 from mobilenext.report.training_report import group_lines

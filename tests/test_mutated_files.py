@@ -22,6 +22,7 @@ from PIL import Image
 
 from evaluation_folders import write_evaluation
 from mobilenext.classification.metrics import Counts, Prediction
+from mobilenext.classification.terminal import picture
 from mobilenext.data import Preprocessing
 from mobilenext.errors import MobileNeXtError
 from mobilenext.evaluation.run import _finished
@@ -34,7 +35,6 @@ from mobilenext.report import page
 from mobilenext.report.heat_maps import HeatMaps
 from mobilenext.report.inputs import read_inputs
 from mobilenext.report.tables import result_lines
-from mobilenext.report.terminal import picture
 from mobilenext.report.thumbnails import Thumbnails
 from mobilenext.report.training_report import comparison, comparison_lines, read_run
 from mobilenext.runs.journal import JOURNAL, Journal, line_of, read_predictions, setup_digest

@@ -427,8 +427,8 @@ def _quickstart(options: argparse.Namespace) -> int:
 
 def _show_quickstart(output: Path, data: Path) -> None:
     """A picture here, and a page to look at."""
+    from mobilenext.classification.terminal import picture
     from mobilenext.errors import MissingDependency
-    from mobilenext.report.terminal import picture
     from mobilenext.runs.journal import read_predictions
 
     print("\n" + "\n".join(picture(read_predictions(output), 10, sys.stdout.encoding)) + "\n", flush=True)

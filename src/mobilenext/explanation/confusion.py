@@ -289,7 +289,7 @@ def kinds(result: Mapping[str, Any]) -> dict[tuple[str, str], list[dict[str, Any
 
 def confusion_table(result: Mapping[str, Any]) -> str:
     """A line for each network and state: the mean over its seeds or files, with the smallest and the largest."""
-    from mobilenext.report.tables import table
+    from mobilenext.drawing.markdown import table
 
     def spread(rows: Sequence[dict[str, Any]], kind: str, field: str, form: str) -> str:
         values = [row["groups"][ALL][kind][field] for row in rows if field in row["groups"][ALL][kind]]

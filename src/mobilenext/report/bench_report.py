@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mobilenext.drawing.markdown import table
 from mobilenext.errors import MissingDependency
 from mobilenext.files import write_atomically
 from mobilenext.machine.packages import require
-from mobilenext.report.tables import table
 
 MOST_POINTS = 40
 

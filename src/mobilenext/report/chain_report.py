@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mobilenext.report.tables import table
+from mobilenext.drawing.markdown import table
 
 
 def chain_lines(summary: Mapping[str, Any]) -> list[str]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from mobilenext.report.chart import TIP, Chart, axis, chart_spec, coloured, shaped
+from mobilenext.classification.analysis import Bin, Confusion
+from mobilenext.drawing.chart import TIP, Chart, axis, chart_spec, coloured, shaped
 from mobilenext.report.inputs import Evaluation
-from mobilenext.report.statistics import Bin, Confusion
 from mobilenext.statistics import percent, wilson_percent
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from mobilenext.classification.analysis import Flags, Ids, Values
 from mobilenext.classification.metrics import TOP, ClassScores, check_prediction, class_scores
 from mobilenext.errors import DataError
 from mobilenext.file_kinds import other_kind
 from mobilenext.json_files import Unfit, many, number, optional, read_json, read_json_lines, record, text, whole
-from mobilenext.report.statistics import Flags, Ids, Values
 from mobilenext.report.training_report import Run, read_run
 from mobilenext.runs.journal import JOURNAL, PREDICTIONS, RESULT
 from mobilenext.runs.result import read_result

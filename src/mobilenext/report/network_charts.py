@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mobilenext.drawing.chart import PICK, TIP, Chart, axis, chart_spec, coloured, shaped, unless_picked
 from mobilenext.models.cards import MODELS
 from mobilenext.report.bench_report import network_name, runtime_name
-from mobilenext.report.chart import PICK, TIP, Chart, axis, chart_spec, coloured, shaped, unless_picked
 from mobilenext.report.inputs import Bench, Evaluation
 
 MOST_PANELS = 4

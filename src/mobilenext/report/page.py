@@ -18,15 +18,15 @@ from typing import Any
 
 import numpy as np
 
+from mobilenext.classification.analysis import calibration_error, confidence_bins, confusions, worst_mistakes
+from mobilenext.drawing.chart import Chart
 from mobilenext.files import write_atomically
 from mobilenext.machine.packages import require
 from mobilenext.origin import now
 from mobilenext.report import charts, sections
-from mobilenext.report.chart import Chart
 from mobilenext.report.heat_maps import HeatMaps
 from mobilenext.report.inputs import Bench, Evaluation, Inputs, read_inputs
 from mobilenext.report.network_charts import accuracy_mult_adds, bench_charts
-from mobilenext.report.statistics import calibration_error, confidence_bins, confusions, worst_mistakes
 from mobilenext.report.thumbnails import Thumbnails
 from mobilenext.report.training_charts import training_charts
 from mobilenext.report.training_report import Run

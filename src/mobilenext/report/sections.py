@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from mobilenext.classification.analysis import Confusion, Pair, difference_interval_points, paired
 from mobilenext.classification.metrics import TOP
 from mobilenext.models.cards import MODELS
 from mobilenext.report.bench_report import network_name, runtime_name
 from mobilenext.report.heat_maps import HeatMaps
 from mobilenext.report.inputs import Bench, Evaluation
-from mobilenext.report.statistics import Confusion, Pair, difference_interval_points, paired
 from mobilenext.report.thumbnails import Thumbnails
 from mobilenext.report.training_report import Run, comparison
 from mobilenext.statistics import percent, wilson_percent

@@ -5,18 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mobilenext.drawing.markdown import table
+
 TOP = 5  # as in evaluation.metrics, which imports NumPy: `list` does without
-
-
-def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table with padded columns."""
-    widths = [max(len(row[column]) for row in (heading, *rows)) for column in range(len(heading))]
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
-
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([line(heading), rule, *(line(row) for row in rows)])
 
 
 def result_table(result: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mobilenext.report.chart import PICK, TIP, Chart, axis, chart_spec, coloured, unless_picked
+from mobilenext.drawing.chart import PICK, TIP, Chart, axis, chart_spec, coloured, unless_picked
 from mobilenext.report.training_report import KINDS, Run, evaluated, percent_of
 from mobilenext.statistics import wilson_percent
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from mobilenext.classification.fields import counted
+from mobilenext.drawing.markdown import table
 from mobilenext.errors import DataError
 from mobilenext.file_kinds import other_kind
 from mobilenext.json_files import check, nullable, number, optional, parse, read_json, read_lines, record, text, whole
-from mobilenext.report.tables import table
 
 KINDS = ("raw", "ema")  # the weights as trained, and their moving average
 # What does not tell a setup from another: a group goes over the seed, the others do not decide what is learnt.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mobilenext.classification.metrics import Prediction
-from mobilenext.report.terminal import picture
+from mobilenext.classification.terminal import picture
 
 
 def _rows(answers: list[tuple[int, int]]) -> list[Prediction]:

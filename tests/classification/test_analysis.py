@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from mobilenext.report.statistics import (
+from mobilenext.classification.analysis import (
     Confusion,
     Pair,
     calibration_error,
