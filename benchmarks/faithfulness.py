@@ -42,8 +42,9 @@ from mobilenext.origin import origin
 from mobilenext.runtime import RuntimeSpec, open_runtime
 from mobilenext.runtime.paddle_eager import forward
 from mobilenext.sources.source import Choice, prepare_weights
-from mobilenext.weights.checkpoint import network_of, read_weights
+from mobilenext.weights.load import network_of
 from mobilenext.weights.pretrained import source_of
+from mobilenext.weights.read import read_weights
 
 TENSORFLOW = (128 / 255,) * 3  # mean and std of MOBILENETV2
 

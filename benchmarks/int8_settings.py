@@ -26,7 +26,8 @@ from mobilenext.export.to_onnx import write_onnx
 from mobilenext.machine.environment import environment
 from mobilenext.origin import origin
 from mobilenext.quantization import onnx_int8
-from mobilenext.weights.checkpoint import network_of, read_weights
+from mobilenext.weights.load import network_of
+from mobilenext.weights.read import read_weights
 
 METHODS: dict[str, tuple[CalibrationMethod, dict[str, Any]]] = {
     "smallest to largest value": (CalibrationMethod.MinMax, {}),

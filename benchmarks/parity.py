@@ -23,7 +23,7 @@ from mobilenext.machine.environment import environment
 from mobilenext.origin import origin
 from mobilenext.runtime import RUNTIMES, open_runtime
 from mobilenext.sources.source import Choice, prepare_weights
-from mobilenext.weights.checkpoint import read_weights
+from mobilenext.weights.read import read_weights
 
 ALLOWED = 1e-4
 

@@ -32,7 +32,8 @@ from mobilenext.drawing.markdown import table
 from mobilenext.machine.environment import environment
 from mobilenext.origin import origin
 from mobilenext.training.optimization import cross_entropy_sum
-from mobilenext.weights.checkpoint import network_of, read_weights
+from mobilenext.weights.load import network_of
+from mobilenext.weights.read import read_weights
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from golden import GOLDENS, computed_logits, recording

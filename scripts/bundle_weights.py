@@ -9,8 +9,9 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from mobilenext.weights.checkpoint import read_weights, write_weights
 from mobilenext.weights.pretrained import BUNDLED
+from mobilenext.weights.read import read_weights
+from mobilenext.weights.write import write_weights
 
 
 def bundle(path: Path, card: str, labels: tuple[str, ...] | None = None) -> Path:

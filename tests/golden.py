@@ -63,7 +63,8 @@ def computed_logits(name: str) -> tuple[np.ndarray, np.ndarray]:
     import paddle
     import safetensors.numpy
 
-    from mobilenext.weights.checkpoint import network_of, read_weights
+    from mobilenext.weights.load import network_of
+    from mobilenext.weights.read import read_weights
 
     divisor = int(name.rpartition("_div")[2]) if "_div" in name else 1
     images = formula_images(64 if "64px" in name else 224)

@@ -21,8 +21,9 @@ from mobilenext.training.feeding import Batch
 from mobilenext.training.loop import Loop
 from mobilenext.training.optimization import cross_entropy_sum
 from mobilenext.training.recipes import Recipe, find_recipe
-from mobilenext.weights.checkpoint import network_of, read_weights
+from mobilenext.weights.load import network_of
 from mobilenext.weights.naming import entries_of, to_pytorch
+from mobilenext.weights.read import read_weights
 from reference_facts import BATCH, MOMENTUM, RATE, REFERENCE, SMOOTHING, STEPS, TRAINED, WEIGHT_DECAY, batch, sample
 
 SUBJECT = "mobilenext_x0.35_20classes_64px"

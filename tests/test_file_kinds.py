@@ -19,8 +19,8 @@ from mobilenext.data.list_file import read_list
 from mobilenext.errors import DataError, ImageError
 from mobilenext.file_kinds import kind_of, kind_of_head, other_kind
 from mobilenext.sources.source import find_subject
-from mobilenext.weights.checkpoint import read_weights
 from mobilenext.weights.pretrained import locate
+from mobilenext.weights.read import read_weights
 
 
 def zipped(*names: str) -> bytes:

@@ -42,8 +42,10 @@ from mobilenext.runs.run_folder import RunFolder, config_digest, read_config
 from mobilenext.tipc.compare import disagreements, read_answers
 from mobilenext.training.plan import new_plan, resumed_plan
 from mobilenext.training.state import Position, Sums, read_state, write_state
-from mobilenext.weights.checkpoint import CERTIFICATE, FORMAT, _stored_metadata, read_weights
+from mobilenext.weights.metadata import CERTIFICATE, read_metadata
 from mobilenext.weights.pretrained import locate
+from mobilenext.weights.read import read_weights
+from mobilenext.weights.record import FORMAT
 from mobilenext.weights.store import verify
 from mutations import mutations
 
@@ -209,7 +211,7 @@ def answers(folder: Path) -> None:
 
 def certified(path: Path) -> None:
     file: Any = SimpleNamespace(path=path, format="paddle-pickle", metadata={}, sha256="3" * 64)
-    _stored_metadata(file)
+    read_metadata(file, file.path)
 
 
 def verified(path: Path) -> None:

@@ -20,9 +20,9 @@ _HOMES = {
     "evaluate": "mobilenext.evaluation.run",
     "export_model": "mobilenext.export.folder",
     "list_models": "mobilenext.models",
-    "load_weights": "mobilenext.weights.checkpoint",
+    "load_weights": "mobilenext.weights.load",
     "predict": "mobilenext.evaluation.prediction",
-    "read_weights": "mobilenext.weights.checkpoint",
+    "read_weights": "mobilenext.weights.read",
     "train": "mobilenext.training.run",
 }
 __all__ = [

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mobilenext.data import Dataset, Record
     from mobilenext.json_files import Check
     from mobilenext.sources.source import Prepared
-    from mobilenext.weights.checkpoint import WeightsRecord
+    from mobilenext.weights.record import WeightsRecord
 
 Outputs: TypeAlias = tuple[Floats, ...]  # of a network for N images, each [N, ...], in the order of its runtime
 # What decides how a task reads outputs and rows, such as the number of classes: fields that have the same names in

@@ -28,7 +28,8 @@ from mobilenext.models.cards import Published, WeightsCard
 from mobilenext.runs.journal import JOURNAL, LOG, PREDICTIONS, RESULT, Journal
 from mobilenext.runtime import AUTOMATIC
 from mobilenext.sources.source import Choice, prepare_weights
-from mobilenext.weights.checkpoint import Weights, read_weights
+from mobilenext.weights.read import read_weights
+from mobilenext.weights.record import Weights
 
 if TYPE_CHECKING:
     import subprocess

@@ -14,8 +14,9 @@ from mobilenext.errors import UsageError
 from mobilenext.explanation.faithfulness import corner, faithfulness, hidden
 from mobilenext.runtime import open_runtime
 from mobilenext.sources.source import Choice, prepare_weights
-from mobilenext.weights.checkpoint import network_of, read_weights
+from mobilenext.weights.load import network_of
 from mobilenext.weights.pretrained import source_of
+from mobilenext.weights.read import read_weights
 
 
 def test_squares() -> None:

@@ -20,7 +20,7 @@ from mobilenext.machine.packages import installed
 from mobilenext.runtime import open_runtime
 from mobilenext.sources import source as subject
 from mobilenext.sources.source import Choice, find_subject, prepare
-from mobilenext.weights.checkpoint import read_weights
+from mobilenext.weights.read import read_weights
 
 if TYPE_CHECKING:
     from tests.conftest import World

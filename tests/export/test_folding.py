@@ -9,8 +9,9 @@ from paddle import nn
 
 from mobilenext.export.folding import fold_batch_norms
 from mobilenext.models import MODELS, build_network
-from mobilenext.weights.checkpoint import network_of, read_weights
+from mobilenext.weights.load import network_of
 from mobilenext.weights.pretrained import BUNDLED
+from mobilenext.weights.read import read_weights
 from networks import give_statistics, logits
 
 USED_BATCH_NORMS = {"mobilenext_s": 71, "mobilenext_l": 103, "mobilenext_l_ghost": 103}

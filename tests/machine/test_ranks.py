@@ -35,7 +35,8 @@ from mobilenext.runs.run_folder import config_digest, read_config
 from mobilenext.training.feeding import ORDER
 from mobilenext.training.state import read_state
 from mobilenext.training.validation import Validation
-from mobilenext.weights.checkpoint import load_weights, read_weights
+from mobilenext.weights.load import load_weights
+from mobilenext.weights.read import read_weights
 
 if TYPE_CHECKING:
     from tests.conftest import World

@@ -20,7 +20,8 @@ from mobilenext.models import MODELS, build_network, find_model, list_models
 from mobilenext.models.counting import count
 from mobilenext.models.network import drop_connect, make_divisible
 from mobilenext.models.sandglass import MobileNeXt, partial_shortcut
-from mobilenext.weights.checkpoint import load_weights, read_weights
+from mobilenext.weights.load import load_weights
+from mobilenext.weights.read import read_weights
 
 # Recording: model, identity divisor, image size, bound on the blocks' means and standard deviations, bound on the
 # logits; both relative to a standard deviation of the recording.

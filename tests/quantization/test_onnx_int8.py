@@ -12,8 +12,9 @@ from mobilenext.data import open_dataset, read_image
 from mobilenext.errors import DataError, UsageError
 from mobilenext.export import ONNX_PACKAGES
 from mobilenext.machine.packages import installed
-from mobilenext.weights.checkpoint import network_of, read_weights
+from mobilenext.weights.load import network_of
 from mobilenext.weights.pretrained import BUNDLED
+from mobilenext.weights.read import read_weights
 from processors import needs_int8
 
 for package in (*ONNX_PACKAGES, "onnxruntime", "sklearn"):

@@ -11,7 +11,8 @@ from mobilenext.export import FORMATS, ONNX_PACKAGES
 from mobilenext.machine.packages import installed
 from mobilenext.runtime import ENGINES, RUNTIMES, RuntimeSpec, open_runtime, self_check
 from mobilenext.sources.source import Choice, Subject, find_subject, prepare, prepare_weights, weights_of
-from mobilenext.weights.checkpoint import Weights, read_weights
+from mobilenext.weights.read import read_weights
+from mobilenext.weights.record import Weights
 
 if TYPE_CHECKING:
     from tests.conftest import World

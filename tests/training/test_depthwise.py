@@ -21,7 +21,8 @@ from paddle import nn
 from golden import formula_images, formula_weights, recording
 from mobilenext.models import build_network
 from mobilenext.training.optimization import cross_entropy_sum
-from mobilenext.weights.checkpoint import load_weights, read_weights
+from mobilenext.weights.load import load_weights
+from mobilenext.weights.read import read_weights
 
 pytest.importorskip("numba", reason="numba is not installed: Paddle's own convolutions are in use")
 from mobilenext.training import depthwise

@@ -31,7 +31,8 @@ from mobilenext.runs.run_folder import config_digest, read_config
 from mobilenext.training.loop import Loop
 from mobilenext.training.run import train
 from mobilenext.training.state import Sums, read_state
-from mobilenext.weights.checkpoint import load_weights, read_weights
+from mobilenext.weights.load import load_weights
+from mobilenext.weights.read import read_weights
 
 Run = Callable[..., CompletedProcess[str]]
 Start = Callable[..., Popen[str]]

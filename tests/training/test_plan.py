@@ -278,7 +278,7 @@ def test_the_batch_of_the_run_is_stored(data: Path) -> None:
 @pytest.mark.parametrize("layout", ["list", "folders"])
 def test_the_names_of_the_weights_are_of_other_data(layout: str, tmp_path: Path) -> None:
     """Ten classes, as the weights have, whose classifier is kept; of other names, it is fresh."""
-    from mobilenext.weights.checkpoint import read_weights
+    from mobilenext.weights.read import read_weights
 
     root = tmp_path / "data"
     if layout == "list":
@@ -307,8 +307,9 @@ def test_the_names_of_the_weights_are_of_other_data(layout: str, tmp_path: Path)
 
 def test_the_classifier_goes_by_name(tmp_path: Path) -> None:
     """Class folders in another order than the weights have their classes, and some of them only."""
-    from mobilenext.weights.checkpoint import read_weights, write_weights
     from mobilenext.weights.pretrained import locate
+    from mobilenext.weights.read import read_weights
+    from mobilenext.weights.write import write_weights
 
     digits = read_weights(locate(DIGITS, None))
     names = tuple("jihgfedcba")
@@ -340,7 +341,7 @@ def test_one_of_several_weights_in_a_checkpoint(data: Path, tmp_path: Path) -> N
     """The run begins with the section that was asked for, and its record says which."""
     from mobilenext.machine.ranks import Ranks
     from mobilenext.training.network import make_network
-    from mobilenext.weights.checkpoint import read_weights
+    from mobilenext.weights.read import read_weights
 
     known = plan(data, model=DIGITS).weights
     assert known is not None
@@ -363,7 +364,7 @@ def test_one_of_several_weights_in_a_checkpoint(data: Path, tmp_path: Path) -> N
 
 
 def test_preprocessing_is_that_of_the_weights(data: Path) -> None:
-    from mobilenext.weights.checkpoint import read_weights
+    from mobilenext.weights.read import read_weights
 
     begun = plan(data, recipe="finetune", model=DIGITS, num_classes=3)
     assert begun.weights is not None

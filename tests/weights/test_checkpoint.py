@@ -19,8 +19,12 @@ import safetensors.numpy
 from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import OutputError, UsageError, WeightsError
 from mobilenext.models import MODELS, build_network
-from mobilenext.weights import checkpoint
-from mobilenext.weights.checkpoint import load_weights, names_of_classes, network_of, read_weights, write_weights
+from mobilenext.weights import read
+from mobilenext.weights.convert import convert_checkpoint
+from mobilenext.weights.load import load_backbone, load_weights, network_of
+from mobilenext.weights.read import read_weights
+from mobilenext.weights.record import FORMAT, names_of_classes
+from mobilenext.weights.write import write_weights
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 
@@ -236,7 +240,7 @@ def test_metadata_of_our_file(file: Path, tmp_path: Path) -> None:
     ],
 )
 def test_damaged_metadata(name: str, text: str, tmp_path: Path) -> None:
-    metadata = {"format": checkpoint.FORMAT, "identity_divisor": "1", name: text}
+    metadata = {"format": FORMAT, "identity_divisor": "1", name: text}
     path = save(tmp_path / "ours.safetensors", {}, **metadata)
     with pytest.raises(WeightsError, match=f"metadata.*{name}"):
         read_weights(path)
@@ -266,7 +270,7 @@ def test_published_weights_bring_their_card(file: Path, tmp_path: Path, monkeypa
         asked.append(ids)
         return card, half
 
-    monkeypatch.setattr(checkpoint, "find_weights_card", find)
+    monkeypatch.setattr(read, "find_weights_card", find)
     weights = read_weights(file)
     content = file.read_bytes()
     blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
@@ -407,3 +411,31 @@ def test_a_thousand_classes_without_names_are_imagenets(file: Path) -> None:
     assert names_of_classes(published) == (names, False)
     named = dataclasses.replace(thousand, labels=tuple(map(str, range(1000))))
     assert names_of_classes(named) == (named.labels, False)
+
+
+def test_the_task_travels_with_the_weights_and_classification_is_not_written(file: Path, tmp_path: Path) -> None:
+    weights = read_weights(file)
+    assert weights.task is None
+    assert "task" not in weights.metadata()
+    assert dataclasses.replace(weights, task="classification").metadata() == weights.metadata()
+    write_weights(dataclasses.replace(weights, task="brightness"), tmp_path / "b.safetensors")
+    assert read_weights(tmp_path / "b.safetensors").task == "brightness"
+    convert_checkpoint(tmp_path / "b.safetensors", tmp_path / "b.pdparams")  # its certificate has the metadata
+    assert read_weights(tmp_path / "b.pdparams").record().task == "brightness"
+    network = build_network("mobilenext_x0_35", num_classes=20)
+    assert load_weights(network, tmp_path / "b.pdparams").task == "brightness"
+
+
+def test_a_backbone_is_loaded_and_the_head_of_the_network_stays(file: Path) -> None:
+    network = build_network("mobilenext_x0_35", num_classes=3)
+    head = network.classifier[1].weight.numpy()
+    weights = load_backbone(network, file)
+    assert np.array_equal(network.classifier[1].weight.numpy(), head)
+    state = network.state_dict()
+    names = [name for name in state if not name.startswith("classifier.")]
+    assert len(names) == 370
+    assert all(np.array_equal(state[name].numpy(), weights.tensors[name]) for name in names)
+    network = build_network("mobilenext_x0_35", num_classes=3)
+    network.keep_pooled_only()
+    load_weights(network, weights)
+    assert np.array_equal(network.state_dict()[names[0]].numpy(), weights.tensors[names[0]])

@@ -238,3 +238,8 @@ def test_what_fits_nothing_lists_the_sections(tmp_path: Path) -> None:
     message = str(caught.value)
     assert "the nearest is mobilenext_x0_35, with 1 differences" in message
     assert "net (raw, 445 tensors), teacher (raw, 1 tensors)" in message
+
+
+def test_a_keyword_that_convert_does_not_have(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"convert_checkpoint\(\) got an unexpected keyword argument 'sections'"):
+        convert_checkpoint(tmp_path / "a.pth", tmp_path / "a.safetensors", sections="ema")

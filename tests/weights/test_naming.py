@@ -39,26 +39,26 @@ def without_counters(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int,
 
 def refusal(shapes: dict[str, tuple[int, ...]]) -> str:
     with pytest.raises(WeightsError) as caught:
-        naming.recognise(shapes)
+        naming.recognize(shapes)
     return str(caught.value)
 
 
 @pytest.mark.parametrize(("name", "model"), MODEL_OF.items())
 def test_pytorch_names_are_recognised(name: str, model: str) -> None:
     shapes = recorded(name)
-    found = naming.recognise(shapes)
+    found = naming.recognize(shapes)
     assert (found.model, found.dialect) == (model, "pytorch")
     assert found.num_classes == (20 if name == SMALL else 1000)
     expected = without_counters(shapes)
     assert len(found.entries) == len(expected)
     assert {entry.name("pytorch"): entry.shape("pytorch") for entry in found.entries} == expected
-    assert naming.recognise(expected) == found
+    assert naming.recognize(expected) == found
 
 
 @pytest.mark.parametrize("model", list_models())
 def test_paddle_names_are_recognised(model: str) -> None:
     state = build_network(model, num_classes=7).state_dict()
-    found = naming.recognise({key: tuple(tensor.shape) for key, tensor in state.items()})
+    found = naming.recognize({key: tuple(tensor.shape) for key, tensor in state.items()})
     assert (found.model, found.num_classes, found.dialect) == (model, 7, "paddle")
     assert [entry.paddle_name for entry in found.entries] == list(state)
     assert {entry.name("paddle"): entry.shape("paddle") for entry in found.entries} == {
@@ -82,7 +82,7 @@ def test_a_square_linear_layer_is_transposed() -> None:
     """Its shape does not tell the conventions apart; the layer does."""
     shapes = without_counters(recorded("mobilenext_x0.35"))
     shapes |= {"classifier.1.weight": (1280, 1280), "classifier.1.bias": (1280,)}
-    found = naming.recognise(shapes)
+    found = naming.recognize(shapes)
     random = np.random.default_rng(0)
     tensors = {key: random.random(shape, np.float32) for key, shape in shapes.items()}
     ours = naming.to_paddle(tensors, found)

@@ -20,8 +20,9 @@ from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import UsageError, WeightsError
 from mobilenext.models import MODELS, WeightsCard, cards
 from mobilenext.models.cards import Download
-from mobilenext.weights import checkpoint, pretrained, store
+from mobilenext.weights import pretrained, record, store
 from mobilenext.weights.pretrained import BUNDLED, create_model, locate, source_of
+from mobilenext.weights.read import read_weights
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 
@@ -135,13 +136,13 @@ def test_published_weights_from_their_address_to_a_network(
         {**MODELS, "mobilenext_x0_35": dataclasses.replace(MODELS["mobilenext_x0_35"], weights=(entry,))}
     )
     monkeypatch.setattr(cards, "MODELS", models)
-    monkeypatch.setattr(checkpoint, "MODELS", models)
+    monkeypatch.setattr(record, "MODELS", models)
     monkeypatch.setenv("MOBILENEXT_HOME", str(tmp_path / "cache"))
     with caplog.at_level(logging.INFO, "mobilenext"):
         network = create_model("mobilenext_x0_35.mine")
     assert "mobilenext_x0_35.mine: a test (licence: none)" in caplog.messages
     assert (network.identity_divisor, network.num_classes, network.training) == (2, 20, False)
-    weights = checkpoint.read_weights(tmp_path / "cache" / "mine.safetensors")
+    weights = read_weights(tmp_path / "cache" / "mine.safetensors")
     assert weights.card == "mobilenext_x0_35.mine"
     assert weights.preprocessing == Preprocessing(image_size=64)
     assert create_model("mobilenext_x0_35", weights="mine", identity_divisor=4).identity_divisor == 4
@@ -233,7 +234,7 @@ def test_another_number_of_classes(
 ) -> None:
     path = tmp_path / "theirs.safetensors"
     safetensors.numpy.save_file(pytorch_tensors(recording), path)
-    weights = checkpoint.read_weights(path)
+    weights = read_weights(path)
     caplog.clear()
     network = create_model(model, weights=path, num_classes=5)
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
@@ -248,7 +249,7 @@ def test_another_number_of_classes(
 
 
 def test_chosen_classes_of_the_weights(file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    tensors = checkpoint.read_weights(file).tensors
+    tensors = read_weights(file).tensors
     caplog.clear()
     state = {
         k: v.numpy() for k, v in create_model("mobilenext_x0_35", weights=file, classes=(7, 3)).state_dict().items()
@@ -324,3 +325,8 @@ def test_what_convert_may_be_given() -> None:
     assert source_of("mobilenext_x0_35.digits") == BUNDLED / "mobilenext_x0_35.digits.safetensors"
     with pytest.raises(WeightsError, match="no such tag; did you mean 'digits'"):
         source_of("mobilenext_x0_35.digit")
+
+
+def test_a_keyword_that_create_model_does_not_have() -> None:
+    with pytest.raises(TypeError, match=r"create_model\(\) got an unexpected keyword argument 'divisor'"):
+        create_model("mobilenext_x0_35", divisor=2)

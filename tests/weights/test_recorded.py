@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mobilenext.weights.checkpoint import read_weights, write_weights
+from mobilenext.weights.read import read_weights
 from mobilenext.weights.recorded import recorded_preprocessing
+from mobilenext.weights.write import write_weights
 
 TORCHVISION = {"val_crop_size": 224, "val_resize_size": 256, "train_crop_size": 176, "interpolation": "bilinear"}
 HALF = (0.5, 0.5, 0.5)

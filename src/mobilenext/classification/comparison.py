@@ -7,7 +7,7 @@ from typing import Any
 from mobilenext.classification.metrics import Counts
 from mobilenext.data import Dataset
 from mobilenext.models import WeightsCard
-from mobilenext.weights.checkpoint import WeightsRecord
+from mobilenext.weights.record import WeightsRecord
 
 SAME_POINTS = 0.05  # decoders and kernels move a published top-1 by this much
 SAME_IMAGES = 1.5  # and, of a small data set, by an image at least

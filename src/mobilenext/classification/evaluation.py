@@ -16,7 +16,7 @@ from mobilenext.data.list_file import read_list
 from mobilenext.json_files import Unfit
 from mobilenext.sources.source import Prepared
 from mobilenext.task import Evaluated, Evaluation, Facts, Outputs
-from mobilenext.weights.checkpoint import WeightsRecord
+from mobilenext.weights.record import WeightsRecord
 
 
 def open_data(root: str | os.PathLike[str], *, list_file: str | os.PathLike[str] | None, split: str | None) -> Dataset:

@@ -45,7 +45,7 @@ from mobilenext.origin import now, origin
 
 if TYPE_CHECKING:
     from mobilenext.models.network import Network
-    from mobilenext.weights.checkpoint import Weights
+    from mobilenext.weights.record import Weights
 
 Matrix = npt.NDArray[np.float64]
 log = logging.getLogger(__name__)
@@ -89,8 +89,9 @@ def gradient_confusion(
     from mobilenext.machine.environment import environment
     from mobilenext.machine.packages import require_paddle
     from mobilenext.models import build_network, find_model
-    from mobilenext.weights.checkpoint import network_of, read_weights
+    from mobilenext.weights.load import network_of
     from mobilenext.weights.pretrained import source_of
+    from mobilenext.weights.read import read_weights
 
     require_paddle()
     import paddle
@@ -198,7 +199,7 @@ def parts(network: Network) -> dict[str, str]:
 
 def _with_classes_of(files: Sequence[Weights], dataset: Dataset) -> Dataset:
     """The data set with labels by the names of the weights' classes, where they have any."""
-    from mobilenext.weights.checkpoint import names_of_classes
+    from mobilenext.weights.record import names_of_classes
 
     named = {labels: assumed for labels, assumed in map(names_of_classes, files) if labels}
     if len(named) > 1 and dataset.class_names:

@@ -65,8 +65,10 @@ def explain(
     pages = _pages(paths, Path(output))
     require(["matplotlib"], "explain", "the picture of an explanation")
 
-    from mobilenext.weights.checkpoint import IMAGENET_ASSUMED, names_of_classes, network_of, read_weights
+    from mobilenext.weights.load import network_of
     from mobilenext.weights.pretrained import locate
+    from mobilenext.weights.read import read_weights
+    from mobilenext.weights.record import IMAGENET_ASSUMED, names_of_classes
 
     name = model.partition(".")[0] if model else None
     read = read_weights(

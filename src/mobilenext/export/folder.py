@@ -33,8 +33,10 @@ from mobilenext.origin import now, origin
 from mobilenext.runtime import RUNTIMES, Runtime, RuntimeSpec, open_runtime
 from mobilenext.runtime.form import Form
 from mobilenext.runtime.self_check import ALLOWED_OF_STD, failure, probe
-from mobilenext.weights.checkpoint import Weights, WeightsRecord, network_of, read_weights
+from mobilenext.weights.load import network_of
 from mobilenext.weights.pretrained import locate
+from mobilenext.weights.read import read_weights
+from mobilenext.weights.record import Weights, WeightsRecord
 
 log = logging.getLogger(__name__)
 BATCH = 3  # compared as well, besides one image at a time

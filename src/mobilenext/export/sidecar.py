@@ -18,7 +18,7 @@ from mobilenext.files import sha256_of
 from mobilenext.json_files import Unfit, many, named, nullable, number, optional, read_json, record, sha256, text, whole
 from mobilenext.runtime import PRECISIONS
 from mobilenext.runtime.form import DTYPES, LARGEST_BATCH, LAYOUTS, OUTPUTS, Form
-from mobilenext.weights.checkpoint import WeightsRecord
+from mobilenext.weights.record import WeightsRecord
 
 SIDECAR = "mobilenext.json"
 VERSION = "mobilenext export 1"
@@ -50,6 +50,7 @@ _SIDECAR = record(
         "record.notes": many(text()),
         "record.section": optional(text()),
         "record.assumed": optional(many(text())),
+        "record.task": optional(text()),
     }
 )
 
@@ -76,6 +77,8 @@ class Sidecar:
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         record = {each.name: getattr(self.record, each.name) for each in fields(WeightsRecord)}
         record.update(preprocessing=self.record.preprocessing.to_dict(), path=self.record.path.name)
+        if self.record.task is None:
+            del record["task"]
         if self.form is None:
             del values["form"]
         else:

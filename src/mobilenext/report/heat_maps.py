@@ -12,7 +12,8 @@ from mobilenext.errors import ImageError, UsageError
 from mobilenext.files import sha256_of
 from mobilenext.machine.packages import require_paddle
 from mobilenext.report.thumbnails import as_data_uri, inside
-from mobilenext.weights.pretrained import locate, with_suffix
+from mobilenext.weights.pretrained import locate
+from mobilenext.weights.read import with_suffix
 
 if TYPE_CHECKING:
     from mobilenext.explanation.gradcam import Explainer
@@ -66,7 +67,8 @@ class HeatMaps:
 
     def _explainer(self, result: Mapping[str, Any]) -> tuple[Explainer, Preprocessing]:
         from mobilenext.explanation.gradcam import Explainer
-        from mobilenext.weights.checkpoint import network_of, read_weights
+        from mobilenext.weights.load import network_of
+        from mobilenext.weights.read import read_weights
 
         digest, kind, section = (result["weights"].get(name) for name in ("sha256", "kind", "section"))
         key = (digest, kind, section)  # a file may hold several weights

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import paddle
 
-from mobilenext.weights.checkpoint import network_of, read_weights
+from mobilenext.weights.load import network_of
+from mobilenext.weights.read import read_weights
 
 if TYPE_CHECKING:
     from mobilenext.arrays import Floats

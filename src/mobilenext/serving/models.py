@@ -19,7 +19,7 @@ from mobilenext.machine.packages import installed
 from mobilenext.models import MODELS
 from mobilenext.runtime import Runtime, open_runtime
 from mobilenext.sources.source import Choice, Prepared, Subject, prepare, weights_of
-from mobilenext.weights.checkpoint import WeightsRecord
+from mobilenext.weights.record import WeightsRecord
 
 HeatMap = Callable[[Pixels, int], Floats]  # uint8 [S, S, 3] and a class to float32 [S, S], 0 to 1
 LATENCY_SAMPLES = 20
@@ -132,7 +132,7 @@ def _heat_map(subject: Subject) -> tuple[Callable[[], HeatMap] | None, str]:
 
     def opened() -> HeatMap:
         from mobilenext.explanation.gradcam import Explainer
-        from mobilenext.weights.checkpoint import network_of
+        from mobilenext.weights.load import network_of
 
         weights = weights_of(subject)
         explainer = Explainer(network_of(weights), weights.preprocessing)

@@ -18,7 +18,7 @@ from mobilenext.runtime import RuntimeSpec, open_runtime
 from mobilenext.runtime.foreign import ForeignNetwork, ImageInput, Recognized, image_input, recognize
 from mobilenext.runtime.paddle_files import parameters_of
 from mobilenext.runtime.self_check import failure
-from mobilenext.weights.checkpoint import WeightsRecord
+from mobilenext.weights.record import WeightsRecord
 
 Labels: TypeAlias = str | os.PathLike[str] | Sequence[str]  # a file, or the names
 

@@ -21,14 +21,9 @@ from mobilenext.runtime.form import Form
 from mobilenext.runtime.paddle_files import find_program
 from mobilenext.runtime.self_check import probe, problem_of
 from mobilenext.sources.foreign import ForeignModel, Labels, names_of, read_model
-from mobilenext.weights.checkpoint import (
-    IMAGENET_ASSUMED,
-    Weights,
-    WeightsRecord,
-    names_of_classes,
-    read_weights,
-)
 from mobilenext.weights.pretrained import locate
+from mobilenext.weights.read import read_weights
+from mobilenext.weights.record import IMAGENET_ASSUMED, Weights, WeightsRecord, names_of_classes
 
 
 @dataclass(frozen=True)
@@ -161,7 +156,8 @@ def prepare_weights(weights: Weights, folder: Path, choice: Choice) -> Prepared:
     from mobilenext.export.folding import fold_batch_norms
     from mobilenext.export.formats import check_format, write_format
     from mobilenext.runtime.paddle_eager import forward
-    from mobilenext.weights.checkpoint import network_of, write_weights
+    from mobilenext.weights.load import network_of
+    from mobilenext.weights.write import write_weights
 
     if choice.precision == "int8":
         raise UsageError(

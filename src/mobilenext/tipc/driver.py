@@ -39,7 +39,7 @@ from mobilenext.tipc.flags import NULL
 from mobilenext.tipc.plan import EVAL, EXPORT, INFER, TRAIN, Step, gpu_rows, steps_of
 from mobilenext.tipc.prepare import words_of
 from mobilenext.tipc.verbs import EVALUATION
-from mobilenext.weights.pretrained import with_suffix
+from mobilenext.weights.read import with_suffix
 
 log = logging.getLogger(__name__)
 PREPARE, PREDICT, EVALUATE, COMPARE = "prepare", "predict", "evaluate", "compare"

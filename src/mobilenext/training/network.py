@@ -73,7 +73,8 @@ def _accelerate(network: Network) -> bool:
 def write_weights_of(plan: Plan, network: Network, tensors: Mapping[str, Any], kind: str, path: Path) -> None:
     """Weights as `mobilenext evaluate` takes them."""
     from mobilenext.weights import naming
-    from mobilenext.weights.checkpoint import Weights, write_weights
+    from mobilenext.weights.record import Weights
+    from mobilenext.weights.write import write_weights
 
     config = plan.config
     weights = Weights(

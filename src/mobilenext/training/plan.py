@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from mobilenext.weights.checkpoint import Weights
+    from mobilenext.weights.record import Weights
 
 log = logging.getLogger(__name__)
 SEEDS = 1 << 23  # a step's seed for Paddle is made of the run's, the step and the process
@@ -253,8 +253,8 @@ def _first_weights(
     use: str | None,
     section: str | None,
 ) -> tuple[Weights | None, ModelCard, int]:
-    from mobilenext.weights.checkpoint import read_weights
     from mobilenext.weights.pretrained import locate
+    from mobilenext.weights.read import read_weights
 
     name = model.partition(".")[0] if model else None
     if weights is None and (model is None or "." not in model):
@@ -353,7 +353,7 @@ def _classifier_rows(begun: Weights, names: Sequence[str] | None, classes: int) 
 
     The place decides where one side has no names, or all names are in the same order.
     """
-    from mobilenext.weights.checkpoint import names_of_classes
+    from mobilenext.weights.record import names_of_classes
 
     known, assumed = names_of_classes(begun)
     if not names or not known or len(names) != classes:

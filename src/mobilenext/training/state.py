@@ -20,7 +20,7 @@ from mobilenext.classification.fields import counted
 from mobilenext.errors import DataError
 from mobilenext.files import write_atomically
 from mobilenext.json_files import check, named, nullable, number, optional, parse, record, text, whole
-from mobilenext.weights.checkpoint import safetensors_bytes
+from mobilenext.weights.write import safetensors_bytes
 
 FORMAT = "mobilenext checkpoint 1"
 PARTS = ("network", "average", "optimizer")

@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from mobilenext.errors import OutputError, UsageError
 from mobilenext.files import write_atomically
 from mobilenext.machine.temporary import temporary_beside, temporary_folder
 from mobilenext.origin import now, origin
 from mobilenext.version import __version__
-from mobilenext.weights.checkpoint import CERTIFICATE, Weights, check_output, read_weights, write_weights
+from mobilenext.weights.metadata import CERTIFICATE
 from mobilenext.weights.naming import Array
+from mobilenext.weights.read import ReadOptions, read_weights, refuse_unknown
+from mobilenext.weights.record import Weights
+from mobilenext.weights.write import check_output, write_weights
 
 
 def convert_checkpoint(
@@ -24,22 +27,19 @@ def convert_checkpoint(
     output: str | os.PathLike[str],
     *,
     to: str = "paddle",
-    model: str | None = None,
-    use: str | None = None,
-    section: str | None = None,
-    identity_divisor: int | None = None,
-    preprocessing: Mapping[str, Any] | None = None,
-    labels: str | os.PathLike[str] | Iterable[str] | None = None,
+    **options: Unpack[ReadOptions],
 ) -> dict[str, Any]:
     """Convert a checkpoint and write ``<output>.certificate.json`` beside it; both appear, or none.
 
     Args:
-        source: what :func:`~mobilenext.weights.checkpoint.read_weights` reads, with the arguments of the same names.
+        source: a file that :func:`mobilenext.read_weights` reads.
         output: a ``.safetensors`` or ``.pdparams`` file.
         to: ``paddle``, or ``pytorch`` for PyTorch's names and layouts.
+        **options: ``model``, ``use``, ``section``, ``identity_divisor``, ``preprocessing`` and ``labels``, as
+            :func:`mobilenext.read_weights` takes them.
 
     Returns:
-        The certificate: the source, what it was recognised as, and for every tensor both names, shapes and the
+        The certificate: the source, what it was recognized as, and for every tensor both names, shapes and the
         sha256 of its float32 values as they lie in the output.
 
     Raises:
@@ -47,20 +47,13 @@ def convert_checkpoint(
         UsageError: an option that cannot work.
         OutputError: the output cannot be written.
     """
+    refuse_unknown(options, ReadOptions, "convert_checkpoint")
     started = now()
     if to not in ("paddle", "pytorch"):
         raise UsageError(f"to is {to!r}; expected 'paddle' or 'pytorch'")
     output = Path(output)
     check_output(output, to)
-    weights = read_weights(
-        source,
-        model=model,
-        use=use,
-        section=section,
-        identity_divisor=identity_divisor,
-        preprocessing=preprocessing,
-        labels=labels,
-    )
+    weights = read_weights(source, **options)
     if output.exists() and output.samefile(weights.path):  # which may have a suffix that `source` leaves out
         raise UsageError(f"{output} is the source itself; expected another output")
     if output.suffix == ".pdparams":

@@ -130,7 +130,7 @@ def _entries_by_name(model: str, num_classes: int) -> tuple[Entry, ...]:
 
 
 @dataclass(frozen=True)
-class Recognised:
+class Recognized:
     """What a checkpoint's names and shapes say about it."""
 
     model: str
@@ -139,7 +139,7 @@ class Recognised:
     entries: tuple[Entry, ...]
 
 
-def recognise(shapes: Mapping[str, tuple[int, ...]]) -> Recognised:
+def recognize(shapes: Mapping[str, tuple[int, ...]]) -> Recognized:
     """The model, and its number of classes, that these tensors (name to shape) are the weights of.
 
     All names and all shapes must fit; ``num_batches_tracked`` of the network's batch norms is passed over.
@@ -171,7 +171,7 @@ def recognise(shapes: Mapping[str, tuple[int, ...]]) -> Recognised:
         named = {name: shape for name, shape in shapes.items() if name not in counters}
         problems = differences(entries, named, dialect)
         if not problems:
-            return Recognised(card.name, num_classes, dialect, entries)
+            return Recognized(card.name, num_classes, dialect, entries)
         if nearest is None or len(problems) < nearest[0]:
             nearest = len(problems), card.name, problems
     assert nearest is not None  # every family has models
@@ -201,11 +201,11 @@ def table_of(lines: list[str], most: int = 12) -> str:
     return "\n".join([f"{'tensor':44} {'expected':22} found", *lines[:most], *more])
 
 
-def to_paddle(tensors: Mapping[str, Array], recognised: Recognised) -> dict[str, Array]:
+def to_paddle(tensors: Mapping[str, Array], recognized: Recognized) -> dict[str, Array]:
     """The tensors under Paddle's names and layouts; every one but the counters exactly once."""
     return {
-        entry.paddle_name: _layout(tensors[entry.name(recognised.dialect)], entry, recognised.dialect)
-        for entry in recognised.entries
+        entry.paddle_name: _layout(tensors[entry.name(recognized.dialect)], entry, recognized.dialect)
+        for entry in recognized.entries
     }
 
 

@@ -6,12 +6,15 @@ import glob
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from mobilenext.errors import UsageError, WeightsError, nearest
 from mobilenext.models import MODELS, ModelCard, WeightsCard, build_network, find_model
 from mobilenext.weights import store
+from mobilenext.weights.load import load_weights
+from mobilenext.weights.read import Selection, read_weights, refuse_unknown, with_suffix
 
 if TYPE_CHECKING:
     from mobilenext.models.network import Network
@@ -85,16 +88,6 @@ def _nothing_of_that_name(card: ModelCard, text: str) -> WeightsError:
     )
 
 
-def with_suffix(path: Path) -> Path:
-    """The path itself, or with the suffix of weights that was left out."""
-    if not path.is_file():
-        for suffix in (".safetensors", ".pdparams"):
-            candidate = path.with_name(path.name + suffix) if path.name else path
-            if candidate.is_file():
-                return candidate
-    return path
-
-
 def source_of(text: str) -> Path:
     """What there is to convert: ``model.tag``, a file, or a model's name for the first weights on its card.
 
@@ -132,12 +125,10 @@ def create_model(
     *,
     weights: str | os.PathLike[str] | None = None,
     num_classes: int | None = None,
-    identity_divisor: int | None = None,
     features_only: bool = False,
     classes: Sequence[int] | None = None,
-    use: str | None = None,
-    section: str | None = None,
     pretrained: bool = False,
+    **options: Unpack[Selection],
 ) -> Network:
     """A network by name, with or without weights, in evaluation mode when it has some.
 
@@ -150,18 +141,19 @@ def create_model(
         num_classes: None takes the weights' (or 1000). Another number than the weights' makes a fresh classifier of
             that size, and the log says which two tensors are fresh. 0: no classifier; the network returns the pooled
             vector [N, C] of its last map, which is 1280 long for most. ``network.forward_features`` gives that map.
-        identity_divisor: None takes the weights' (or 1).
         features_only: return the last maps [N, C, H / s, W / s] at the strides s = 4, 8, 16 and 32, described by
             ``network.features_info``, instead of logits.
         classes: which of the weights' classes the network's classes 0, 1, 2, ... are: their part of the classifier is
             taken. Empty: the classifier is fresh, also where the weights have `num_classes` classes.
-        pretrained: with the first weights of the model's card.
-        use, section: which weights of a checkpoint that has several; see ``read_weights``.
+        pretrained: use the first weights of the model's card.
+        **options: ``identity_divisor``: None takes the weights' (or 1). ``use``, ``section``: which weights of a
+            checkpoint that has several; see :func:`mobilenext.read_weights`.
 
     Raises:
         UsageError: an unknown name, an impossible number, or options that exclude each other.
         WeightsError: weights of another model, or unreadable ones.
     """
+    refuse_unknown(options, Selection, "create_model")
     if pretrained and weights is not None:
         raise UsageError(f"pretrained and weights {os.fspath(weights)} were given: the first means those of the card")
     pooled_only = num_classes == 0 and num_classes is not False
@@ -171,20 +163,12 @@ def create_model(
         raise UsageError("no model; expected a name of list_models(), or weights=FILE, which says what it is of")
     rows = None if pooled_only else num_classes
     if weights is None and not pretrained and name is not None and "." not in name:
-        if use is not None or section is not None:
+        if options.get("use") is not None or options.get("section") is not None:
             raise UsageError("use or section was given without weights; expected weights=FILE, whose they are")
-        options = {"num_classes": rows, "identity_divisor": identity_divisor}
-        network = build_network(name, **{key: value for key, value in options.items() if value is not None})
+        arguments = {"num_classes": rows, "identity_divisor": options.get("identity_divisor")}
+        network = build_network(name, **{key: value for key, value in arguments.items() if value is not None})
     else:
-        network = _with_weights(
-            name,
-            weights,
-            num_classes=rows,
-            identity_divisor=identity_divisor,
-            classes=classes,
-            use=use,
-            section=section,
-        )
+        network = _with_weights(name, weights, rows, classes, options)
     if features_only:
         network.keep_features_only()
     if pooled_only:
@@ -195,22 +179,13 @@ def create_model(
 def _with_weights(
     name: str | None,
     weights: str | os.PathLike[str] | None,
-    *,
     num_classes: int | None,
-    identity_divisor: int | None,
     classes: Sequence[int] | None,
-    use: str | None,
-    section: str | None,
+    options: Selection,
 ) -> Network:
-    """The whole network with its weights; see :func:`create_model`."""
-    from dataclasses import replace
-
-    from mobilenext.weights.checkpoint import load_weights, read_weights
-
+    """Return the whole network with its weights; see :func:`create_model`."""
     model = None if name is None else find_model(name.partition(".")[0]).name
-    loaded = read_weights(
-        locate(name, weights), model=model, identity_divisor=identity_divisor, use=use, section=section
-    )
+    loaded = read_weights(locate(name, weights), model=model, **options)
     count = len(classes) if classes else loaded.num_classes if num_classes is None else num_classes
     network = build_network(loaded.model, num_classes=count, identity_divisor=loaded.identity_divisor)
     last = f"{network.head_layers[-1]}."  # holds what has a part for each class, and nothing else

@@ -43,7 +43,7 @@ def select(content: Any, use: str = "auto", section: str | None = None) -> State
 
 
 def value_of(state: StateDict) -> float:
-    assert state.recognised is not None
+    assert state.recognized is not None
     assert state.tensors.keys() == RAW.keys()
     return float(state.tensors["classifier.1.bias"][0])
 
@@ -69,7 +69,7 @@ def test_any_prefix_is_stripped_and_said(prefix: str) -> None:
 def test_the_prefixes_of_other_families(recording: str) -> None:
     tensors = network(1, recording)
     state = select(with_prefix("features.module.", tensors))
-    assert state.recognised is not None
+    assert state.recognized is not None
     assert state.tensors.keys() == tensors.keys()
 
 
@@ -97,14 +97,14 @@ def test_two_tensors_never_become_one() -> None:
     """What reads like a wrapper around one part of a module only is another network's."""
     tensors = dict(RAW)
     tensors["features.0.extra.1.weight"] = tensors.pop("features.0.1.weight")
-    assert select(tensors).recognised is None
-    assert select(RAW | {"features.0.lora.0.weight": np.zeros((16, 3, 3, 3))}).recognised is None
-    assert select(RAW | {"features.0.0.parametrizations.weight.original": np.zeros(3)}).recognised is None
+    assert select(tensors).recognized is None
+    assert select(RAW | {"features.0.lora.0.weight": np.zeros((16, 3, 3, 3))}).recognized is None
+    assert select(RAW | {"features.0.0.parametrizations.weight.original": np.zeros(3)}).recognized is None
 
 
 def test_a_prefix_before_some_names_only() -> None:
     tensors = {name if name.startswith("classifier") else f"module.{name}": t for name, t in RAW.items()}
-    assert select(tensors | {"x": np.zeros(3)}).recognised is None
+    assert select(tensors | {"x": np.zeros(3)}).recognized is None
 
 
 @pytest.mark.parametrize("model", list_models())
@@ -223,7 +223,7 @@ def test_other_tensors_beside_a_network() -> None:
 
 
 def test_what_stands_under_the_networks_own_prefix_has_to_be_its_own() -> None:
-    assert select(with_prefix("module.", RAW | {"extra.weight": np.zeros((2, 3))})).recognised is None
+    assert select(with_prefix("module.", RAW | {"extra.weight": np.zeros((2, 3))})).recognized is None
 
 
 def test_a_section_that_is_not_there() -> None:
@@ -298,4 +298,4 @@ def test_counters_of_other_tools_are_dropped_and_said() -> None:
     ],
 )
 def test_what_may_be_a_parameter_is_no_counter(name: str, tensor: np.ndarray) -> None:
-    assert select(RAW | {name: tensor}).recognised is None
+    assert select(RAW | {name: tensor}).recognized is None

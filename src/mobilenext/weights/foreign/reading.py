@@ -18,7 +18,7 @@ from mobilenext.errors import WeightsError
 from mobilenext.file_kinds import kind_of
 from mobilenext.weights.foreign.arrays import Budget
 from mobilenext.weights.foreign.paddle_files import read_paddle_pickle
-from mobilenext.weights.foreign.recognition import EXPECTED, HEAD, recognise
+from mobilenext.weights.foreign.recognition import EXPECTED, HEAD, recognize
 from mobilenext.weights.foreign.refusal import SAVE_STATE_DICT, Refusal
 from mobilenext.weights.foreign.safetensors_files import read_safetensors
 from mobilenext.weights.foreign.torch_files import read_torch_stream, read_torch_zip
@@ -36,6 +36,7 @@ class ForeignFile:
         content: dict, list, tuple, set, str, bytes, numbers, None and NumPy arrays; a Namespace is a dict.
         metadata: safetensors' own, else empty.
         sha256: of the whole file, in hex.
+        git_blob: the id that Git gives to a file of these bytes, in hex.
         size: in bytes.
     """
 
@@ -45,6 +46,7 @@ class ForeignFile:
     metadata: dict[str, str]
     sha256: str
     size: int
+    git_blob: str = ""
 
 
 def read_foreign(path: str | os.PathLike[str]) -> ForeignFile:
@@ -64,13 +66,15 @@ def read_foreign(path: str | os.PathLike[str]) -> ForeignFile:
     path = Path(path)
     try:
         data = _read_bytes(path)
-        kind = recognise(data[:HEAD])
+        kind = recognize(data[:HEAD])
         content, metadata = _parse(kind, data)
     except Refusal as refusal:
         raise WeightsError(f"{path}: {refusal}") from None
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}.") from error
-    return ForeignFile(path, kind, content, metadata, hashlib.sha256(data).hexdigest(), len(data))
+    blob = hashlib.sha1(b"blob %d\0" % len(data), usedforsecurity=False)
+    blob.update(data)
+    return ForeignFile(path, kind, content, metadata, hashlib.sha256(data).hexdigest(), len(data), blob.hexdigest())
 
 
 # --- Reading ----------------------------------------------------------------------------------------------------------
@@ -103,7 +107,7 @@ def _read_bytes(path: Path) -> bytes:
     size = path.stat().st_size
     if size > _LARGEST_FILE:
         with path.open("rb") as stream:
-            recognise(stream.read(HEAD))  # to be told that it is a tar archive, say, is of more use
+            recognize(stream.read(HEAD))  # to be told that it is a tar archive, say, is of more use
         raise Refusal(f"{size:,} bytes, more than the {_LARGEST_FILE:,} that are read", SAVE_STATE_DICT)
     return path.read_bytes()
 

@@ -7,14 +7,14 @@ from mobilenext.weights.foreign.refusal import Refusal
 from mobilenext.weights.foreign.safetensors_files import LONGEST_HEADER
 from mobilenext.weights.foreign.torch_files import STREAM_MAGIC
 
-HEAD = 512  # bytes that are enough to recognise any kind
+HEAD = 512  # bytes that are enough to recognize any kind
 EXPECTED = (
     "expected is a checkpoint of PyTorch (torch.save), Paddle (paddle.save: .pdparams, .pdopt) or a safetensors file"
 )
 _MAGIC_BYTES = STREAM_MAGIC.to_bytes(10, "little")
 
 
-def recognise(head: bytes) -> str:
+def recognize(head: bytes) -> str:
     """The format of the file that begins with `head` (its first `HEAD` bytes, or all of them).
 
     Returns:

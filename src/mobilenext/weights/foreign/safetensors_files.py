@@ -74,7 +74,7 @@ def _read_header(data: bytes) -> tuple[dict[str, Any], int]:
         header = json.loads(data[8 : 8 + length], object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
         raise Refusal(f"the safetensors header is not JSON ({shown(str(error))})") from None
-    return header, 8 + length  # an object, as it begins with a brace: that is how the format was recognised
+    return header, 8 + length  # an object, as it begins with a brace: that is how the format was recognized
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

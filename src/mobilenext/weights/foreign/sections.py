@@ -15,18 +15,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from mobilenext.errors import WeightsError
 from mobilenext.weights import naming
 from mobilenext.weights.foreign.arrays import Array
+from mobilenext.weights.foreign.reading import ForeignFile
 from mobilenext.weights.foreign.refusal import SAVE_STATE_DICT, shown
-from mobilenext.weights.naming import Recognised
-
-if TYPE_CHECKING:
-    from mobilenext.weights.foreign.reading import ForeignFile
+from mobilenext.weights.naming import Recognized
 
 _DEEPEST = 8
 _MOST_SECTIONS = 16  # that may be compared with the networks, each of which has to be built
@@ -53,7 +51,7 @@ class Section:
     counters: tuple[str, ...] = ()
     words: tuple[str, ...] = ()  # of wrappers, taken out of the middle of names
     neighbors: Mapping[str, int] = field(default_factory=dict)  # how many other tensors the mapping has, by prefix
-    recognised: Recognised | None = None
+    recognized: Recognized | None = None
 
     @property
     def full_name(self) -> str:
@@ -65,7 +63,7 @@ class Section:
         return self.full_name if self.neighbors else self.path
 
     def describe(self) -> str:
-        what = f"{len(self.tensors)} tensors" if self.recognised is None else self.recognised.model
+        what = f"{len(self.tensors)} tensors" if self.recognized is None else self.recognized.model
         return f"{self.name or 'the whole file'} ({'averaged' if self.averaged else 'raw'}, {what})"
 
 
@@ -85,7 +83,7 @@ def find_sections(file: ForeignFile, nameless: list[str]) -> Iterator[Section]:
                 compared += 1
                 if compared > _MOST_SECTIONS:
                     raise WeightsError(f"{file.path}: more than {_MOST_SECTIONS} networks. {SAVE_STATE_DICT}.")
-                yield _recognised(section)
+                yield _recognized(section)
             elif not _OF_AN_OPTIMIZER.search(path):
                 yield section
 
@@ -200,9 +198,9 @@ def _without_wrappers(names: Mapping[str, str]) -> tuple[dict[str, str], tuple[s
     return own, tuple(words)
 
 
-def _recognised(section: Section) -> Section:
+def _recognized(section: Section) -> Section:
     try:
-        found = naming.recognise({name: tensor.shape for name, tensor in section.tensors.items()})
+        found = naming.recognize({name: tensor.shape for name, tensor in section.tensors.items()})
     except WeightsError:
         return section
-    return replace(section, recognised=found)
+    return replace(section, recognized=found)

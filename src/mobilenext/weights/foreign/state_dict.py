@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,12 +12,10 @@ from mobilenext.errors import UsageError, WeightsError, nearest
 from mobilenext.weights import naming
 from mobilenext.weights.foreign.arrays import Array
 from mobilenext.weights.foreign.paddle_files import STRUCTURED_NAMES
+from mobilenext.weights.foreign.reading import ForeignFile
 from mobilenext.weights.foreign.refusal import SAVE_STATE_DICT, shown
 from mobilenext.weights.foreign.sections import Section, find_sections, mapping_at, text_of
-from mobilenext.weights.naming import Recognised
-
-if TYPE_CHECKING:
-    from mobilenext.weights.foreign.reading import ForeignFile
+from mobilenext.weights.naming import Recognized
 
 _USES = ("auto", "raw", "ema")
 _KNOWN_KEYS = ("state_dict", "state_dict_ema", "model")  # where to look for what is wrong with a file without tensors
@@ -36,7 +33,7 @@ class StateDict:
         kind: "ema" for weights averaged over training, else "raw".
         notes: what was chosen, passed over, stripped or dropped, one sentence each.
         dropped: names of other tools' counters.
-        recognised: the network whose names and shapes these are, or None.
+        recognized: the network whose names and shapes these are, or None.
     """
 
     tensors: dict[str, Array] = field(repr=False)
@@ -44,7 +41,7 @@ class StateDict:
     kind: str
     notes: tuple[str, ...]
     dropped: tuple[str, ...] = ()
-    recognised: Recognised | None = field(default=None, repr=False)
+    recognized: Recognized | None = field(default=None, repr=False)
 
 
 def select_state_dict(file: ForeignFile, use: str = "auto", section: str | None = None) -> StateDict:
@@ -73,14 +70,14 @@ def select_state_dict(file: ForeignFile, use: str = "auto", section: str | None 
         raise WeightsError(_no_tensors(file, nameless))
     candidates = sections if section is None else _asked_for(file, section, sections)
     notes: list[str] = []
-    fitting = _without_copies([each for each in candidates if each.recognised], notes)
+    fitting = _without_copies([each for each in candidates if each.recognized], notes)
     there = _listed(fitting or candidates)
     chosen = _of_kind(file, use, fitting or candidates, f"{there}{''.join(f'; {each}' for each in nameless)}")
-    if chosen.recognised:
+    if chosen.recognized:
         _check_neighbors(file, chosen, sections, section)
     others = [each for each in sections if each not in (*fitting, chosen) and _is_state_dict(each, chosen)]
-    alien = [each for each in others if not each.recognised]
-    left = [each for each in others if each.recognised and each not in candidates]
+    alien = [each for each in others if not each.recognized]
+    left = [each for each in others if each.recognized and each not in candidates]
     if chosen.name or len(sections) > 1:
         averaged = ", the weights averaged over training" if chosen.averaged else ""
         notes.insert(0, f"Took {chosen.name or 'the tensors beside them'}{averaged} ({there}).")
@@ -89,12 +86,12 @@ def select_state_dict(file: ForeignFile, use: str = "auto", section: str | None 
     if left:
         notes.append(f"Passed over {', '.join(each.describe() for each in left[:_MOST_LISTED])}: not asked for.")
     notes += [f"Passed over {each}." for each in nameless]
-    tensors = chosen.tensors if chosen.recognised else _strip_parallel(file, chosen.tensors, notes)
+    tensors = chosen.tensors if chosen.recognized else _strip_parallel(file, chosen.tensors, notes)
     notes += _notes_on_names(chosen)
     if STRUCTURED_NAMES in mapping_at(file.content, chosen.path):
         notes.append(f"Dropped {STRUCTURED_NAMES}, Paddle's table of parameter names.")
     kind = "ema" if chosen.averaged else "raw"
-    return StateDict(tensors, chosen.name, kind, tuple(notes), chosen.counters, chosen.recognised)
+    return StateDict(tensors, chosen.name, kind, tuple(notes), chosen.counters, chosen.recognized)
 
 
 def _asked_for(file: ForeignFile, text: str, sections: Sequence[Section]) -> list[Section]:
@@ -127,7 +124,7 @@ def _of_kind(file: ForeignFile, use: str, candidates: Sequence[Section], there: 
             f"{file.path}: raw weights were asked for, and there is only {only}. Ask for use='ema' or 'auto'."
         )
     pool = averaged if averaged and use != "raw" else raw
-    if len(pool) > 1 and pool[0].recognised:
+    if len(pool) > 1 and pool[0].recognized:
         raise UsageError(
             f"{file.path}: there are {len(pool)} sections of {'averaged' if pool is averaged else 'raw'} weights to "
             f"choose from: {', '.join(each.describe() for each in pool)}. Choose one with --section, such as "
@@ -156,11 +153,11 @@ def _equal(one: Section, other: Section) -> bool:
 
 def _check_neighbors(file: ForeignFile, chosen: Section, sections: Sequence[Section], asked: str | None) -> None:
     """Raises UsageError for tensors beside a network's, of which nobody said that they are to be left out."""
-    networks = {each.prefix for each in sections if each.path == chosen.path and each.recognised}
+    networks = {each.prefix for each in sections if each.path == chosen.path and each.recognized}
     unknown = {prefix: count for prefix, count in chosen.neighbors.items() if prefix not in networks}
     if not unknown or (asked is not None and not f"{chosen.path}/".startswith(f"{asked.strip('/')}/")):
         return
-    known = ", ".join(each.describe() for each in sections if each.path == chosen.path and each.recognised)
+    known = ", ".join(each.describe() for each in sections if each.path == chosen.path and each.recognized)
     listed = ", ".join(
         f"{text_of(prefix) or 'no prefix'} ({count})" for prefix, count in [*unknown.items()][:_MOST_LISTED]
     )

@@ -1,0 +1,109 @@
+"""The reader of the metadata that this package stores with weights, in the file or in a certificate beside it.
+
+Each entry is checked when it is asked for: an entry that an option replaces may be damaged.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mobilenext.data.preprocessing import Preprocessing
+from mobilenext.errors import DataError, UsageError, WeightsError
+from mobilenext.json_files import parse, read_json, record, text
+from mobilenext.weights.foreign import ForeignFile
+from mobilenext.weights.record import FORMAT
+
+CERTIFICATE = ".certificate.json"  # `convert` writes a certificate beside a file, under the file's name and this
+_CERTIFICATE = {"metadata": record({}), "output.sha256": text()}
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """The entries that `Weights.metadata` made; empty for a file of another program.
+
+    Each method raises WeightsError where its entry cannot be used.
+    """
+
+    path: str | os.PathLike[str]  # of the weights, as the caller names it
+    entries: Mapping[str, str] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.entries)
+
+    def identity_divisor(self) -> int:
+        """Return the stored identity divisor; there must be one."""
+        value = self.entries.get("identity_divisor", "")
+        if not value.isdecimal() or len(value) > 9 or int(value) < 1:
+            raise WeightsError(
+                f"{self.path}: its metadata says identity_divisor = {value[:80]!r}; expected a whole number from 1 up"
+            )
+        return int(value)
+
+    def preprocessing(self) -> Preprocessing | None:
+        """Return the stored preprocessing, or None where the file has none."""
+        fields = self._json("preprocessing")
+        if fields is None:
+            return None
+        try:
+            if not isinstance(fields, dict):
+                raise UsageError("expected a record")
+            return Preprocessing.from_dict(fields)
+        except UsageError as error:
+            raise WeightsError(f"{self.path}: its metadata has a preprocessing that cannot be used: {error}") from error
+
+    def assumed(self) -> tuple[str, ...]:
+        """Return the fields of the stored preprocessing that had to be assumed when the weights were converted."""
+        names = self._json("assumed") or []
+        if not isinstance(names, list) or not all(name in Preprocessing().to_dict() for name in map(str, names)):
+            raise WeightsError(
+                f"{self.path}: its metadata says assumed = {names!r}; expected names of the preprocessing's fields"
+            )
+        return tuple(names)
+
+    def labels(self, num_classes: int) -> tuple[str, ...] | None:
+        """Return the stored names of the classes, or None where the file has none."""
+        names = self._json("labels")
+        if names is None:
+            return None
+        if not isinstance(names, list) or len(names) != num_classes or not all(isinstance(name, str) for name in names):
+            raise WeightsError(
+                f"{self.path}: its metadata has labels that are not {num_classes} names, one for each class"
+            )
+        return tuple(names)
+
+    def _json(self, name: str) -> Any:
+        """Return the parsed entry, or None where the file has none."""
+        if name not in self.entries:
+            return None
+        value = self.entries[name]
+        try:
+            return parse(value.encode(errors="surrogatepass"), name)
+        except DataError as error:
+            raise WeightsError(f"{self.path}: its metadata says {name} = {value[:80]!r}; expected JSON") from error
+
+
+def read_metadata(file: ForeignFile, path: str | os.PathLike[str]) -> Metadata:
+    """Return what this package stored with `file`; a Paddle file has no room for it, its certificate has.
+
+    Args:
+        file: the weights file.
+        path: its name in messages.
+
+    Raises:
+        WeightsError: a certificate that cannot be read.
+    """
+    entries: Any = file.metadata
+    if file.format == "paddle-pickle":
+        beside = file.path.with_name(file.path.name + CERTIFICATE)
+        if not beside.exists():
+            return Metadata(path)
+        try:
+            certificate = read_json(beside, _CERTIFICATE, remedy="restore it, or delete it to go on without")
+        except DataError as error:
+            raise WeightsError(str(error)) from error
+        entries = certificate["metadata"] if certificate["output"]["sha256"] == file.sha256 else {}
+    usable = isinstance(entries, dict) and all(isinstance(value, str) for value in entries.values())
+    return Metadata(path, entries) if usable and entries.get("format") == FORMAT else Metadata(path)

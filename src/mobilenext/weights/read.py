@@ -1,0 +1,230 @@
+"""Read weights from any file that ``foreign`` reads, our own among them: recognize the network, convert in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+
+from mobilenext.data.labels import labels_of
+from mobilenext.data.preprocessing import Preprocessing
+from mobilenext.errors import UsageError, WeightsError
+from mobilenext.models import MODELS, check_identity_divisor, find_model
+from mobilenext.models.cards import ModelCard, WeightsCard, find_weights_card
+from mobilenext.weights import naming
+from mobilenext.weights.foreign import ForeignFile, StateDict, read_foreign, select_state_dict
+from mobilenext.weights.metadata import CERTIFICATE, Metadata, read_metadata
+from mobilenext.weights.naming import Array, Recognized
+from mobilenext.weights.record import Weights
+from mobilenext.weights.recorded import recorded_preprocessing
+
+Published = tuple[ModelCard, WeightsCard]
+
+
+class Selection(TypedDict, total=False):
+    """Which weights of a checkpoint, and what cannot be read from it."""
+
+    use: str | None  # raw | ema | auto (EMA if present)
+    section: str | None  # key path of the weights in a file that has several
+    identity_divisor: int | None
+
+
+class ReadOptions(Selection, total=False):
+    """The keywords of :func:`read_weights`, for calls that hand them on."""
+
+    model: str | None
+    preprocessing: Mapping[str, Any] | None
+    labels: str | os.PathLike[str] | Iterable[str] | None
+
+
+def refuse_unknown(options: Mapping[str, Any], known: type, function: str) -> None:
+    """Raise TypeError, as Python does, for a keyword that is not in the TypedDict `known`."""
+    for name in options:
+        if name not in known.__annotations__:
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
+
+
+def read_weights(
+    path: str | os.PathLike[str],
+    *,
+    model: str | None = None,
+    use: str | None = None,
+    section: str | None = None,
+    identity_divisor: int | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    labels: str | os.PathLike[str] | Iterable[str] | None = None,
+) -> Weights:
+    """Read a checkpoint, recognize its network and convert it in memory.
+
+    Args:
+        path: PyTorch's, Paddle's or a safetensors file; ``.safetensors`` or ``.pdparams`` may be left out.
+        model: the expected model; recognized from the file if not given.
+        use: ``raw``, ``ema`` or ``auto`` (EMA if present).
+        section: key path of the weights in the file, such as ``model_ema`` or ``state_dict/student.``; needed only if
+            the file has several to choose from.
+        identity_divisor: not stored in a foreign file; known for published ones, else 1.
+        preprocessing: fields that replace the stored, recorded or default ones.
+        labels: a name for each class, or a file of them.
+
+    Raises:
+        WeightsError: unreadable, not one of the networks here, another model than `model`, or not finite.
+        UsageError: an unknown model name or option value; several weights in the file to choose from.
+    """
+    expected = find_model(model) if model is not None else None
+    file = read_foreign(with_suffix(Path(path)))
+    metadata = read_metadata(file, path)
+    published = None if metadata else find_weights_card(git_blob=file.git_blob, sha256=file.sha256)
+
+    state = _select(file, metadata, published, use, section)
+    network = state.recognized or _recognize(state, path)
+    if expected and expected.name != network.model:
+        raise WeightsError(
+            f"{path} holds {network.model} ({network.num_classes} classes); asked for {expected.name}. "
+            f"Use --model {network.model}, or the weights of {expected.name}."
+        )
+    tensors, dropped, notes_on_tensors = _tensors(state, network, path)
+    divisor, notes_on_divisor = _identity_divisor(identity_divisor, metadata, published, network)
+    images, assumed, notes_on_images = _preprocessing(preprocessing or {}, metadata, published, file)
+    notes = [*state.notes, *_note_on_certificate(file, metadata)]
+    names = labels_of(labels) or metadata.labels(network.num_classes)
+    if names and len(names) != network.num_classes:
+        raise UsageError(f"{len(names)} labels for {network.num_classes} classes: expected one name for each class")
+    return Weights(
+        model=network.model,
+        num_classes=network.num_classes,
+        identity_divisor=divisor,
+        preprocessing=images,
+        tensors=tensors,
+        entries=network.entries,
+        labels=names,
+        path=file.path,
+        sha256=file.sha256,
+        source_name=metadata.entries.get("source_name", file.path.name),
+        source_sha256=metadata.entries.get("source_sha256", file.sha256),
+        card=f"{published[0].name}.{published[1].tag}" if published else metadata.entries.get("card"),
+        kind=metadata.entries.get("kind", state.kind),
+        dialect=network.dialect,
+        dropped=dropped,
+        notes=(*notes, *notes_on_tensors, *notes_on_divisor, *notes_on_images),
+        section=state.section if section is not None else "",
+        assumed=assumed,
+        task=metadata.entries.get("task"),
+    )
+
+
+def with_suffix(path: Path) -> Path:
+    """Return the path, with the suffix of weights where that was left out."""
+    if not path.is_file():
+        for suffix in (".safetensors", ".pdparams"):
+            candidate = path.with_name(path.name + suffix) if path.name else path
+            if candidate.is_file():
+                return candidate
+    return path
+
+
+def _select(
+    file: ForeignFile, metadata: Metadata, published: Published | None, use: str | None, section: str | None
+) -> StateDict:
+    """Choose the weights of a file that may have several: raw or averaged ones, or those of a section."""
+    if metadata and use in ("raw", "ema"):  # our own files hold one kind, and name it
+        kind = metadata.entries.get("kind")
+        if kind != use:
+            raise WeightsError(f"{metadata.path} holds {kind} weights; convert the original again with --use {use}")
+        use = "auto"
+    return select_state_dict(file, use or (published[1].use if published else "auto"), section)
+
+
+def _note_on_certificate(file: ForeignFile, metadata: Metadata) -> list[str]:
+    if metadata and file.format == "paddle-pickle":
+        return [f"identity divisor, preprocessing and labels are those of {file.path.name}{CERTIFICATE}"]
+    return []
+
+
+def _recognize(state: StateDict, path: str | os.PathLike[str]) -> Recognized:
+    """Recognize the network of these tensors; the WeightsError also says what else the file holds."""
+    try:
+        return naming.recognize({name: tensor.shape for name, tensor in state.tensors.items()})
+    except WeightsError as error:
+        raise WeightsError("\n".join([f"{path}: {error}", *state.notes])) from None
+
+
+def _tensors(
+    state: StateDict, network: Recognized, path: str | os.PathLike[str]
+) -> tuple[dict[str, Array], tuple[str, ...], list[str]]:
+    """Return the tensors as float32 in Paddle's names and layouts, the names that were dropped, and notes."""
+    counters = tuple(name for name in state.tensors if name.endswith(naming.COUNTER))
+    notes = []
+    if counters:
+        notes.append(f"{len(counters)} num_batches_tracked counters dropped (not used outside PyTorch's training)")
+    tensors, rounded = _as_float32(naming.to_paddle(state.tensors, network), path)
+    return tensors, counters + state.dropped, notes + rounded
+
+
+def _as_float32(tensors: Mapping[str, Array], path: str | os.PathLike[str]) -> tuple[dict[str, Array], list[str]]:
+    """Convert to float32: exact from 16 bits, rounded (with a note) from float64; integers are not weights."""
+    converted: dict[str, Array] = {}
+    rounded = 0
+    for name, tensor in tensors.items():
+        if tensor.dtype.kind != "f":
+            raise WeightsError(f"{path}: {name} has the type {tensor.dtype}; expected floating point")
+        with np.errstate(over="ignore"):
+            converted[name] = tensor.astype(np.float32, copy=False)
+        if not np.isfinite(converted[name]).all():
+            raise WeightsError(
+                f"{path}: {name} holds values that are not finite; the checkpoint is damaged or diverged"
+            )
+        rounded += tensor.dtype.itemsize > 4 and not np.array_equal(converted[name].astype(tensor.dtype), tensor)
+    return converted, [f"{rounded} float64 tensors rounded to float32"] if rounded else []
+
+
+def _identity_divisor(
+    option: int | None, metadata: Metadata, published: Published | None, network: Recognized
+) -> tuple[int, list[str]]:
+    """Return the caller's divisor, else the stored or published one, else 1 with a note."""
+    card = MODELS[network.model]
+    notes = []
+    if option is not None:
+        divisor = option
+    elif metadata:
+        divisor = metadata.identity_divisor()
+    elif published:
+        divisor = published[1].identity_divisor
+    else:
+        divisor = 1
+        if card.family == "mobilenext":
+            notes.append("the identity divisor cannot be read from the file: 1 is assumed (--identity-divisor)")
+    check_identity_divisor(card, divisor)
+    return divisor, notes
+
+
+def _preprocessing(
+    options: Mapping[str, Any], metadata: Metadata, published: Published | None, file: ForeignFile
+) -> tuple[Preprocessing, tuple[str, ...], list[str]]:
+    """Return the stored, published or recorded preprocessing under the caller's fields, the assumed fields, notes."""
+    stored, assumed, notes = metadata.preprocessing(), metadata.assumed(), []
+    if stored is not None:
+        base = stored
+    elif published:
+        base = published[1].preprocessing
+    else:
+        recorded, sentences = recorded_preprocessing(file.content)
+        base = Preprocessing().replace(**recorded)
+        assumed = tuple(name for name in base.to_dict() if name not in recorded)
+        notes.append(_note_on_preprocessing(base, sentences, assumed, options))
+    return base.replace(**options), tuple(name for name in assumed if name not in options), notes
+
+
+def _note_on_preprocessing(
+    base: Preprocessing, sentences: Sequence[str], assumed: Sequence[str], options: Mapping[str, Any]
+) -> str:
+    """Say what the file records about preprocessing, and what had to be assumed."""
+    parts = list(sentences)
+    values = [f"{name} {value}" for name, value in base.to_dict().items() if name in assumed and name not in options]
+    if values:
+        parts.append(f"assumed: {', '.join(values)}")
+    if options:
+        parts.append(f"as asked for: {', '.join(f'{name} {value}' for name, value in options.items())}")
+    return f"preprocessing: {'; '.join(parts)}"
