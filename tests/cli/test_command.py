@@ -119,7 +119,7 @@ def test_convert_there_and_back(mobilenext: Run, world: World, tmp_path: Path) -
 def test_evaluate_json(mobilenext: Run, world: World, tmp_path: Path) -> None:
     here = tmp_path / "here"
     here.mkdir()
-    done = mobilenext("evaluate", world.data, "--weights", world.weights, *SMALL, "--json", cwd=here)
+    done = mobilenext("evaluate", world.data, "--weights", world.weights, *SMALL, "--workers", 1, "--json", cwd=here)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert (result["images"], result["correct_top1"]) == (len(world.labels), world.correct(1))
@@ -138,7 +138,7 @@ def test_export_and_use_it(mobilenext: Run, world: World, tmp_path: Path) -> Non
     parity = json.loads(done.stdout)
     assert (parity["images"], [row["equal_top1"] for row in parity["runtimes"].values()]) == (24, [24])
     assert "| against Paddle on real images" in done.stderr
-    done = mobilenext("evaluate", world.data, "--exported", out, "--json")
+    done = mobilenext("evaluate", world.data, "--exported", out, "--workers", 1, "--json")
     assert json.loads(done.stdout)["correct_top1"] == world.correct(1), done.stderr
     done = mobilenext("predict", world.data / world.names[0], "--exported", out, "--json")
     assert json.loads(done.stdout)[0]["classes"] == world.ranking()[0][:5], done.stderr
@@ -365,7 +365,7 @@ def test_a_full_disk(mobilenext: Run, world: World, tmp_path: Path) -> None:
     out.mkdir()
     (out / "evaluate.log").symlink_to("/dev/full")
     (out / "journal.jsonl").symlink_to("/dev/full")
-    done = mobilenext("evaluate", world.data, "--weights", world.weights, *SMALL, "-o", out)
+    done = mobilenext("evaluate", world.data, "--weights", world.weights, *SMALL, "--workers", 1, "-o", out)
     assert done.returncode == 3
     assert f"mobilenext: cannot write to {out}" in done.stderr
     assert sorted(path.name for path in out.iterdir()) == ["evaluate.log", "journal.jsonl"]

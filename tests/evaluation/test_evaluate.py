@@ -125,7 +125,10 @@ def test_the_files_and_what_the_result_says(world: World, finished: tuple[Path, 
         assert result["environment"][fact]
 
 
-@pytest.mark.parametrize(("runtime", "workers", "threads"), [("auto", 1, 2), ("auto", 2, 1), ("paddle", 2, 1)])
+@pytest.mark.parametrize(
+    ("runtime", "workers", "threads"),
+    [pytest.param("auto", 1, 2, marks=pytest.mark.long), ("auto", 2, 1), ("paddle", 2, 1)],
+)
 def test_the_division_of_work_changes_nothing(
     runtime: str, workers: int, threads: int, world: World, finished: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -191,7 +194,7 @@ def test_unreadable_images(world: World, damaged: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out" / PREDICTIONS).exists()
 
     # Nothing was finished, so nothing hinders a new start in the same folder.
-    result = evaluate(damaged, **options, unreadable="wrong")
+    result = evaluate(damaged, **options, unreadable="wrong", workers=1)
     assert (result["images"], result["unreadable"]) == (len(world.labels), 2)
     right = [best[0] == label for best, label in zip(world.ranking(), world.labels, strict=True)]
     assert result["correct_top1"] == sum(right) - right[5] - right[9]
@@ -395,7 +398,8 @@ def test_class_folders_of_some_classes(tmp_path: Path) -> None:
             (tmp_path / "data" / label).mkdir(parents=True, exist_ok=True)
             shutil.copy(tmp_path / "digits" / "imgs" / name, tmp_path / "data" / label)
     (tmp_path / "data" / "5").mkdir()
-    result = evaluate(tmp_path / "data", model="mobilenext_x0_35.digits", output=tmp_path / "out", runtime="paddle")
+    options: dict[str, Any] = {"model": "mobilenext_x0_35.digits", "runtime": "paddle", "workers": 1}
+    result = evaluate(tmp_path / "data", output=tmp_path / "out", **options)
 
     assert result["top1_percent"] > 80
     assert [(row["class"], row["name"]) for row in result["per_class"]] == [(3, "3"), (8, "8")]
@@ -403,9 +407,7 @@ def test_class_folders_of_some_classes(tmp_path: Path) -> None:
     assert result["warnings"] == ["8 of 10 classes have no image: 0, 1, 2, 4, 5, 6, 7, 9"]
     (tmp_path / "data" / "3").rename(tmp_path / "data" / "4")
     with pytest.raises(UsageError, match="is of another evaluation"):
-        evaluate(
-            tmp_path / "data", model="mobilenext_x0_35.digits", output=tmp_path / "out", runtime="paddle", resume=True
-        )
+        evaluate(tmp_path / "data", output=tmp_path / "out", resume=True, **options)
     (tmp_path / "data" / "4").rename(tmp_path / "data" / "x")
     with pytest.raises(DatasetError, match="1 of 3 class folders are none of the 10 classes of the network: x/"):
-        evaluate(tmp_path / "data", model="mobilenext_x0_35.digits", runtime="paddle")
+        evaluate(tmp_path / "data", **options)

@@ -251,7 +251,8 @@ def test_two_processes_train_what_one_does(data: Path, tmp_path: Path) -> None:
     assert json.loads((together / "result.json").read_text())["processes"] == 2
 
 
-@pytest.mark.parametrize("killed", [pytest.param(0, marks=pytest.mark.long), 1])
+@pytest.mark.long
+@pytest.mark.parametrize("killed", [0, 1])
 def test_when_one_is_killed_the_other_says_so(killed: int, data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     arguments = train_arguments(data, folder, epochs=500, sync_bn="false")
