@@ -15,7 +15,7 @@ from mobilenext.arrays import Floats
 if TYPE_CHECKING:
     import os
 
-    from mobilenext.data import Dataset, Record
+    from mobilenext.data import Dataset
     from mobilenext.json_files import Check
     from mobilenext.sources.source import Prepared
     from mobilenext.weights.record import WeightsRecord
@@ -24,6 +24,8 @@ Outputs: TypeAlias = tuple[Floats, ...]  # of a network for N images, each [N, .
 # What decides how a task reads outputs and rows, such as the number of classes: fields that have the same names in
 # run.json, in the setup of a journal and in result.json, so that each of them will do.
 Facts: TypeAlias = Mapping[str, Any]
+OwnRecord: TypeAlias = Any  # a `Record` of the task's own kind, and a `Dataset` of such records
+OwnDataset: TypeAlias = Any
 
 
 @dataclass(frozen=True)
@@ -115,14 +117,14 @@ class Evaluation:
 
     open_data: OpenData
     # The data set as the network sees it, such as with the network's numbers of classes; DatasetError: it does not fit.
-    fit_data: Callable[[Dataset, Prepared], Dataset]
+    fit_data: Callable[[OwnDataset, Prepared], OwnDataset]
     # What its user should know about the data set before trusting a score.
-    warnings: Callable[[Dataset, WeightsRecord], list[str]]
+    warnings: Callable[[OwnDataset, WeightsRecord], list[str]]
     facts: Callable[[WeightsRecord], dict[str, Any]]  # are stored in the setup and in the result
-    rows: Callable[[Outputs, Sequence[Record], Facts], list[Any]]  # a row for each of N records
-    unreadable: Callable[[Record, str], Any]  # the row of an image that cannot be read, and why
+    rows: Callable[[Outputs, Sequence[OwnRecord], Facts], list[Any]]  # a row for each of N records
+    unreadable: Callable[[OwnRecord, str], Any]  # the row of an image that cannot be read, and why
     # The row number N of a file from JSON; with a record, the row must be that record's. Unfit: what is wrong with it.
-    read_row: Callable[[Any, int, Facts, Record | None], Any]
+    read_row: Callable[[Any, int, Facts, OwnRecord | None], Any]
     counts: Callable[[Facts], Counts]  # of nothing
     result: Callable[[Evaluated], dict[str, Any]]  # the task's fields of result.json
     result_fields: Check  # of these fields, when they come back from the file

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mobilenext.classification.division import divide, lists_of, read_divided, share_of
-from mobilenext.data import Dataset, Record
+from mobilenext.data import LabelledDataset, LabelledImage
 from mobilenext.data.dataset import open_training
 from mobilenext.data.list_file import read_list
 from mobilenext.errors import DataError, DatasetError, UsageError
@@ -31,7 +31,7 @@ def photos(tmp_path: Path) -> Path:
     return root
 
 
-def names(dataset: Dataset) -> list[tuple[str, int]]:
+def names(dataset: LabelledDataset) -> list[tuple[str, int]]:
     assert [record.index for record in dataset.records] == list(range(len(dataset)))
     return [(record.name, record.label) for record in dataset.records]
 
@@ -82,17 +82,19 @@ def test_a_class_is_drawn_alike_whatever_the_others_are(photos: Path) -> None:
 
 def test_a_repeated_image_is_on_one_side(tmp_path: Path) -> None:
     paths = [tmp_path / f"{number}.png" for number in range(6)]
-    records = [Record(index, paths[index % 6], f"{index % 6}.png", index % 2) for index in range(24)]
-    training, validation = divide(Dataset(tmp_path, "list", None, tuple(records), None, 24, ()), tmp_path, 0.4, 0)
+    records = [LabelledImage(index, paths[index % 6], f"{index % 6}.png", index % 2) for index in range(24)]
+    training, validation = divide(
+        LabelledDataset(tmp_path, "list", None, tuple(records), None, 24, ()), tmp_path, 0.4, 0
+    )
     assert len({record.path for record in validation.records}) == len(validation) == 2
     assert len(training) == 16
     assert not {record.path for record in training.records} & {record.path for record in validation.records}
 
 
 def test_nothing_to_divide(tmp_path: Path) -> None:
-    records = tuple(Record(index, tmp_path / f"{index}", f"{index}", index) for index in range(3))
+    records = tuple(LabelledImage(index, tmp_path / f"{index}", f"{index}", index) for index in range(3))
     with pytest.raises(DatasetError, match="no class has two images"):
-        divide(Dataset(tmp_path, "list", None, records, None, 3, ()), tmp_path, 0.5, 0)
+        divide(LabelledDataset(tmp_path, "list", None, records, None, 3, ()), tmp_path, 0.5, 0)
 
 
 def test_the_lists_give_the_same_parts_back(photos: Path, tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ import codecs
 import hashlib
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from mobilenext.data import Dataset, Record, describe, open_dataset
+from mobilenext.data import Dataset, LabelledDataset, LabelledImage, Record, describe, open_dataset
 from mobilenext.data.dataset import open_training, open_validation
 from mobilenext.errors import DatasetError, UsageError
 
@@ -25,7 +26,7 @@ def write_list(folder: Path, text: str | bytes, name: str = "val_list.txt") -> P
     return folder / name
 
 
-def names_and_labels(dataset: Dataset) -> list[tuple[str, int]]:
+def names_and_labels(dataset: LabelledDataset) -> list[tuple[str, int]]:
     assert [record.index for record in dataset.records] == list(range(len(dataset)))
     assert all(record.path.is_file() for record in dataset.records)
     return [(record.name, record.label) for record in dataset.records]
@@ -44,13 +45,13 @@ def test_a_list_with_imgs(tmp_path: Path) -> None:
     tree(tmp_path, "imgs/b.JPEG", "imgs/a.JPEG", "labels.txt")
     list_file = write_list(tmp_path, "b.JPEG 3\na.JPEG 0\n")
     dataset = open_dataset(tmp_path, num_classes=4)
-    assert dataset == Dataset(
+    assert dataset == LabelledDataset(
         root=tmp_path,
         layout="list",
         list_file=list_file,
         records=(
-            Record(0, tmp_path / "imgs/b.JPEG", "imgs/b.JPEG", 3),
-            Record(1, tmp_path / "imgs/a.JPEG", "imgs/a.JPEG", 0),
+            LabelledImage(0, tmp_path / "imgs/b.JPEG", "imgs/b.JPEG", 3),
+            LabelledImage(1, tmp_path / "imgs/a.JPEG", "imgs/a.JPEG", 0),
         ),
         class_names=None,
         total=2,
@@ -352,14 +353,14 @@ def test_digest_depends_on_names_labels_and_order_only(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_no_text_has_a_digest() -> None:
-    record = Record(0, Path("a"), os.fsdecode(b"\xff.jpg"), 0)
-    assert len(Dataset(Path(), "list", None, (record,), None, 1, ()).digest()) == 64
+    record = LabelledImage(0, Path("a"), os.fsdecode(b"\xff.jpg"), 0)
+    assert len(LabelledDataset(Path(), "list", None, (record,), None, 1, ()).digest()) == 64
 
 
-def made_up(per_class: dict[int, int], total: int | None = None, ignored: tuple[str, ...] = ()) -> Dataset:
+def made_up(per_class: dict[int, int], total: int | None = None, ignored: tuple[str, ...] = ()) -> LabelledDataset:
     labels = [label for label, count in per_class.items() for _ in range(count)]
-    records = tuple(Record(index, Path(str(index)), str(index), label) for index, label in enumerate(labels))
-    return Dataset(Path(), "list", None, records, None, total or len(records), ignored)
+    records = tuple(LabelledImage(index, Path(str(index)), str(index), label) for index, label in enumerate(labels))
+    return LabelledDataset(Path(), "list", None, records, None, total or len(records), ignored)
 
 
 def test_imagenets_own_counts_raise_no_warning() -> None:
@@ -569,3 +570,21 @@ def test_images_that_cannot_be_read_stay_in_the_data_set(tmp_path: Path) -> None
         "1 entry that systems and programs leave beside data is ignored: @eaDir",
         "1 file is not an image and is ignored, such as dog/notes.txt",
     ]
+
+
+def test_a_record_of_another_task_says_what_its_digest_covers() -> None:
+    @dataclass(frozen=True)
+    class Measured(Record):
+        value: float
+
+        def line(self) -> str:
+            return f"{self.name}\0{self.value}"
+
+    def digest(value: float) -> str:
+        return Dataset(Path(), "list", None, (Measured(0, Path("a"), "a.png", value),), None, 1, ()).digest()
+
+    assert digest(0.5) == hashlib.sha256(b"a.png\x000.5\n").hexdigest()
+    assert digest(0.5) != digest(0.25)
+    assert Dataset(Path(), "list", None, (Record(0, Path("a"), "a.png"),), None, 1, ()).digest() == (
+        hashlib.sha256(b"a.png\n").hexdigest()
+    )

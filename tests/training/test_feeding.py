@@ -11,7 +11,8 @@ from PIL import Image
 
 from mobilenext.classification.augmentation import Augmentation
 from mobilenext.classification.mixing import NEVER, Mixing
-from mobilenext.data import Preprocessing, Record
+from mobilenext.data import LabelledImage as Record
+from mobilenext.data import Preprocessing
 from mobilenext.errors import DatasetError, ImageError, UsageError
 from mobilenext.machine.pool import WorkerPool
 from mobilenext.training import feeding
@@ -275,7 +276,10 @@ def test_one_more_than_may_be(
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_unreadable_images_are_left_out_counted_and_listed(
-    workers: int, records: tuple[Record, ...], some_broken: tuple[Record, ...], pools: dict[int, WorkerPool | None]
+    workers: int,
+    records: tuple[Record, ...],
+    some_broken: tuple[Record, ...],
+    pools: dict[int, WorkerPool | None],
 ) -> None:
     reading, batches = run(some_broken, pools[workers], max_unreadable=3)
     assert set(reading.unreadable) == {f"{number}.png" for number in BROKEN}

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mobilenext.data import Dataset, Record
+from mobilenext.data import LabelledDataset, LabelledImage
 from mobilenext.data.dataset import class_name_of
-from mobilenext.data.list_file import raise_problems
 from mobilenext.data.list_finder import Finder, NotFound
 from mobilenext.data.parts import part_of
+from mobilenext.data.problems import raise_problems
 from mobilenext.errors import DataError, DatasetError, UsageError
 from mobilenext.runs.run_folder import TRAIN_LIST, VAL_LIST
 
@@ -47,7 +47,7 @@ def share_of(val_split: str | float | None) -> float | None:
     return share
 
 
-def divide(dataset: Dataset, root: Path, share: float, seed: int) -> tuple[Dataset, Dataset]:
+def divide(dataset: LabelledDataset, root: Path, share: float, seed: int) -> tuple[LabelledDataset, LabelledDataset]:
     """Draw `share` of the images of each class for the validation; the training keeps the others, both in their order.
 
     Of a class of two images or more, each side has at least one; a single image trains. A file that a list repeats is
@@ -68,8 +68,8 @@ def divide(dataset: Dataset, root: Path, share: float, seed: int) -> tuple[Datas
     if not drawn:
         raise DatasetError(f"{root}: no class has two images, so none can be divided; name a validation part")
     single = [class_name_of(dataset, label) for label, paths in sorted(files.items()) if len(paths) == 1]
-    training: list[Record] = []
-    validation: dict[Path, Record] = {}
+    training: list[LabelledImage] = []
+    validation: dict[Path, LabelledImage] = {}
     for record in dataset.records:
         renamed = dataclasses.replace(record, name=_name(record.path, root))
         if record.path in drawn:
@@ -88,7 +88,7 @@ def divide(dataset: Dataset, root: Path, share: float, seed: int) -> tuple[Datas
     )
 
 
-def lists_of(training: Dataset, validation: Dataset) -> Mapping[str, bytes]:
+def lists_of(training: LabelledDataset, validation: LabelledDataset) -> Mapping[str, bytes]:
     """The two lists as files of the run's folder: name, content."""
     return {
         name: b"".join(f"{r.name}\t{r.label}\n".encode("utf-8", "surrogateescape") for r in dataset.records)
@@ -96,7 +96,7 @@ def lists_of(training: Dataset, validation: Dataset) -> Mapping[str, bytes]:
     }
 
 
-def read_divided(folder: Path, root: Path) -> tuple[Dataset, Dataset]:
+def read_divided(folder: Path, root: Path) -> tuple[LabelledDataset, LabelledDataset]:
     """The parts of a run that was divided, by its lists in `folder`; the images lie below `root`.
 
     Raises:
@@ -106,7 +106,7 @@ def read_divided(folder: Path, root: Path) -> tuple[Dataset, Dataset]:
     return training, validation
 
 
-def _read_list(list_file: Path, root: Path) -> Dataset:
+def _read_list(list_file: Path, root: Path) -> LabelledDataset:
     try:
         lines = list_file.read_bytes().decode("utf-8", "surrogateescape").removesuffix("\n").split("\n")
         pairs = [(name, int(label)) for name, _, label in (line.rpartition("\t") for line in lines)]
@@ -115,7 +115,7 @@ def _read_list(list_file: Path, root: Path) -> Dataset:
             f"{list_file}, the list of the run's images, cannot be read: {error}; start the run anew"
         ) from error
     finder = Finder(root, list_file, bases=[root])
-    records: list[Record] = []
+    records: list[LabelledImage] = []
     problems: list[str] = []
     for number, (name, label) in enumerate(pairs):
         try:
@@ -123,13 +123,13 @@ def _read_list(list_file: Path, root: Path) -> Dataset:
         except NotFound as error:
             problems.append(f"line {number + 1}: {name}: {error}")
         else:
-            records.append(Record(number, path, name, label))
+            records.append(LabelledImage(number, path, name, label))
     if problems:
         raise_problems(list_file, problems)
-    return Dataset(root, "list", list_file, tuple(records), None, len(records), ())
+    return LabelledDataset(root, "list", list_file, tuple(records), None, len(records), ())
 
 
-def _part(dataset: Dataset, root: Path, records: list[Record]) -> Dataset:
+def _part(dataset: LabelledDataset, root: Path, records: list[LabelledImage]) -> LabelledDataset:
     return dataclasses.replace(
         dataset,
         root=root,

@@ -10,7 +10,7 @@ from mobilenext.classification.comparison import compare
 from mobilenext.classification.diagnosis import diagnose
 from mobilenext.classification.fields import check_result
 from mobilenext.classification.metrics import Counts, Prediction, check_prediction, predictions_of, ranked, softmax
-from mobilenext.data import Dataset, Record, open_dataset
+from mobilenext.data import LabelledDataset, LabelledImage, open_dataset
 from mobilenext.data.class_names import classes_without_images, with_classes
 from mobilenext.data.list_file import read_list
 from mobilenext.json_files import Unfit
@@ -19,7 +19,9 @@ from mobilenext.task import Evaluated, Evaluation, Facts, Outputs
 from mobilenext.weights.record import WeightsRecord
 
 
-def open_data(root: str | os.PathLike[str], *, list_file: str | os.PathLike[str] | None, split: str | None) -> Dataset:
+def open_data(
+    root: str | os.PathLike[str], *, list_file: str | os.PathLike[str] | None, split: str | None
+) -> LabelledDataset:
     """Open a data set whose labels are those of its own class folders or of its list.
 
     Raises:
@@ -29,7 +31,7 @@ def open_data(root: str | os.PathLike[str], *, list_file: str | os.PathLike[str]
     return open_dataset(root, list_file=list_file, split=split, check_classes=False, one_class=True)
 
 
-def fit_data(dataset: Dataset, prepared: Prepared) -> Dataset:
+def fit_data(dataset: LabelledDataset, prepared: Prepared) -> LabelledDataset:
     """Give every record the network's number of its class.
 
     Raises:
@@ -43,7 +45,7 @@ def fit_data(dataset: Dataset, prepared: Prepared) -> Dataset:
     return with_classes(dataset, network.num_classes, network.labels, assumed=prepared.labels_assumed)
 
 
-def data_warnings(dataset: Dataset, network: WeightsRecord) -> list[str]:
+def data_warnings(dataset: LabelledDataset, network: WeightsRecord) -> list[str]:
     """Return a sentence on the classes without images, unless a limit has left them out."""
     if len(dataset) < dataset.total:
         return []
@@ -57,7 +59,7 @@ def facts(network: WeightsRecord) -> dict[str, Any]:
     return {"num_classes": network.num_classes}
 
 
-def rows(outputs: Outputs, records: Sequence[Record], facts: Facts) -> list[Prediction]:
+def rows(outputs: Outputs, records: Sequence[LabelledImage], facts: Facts) -> list[Prediction]:
     """Return the prediction of each record from logits [N, classes], the only output.
 
     Raises:
@@ -71,12 +73,12 @@ def rows(outputs: Outputs, records: Sequence[Record], facts: Facts) -> list[Pred
     )
 
 
-def unreadable_row(record: Record, problem: str) -> Prediction:
+def unreadable_row(record: LabelledImage, problem: str) -> Prediction:
     """Return the row of an image that cannot be read, which counts as a wrong answer."""
     return Prediction(record.index, record.name, record.label, (), (), None, problem)
 
 
-def read_row(value: Any, index: int, facts: Facts, record: Record | None) -> Prediction:
+def read_row(value: Any, index: int, facts: Facts, record: LabelledImage | None) -> Prediction:
     """Return a prediction from a line of a file.
 
     Raises:

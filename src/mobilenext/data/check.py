@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from mobilenext.data import Preprocessing, Record, describe, open_dataset, pixels_of, read_image
-from mobilenext.data.dataset import LIST_NAME, TRAIN_LIST, check_class_folders, open_training, unreadable_text
-from mobilenext.data.list_file import PROBLEMS_SHOWN
+from mobilenext.data.class_folders import check_class_folders
+from mobilenext.data.dataset import open_training
+from mobilenext.data.layouts import LIST_NAME, TRAIN_LIST
 from mobilenext.data.parts import find_layout, find_list
+from mobilenext.data.problems import PROBLEMS_SHOWN, unreadable_text
 from mobilenext.errors import DataError, ImageError, UsageError
 from mobilenext.machine.pool import WorkerPool, available_cores
 

@@ -17,13 +17,11 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING
 
+from mobilenext.data.class_folders import check_class_folders
 from mobilenext.data.labels import WORDNET_ID, imagenet_labels, imagenet_wordnet_ids
+from mobilenext.data.records import LabelledDataset
 from mobilenext.errors import DatasetError
-
-if TYPE_CHECKING:
-    from mobilenext.data.dataset import Dataset
 
 SHOWN = 10
 _LEADING_WORDNET_ID = re.compile(rf"({WORDNET_ID.pattern})(?:[\s_\-,:]+(.*))?")
@@ -73,13 +71,13 @@ def match_names(folders: Sequence[str], names: Sequence[str]) -> Matches:
 
 
 def with_classes(
-    dataset: Dataset,
+    dataset: LabelledDataset,
     num_classes: int,
     names: Sequence[str] | None,
     *,
     owner: str = "the network",
     assumed: bool = False,
-) -> Dataset:
+) -> LabelledDataset:
     """The data set with the labels that its classes' names have among `names`; a list of numbers stays as it is.
 
     Args:
@@ -91,8 +89,6 @@ def with_classes(
     Raises:
         DatasetError: a folder that is called like no class, or like two; without names, other folders than classes.
     """
-    from mobilenext.data.dataset import check_class_folders
-
     matches = match_names(dataset.class_names or (), names or ())
     if dataset.class_names is None or not names or (matches.unknown and assumed):
         check_class_folders(dataset, num_classes)
@@ -120,7 +116,7 @@ def classes_without_images(labels: Iterable[int], num_classes: int, names: Seque
     return f"{len(missing):,} of {num_classes:,} classes have no image: {shown}{_more(missing)}"
 
 
-def _unknown_classes(dataset: Dataset, matches: Matches, names: Sequence[str], owner: str) -> str:
+def _unknown_classes(dataset: LabelledDataset, matches: Matches, names: Sequence[str], owner: str) -> str:
     unknown, known = matches.unknown, set(matches.class_of.values())
     rest = [name for number, name in enumerate(names) if number not in known]
     what, source, mark = ("class folders", dataset.root, "/")

@@ -14,16 +14,14 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from mobilenext.data.list_finder import Finder, NotFound
 from mobilenext.data.list_rows import INTEGER, Row, is_class_name, parse_rows
 from mobilenext.data.list_tasks import NoList, shortened
 from mobilenext.data.list_text import read_lines
+from mobilenext.data.problems import raise_problems
 from mobilenext.errors import DatasetError
 from mobilenext.file_kinds import kind_of
-
-PROBLEMS_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -80,16 +78,6 @@ def read_list(root: Path, list_file: Path, num_classes: int | None = None, *, re
     if again:
         notes.append(f"{again:,} of {len(images):,} lines of {list_file.name} repeat an image, which counts each time")
     return ListedImages(tuple(images), class_names or None, again, tuple(notes))
-
-
-def raise_problems(source: Path, problems: list[str], hint: str = "") -> NoReturn:
-    """One `DatasetError` of the first `PROBLEMS_SHOWN` problems and their number."""
-    shown = problems[:PROBLEMS_SHOWN]
-    if len(problems) > len(shown):
-        shown.append(f"... and {len(problems) - len(shown):,} more")
-    raise DatasetError(
-        f"{source}: {len(problems):,} problem{'s' * (len(problems) > 1)}:\n    " + "\n    ".join(shown) + hint
-    )
 
 
 def alike_notes(class_names: Iterable[str]) -> list[str]:

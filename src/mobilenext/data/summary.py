@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from mobilenext.data.dataset import Dataset
+from mobilenext.data.records import LabelledDataset
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class DatasetSummary:
         return dataclasses.asdict(self) | {"warnings": list(self.warnings)}
 
 
-def describe(dataset: Dataset, num_classes: int | None = None) -> DatasetSummary:
+def describe(dataset: LabelledDataset, num_classes: int | None = None) -> DatasetSummary:
     """Count images and classes; with 1000 classes, compare with ImageNet's validation set (50 images of each)."""
     per_class = Counter(record.label for record in dataset.records)
     images, fewest, most = len(dataset), min(per_class.values()), max(per_class.values())

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from mobilenext.classification.metrics import Prediction, predictions_of
-from mobilenext.data import Preprocessing, Record, pixels_of
+from mobilenext.data import LabelledImage as Record
+from mobilenext.data import Preprocessing, pixels_of
 from mobilenext.errors import ImageError, UsageError
 from mobilenext.machine.pool import WorkerPool, available_cores
 from mobilenext.machine.process_environment import compute_environment

@@ -26,10 +26,12 @@ from PIL import Image
 from mobilenext.classification.comparison import compare
 from mobilenext.classification.diagnosis import diagnose, size_problems
 from mobilenext.classification.metrics import Counts, Prediction
-from mobilenext.data import Dataset, Preprocessing, Record, open_dataset, pixels_of
+from mobilenext.data import LabelledDataset as Dataset
+from mobilenext.data import LabelledImage as Record
+from mobilenext.data import Preprocessing, open_dataset, pixels_of
 from mobilenext.data.check import unreadable_images
 from mobilenext.data.class_names import classes_without_images, with_classes
-from mobilenext.data.dataset import raise_unreadable
+from mobilenext.data.problems import raise_unreadable
 from mobilenext.errors import DataError, ImageError, OutputError, UsageError
 from mobilenext.evaluation.latency import measure_latency
 from mobilenext.evaluation.pipeline import Job, Plan, make_plan, predict_together, warm_up

@@ -35,9 +35,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mobilenext.arrays import Floats
-from mobilenext.data import Dataset, Preprocessing, open_dataset, pixels_of
+from mobilenext.data import LabelledDataset, Preprocessing, open_dataset, pixels_of
+from mobilenext.data.class_folders import check_class_folders
 from mobilenext.data.class_names import with_classes
-from mobilenext.data.dataset import check_class_folders
 from mobilenext.errors import UsageError
 from mobilenext.files import write_atomically
 from mobilenext.machine.packages import require
@@ -197,7 +197,7 @@ def parts(network: Network) -> dict[str, str]:
     return groups
 
 
-def _with_classes_of(files: Sequence[Weights], dataset: Dataset) -> Dataset:
+def _with_classes_of(files: Sequence[Weights], dataset: LabelledDataset) -> LabelledDataset:
     """The data set with labels by the names of the weights' classes, where they have any."""
     from mobilenext.weights.record import names_of_classes
 

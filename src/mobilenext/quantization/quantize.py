@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from mobilenext.arrays import Floats, Logits
-from mobilenext.data import Dataset, Record, find_images, open_dataset, pixels_of
+from mobilenext.data import LabelledDataset, LabelledImage, find_images, open_dataset, pixels_of
 from mobilenext.data.class_names import with_classes
 from mobilenext.data.dataset import open_training
 from mobilenext.data.preprocessing import Preprocessing
@@ -143,7 +143,7 @@ def _divide(
     count: int,
     data: str | os.PathLike[str] | None,
     list_file: str | os.PathLike[str] | None,
-) -> tuple[list[Path], Dataset]:
+) -> tuple[list[Path], LabelledDataset]:
     """The images to calibrate with, and the data set of others to evaluate on."""
     if data is not None:
         paths = _calibration_paths(calibration, calibration_list)
@@ -167,7 +167,7 @@ def _divide(
     return chosen, remaining
 
 
-def _log_notes(dataset: Dataset) -> None:
+def _log_notes(dataset: LabelledDataset) -> None:
     for note in dataset.all_notes():
         log.info("%s", note)
 
@@ -199,9 +199,9 @@ def _spread(items: Sequence[Any], count: int) -> list[Any]:
     return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))]
 
 
-def _check_disjoint(chosen: Sequence[Path], dataset: Dataset) -> None:
+def _check_disjoint(chosen: Sequence[Path], dataset: LabelledDataset) -> None:
     """Raises DatasetError for an image that is calibrated on and evaluated; the same picture twice counts too."""
-    by_size: dict[int, list[Record]] = defaultdict(list)
+    by_size: dict[int, list[LabelledImage]] = defaultdict(list)
     for record in dataset.records:
         by_size[record.path.stat().st_size].append(record)
     for path in chosen:
@@ -275,7 +275,7 @@ def _batches(paths: Sequence[Path], preprocessing: Preprocessing) -> list[Floats
 
 
 def _evaluate(
-    exported: Path, dataset: Dataset, output: Path, list_file: Path, progress: Progress | None
+    exported: Path, dataset: LabelledDataset, output: Path, list_file: Path, progress: Progress | None
 ) -> dict[str, Any]:
     """The result of an evaluation, with each image's first class."""
     list_file.write_text("".join(f"{record.path.resolve()} {record.label}\n" for record in dataset.records))
@@ -290,7 +290,7 @@ def _report(
     latency: Mapping[str, Any],
     made: Mapping[str, Any],
     chosen: Sequence[Path],
-    dataset: Dataset,
+    dataset: LabelledDataset,
     max_drop: float,
     keep_float: Sequence[str],
 ) -> dict[str, Any]:

@@ -21,9 +21,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mobilenext.data import Dataset, Record
-from mobilenext.data.dataset import TRAIN_LIST
+from mobilenext.data import LabelledDataset, LabelledImage
 from mobilenext.data.digits import write_digits
+from mobilenext.data.layouts import TRAIN_LIST
 from mobilenext.errors import DataError, OutputError, UsageError
 from mobilenext.files import write_atomically
 from mobilenext.json_files import read_json, text
@@ -123,11 +123,11 @@ def _write_data(source: Path, data: Path, mode: str, described: str) -> None:
     log.info("%s: %d training and %d validation images of %s", data, *images.values(), described)
 
 
-def _fill(fresh: Path, source: Path, parts: Mapping[str, Dataset], mode: str) -> dict[str, int]:
+def _fill(fresh: Path, source: Path, parts: Mapping[str, LabelledDataset], mode: str) -> dict[str, int]:
     """Copy the images that `mode` takes, and write their lists; the number of images of each part."""
     images = {}
     for name, dataset in parts.items():
-        records: Sequence[Record] = dataset.records
+        records: Sequence[LabelledImage] = dataset.records
         if name in _LITE_PARTS.get(mode, ()):
             records = _some_of_each(records, LITE_TRAIN if name == "train" else LITE_VAL)
         images[f"{name}_images"] = len(records)
@@ -143,7 +143,7 @@ def _fill(fresh: Path, source: Path, parts: Mapping[str, Dataset], mode: str) ->
     return images
 
 
-def _some_of_each(records: Sequence[Record], number: int) -> list[Record]:
+def _some_of_each(records: Sequence[LabelledImage], number: int) -> list[LabelledImage]:
     seen: Counter[int] = Counter()
     chosen = []
     for record in records:

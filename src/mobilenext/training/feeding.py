@@ -21,7 +21,8 @@ from PIL import Image
 from mobilenext.classification.augmentation import Augmentation, generator
 from mobilenext.classification.balance import balanced_order
 from mobilenext.classification.mixing import NEVER, Mixing, mix_images, neighbors
-from mobilenext.data import Preprocessing, Record, read_image
+from mobilenext.data import LabelledImage as Record
+from mobilenext.data import Preprocessing, read_image
 from mobilenext.errors import DatasetError, ImageError, UsageError
 from mobilenext.machine.pool import WorkerPool
 from mobilenext.machine.ranks import Ranks

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 from mobilenext.classification.balance import weights_of_classes
 from mobilenext.classification.division import divide, lists_of, read_divided, share_of
 from mobilenext.classification.fields import MOST_CLASSES
-from mobilenext.data import Dataset, Preprocessing
+from mobilenext.data import LabelledDataset as Dataset
+from mobilenext.data import Preprocessing
+from mobilenext.data.class_folders import check_class_folders
 from mobilenext.data.class_names import classes_without_images, match_names, with_classes
-from mobilenext.data.dataset import check_class_folders, open_training, open_validation, validation_place
+from mobilenext.data.dataset import open_training, open_validation, validation_place
 from mobilenext.errors import DataError, DatasetError, UsageError
 from mobilenext.json_files import check, either, many, nullable, number, optional, record, sha256, text, whole
 from mobilenext.machine.environment import environment

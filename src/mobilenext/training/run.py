@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobilenext.data import Preprocessing
-from mobilenext.data.dataset import raise_unreadable
 from mobilenext.data.labels import labels_of
+from mobilenext.data.problems import raise_unreadable
 from mobilenext.errors import MissingDependency, UsageError
 from mobilenext.json_files import read_json
 from mobilenext.machine.environment import environment, peak_memory_mib

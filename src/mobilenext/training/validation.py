@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mobilenext.classification.metrics import Counts, predictions_of
-from mobilenext.data import Preprocessing, Record, pixels_of
-from mobilenext.data.dataset import raise_unreadable
+from mobilenext.data import LabelledImage as Record
+from mobilenext.data import Preprocessing, pixels_of
+from mobilenext.data.problems import raise_unreadable
 from mobilenext.errors import ImageError
 from mobilenext.machine.pool import WorkerPool
 from mobilenext.machine.ranks import Ranks
