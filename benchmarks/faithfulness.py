@@ -39,7 +39,7 @@ from mobilenext.files import sha256_of
 from mobilenext.machine.environment import environment
 from mobilenext.models import build_network
 from mobilenext.origin import origin
-from mobilenext.runtime import RuntimeSpec, open_runtime
+from mobilenext.runtime import Runtime, RuntimeSpec, open_runtime
 from mobilenext.runtime.paddle_eager import forward
 from mobilenext.sources.source import Choice, prepare_weights
 from mobilenext.weights.load import network_of
@@ -47,6 +47,11 @@ from mobilenext.weights.pretrained import source_of
 from mobilenext.weights.read import read_weights
 
 TENSORFLOW = (128 / 255,) * 3  # mean and std of MOBILENETV2
+
+
+def logits_of(runtime: Runtime) -> Callable[[Floats], Floats]:
+    """Return the function from images [N, 3, S, S] to the logits [N, classes] of a classifier."""
+    return lambda batch: runtime.predict(batch)[0]
 
 
 def measure(
@@ -114,7 +119,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             runtime = open_runtime(prepare_weights(weights, Path(folder), Choice()).spec)
             subject |= {"kind": weights.kind, "model": weights.model}
-            rows += measure(subject, network_of(weights), weights.preprocessing, crops, runtime.predict)
+            rows += measure(subject, network_of(weights), weights.preprocessing, crops, logits_of(runtime))
     if options.onnx and options.photos:
         photos = open_dataset(options.photos, limit=options.limit)
         sets[photos.root.name] = {"images": len(photos), "digest": photos.digest()}
@@ -124,13 +129,13 @@ def main() -> None:
         runtime, network = open_runtime(spec), turned_mobilenetv2(options.onnx)
 
         def predict(batch: Floats) -> Floats:
-            return runtime.predict(np.ascontiguousarray(batch[:, :, ::-1, ::-1]))
+            return runtime.predict(np.ascontiguousarray(batch[:, :, ::-1, ::-1]))[0]
 
         apart = 0.0
         for crop in crops:
             image = preprocessing.normalize(crop)[None]
             theirs = predict(image)
-            apart = max(apart, float(np.abs(forward(network, image) - theirs).max() / theirs.std()))
+            apart = max(apart, float(np.abs(forward(network, image)[0] - theirs).max() / theirs.std()))
         if apart > 1e-3:
             raise SystemExit(f"the turned network is {apart:.1e} of the logits' standard deviation from the file")
         subject = {"data": photos.root.name, "weights": options.onnx.name, "sha256": sha256_of(options.onnx)}

@@ -49,7 +49,7 @@ def main() -> int:
             with tempfile.TemporaryDirectory() as folder:
                 spec = prepare_weights(weights, Path(folder), Choice(runtime, engine or "auto")).spec
                 network = open_runtime(spec)
-                found = np.concatenate([network.predict(images[i : i + 50]) for i in range(0, len(images), 50)])
+                found = np.concatenate([network.predict(images[i : i + 50])[0] for i in range(0, len(images), 50)])
             best = ranked(found)
             rows.append(
                 {

@@ -153,7 +153,8 @@ def a_sidecar(folder: Path) -> Path:
     }  # fmt: skip
     values = {
         "version": VERSION, "format": "onnx", "file": "model.onnx", "precision": "fp32", "input": "image",
-        "output": "logits", "layout": "NCHW", "record": record, "self_check": [0.5, -1.5, 2.0],
+        "output": "logits", "outputs": [{"name": "logits", "shape": [3]}], "layout": "NCHW", "record": record,
+        "self_check": [0.5, -1.5, 2.0],
         "files": {"model.onnx": sha256_of(folder / "model.onnx")}, "parity": {"images": 4}, "made_by": {"cores": 2},
     }  # fmt: skip
     (folder / SIDECAR).write_text(json.dumps(values, indent=1))

@@ -9,4 +9,5 @@ import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
+Outputs = tuple[npt.NDArray[Any], ...]  # of one call of a network, each with the batch as its first axis
 Logits = npt.NDArray[np.floating[Any]]  # float32; logarithms of probabilities are float64

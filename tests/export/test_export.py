@@ -15,7 +15,7 @@ from mobilenext.export import FORMATS
 from mobilenext.export import folder as export
 from mobilenext.export.folder import export_model, new_folder
 from mobilenext.export.images import parity_images
-from mobilenext.export.sidecar import SIDECAR, read_sidecar
+from mobilenext.export.sidecar import SIDECAR, Output, read_sidecar
 from mobilenext.machine.packages import installed
 from mobilenext.runtime import open_runtime
 from mobilenext.sources import source as subject
@@ -71,7 +71,7 @@ def test_every_format(format: str, folders: dict[str, Path], world: World, tmp_p
     names = {path.name for path in folder.iterdir()}
     assert names == {SIDECAR, *sidecar.files}
     assert (sidecar.format, sidecar.file, sidecar.precision) == (format, FORMATS[format].file, "fp32")
-    assert (sidecar.input, sidecar.output) == ("image", "logits")
+    assert (sidecar.input, sidecar.outputs) == ("image", (Output("logits", (8,)),))
     assert sidecar.record.preprocessing.image_size == 32
     assert sidecar.record.sha256 == read_weights(world.weights).sha256
     assert sidecar.made_by["paddlepaddle"]
@@ -87,7 +87,7 @@ def test_every_format(format: str, folders: dict[str, Path], world: World, tmp_p
     prepared = prepare(find_subject(exported=folder), tmp_path / "scratch", Choice())
     network = open_runtime(prepared.spec)
     for size in (1, 5):
-        found = np.concatenate([network.predict(world.inputs[i : i + size]) for i in range(0, 20, size)])
+        found = np.concatenate([network.predict(world.inputs[i : i + size])[0] for i in range(0, 20, size)])
         assert np.abs(found - world.logits[:20]).max() <= 1e-3 * world.logits.std()
     assert {path.name for path in folder.iterdir()} == names, "nothing is written into the folder"
 
@@ -126,7 +126,7 @@ def test_a_paddle_folder_of_another_project(
     assert (prepared.record.model, prepared.record.num_classes) == ("theirs", 8)
     assert prepared.record.preprocessing.image_size == 32, "the file says so"
     assert set(prepared.files) == {"inference.pdiparams"}
-    found = open_runtime(prepared.spec).predict(world.inputs[:3])
+    found = open_runtime(prepared.spec).predict(world.inputs[:3])[0]
     assert np.abs(found - world.logits[:3]).max() <= 1e-3 * world.logits.std()
     for name in ("inference.pdiparams", FORMATS[format].file):
         content = (folder / name).read_bytes()
@@ -141,8 +141,8 @@ def test_an_export_that_computes_something_else(world: World, tmp_path: Path, mo
     class Wrong:
         def __init__(self, spec: Any) -> None: ...
 
-        def predict(self, batch: np.ndarray) -> np.ndarray:
-            return np.tile(np.arange(8, dtype=np.float32), (len(batch), 1))
+        def predict(self, batch: np.ndarray) -> tuple[np.ndarray]:
+            return (np.tile(np.arange(8, dtype=np.float32), (len(batch), 1)),)
 
     monkeypatch.setattr(export, "open_runtime", Wrong)
     output = tmp_path / "new" / "out"
@@ -230,7 +230,7 @@ def test_folders_that_are_not_as_they_were_written(folders: dict[str, Path], tmp
         ({"files": ["inference.pdmodel"]}, "files is .*; expected a record"),
         ({"self_check": [10**400] * 8}, r"self_check\[0\] is an integer of 1329 bits"),
         ({"file": "a\0b"}, "file is .*; expected text without null characters"),
-        ({"self_check": [1.0]}, "1 logits to check with, for 8 classes"),
+        ({"self_check": [1.0]}, "self_check has 1 values; expected 8, those of its outputs"),
         ({"record": {}}, "record.preprocessing is missing"),
         ({"input": None, "parity": ...}, "input is None; expected text"),
     ],

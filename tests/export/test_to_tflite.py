@@ -57,7 +57,7 @@ def test_every_network(model: str, options: dict[str, Any], size: int, tmp_path:
     write_tflite(tmp_path / "model.onnx", tmp_path / "model.tflite")
     runtime = open_runtime(RuntimeSpec("tflite", "", "cpu", 1, tmp_path, "model.tflite"))
     for count in (1, 3, 1):
-        found = np.concatenate([runtime.predict(batch[i : i + count]) for i in range(0, 3, count)])
+        found = np.concatenate([runtime.predict(batch[i : i + count])[0] for i in range(0, 3, count)])
         assert np.abs(found - expected).max() <= 2e-4 * expected.std(), f"batch {count}"
 
 

@@ -148,12 +148,13 @@ def test_other_forms(long_world: World, tmp_path: Path) -> None:
     assert (sidecar.form, sidecar.layout) == (Form(4, "NHWC", "uint8", "probabilities"), "NHWC")
     assert (sidecar.precision, sidecar.record.labels) == ("int8", tuple("abcde"))
     spec = RuntimeSpec(
-        "onnxruntime", "", "cpu", 1, tmp_path / "int8", sidecar.file, "int8", sidecar.input, sidecar.output,
+        "onnxruntime", "", "cpu", 1, tmp_path / "int8", sidecar.file, "int8", sidecar.input,
+        tuple(output.name for output in sidecar.outputs),
         form=sidecar.form,
     )  # fmt: skip
     preprocessing = sidecar.record.preprocessing
     pixels = np.stack([pixels_of(each, preprocessing) for each in chosen[:6]])
-    logits = open_runtime(spec).predict(preprocessing.normalize(pixels))
+    (logits,) = open_runtime(spec).predict(preprocessing.normalize(pixels))
     expected = pixels.mean((1, 2), dtype=np.float64) @ WEIGHT / 50
     assert np.abs(softmax(logits) - softmax(expected)).max() < 0.05
     assert (logits.argmax(1) == expected.argmax(1)).mean() > 0.5

@@ -92,7 +92,7 @@ def test_the_forms_of_exporters(kind: dict[str, Any], form: Form, note: str, run
     assert re.search(note, "\n".join(ready.notes)), ready.notes
     batch = ready.record.preprocessing.normalize(BYTES)  # [5, 3, S, S]: 4 does not divide it
     network = open_runtime(ready.spec)
-    logits = np.concatenate([network.predict(batch[:1]), network.predict(batch[1:])])
+    logits = np.concatenate([network.predict(part)[0] for part in (batch[:1], batch[1:])])
     allowed = 5e-3 if dtype == "float16" else 1e-5
     wanted = expected(dtype)
     if kind.get("end") == "Sigmoid":
@@ -138,7 +138,7 @@ def test_floats_of_0_to_255(tmp_path: Path) -> None:
     fields = {"mean": (0.0,) * 3, "std": (0.0039215686,) * 3}
     ready = prepared(path, preprocessing=fields)
     batch = ready.record.preprocessing.normalize(BYTES)
-    np.testing.assert_allclose(open_runtime(ready.spec).predict(batch), expected("uint8"), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(open_runtime(ready.spec).predict(batch)[0], expected("uint8"), rtol=1e-5, atol=1e-4)
 
 
 def test_probabilities_keep_their_order_to_the_last_bit(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_probabilities_in_8_bits(tmp_path: Path) -> None:
     assert "a softmax is inside, after which its scores were rounded" in ready.notes[0]
     batch = ready.record.preprocessing.normalize(BYTES)
     rounded = np.rint(softmax(expected()) * 16)
-    found = softmax(open_runtime(ready.spec).predict(batch))
+    found = softmax(open_runtime(ready.spec).predict(batch)[0])
     np.testing.assert_allclose(found, rounded / rounded.sum(axis=1, keepdims=True), atol=1e-6)
 
 
@@ -249,7 +249,7 @@ def test_several_outputs(tmp_path: Path) -> None:
         prepared(path, output_name="logit")
     for options in ({"output_name": "logits"}, {"labels": ("a", "b", "c", "d", "e")}):
         ready = prepared(path, **options)
-        assert ready.spec.output == "logits"
+        assert ready.spec.outputs == ("logits",)
         assert "a.onnx: of its outputs means, logits, logits is taken for the scores" in ready.notes
     assert prepared(path, output_name="means").record.num_classes == 3
     # A map of features beside the scores can be none.
@@ -257,7 +257,7 @@ def test_several_outputs(tmp_path: Path) -> None:
     model = onnx.load(str(path))
     model.graph.output[0].CopyFrom(make.make_tensor_value_info("batched", onnx.TensorProto.FLOAT, None))
     onnx.save(model, str(path))
-    assert prepared(path).spec.output == "logits"
+    assert prepared(path).spec.outputs == ("logits",)
 
 
 def test_initializers_among_the_inputs(tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_initializers_among_the_inputs(tmp_path: Path) -> None:
     onnx.save(model, str(path))
     ready = prepared(path)
     batch = ready.record.preprocessing.normalize(BYTES)
-    np.testing.assert_allclose(open_runtime(ready.spec).predict(batch), expected(), atol=1e-5)
+    np.testing.assert_allclose(open_runtime(ready.spec).predict(batch)[0], expected(), atol=1e-5)
 
 
 def test_labels(tmp_path: Path) -> None:

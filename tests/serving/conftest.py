@@ -97,9 +97,9 @@ class Slow:
     def __init__(self) -> None:
         self.go = threading.Event()
 
-    def predict(self, batch: np.ndarray) -> np.ndarray:
+    def predict(self, batch: np.ndarray) -> tuple[np.ndarray]:
         self.go.wait(20)
-        return np.zeros((len(batch), 10), np.float32)
+        return (np.zeros((len(batch), 10), np.float32),)
 
 
 @pytest.fixture

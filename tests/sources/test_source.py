@@ -54,7 +54,7 @@ def test_every_runtime_computes_the_same(
     opened = open_runtime(prepared.spec)
     allowed = 1e-3 * world.logits.std()
     for size in (1, 5):
-        found = np.concatenate([opened.predict(world.inputs[i : i + size]) for i in range(0, 20, size)])
+        found = np.concatenate([opened.predict(world.inputs[i : i + size])[0] for i in range(0, 20, size)])
         assert found.dtype == np.float32
         assert np.abs(found - world.logits[:20]).max() <= allowed, f"batch {size}"
     assert list(here.iterdir()) == [], "a runtime must not write where the user stands"
@@ -73,10 +73,10 @@ class Wrong:
     def __init__(self, answer: Any) -> None:
         self.answer = answer
 
-    def predict(self, batch: np.ndarray) -> np.ndarray:
+    def predict(self, batch: np.ndarray) -> tuple[np.ndarray]:
         if isinstance(self.answer, Exception):
             raise self.answer
-        return np.full((len(batch), 8), self.answer, np.float32)
+        return (np.full((len(batch), 8), self.answer, np.float32),)
 
 
 @pytest.mark.parametrize(
@@ -129,8 +129,8 @@ def test_small_noise_is_no_other_computation(weights: Weights, tmp_path: Path, m
         def __init__(self, spec: RuntimeSpec) -> None:
             self.inner = open_runtime(spec)
 
-        def predict(self, batch: np.ndarray) -> np.ndarray:
-            return self.inner.predict(batch) * np.float32(factor)
+        def predict(self, batch: np.ndarray) -> tuple[np.ndarray]:
+            return (self.inner.predict(batch)[0] * np.float32(factor),)
 
     monkeypatch.setattr(self_check, "open_runtime", Noisy)
     for factor, accepted in ((1.0001, True), (1.2, False)):

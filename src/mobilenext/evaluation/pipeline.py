@@ -94,7 +94,7 @@ def _predict(job: Job, predict: Callable[[Any], Any], images: Sequence[tuple[Rec
     rows: dict[int, Prediction] = {}
     for start in range(0, len(readable), job.batch_size):
         records, pixels = zip(*readable[start : start + job.batch_size], strict=True)
-        logits = predict(job.preprocessing.normalize(np.stack(pixels)))
+        (logits,) = predict(job.preprocessing.normalize(np.stack(pixels)))
         for row in predictions_of(
             logits, (r.index for r in records), (r.name for r in records), (r.label for r in records)
         ):

@@ -113,7 +113,7 @@ def predict(
             readable = [pixels for _, pixels in images_read if not isinstance(pixels, str)]
             batch = applied.normalize(np.stack(readable)) if readable else None  # [N, 3, S, S]
             read = time.perf_counter()
-            logits = network.predict(batch) if batch is not None else np.empty((0, 0), np.float32)  # [N, classes]
+            (logits,) = network.predict(batch) if batch is not None else (np.empty((0, 0), np.float32),)  # [N, classes]
             predicted = time.perf_counter()
             answers = iter(zip(ranked(logits, topk), softmax(logits), strict=True) if readable else ())
             for name, pixels in images_read:

@@ -156,7 +156,7 @@ def hidden(tensor: Floats, corners: Sequence[tuple[int, int]], side: int) -> Flo
 def _eager(network: Network) -> Callable[[Floats], Floats]:
     from mobilenext.runtime.paddle_eager import forward
 
-    return lambda batch: forward(network, batch)
+    return lambda batch: forward(network, batch)[0]
 
 
 def _mean_of(values: Sequence[float]) -> float:

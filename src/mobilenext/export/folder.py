@@ -22,21 +22,18 @@ from mobilenext.data.preprocessing import Pixels
 from mobilenext.errors import CheckFailed, OutputError, UsageError
 from mobilenext.export.formats import check_format, write_format
 from mobilenext.export.images import parity_images
-from mobilenext.export.sidecar import SIDECAR, Sidecar
-from mobilenext.files import sha256_of
+from mobilenext.export.sidecar import SIDECAR, write_sidecar
 from mobilenext.machine.packages import installed, require_paddle
 from mobilenext.machine.pool import WorkerPool, watched_scratch_folder
 from mobilenext.machine.process_environment import compute_environment
 from mobilenext.machine.stopping import held
 from mobilenext.machine.temporary import temporary_beside, temporary_folder
-from mobilenext.origin import now, origin
 from mobilenext.runtime import RUNTIMES, Runtime, RuntimeSpec, open_runtime
-from mobilenext.runtime.form import Form
 from mobilenext.runtime.self_check import ALLOWED_OF_STD, failure, probe
 from mobilenext.weights.load import network_of
 from mobilenext.weights.pretrained import locate
 from mobilenext.weights.read import read_weights
-from mobilenext.weights.record import Weights, WeightsRecord
+from mobilenext.weights.record import Weights
 
 log = logging.getLogger(__name__)
 BATCH = 3  # compared as well, besides one image at a time
@@ -140,10 +137,10 @@ def _export(
     weights = read_weights(path, **options)
     pixels, sources = parity_images(images, weights.preprocessing)
     network = network_of(weights)
-    original = Logits.of(lambda batch: forward(network, batch), weights, pixels)
+    original = Logits.of(lambda batch: forward(network, batch)[0], weights, pixels)
     expected = forward(network, probe(weights.preprocessing))
     folded = fold_batch_norms(network)
-    after_folding = Logits.of(lambda batch: forward(network, batch), weights, pixels)
+    after_folding = Logits.of(lambda batch: forward(network, batch)[0], weights, pixels)
     file = write_format(network, format, folder, weights.preprocessing.image_size)
 
     parity: dict[str, Any] = {
@@ -154,10 +151,11 @@ def _export(
         "folding": original.compared_with(after_folding),
         "runtimes": {},
     }
-    for spec in _readers(format, folder, file):
+    specs = _readers(format, folder, file, network.outputs)
+    for spec in specs:
         try:
             opened: Runtime = open_runtime(spec)
-            found = Logits.of(opened.predict, weights, pixels)
+            found = Logits.of(lambda batch, opened=opened: opened.predict(batch)[0], weights, pixels)
         except (RuntimeError, ValueError, NotImplementedError) as error:
             raise CheckFailed(f"{spec.describe()} cannot run the export: {failure(error)}") from error
         compared = original.compared_with(found)
@@ -168,44 +166,11 @@ def _export(
                 f"the {format} export does not compute what Paddle does, by {spec.describe()}: {problem}. Nothing was "
                 "written; another version of the converter may help"
             )
-    write_sidecar(folder, weights.record(), format, file, expected, parity)
+    write_sidecar(specs[0], format, weights.record(), expected, parity)
     return parity, weights.notes
 
 
-def write_sidecar(
-    folder: Path,
-    record: WeightsRecord,
-    format: str,
-    file: str,
-    expected: Scores,
-    parity: Mapping[str, Any],
-    *,
-    precision: str = "fp32",
-    input: str = "image",
-    output: str = "logits",
-    form: Form | None = None,
-) -> None:
-    """Describe what lies in `folder`; `expected` are the logits for :func:`mobilenext.runtime.self_check.probe`."""
-    from mobilenext.machine.environment import environment
-
-    sidecar = Sidecar(
-        format=format,
-        file=file,
-        precision=precision,
-        input=input,
-        output=output,
-        layout="NHWC" if format == "tflite" or (form and form.layout.endswith("C")) else "NCHW",
-        form=form,
-        record=record,
-        files={each.name: sha256_of(each) for each in sorted(folder.iterdir()) if each.is_file()},
-        self_check=tuple(map(float, expected.ravel())),
-        parity=parity,
-        made_by={**origin(now()), **environment()},
-    )
-    sidecar.write(folder)
-
-
-def _readers(format: str, folder: Path, file: str) -> list[RuntimeSpec]:
+def _readers(format: str, folder: Path, file: str, outputs: tuple[str, ...]) -> list[RuntimeSpec]:
     """Every installed runtime that opens the format, with the first engine that it has for it."""
     specs = []
     for card in RUNTIMES.values():
@@ -216,7 +181,7 @@ def _readers(format: str, folder: Path, file: str) -> list[RuntimeSpec]:
             from mobilenext.runtime.paddle_inference import unavailable
 
             engine = next(each for each in card.engines if not unavailable(each, file))
-        specs.append(RuntimeSpec(card.name, engine, "cpu", 1, folder, file))
+        specs.append(RuntimeSpec(card.name, engine, "cpu", 1, folder, file, outputs=outputs))
     if not specs:
         raise UsageError(f"no installed runtime opens {format}, so it could not be checked")
     return specs

@@ -1,31 +1,39 @@
 """``mobilenext.json``, the file beside an exported model that says all there is to know to use it.
 
-Evaluating or predicting from an exported folder reads this file and the model, and nothing else.
+Evaluating or predicting from an exported folder reads this file and the model, and nothing else. Version 2 adds the
+task and every output with its shape; ``output`` stays, the name of the first, for programs that read version 1.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from mobilenext.arrays import Outputs
 from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import DataError, UsageError
 from mobilenext.export import FORMATS
 from mobilenext.files import sha256_of
 from mobilenext.json_files import Unfit, many, named, nullable, number, optional, read_json, record, sha256, text, whole
-from mobilenext.runtime import PRECISIONS
+from mobilenext.machine.environment import environment
+from mobilenext.origin import now, origin
+from mobilenext.runtime import PRECISIONS, RuntimeSpec
 from mobilenext.runtime.form import DTYPES, LARGEST_BATCH, LAYOUTS, OUTPUTS, Form
 from mobilenext.weights.record import WeightsRecord
 
 SIDECAR = "mobilenext.json"
-VERSION = "mobilenext export 1"
+VERSION = "mobilenext export 2"
+READABLE = ("mobilenext export 1", VERSION)
 _REMEDY = "export again"
 _SIDECAR = record(
     {
-        "version": text(VERSION),
+        "version": text(*READABLE),
         "format": text(*FORMATS),
         "precision": text(*PRECISIONS),
         **dict.fromkeys(("file", "input", "output", "layout"), text()),
@@ -39,6 +47,7 @@ _SIDECAR = record(
                 }
             )
         ),
+        "outputs": optional(many(record({"name": text(), "shape": many(whole(0))}))),
         "files": named(sha256()),
         "self_check": many(number()),
         **dict.fromkeys(("parity", "made_by", "record.preprocessing"), record({})),
@@ -55,6 +64,14 @@ _SIDECAR = record(
 )
 
 
+@dataclass(frozen=True)
+class Output:
+    """One array that the network gives."""
+
+    name: str
+    shape: tuple[int, ...]  # of one image: without the batch
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sidecar:
     """What an exported folder holds."""
@@ -63,18 +80,27 @@ class Sidecar:
     file: str  # the model file
     precision: str  # of its weights: fp32 or int8
     input: str
-    output: str
+    outputs: tuple[Output, ...]
     layout: str  # of the input: NCHW or NHWC
     form: Form | None = None  # of a network of another maker, whose input or output is unlike ours
     record: WeightsRecord
     files: Mapping[str, str]  # every file beside the sidecar, and its sha256
-    self_check: tuple[float, ...] = field(repr=False)  # Paddle's logits for mobilenext.runtime.self_check.probe
+    # What Paddle gives for mobilenext.runtime.self_check.probe: the values of all outputs, one after the other.
+    self_check: tuple[float, ...] = field(repr=False)
     parity: Mapping[str, Any]  # how close it is to Paddle on real images
     made_by: Mapping[str, Any]  # versions of what wrote it
+
+    def expected_outputs(self) -> Outputs:
+        """Return the outputs, float32 [1, ...], that the self check expects."""
+        sizes = [math.prod(output.shape) for output in self.outputs]
+        parts = np.split(np.array(self.self_check, np.float32), np.cumsum(sizes)[:-1])
+        return tuple(part.reshape(1, *output.shape) for part, output in zip(parts, self.outputs, strict=True))
 
     def write(self, folder: Path) -> None:
         """Write it into `folder`."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
+        values["output"] = self.outputs[0].name
+        values["outputs"] = [asdict(output) for output in self.outputs]
         record = {each.name: getattr(self.record, each.name) for each in fields(WeightsRecord)}
         record.update(preprocessing=self.record.preprocessing.to_dict(), path=self.record.path.name)
         if self.record.task is None:
@@ -89,8 +115,38 @@ class Sidecar:
         (folder / SIDECAR).write_text(text + "\n")
 
 
+def write_sidecar(
+    spec: RuntimeSpec, format: str, record: WeightsRecord, expected: Outputs, parity: Mapping[str, Any]
+) -> None:
+    """Describe the model in a folder, and every file beside it.
+
+    Args:
+        spec: one way to open the model, which says where it is and what it takes and gives.
+        format: one of FORMATS.
+        record: of the weights.
+        expected: the outputs [1, ...] for :func:`mobilenext.runtime.self_check.probe`.
+        parity: how close the model is to Paddle on real images.
+    """
+    form = None if spec.form == Form() else spec.form
+    sidecar = Sidecar(
+        format=format,
+        file=spec.file,
+        precision=spec.precision,
+        input=spec.input,
+        outputs=tuple(Output(name, array.shape[1:]) for name, array in zip(spec.outputs, expected, strict=True)),
+        layout="NHWC" if format == "tflite" or (form and form.layout.endswith("C")) else "NCHW",
+        form=form,
+        record=record,
+        files={path.name: sha256_of(path) for path in sorted(spec.folder.iterdir()) if path.is_file()},
+        self_check=tuple(float(value) for array in expected for value in array.ravel()),
+        parity=parity,
+        made_by={**origin(now()), **environment()},
+    )
+    sidecar.write(spec.folder)
+
+
 def read_sidecar(folder: Path) -> Sidecar:
-    """The sidecar in an exported folder, every file of which is there and as it was written.
+    """Read the sidecar in an exported folder, every file of which must be as it was written.
 
     Raises:
         DataError: no sidecar, one that cannot be used, or a file that is missing or is not the one that was exported.
@@ -124,18 +180,23 @@ def _from_dict(values: Mapping[str, Any], folder: Path) -> Sidecar:
     record["notes"] = tuple(record["notes"])
     record["section"], record["assumed"] = record["section"] or "", tuple(record["assumed"] or ())
     record["path"] = folder / values["file"]
-    known = {each.name: values[each.name] for each in fields(Sidecar) if each.name != "form"}
+    known = {each.name: values[each.name] for each in fields(Sidecar) if each.name not in ("form", "outputs")}
     known["form"] = Form.from_dict(values["form"]) if values.get("form") is not None else None
     known["record"] = WeightsRecord(**record)
     known["self_check"] = tuple(map(float, values["self_check"]))
+    classes = known["record"].num_classes
+    outputs = values.get("outputs") or [{"name": values["output"], "shape": [classes]}]  # version 1: logits alone
+    known["outputs"] = tuple(Output(output["name"], tuple(output["shape"])) for output in outputs)
     sidecar = Sidecar(**known)
-    classes = sidecar.record.num_classes
     if sidecar.file not in sidecar.files:
         raise Unfit(f"{sidecar.file!r} is not among its files")
     if outside := [name for name in sidecar.files if Path(name).name != name]:
         raise Unfit(f"it names a file outside its folder, {outside[0]!r}")
-    if len(sidecar.self_check) != classes:
-        raise Unfit(f"{len(sidecar.self_check)} logits to check with, for {classes} classes")
+    if sidecar.record.task is None and [output.shape for output in sidecar.outputs] != [(classes,)]:
+        raise Unfit(f"outputs are not one of {classes} values, for {classes} classes")
+    size = sum(math.prod(output.shape) for output in sidecar.outputs)
+    if len(sidecar.self_check) != size:
+        raise Unfit(f"self_check has {len(sidecar.self_check)} values; expected {size}, those of its outputs")
     if sidecar.record.labels and len(sidecar.record.labels) != classes:
         raise Unfit(f"{len(sidecar.record.labels)} labels for {classes} classes")
     return sidecar

@@ -52,6 +52,7 @@ class Network(nn.Layer):  # type: ignore[misc]
     pooled vector of the last map; names stay as they are, so that the same weights fit.
     """
 
+    outputs: tuple[str, ...] = ("logits",)  # the names, in exported graphs, of what `forward` returns
     num_classes: int
     features_info: tuple[Feature, ...]  # the last map at each of the strides 4, 8, 16 and 32
     head_layers: tuple[str, ...]  # the attributes that keep_features_only removes

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mobilenext.arrays import Floats, Logits
+from mobilenext.arrays import Floats, Outputs
 from mobilenext.data import LabelledDataset, LabelledImage, find_images, open_dataset, pixels_of
 from mobilenext.data.class_names import with_classes
 from mobilenext.data.dataset import open_training
@@ -27,13 +27,14 @@ from mobilenext.errors import CheckFailed, DatasetError, UsageError
 from mobilenext.evaluation.latency import interleaved_latency
 from mobilenext.evaluation.pipeline import make_plan
 from mobilenext.evaluation.run import evaluate
-from mobilenext.export.folder import new_folder, write_sidecar
+from mobilenext.export.folder import new_folder
+from mobilenext.export.sidecar import write_sidecar
 from mobilenext.machine.environment import environment, processor
 from mobilenext.machine.packages import require
 from mobilenext.machine.pool import WorkerPool, watched_scratch_folder
 from mobilenext.origin import now, origin
 from mobilenext.runs.journal import read_predictions
-from mobilenext.runtime import check_precision, open_runtime
+from mobilenext.runtime import RuntimeSpec, check_precision, open_runtime
 from mobilenext.runtime.form import Form
 from mobilenext.runtime.self_check import probe
 from mobilenext.sources.foreign import Labels
@@ -237,14 +238,14 @@ def _quantize(
     ranges = calibrate(source, _batches(chosen, preprocessing), work, form)
     quantize(source, folder / FILE, ranges, keep_float)
     few = np.concatenate(list(_batches(_spread(chosen, LAYER_IMAGES), preprocessing)))
-    losses = layer_losses(source, ranges, few, prepared.spec.output, form)
+    losses = layer_losses(source, ranges, few, prepared.spec.outputs[0], form)
 
     image = probe(preprocessing)
     specs = {}
     for name, where in (("fp32", float_folder), ("int8", folder)):
         spec = replace(prepared.spec, folder=where, file=FILE, precision=name, scratch=None)
         # Of int8 its own: what it costs is measured below, and other runtimes are held against what was measured.
-        _describe(where, prepared, open_runtime(spec).predict(image), name)
+        _describe(spec, prepared, open_runtime(spec).predict(image))
         specs[name] = spec
     shutil.rmtree(work / "prepared", ignore_errors=True)
     return {
@@ -257,13 +258,10 @@ def _quantize(
     }
 
 
-def _describe(folder: Path, prepared: Prepared, expected: Logits, precision: str) -> None:
+def _describe(spec: RuntimeSpec, prepared: Prepared, expected: Outputs) -> None:
     # What is assumed stays an assumption.
     record = replace(prepared.record, labels=None) if prepared.labels_assumed else prepared.record
-    write_sidecar(
-        folder, record, "onnx", FILE, expected, {}, precision=precision, input=prepared.spec.input,
-        output=prepared.spec.output, form=None if prepared.spec.form == Form() else prepared.spec.form,
-    )  # fmt: skip
+    write_sidecar(spec, "onnx", record, expected, {})
 
 
 def _batches(paths: Sequence[Path], preprocessing: Preprocessing) -> list[Floats]:

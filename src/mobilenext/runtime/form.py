@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobilenext.arrays import Floats, Logits
+from mobilenext.arrays import Floats, Logits, Outputs
 from mobilenext.runtime.interface import Runtime
 
 LAYOUTS = ("NCHW", "NHWC", "CHW", "HWC")
@@ -96,14 +96,14 @@ class Form:
 
 
 class Adapted:
-    """A network of another form behind the interface of all runtimes."""
+    """Give a classifier of another form the interface of all runtimes."""
 
     def __init__(self, network: Runtime, form: Form) -> None:
         self._network, self._form = network, form
 
-    def predict(self, batch: Floats) -> Logits:
-        logits = [
-            self._form.logits(np.asarray(self._network.predict(array)), count)
-            for array, count in self._form.inputs(batch)
-        ]
-        return logits[0] if len(logits) == 1 else np.concatenate(logits)
+    def predict(self, batch: Floats) -> Outputs:
+        parts = []
+        for array, count in self._form.inputs(batch):
+            (scores,) = self._network.predict(array)
+            parts.append(self._form.logits(np.asarray(scores), count))
+        return (parts[0] if len(parts) == 1 else np.concatenate(parts),)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from mobilenext.arrays import Floats, Logits
+from mobilenext.arrays import Floats, Outputs
 
 
 class Runtime(Protocol):
     """An opened network."""
 
-    def predict(self, batch: Floats) -> Logits:
-        """Normalised images [N, 3, H, W] to logits [N, classes]."""
+    def predict(self, batch: Floats) -> Outputs:
+        """Return the outputs, each [N, ...], for normalized images [N, 3, H, W]; a classifier has one, its logits."""

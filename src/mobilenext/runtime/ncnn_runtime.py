@@ -10,7 +10,7 @@ import numpy as np
 from mobilenext.errors import DataError
 
 if TYPE_CHECKING:
-    from mobilenext.arrays import Floats
+    from mobilenext.arrays import Floats, Outputs
     from mobilenext.runtime import RuntimeSpec
 
 
@@ -27,17 +27,20 @@ class NCNN:
         for load, path in ((network.load_param, param), (network.load_model, param.with_suffix(".bin"))):
             if not path.is_file() or load(str(path)) != 0:
                 raise DataError(f"{path}: ncnn {ncnn.__version__} cannot open it; export it again")
-        self._network, self._input, self._output = network, spec.input, spec.output
+        self._network, self._input, self._outputs = network, spec.input, spec.outputs
 
-    def predict(self, batch: Floats) -> Floats:
-        return np.stack([self._predict_one(image) for image in batch])
+    def predict(self, batch: Floats) -> Outputs:
+        return tuple(map(np.stack, zip(*(self._predict_one(image) for image in batch), strict=True)))
 
-    def _predict_one(self, image: Floats) -> Floats:
-        """[3, H, W] to [classes]."""
+    def _predict_one(self, image: Floats) -> list[Floats]:
+        """Return the outputs, without the batch axis, for one image [3, H, W]."""
         image = np.ascontiguousarray(image)  # ncnn reads this memory as it lies, until it has extracted
         extractor = self._network.create_extractor()
         extractor.input(self._input, ncnn.Mat(image))
-        code, logits = extractor.extract(self._output)
-        if code != 0:
-            raise RuntimeError(f"ncnn ends with the code {code}")
-        return np.array(logits, np.float32)
+        outputs = []
+        for name in self._outputs:
+            code, values = extractor.extract(name)
+            if code != 0:
+                raise RuntimeError(f"ncnn ends with the code {code}")
+            outputs.append(np.array(values, np.float32))
+        return outputs

@@ -13,7 +13,7 @@ from mobilenext.errors import DataError
 from mobilenext.runtime.foreign import Declared
 
 if TYPE_CHECKING:
-    from mobilenext.arrays import Floats
+    from mobilenext.arrays import Floats, Outputs
     from mobilenext.runtime import RuntimeSpec
 
 ERRORS_ONLY = 3
@@ -44,11 +44,10 @@ class ONNXRuntime:
 
     def __init__(self, spec: RuntimeSpec) -> None:
         self._session = open_session(spec.folder / spec.file, spec.threads)
-        self._input, self._output = spec.input, spec.output
+        self._input, self._outputs = spec.input, spec.outputs
 
-    def predict(self, batch: Floats) -> Floats:
-        logits: Floats = self._run([self._output], {self._input: batch})[0]
-        return logits
+    def predict(self, batch: Floats) -> Outputs:
+        return tuple(self._run(self._outputs, {self._input: batch}))
 
     def declared(self) -> tuple[list[Declared], list[Declared]]:
         """The inputs and outputs of a file of unknown origin."""

@@ -10,7 +10,7 @@ import openvino
 from mobilenext.errors import DataError
 
 if TYPE_CHECKING:
-    from mobilenext.arrays import Floats
+    from mobilenext.arrays import Floats, Outputs
     from mobilenext.runtime import RuntimeSpec
 
 
@@ -35,8 +35,8 @@ class OpenVINO:
             "INFERENCE_PRECISION_HINT": "bf16" if spec.precision == "bf16" else "f32",
         }
         self._request = core.compile_model(model, "CPU", settings).create_infer_request()
-        self._input, self._output = spec.input, spec.output
+        self._input, self._outputs = spec.input, spec.outputs
 
-    def predict(self, batch: Floats) -> Floats:
+    def predict(self, batch: Floats) -> Outputs:
         self._request.infer({self._input: batch}, share_inputs=True)
-        return np.array(self._request.get_tensor(self._output).data)
+        return tuple(np.array(self._request.get_tensor(name).data) for name in self._outputs)

@@ -20,7 +20,7 @@ from mobilenext.runtime.paddle_files import parameters_of
 from mobilenext.runtime.self_check import failure
 
 if TYPE_CHECKING:
-    from mobilenext.arrays import Floats
+    from mobilenext.arrays import Floats, Outputs
     from mobilenext.runtime import RuntimeSpec
 
 LARGEST_BATCH = 64  # of TensorRT, which is told in advance
@@ -66,13 +66,12 @@ class PaddleInference:
                 config.disable_mkldnn()
         self._predictor = inference.create_predictor(config)
         self._input = self._predictor.get_input_handle(self._predictor.get_input_names()[0])
-        # Older exports from here do not know the name that Paddle gave the one output.
+        # Paddle names the outputs of what is exported here by numbers, in their order.
         names = self._predictor.get_output_names()
-        self._output = spec.output if spec.output in names else names[0]
+        self._outputs = spec.outputs if set(spec.outputs) <= set(names) else names[: len(spec.outputs)]
 
-    def predict(self, batch: Floats) -> Floats:
-        logits: Floats = self.run(batch, [self._output])[0]
-        return logits
+    def predict(self, batch: Floats) -> Outputs:
+        return tuple(self.run(batch, self._outputs))
 
     def declared(self) -> tuple[list[Declared], list[Declared]]:
         """The inputs and outputs of a file of unknown origin."""

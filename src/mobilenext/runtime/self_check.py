@@ -1,17 +1,15 @@
-"""Does an opened network compute what Paddle does? Asked with one picture whose logits Paddle has given before."""
+"""Check that an opened network computes what Paddle does, on one picture for which Paddle's outputs are known."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from mobilenext.arrays import Floats, Logits
+from mobilenext.arrays import Floats, Outputs
 from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.runtime import RuntimeSpec, open_runtime
 
-# The largest difference of a logit that is put down to rounding, in standard deviations of the logits. In float32
-# a deep network amplifies rounding to 1e-3 at the very most, a wrong kernel is off by the logits' own size.
+# The largest difference of an output that is put down to rounding, in standard deviations of that output. In float32
+# a deep network amplifies rounding to 1e-3 at the very most; a wrong kernel is off by the size of the output itself.
 # In 8 or 16 bits only nonsense can be told from rounding here: what it costs in accuracy must be measured.
 ALLOWED_OF_STD = {"fp32": 1e-2, "bf16": 1.0, "fp16": 1.0, "int8": 2.0}
 
@@ -26,23 +24,30 @@ def probe(preprocessing: Preprocessing) -> Floats:
     return preprocessing.normalize(pixels[None])
 
 
-def problem_of(spec: RuntimeSpec, image: Floats, expected: Sequence[float] | Logits) -> str | None:
-    """None when the opened network gives the `expected` logits for `image` [1, 3, S, S], else a sentence."""
-    reference: Logits = np.asarray(expected, np.float32).reshape(1, -1)
+def problem_of(spec: RuntimeSpec, image: Floats, expected: Outputs) -> str | None:
+    """Return None when the opened network gives the `expected` outputs for an image, else a sentence.
+
+    Args:
+        spec: of the network.
+        image: [1, 3, S, S].
+        expected: an array [1, ...] for each of ``spec.outputs``.
+    """
     try:
         runtime = open_runtime(spec)
-        found = runtime.predict(image)
-        again = runtime.predict(np.concatenate([image] * 2))[1:]  # the batch is free, or said to be
+        outputs = runtime.predict(image)
+        repeated = runtime.predict(np.concatenate([image] * 2))  # the batch is free, or said to be
     except (RuntimeError, ValueError, NotImplementedError) as error:  # what C++ errors are raised as
         return failure(error)
-    if found.shape != reference.shape:
-        return f"it gives {found.shape[1] if found.ndim == 2 else found.shape} logits instead of {reference.shape[1]}"
-    if spec.form is not None:
-        reference, found, again = (spec.form.comparable(logits) for logits in (reference, found, again))
-    allowed = ALLOWED_OF_STD[spec.precision] * float(reference.std())
-    worst = float(max(np.abs(found - reference).max(), np.abs(again - reference).max()))
-    # Written so that a NaN is a problem.
-    return None if worst <= allowed else f"its logits are off by {worst:.2g} (allowed {allowed:.2g})"
+    for name, reference, *others in zip(spec.outputs, expected, outputs, (last[1:] for last in repeated), strict=True):
+        if others[0].shape != reference.shape:
+            return f"its {name} have the shape {list(others[0].shape)} instead of {list(reference.shape)}"
+        if spec.form is not None:
+            reference, *others = (spec.form.comparable(logits) for logits in (reference, *others))
+        allowed = ALLOWED_OF_STD[spec.precision] * float(reference.std())
+        worst = float(max(np.abs(other - reference).max() for other in others))
+        if not worst <= allowed:  # written so that a NaN is a problem
+            return f"its {name} are off by {worst:.2g} (allowed {allowed:.2g})"
+    return None
 
 
 def failure(error: Exception) -> str:

@@ -73,7 +73,7 @@ class RuntimeSpec:
     file: str = ""  # the model file in it
     precision: str = "fp32"
     input: str = "image"
-    output: str = "logits"
+    outputs: tuple[str, ...] = ("logits",)  # the names of the arrays that `predict` returns, in order
     scratch: Path | None = None  # where an engine may keep what it compiles; None: beside the model file
     form: Form | None = None  # of a network of another maker; None: as all networks here
 

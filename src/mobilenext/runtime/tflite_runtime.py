@@ -11,7 +11,7 @@ from mobilenext.errors import DataError
 from mobilenext.machine.captured import captured_output
 
 if TYPE_CHECKING:
-    from mobilenext.arrays import Floats
+    from mobilenext.arrays import Floats, Outputs
     from mobilenext.runtime import RuntimeSpec
 
 
@@ -24,12 +24,13 @@ class TFLite:
             with captured_output():  # it announces its delegate
                 self._interpreter = Interpreter(str(path), num_threads=spec.threads)
                 self._input = self._interpreter.get_input_details()[0]["index"]
-                self._output = self._interpreter.get_output_details()[0]["index"]
-        except (ValueError, RuntimeError, IndexError) as error:
+            indices = {output["name"]: output["index"] for output in self._interpreter.get_output_details()}
+            self._outputs = [indices[name] for name in spec.outputs]
+        except (ValueError, RuntimeError, IndexError, KeyError) as error:
             raise DataError(f"{path}: LiteRT cannot open it ({error}); it may be cut short: export it again") from error
         self._shape: tuple[int, ...] = ()
 
-    def predict(self, batch: Floats) -> Floats:
+    def predict(self, batch: Floats) -> Outputs:
         images = np.ascontiguousarray(batch.transpose(0, 2, 3, 1))  # [N, H, W, 3]
         if images.shape != self._shape:
             self._interpreter.resize_tensor_input(self._input, images.shape, strict=True)
@@ -38,5 +39,4 @@ class TFLite:
             self._shape = images.shape
         self._interpreter.set_tensor(self._input, images)
         self._interpreter.invoke()
-        logits: Floats = self._interpreter.get_tensor(self._output)
-        return logits
+        return tuple(self._interpreter.get_tensor(index) for index in self._outputs)

@@ -95,7 +95,7 @@ class Batcher:
             began = time.perf_counter()
             images = np.stack([each.image for each in batch])  # [N, 3, S, S]
             try:
-                logits = await loop.run_in_executor(self._threads, network.predict, images)  # [N, classes]
+                (logits,) = await loop.run_in_executor(self._threads, network.predict, images)  # [N, classes]
             except Exception as error:
                 for each in batch:
                     if not each.answer.done():

@@ -8,9 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from mobilenext.arrays import Floats, Logits
+from mobilenext.arrays import Floats, Outputs
 from mobilenext.errors import CheckFailed, DataError, UsageError
 from mobilenext.export import FORMATS
 from mobilenext.export.sidecar import SIDECAR, read_sidecar
@@ -179,7 +177,7 @@ def prepare_weights(weights: Weights, folder: Path, choice: Choice) -> Prepared:
     fold_batch_norms(network)
     written: dict[str, Path] = {}
 
-    def files(candidate: Candidate) -> tuple[Path, str, str, str]:
+    def files(candidate: Candidate) -> tuple[Path, str, str, tuple[str, ...]]:
         name = candidate.format
         if name not in written:
             check_format(name)
@@ -187,7 +185,7 @@ def prepare_weights(weights: Weights, folder: Path, choice: Choice) -> Prepared:
             target.mkdir(parents=True, exist_ok=True)
             write_format(network, name, target, weights.preprocessing.image_size)
             written[name] = target
-        return written[name], FORMATS[name].file, "image", "logits"
+        return written[name], FORMATS[name].file, "image", network.outputs
 
     spec, notes = _first_that_works(candidates, files, choice, precision, folder, image, expected)
     return Prepared(weights.record(), spec, (*weights.notes, *notes))
@@ -208,13 +206,14 @@ def _prepare_exported(subject: Subject, folder: Path, choice: Choice) -> Prepare
         choice.runtime, choice.engine, choice.device, formats=[sidecar.format], precision=precision
     )
 
-    def files(candidate: Candidate) -> tuple[Path, str, str, str]:
-        return subject.path, sidecar.file, sidecar.input, sidecar.output
+    def files(candidate: Candidate) -> tuple[Path, str, str, tuple[str, ...]]:
+        return subject.path, sidecar.file, sidecar.input, tuple(output.name for output in sidecar.outputs)
 
     # What Paddle was asked was normalised as the sidecar says, whatever is asked for now.
     image = probe(sidecar.record.preprocessing)
-    expected = np.array(sidecar.self_check, np.float32)
-    spec, notes = _first_that_works(candidates, files, choice, precision, folder, image, expected, sidecar.form)
+    spec, notes = _first_that_works(
+        candidates, files, choice, precision, folder, image, sidecar.expected_outputs(), sidecar.form
+    )
     return Prepared(record, spec, tuple(notes), sidecar.files, _setup(sidecar.form))
 
 
@@ -241,12 +240,12 @@ def _prepare_foreign(subject: Subject, folder: Path, choice: Choice) -> Prepared
     network = read_model(model)
     found = network.recognized
 
-    def files(candidate: Candidate) -> tuple[Path, str, str, str]:
-        return subject.path.parent, subject.path.name, found.input, found.output
+    def files(candidate: Candidate) -> tuple[Path, str, str, tuple[str, ...]]:
+        return subject.path.parent, subject.path.name, found.input, (found.output,)
 
     # There is no Paddle network to compare with: the format's own reference stands in.
     image = probe(network.record.preprocessing)
-    spec, notes = _first_that_works(candidates, files, choice, precision, folder, image, found.logits, found.form)
+    spec, notes = _first_that_works(candidates, files, choice, precision, folder, image, (found.logits,), found.form)
     setup = _setup(found.form) | ({} if subject.output is None else {"output": subject.output})
     return Prepared(network.record, spec, (*network.notes, *notes), network.files, setup)
 
@@ -257,15 +256,15 @@ def _setup(form: Form | None) -> dict[str, Any]:
 
 def _first_that_works(
     candidates: Sequence[Candidate],
-    files: Callable[[Candidate], tuple[Path, str, str, str]],
+    files: Callable[[Candidate], tuple[Path, str, str, tuple[str, ...]]],
     choice: Choice,
     precision: str,
     scratch: Path,
     image: Floats,
-    expected: Logits,
+    expected: Outputs,
     form: Form | None = None,
 ) -> tuple[RuntimeSpec, list[str]]:
-    """The first candidate that gives the `expected` logits, and a sentence on each that was passed over."""
+    """The first candidate that gives the `expected` outputs, and a sentence on each that was passed over."""
     passed: list[str] = []
     for candidate in candidates:
         name = f"{candidate.runtime} ({candidate.engine})" if candidate.engine else candidate.runtime
