@@ -41,7 +41,8 @@ from mobilenext.models import build_network
 from mobilenext.origin import origin
 from mobilenext.runtime import Runtime, RuntimeSpec, open_runtime
 from mobilenext.runtime.paddle_eager import forward
-from mobilenext.sources.source import Choice, prepare_weights
+from mobilenext.sources.choice import Choice
+from mobilenext.sources.prepare import prepare_weights
 from mobilenext.weights.load import network_of
 from mobilenext.weights.pretrained import source_of
 from mobilenext.weights.read import read_weights

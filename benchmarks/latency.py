@@ -26,7 +26,9 @@ from mobilenext.models import MODELS
 from mobilenext.origin import origin
 from mobilenext.report.tables import plain_table
 from mobilenext.runtime import RuntimeSpec, open_runtime
-from mobilenext.sources.source import Choice, Prepared, Subject, prepare
+from mobilenext.sources.choice import Choice
+from mobilenext.sources.find import Subject
+from mobilenext.sources.prepare import Prepared, prepare
 
 MODEL = "mobilenext_x1_0"
 OURS = ("openvino", "onnxruntime", "paddle-inference:openvino", "paddle-inference:onednn", "paddle:auto")

@@ -22,7 +22,8 @@ from mobilenext.data import open_dataset, read_image
 from mobilenext.machine.environment import environment
 from mobilenext.origin import origin
 from mobilenext.runtime import RUNTIMES, open_runtime
-from mobilenext.sources.source import Choice, prepare_weights
+from mobilenext.sources.choice import Choice
+from mobilenext.sources.prepare import prepare_weights
 from mobilenext.weights.read import read_weights
 
 ALLOWED = 1e-4

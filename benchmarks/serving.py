@@ -38,7 +38,9 @@ from mobilenext.machine.pool import available_cores
 from mobilenext.machine.process_environment import FAST_PROCESS
 from mobilenext.origin import origin
 from mobilenext.runtime import open_runtime
-from mobilenext.sources.source import Choice, find_subject, prepare
+from mobilenext.sources.choice import Choice
+from mobilenext.sources.find import find_subject
+from mobilenext.sources.prepare import prepare
 
 MODEL = "mobilenext_x1_0"
 CLIENTS = (1, 8, 64)

@@ -18,7 +18,7 @@ from mobilenext.data.images import find_images, read_image
 from mobilenext.data.list_file import read_list
 from mobilenext.errors import DataError, ImageError
 from mobilenext.file_kinds import kind_of, kind_of_head, other_kind
-from mobilenext.sources.source import find_subject
+from mobilenext.sources.find import find_subject
 from mobilenext.weights.pretrained import locate
 from mobilenext.weights.read import read_weights
 

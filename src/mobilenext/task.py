@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mobilenext.data import Dataset
     from mobilenext.json_files import Check
-    from mobilenext.sources.source import Prepared
+    from mobilenext.sources.prepare import Prepared
     from mobilenext.weights.record import WeightsRecord
 
 Outputs: TypeAlias = tuple[Floats, ...]  # of a network for N images, each [N, ...], in the order of its runtime

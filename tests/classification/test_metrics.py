@@ -143,7 +143,8 @@ def test_scores_of_the_classes_are_those_of_scikit_learn(classes: int, images: i
     counts = Counts(classes)
     for label, answer in zip(labels.tolist(), predicted.tolist(), strict=True):
         counts.add(Prediction(0, "a", label, () if answer < 0 else (answer,), (), None if answer < 0 else 0.5))
-    scores = Counts.from_vector(counts.to_vector()).scores()
+    counts.merge([counts.to_bytes()])
+    scores = counts.scores()
     present = np.unique(labels)
     precision, recall, f1, _ = sklearn.precision_recall_fscore_support(
         labels, predicted, labels=present, zero_division=0

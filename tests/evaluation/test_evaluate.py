@@ -27,7 +27,8 @@ from mobilenext.machine.pool import WorkerPool
 from mobilenext.models.cards import Published, WeightsCard
 from mobilenext.runs.journal import JOURNAL, LOG, PREDICTIONS, RESULT, Journal
 from mobilenext.runtime import AUTOMATIC
-from mobilenext.sources.source import Choice, prepare_weights
+from mobilenext.sources.choice import Choice
+from mobilenext.sources.prepare import prepare_weights
 from mobilenext.weights.read import read_weights
 from mobilenext.weights.record import Weights
 

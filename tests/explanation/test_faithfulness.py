@@ -13,7 +13,8 @@ from mobilenext.data.digits import write_digits
 from mobilenext.errors import UsageError
 from mobilenext.explanation.faithfulness import corner, faithfulness, hidden
 from mobilenext.runtime import open_runtime
-from mobilenext.sources.source import Choice, prepare_weights
+from mobilenext.sources.choice import Choice
+from mobilenext.sources.prepare import prepare_weights
 from mobilenext.weights.load import network_of
 from mobilenext.weights.pretrained import source_of
 from mobilenext.weights.read import read_weights

@@ -18,8 +18,10 @@ from mobilenext.export.images import parity_images
 from mobilenext.export.sidecar import SIDECAR, Output, read_sidecar
 from mobilenext.machine.packages import installed
 from mobilenext.runtime import open_runtime
-from mobilenext.sources import source as subject
-from mobilenext.sources.source import Choice, find_subject, prepare
+from mobilenext.sources import prepare as preparation
+from mobilenext.sources.choice import Choice
+from mobilenext.sources.find import find_subject
+from mobilenext.sources.prepare import prepare
 from mobilenext.weights.read import read_weights
 
 if TYPE_CHECKING:
@@ -263,7 +265,7 @@ def test_a_sidecar_of_another_model(folders: dict[str, Path], tmp_path: Path) ->
 def test_what_an_exported_folder_allows(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subject, "processor", lambda: ("one that computes int8", ["avx_vnni"]))
+    monkeypatch.setattr(preparation, "processor", lambda: ("one that computes int8", ["avx_vnni"]))
     folder = folders["paddle-legacy"]
     prepared = prepare(find_subject(exported=folder, preprocessing={"crop_pct": 0.5}), tmp_path, Choice())
     assert prepared.record.preprocessing.crop_pct == 0.5

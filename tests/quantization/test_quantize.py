@@ -136,7 +136,7 @@ def test_other_forms(long_world: World, tmp_path: Path) -> None:
     from mobilenext.data import pixels_of
     from mobilenext.runtime import RuntimeSpec, open_runtime
     from mobilenext.runtime.form import Form
-    from mobilenext.sources.source import find_subject
+    from mobilenext.sources.find import find_subject
 
     path = classifier(tmp_path / "a.onnx", batch=4, layout="NHWC", dtype="uint8", end="Softmax", weight=WEIGHT / 50)
     (tmp_path / "work").mkdir()

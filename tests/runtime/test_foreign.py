@@ -16,7 +16,9 @@ from mobilenext.errors import DataError, UsageError
 from mobilenext.machine.packages import installed
 from mobilenext.runtime import open_runtime
 from mobilenext.runtime.form import Form
-from mobilenext.sources.source import Choice, Prepared, find_subject, prepare
+from mobilenext.sources.choice import Choice
+from mobilenext.sources.find import find_subject
+from mobilenext.sources.prepare import Prepared, prepare
 
 for package in ("onnx", "onnxruntime"):
     if not installed(package):

@@ -13,7 +13,9 @@ from tests.onnx_models import WEIGHT, classifier
 
 from mobilenext.errors import DataError
 from mobilenext.machine.packages import installed
-from mobilenext.sources.source import Choice, Prepared, find_subject, prepare
+from mobilenext.sources.choice import Choice
+from mobilenext.sources.find import find_subject
+from mobilenext.sources.prepare import Prepared, prepare
 
 for package in ("onnx", "onnxruntime"):
     if not installed(package):

@@ -14,7 +14,7 @@ from mobilenext.data import LabelledDataset, LabelledImage, open_dataset
 from mobilenext.data.class_names import classes_without_images, with_classes
 from mobilenext.data.list_file import read_list
 from mobilenext.json_files import Unfit
-from mobilenext.sources.source import Prepared
+from mobilenext.sources.prepare import Prepared
 from mobilenext.task import Evaluated, Evaluation, Facts, Outputs
 from mobilenext.weights.record import WeightsRecord
 

@@ -29,7 +29,9 @@ from mobilenext.machine.stopping import Stop
 from mobilenext.models import MODELS, find_model
 from mobilenext.origin import now, origin
 from mobilenext.runtime import RUNTIMES, Runtime, RuntimeSpec, open_runtime
-from mobilenext.sources.source import Choice, Prepared, Subject, find_subject, prepare
+from mobilenext.sources.choice import Choice
+from mobilenext.sources.find import Subject, find_subject
+from mobilenext.sources.prepare import Prepared, prepare
 
 FEWEST_SAMPLES = 30
 ROUNDS = 5

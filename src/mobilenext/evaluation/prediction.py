@@ -20,8 +20,10 @@ from mobilenext.data.preprocessing import Pixels, Preprocessing
 from mobilenext.errors import ImageError, UsageError
 from mobilenext.machine.temporary import scratch_folder
 from mobilenext.runtime import open_runtime, resolve_device
-from mobilenext.sources.foreign import Labels
-from mobilenext.sources.source import Choice, find_subject, prepare
+from mobilenext.sources.choice import Choice
+from mobilenext.sources.find import find_subject
+from mobilenext.sources.options import Labels
+from mobilenext.sources.prepare import prepare
 
 log = logging.getLogger(__name__)
 

@@ -42,8 +42,10 @@ from mobilenext.machine.ranks import Ranks, launched_here
 from mobilenext.origin import now, origin
 from mobilenext.runs.journal import JOURNAL, PREDICTIONS, RESULT, Journal, encoded, line_of, setup_digest
 from mobilenext.runs.result import read_result
-from mobilenext.sources.foreign import Labels
-from mobilenext.sources.source import Choice, Prepared, find_subject, prepare
+from mobilenext.sources.choice import Choice
+from mobilenext.sources.find import find_subject
+from mobilenext.sources.options import Labels
+from mobilenext.sources.prepare import Prepared, prepare
 
 log = logging.getLogger(__name__)
 LATENCY_IMAGES = 20

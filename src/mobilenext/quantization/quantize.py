@@ -37,8 +37,10 @@ from mobilenext.runs.journal import read_predictions
 from mobilenext.runtime import RuntimeSpec, check_precision, open_runtime
 from mobilenext.runtime.form import Form
 from mobilenext.runtime.self_check import probe
-from mobilenext.sources.foreign import Labels
-from mobilenext.sources.source import Choice, Prepared, Subject, find_subject, prepare
+from mobilenext.sources.choice import Choice
+from mobilenext.sources.find import Subject, find_subject
+from mobilenext.sources.options import Labels
+from mobilenext.sources.prepare import Prepared, prepare
 
 log = logging.getLogger(__name__)
 REPORT = "quantization.json"

@@ -18,7 +18,9 @@ from mobilenext.errors import UsageError
 from mobilenext.machine.packages import installed
 from mobilenext.models import MODELS
 from mobilenext.runtime import Runtime, open_runtime
-from mobilenext.sources.source import Choice, Prepared, Subject, prepare, weights_of
+from mobilenext.sources.choice import Choice
+from mobilenext.sources.find import Subject, weights_of
+from mobilenext.sources.prepare import Prepared, prepare
 from mobilenext.weights.record import WeightsRecord
 
 HeatMap = Callable[[Pixels, int], Floats]  # uint8 [S, S, 3] and a class to float32 [S, S], 0 to 1
@@ -88,7 +90,7 @@ def open_models(
         runtime: auto or a name; threads: of each copy; copies: opened of each model.
 
     Raises:
-        As :func:`mobilenext.sources.source.prepare`.
+        As :func:`mobilenext.sources.prepare.prepare`.
     """
     opened: list[ServedModel] = []
     for number, (wanted, subject) in enumerate(subjects):

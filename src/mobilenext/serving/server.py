@@ -19,8 +19,8 @@ from mobilenext.machine.packages import require
 from mobilenext.machine.pool import available_cores, watched_scratch_folder
 from mobilenext.machine.process_environment import FAST_PROCESS
 from mobilenext.serving.front import LOCAL, Front
-from mobilenext.sources.foreign import Labels
-from mobilenext.sources.source import Subject, find_subject
+from mobilenext.sources.find import Subject, find_subject
+from mobilenext.sources.options import Labels
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -55,7 +55,7 @@ def subjects_of(
 
     Raises:
         UsageError: weights for several models, or one of the last three for none.
-        Else as :func:`mobilenext.sources.source.find_subject`.
+        Else as :func:`mobilenext.sources.find.find_subject`.
     """
     if weights is not None and len(models) > 1:
         raise UsageError(f"weights {weights} were given with {len(models)} models; name them as --model MODEL.TAG")

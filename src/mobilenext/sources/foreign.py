@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import cast
 
 from mobilenext.data.labels import read_labels
 from mobilenext.data.preprocessing import Preprocessing
@@ -18,34 +18,15 @@ from mobilenext.runtime import RuntimeSpec, open_runtime
 from mobilenext.runtime.foreign import ForeignNetwork, ImageInput, Recognized, image_input, recognize
 from mobilenext.runtime.paddle_files import parameters_of
 from mobilenext.runtime.self_check import failure
+from mobilenext.sources.find import Subject
+from mobilenext.sources.options import Labels
 from mobilenext.weights.record import WeightsRecord
-
-Labels: TypeAlias = str | os.PathLike[str] | Sequence[str]  # a file, or the names
 
 HOW_TO_NORMALIZE = (
     "such as --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 (ImageNet's usual ones), --mean 0.5,0.5,0.5 --std "
     "0.5,0.5,0.5 (-1 to 1), --mean 0,0,0 --std 1,1,1 (0 to 1) or --mean 0,0,0 --std "
     "0.0039215686,0.0039215686,0.0039215686 (0 to 255)"
 )
-
-
-@dataclass(frozen=True)
-class ForeignModel:
-    """A model file, and what its user has to say about it."""
-
-    path: Path  # an ONNX file, or the program of a Paddle Inference model
-    kind: str  # onnx | paddle
-    preprocessing: Mapping[str, Any] = field(default_factory=dict)  # fields of Preprocessing
-    labels: Labels | None = None
-    output: str | None = None  # the name of the output with the scores; None: it is found
-    timed_only: bool = False  # any mean and std will do
-
-    @property
-    def format(self) -> str:
-        """The key of ``mobilenext.export.FORMATS``."""
-        if self.kind == "onnx":
-            return "onnx"
-        return "paddle" if self.path.suffix == ".json" else "paddle-legacy"
 
 
 @dataclass(frozen=True)
@@ -56,6 +37,13 @@ class ReadModel:
     recognized: Recognized
     notes: tuple[str, ...]
     files: Mapping[str, str]  # beside the model file, and their sha256
+
+
+def format_of(model: Subject) -> str:
+    """Return the key of ``mobilenext.export.FORMATS`` for a model of another project."""
+    if model.kind == "onnx":
+        return "onnx"
+    return "paddle" if model.path.suffix == ".json" else "paddle-legacy"
 
 
 def names_of(labels: Labels | None, num_classes: int) -> tuple[str, ...] | None:
@@ -75,7 +63,7 @@ def names_of(labels: Labels | None, num_classes: int) -> tuple[str, ...] | None:
     return names
 
 
-def read_model(model: ForeignModel) -> ReadModel:
+def read_model(model: Subject) -> ReadModel:
     """Open a model of another project, and find out how it is run.
 
     Raises:
@@ -111,7 +99,7 @@ def read_model(model: ForeignModel) -> ReadModel:
     return ReadModel(record, recognized, (*(f"{path.name}: {note}" for note in recognized.notes), *assumed), files)
 
 
-def _files_beside(model: ForeignModel) -> list[str]:
+def _files_beside(model: Subject) -> list[str]:
     """All other files that decide what it computes."""
     if model.kind != "onnx":
         return [parameters_of(model.path).name]
@@ -121,7 +109,7 @@ def _files_beside(model: ForeignModel) -> list[str]:
     return external_files(model.path)
 
 
-def _softmax_of(model: ForeignModel) -> Callable[[str], bool]:
+def _softmax_of(model: Subject) -> Callable[[str], bool]:
     """Whether an output comes out of a softmax, as far as the file is read for that: ONNX."""
     if model.kind != "onnx":
         return lambda output: False
@@ -137,7 +125,7 @@ def _sha256_of_all(files: Mapping[str, str]) -> str:
     return hashlib.sha256("".join(f"{digest}  {name}\n" for name, digest in files.items()).encode()).hexdigest()
 
 
-def _opened(model: ForeignModel) -> ForeignNetwork:
+def _opened(model: Subject) -> ForeignNetwork:
     """By the reference of its format: there is no network of ours to compare with."""
     runtime, engine = ("onnxruntime", "") if model.kind == "onnx" else ("paddle-inference", "native")
     spec = RuntimeSpec(runtime, engine, "cpu", 1, model.path.parent, model.path.name)
@@ -150,7 +138,7 @@ def _opened(model: ForeignModel) -> ForeignNetwork:
         ) from error
 
 
-def _preprocessing(model: ForeignModel, image: ImageInput) -> tuple[Preprocessing, list[str]]:
+def _preprocessing(model: Subject, image: ImageInput) -> tuple[Preprocessing, list[str]]:
     """What images are prepared with, and a sentence on what nobody has said.
 
     Raises:

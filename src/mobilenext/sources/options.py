@@ -1,10 +1,14 @@
-"""The keyword options that name a network and how it is run, the same in every call that takes them."""
+"""The keyword options that name a network, how it is run and on which images, the same in every call that takes them.
+
+A public function takes them as ``**options: Unpack[Options]`` and sorts them with `split_options`. ``Unpack`` is
+imported for type checking only: Python 3.10 does not have it.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar, cast
 
 Labels = str | os.PathLike[str] | Sequence[str]  # a file of class names, or the names
 
@@ -25,34 +29,50 @@ class Source(TypedDict, total=False):
 
 
 class Execution(TypedDict, total=False):
-    """How the network is run; the predictions of a float32 network do not depend on it, but for rounding."""
+    """How the network is run; the predictions of a float32 network depend on it only by rounding."""
 
     device: str  # auto | cpu | gpu
     runtime: str  # auto, or a key of ``mobilenext.runtime.RUNTIMES``
     engine: str  # of Paddle Inference on a CPU
-    precision: str | None  # fp32 | bf16 | int8; None: what the files are
+    precision: str | None  # fp32 | bf16 | int8; None: that of the files
     threads: int | None  # of each process
-    workers: int | None  # processes
     batch_size: int | None  # images of one call
 
 
 class Options(Source, Execution, total=False):
-    """Both, as the public calls take them: ``evaluate(data, weights=..., threads=1)``."""
+    """Both, as the public calls take them: ``predict(images, weights=..., threads=1)``."""
 
 
-def split_options(options: Options, function: str) -> tuple[Source, Execution]:
+class Selection(TypedDict, total=False):
+    """Which images of a data set."""
+
+    list_file: str | os.PathLike[str] | None  # another list than ``val_list.txt``
+    split: str | None  # another part than the validation, such as ``test``
+    limit: int | None  # only the first images; the result is stamped as partial
+
+
+class EvaluationOptions(Options, Selection, total=False):
+    """The options of ``evaluate``."""
+
+    workers: int | None  # processes
+
+
+_Record = TypeVar("_Record")
+
+
+def take_options(record: type[_Record], options: dict[str, Any]) -> _Record:
+    """Remove from `options` the keywords that belong to a record, and return them as that record."""
+    return cast(_Record, {name: options.pop(name) for name in record.__annotations__ if name in options})
+
+
+def split_options(options: Mapping[str, Any], function: str) -> tuple[Source, Execution]:
     """Sort the keywords of a call into the two records.
 
     Raises:
         TypeError: a keyword that `function` does not have, as Python raises it.
     """
-    source: dict[str, Any] = {}
-    execution: dict[str, Any] = {}
-    for name, value in options.items():
-        if name in Source.__annotations__:
-            source[name] = value
-        elif name in Execution.__annotations__:
-            execution[name] = value
-        else:
-            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
-    return Source(**source), Execution(**execution)  # type: ignore[typeddict-item]
+    rest = dict(options)
+    records = take_options(Source, rest), take_options(Execution, rest)
+    if rest:
+        raise TypeError(f"{function}() got an unexpected keyword argument {next(iter(rest))!r}")
+    return records

@@ -1,54 +1,24 @@
-"""What is evaluated: weights of a model here, an exported folder, or somebody else's ONNX file; made ready to run."""
+"""Make a network ready to run: write the files of a runtime, and choose one that computes what Paddle does."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mobilenext.arrays import Floats, Outputs
-from mobilenext.errors import CheckFailed, DataError, UsageError
+from mobilenext.errors import CheckFailed, UsageError
 from mobilenext.export import FORMATS
-from mobilenext.export.sidecar import SIDECAR, read_sidecar
-from mobilenext.file_kinds import other_kind
+from mobilenext.export.sidecar import read_sidecar
 from mobilenext.machine.environment import processor
 from mobilenext.runtime import Candidate, RuntimeSpec, check_precision, resolve_runtime
 from mobilenext.runtime.form import Form
-from mobilenext.runtime.paddle_files import find_program
 from mobilenext.runtime.self_check import probe, problem_of
-from mobilenext.sources.foreign import ForeignModel, Labels, names_of, read_model
-from mobilenext.weights.pretrained import locate
-from mobilenext.weights.read import read_weights
+from mobilenext.sources.choice import Choice
+from mobilenext.sources.find import Subject, weights_of
+from mobilenext.sources.foreign import format_of, names_of, read_model
 from mobilenext.weights.record import IMAGENET_ASSUMED, Weights, WeightsRecord, names_of_classes
-
-
-@dataclass(frozen=True)
-class Subject:
-    """Where a network is, and how it is to be read."""
-
-    path: Path
-    kind: str  # weights | exported (by `mobilenext export`) | of other projects: onnx, paddle
-    model: str | None = None
-    use: str | None = None
-    section: str | None = None
-    identity_divisor: int | None = None
-    preprocessing: Mapping[str, Any] = field(default_factory=dict)  # fields that replace the network's own
-    labels: Labels | None = None  # names of the classes, in place of those that it may have
-    output: str | None = None  # of a foreign model: the name of the output with the scores; None: it is found
-    timed_only: bool = False  # any mean and std will do
-
-
-@dataclass(frozen=True)
-class Choice:
-    """How it is to be run."""
-
-    runtime: str = "auto"
-    engine: str = "auto"
-    device: str = "cpu"
-    threads: int = 1
-    precision: str | None = None  # None: what the files are
 
 
 @dataclass(frozen=True)
@@ -61,70 +31,6 @@ class Prepared:
     files: Mapping[str, str] = field(default_factory=dict)  # all others that decide what it computes, and their sha256
     setup: Mapping[str, Any] = field(default_factory=dict)  # what else decides it, of a network of another form
     labels_assumed: bool = False  # the names of the classes are ImageNet's for want of others
-
-
-def find_subject(
-    *,
-    model: str | None = None,
-    weights: str | os.PathLike[str] | None = None,
-    exported: str | os.PathLike[str] | None = None,
-    onnx: str | os.PathLike[str] | None = None,
-    use: str | None = None,
-    section: str | None = None,
-    identity_divisor: int | None = None,
-    preprocessing: Mapping[str, Any] | None = None,
-    labels: Labels | None = None,
-    output_name: str | None = None,
-) -> Subject:
-    """The one network that the options name, downloaded if need be.
-
-    Raises:
-        UsageError: options that exclude each other. Else as :func:`mobilenext.weights.pretrained.locate`.
-    """
-    fields = dict(preprocessing or {})
-    if exported is None and onnx is None:
-        if output_name is not None:
-            raise UsageError("output_name was given without onnx or exported: weights have one output")
-        name = model.partition(".")[0] if model else None
-        return Subject(locate(model, weights), "weights", name, use, section, identity_divisor, fields, labels)
-    source = "exported" if exported is not None else "onnx"
-    others = {"model": model, "weights": weights, "use": use, "section": section, "identity divisor": identity_divisor}
-    others |= {"onnx": onnx} if source == "exported" else {}
-    given = [name for name, value in others.items() if value is not None]
-    if given:
-        raise UsageError(f"{source} was given together with {', '.join(given)}; it says by itself what it is")
-    path = Path(exported if exported is not None else onnx)  # type: ignore[arg-type]
-    fitting = ("onnx",) if source == "onnx" else ("exported", "paddle-folder", "paddle-inference", "pdiparams")
-    if problem := other_kind(path, *fitting):
-        raise DataError(f"--{source} {path}: {problem}.")
-    if source == "onnx":
-        if not path.is_file():
-            raise DataError(f"{path} is no file; expected an ONNX model")
-        return Subject(path, "onnx", preprocessing=fields, labels=labels, output=output_name)
-    if not path.exists():
-        raise DataError(f"{path} is no folder; expected one made by `mobilenext export` (an ONNX file: --onnx)")
-    if not (path / SIDECAR).is_file():
-        return Subject(find_program(path), "paddle", preprocessing=fields, labels=labels, output=output_name)
-    if output_name is not None:
-        raise UsageError(f"output_name was given, but {path / SIDECAR} says what the output is")
-    return Subject(path, "exported", preprocessing=fields, labels=labels)
-
-
-def weights_of(subject: Subject) -> Weights:
-    """The weights of a subject of that kind, read as it says.
-
-    Raises:
-        WeightsError: they cannot be read, or are of another model.
-    """
-    return read_weights(
-        subject.path,
-        model=subject.model,
-        use=subject.use,
-        section=subject.section,
-        identity_divisor=subject.identity_divisor,
-        preprocessing=subject.preprocessing,
-        labels=subject.labels,
-    )
 
 
 def prepare(subject: Subject, folder: Path, choice: Choice) -> Prepared:
@@ -231,13 +137,10 @@ def _overridden(record: WeightsRecord, subject: Subject) -> WeightsRecord:
 def _prepare_foreign(subject: Subject, folder: Path, choice: Choice) -> Prepared:
     precision = choice.precision or "fp32"
     check_precision(precision, processor()[1])
-    model = ForeignModel(
-        subject.path, subject.kind, subject.preprocessing, subject.labels, subject.output, subject.timed_only
-    )
     candidates = resolve_runtime(
-        choice.runtime, choice.engine, choice.device, formats=[model.format], precision=precision
+        choice.runtime, choice.engine, choice.device, formats=[format_of(subject)], precision=precision
     )
-    network = read_model(model)
+    network = read_model(subject)
     found = network.recognized
 
     def files(candidate: Candidate) -> tuple[Path, str, str, tuple[str, ...]]:

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from mobilenext.errors import CheckFailed, DataError, UsageError
+from mobilenext.errors import CheckFailed, UsageError
 from mobilenext.export import FORMATS, ONNX_PACKAGES
 from mobilenext.machine.packages import installed
 from mobilenext.runtime import ENGINES, RUNTIMES, RuntimeSpec, open_runtime, self_check
-from mobilenext.sources.source import Choice, Subject, find_subject, prepare, prepare_weights, weights_of
+from mobilenext.sources.choice import Choice
+from mobilenext.sources.find import Subject
+from mobilenext.sources.prepare import prepare, prepare_weights
 from mobilenext.weights.read import read_weights
 from mobilenext.weights.record import Weights
 
@@ -157,41 +159,6 @@ def test_networks_with_sigmoid_in_the_older_format(model: str, engine: str, tmp_
     subject = Subject(file, "weights", preprocessing={"image_size": 32, "crop_pct": 1.0})
     prepared = prepare(subject, tmp_path / "prepared", Choice("paddle-inference", engine))
     assert (prepared.spec.engine, prepared.record.model) == (engine, model)
-
-
-def test_options_that_exclude_each_other(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="exported was given together with weights, use; it says by itself"):
-        find_subject(exported=tmp_path, weights="a.pdparams", use="ema")
-    with pytest.raises(UsageError, match="exported was given together with onnx"):
-        find_subject(exported=tmp_path, onnx="a.onnx")
-    with pytest.raises(UsageError, match="onnx was given together with model"):
-        find_subject(onnx=tmp_path, model="mobilenext_x1_0")
-    with pytest.raises(
-        DataError, match=r"is no folder; expected one made by `mobilenext export` \(an ONNX file: --onnx"
-    ):
-        find_subject(exported=tmp_path / "absent")
-    with pytest.raises(DataError, match="is no file; expected an ONNX model"):
-        find_subject(onnx=tmp_path / "absent.onnx")
-    with pytest.raises(DataError, match="is no file; expected an ONNX model"):
-        find_subject(onnx=tmp_path)
-    (tmp_path / "a.onnx").touch()
-    for source in ({"onnx": tmp_path}, {"exported": tmp_path}):
-        with pytest.raises(DataError, match=r"a folder with an ONNX model. Give the .onnx file in it to --onnx"):
-            find_subject(**source)
-    (tmp_path / "mobilenext.json").touch()
-    with pytest.raises(DataError, match=r"a folder of `mobilenext export` or quantize. Give it to --exported"):
-        find_subject(onnx=tmp_path)
-    with pytest.raises(UsageError, match=r"output_name was given, but .*mobilenext.json says what the output is"):
-        find_subject(exported=tmp_path, output_name="logits")
-    with pytest.raises(UsageError, match="output_name was given without onnx or exported"):
-        find_subject(model="mobilenext_x0_35.digits", output_name="logits")
-
-
-def test_names_in_place_of_those_of_weights(world: World, tmp_path: Path) -> None:
-    names = tuple(f"name {number}" for number in range(8))
-    (tmp_path / "names.txt").write_text("\n".join(names))
-    for labels in (names, tmp_path / "names.txt"):
-        assert weights_of(find_subject(weights=world.weights, labels=labels)).labels == names
 
 
 def test_int8_of_weights_needs_calibration(weights: Weights, tmp_path: Path) -> None:
