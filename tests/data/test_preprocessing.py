@@ -255,3 +255,35 @@ def test_replace() -> None:
 def test_values_out_of_range_are_refused(override: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Preprocessing(**override)
+
+
+# --- squash: the whole image to a square
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("size", [(90, 70), (70, 90), (5, 300), (32, 32)])
+def test_squashed_pixels_are_those_of_one_resize_by_pillow(size: tuple[int, int], interpolation: str) -> None:
+    image = noise(*size)
+    expected = np.asarray(image.resize((32, 32), getattr(Image.Resampling, interpolation.upper())))
+    preprocessing = Preprocessing(32, interpolation=interpolation, fit="squash")
+    np.testing.assert_array_equal(preprocessing.pixels(image), expected)
+    assert preprocessing.placement(*size) == ((32, 32), (0, 0))
+
+
+def test_a_strip_may_be_squashed() -> None:
+    assert Preprocessing(8, fit="squash").pixels(noise(30_000, 1)).shape == (8, 8, 3)
+    with pytest.raises(DataError, match="0 x 5 pixels"):
+        Preprocessing(8, fit="squash").placement(0, 5)
+
+
+def test_the_default_fit_is_not_stored_and_may_be_missing() -> None:
+    assert "fit" not in Preprocessing().to_dict()
+    assert Preprocessing.from_dict(Preprocessing().to_dict()).fit == "crop"
+    squash = Preprocessing(320, fit="squash")
+    assert squash.to_dict() == {**Preprocessing(320).to_dict(), "fit": "squash"}
+    assert Preprocessing.from_dict(json.loads(json.dumps(squash.to_dict()))) == squash
+    assert squash.replace(fit="crop") == Preprocessing(320)
+    assert squash.resize_size == 320
+    assert squash.describe().startswith("squashed to 320 x 320 bicubic, mean")
+    with pytest.raises(UsageError, match="fit is 'pad'; expected crop or squash"):
+        Preprocessing(fit="pad")

@@ -1,12 +1,15 @@
-"""From an RGB image to the network's input: the only resize, crop and normalisation of this package.
+"""From an RGB image to the network's input: the only resize, crop and normalization of this package.
 
 The rules are torchvision's (Resize of the short side, CenterCrop, ToTensor, Normalize on PIL images), which the
-released checkpoints were evaluated with; only Pillow and numpy are needed to follow them to the bit:
+released checkpoints were evaluated with; Pillow and numpy follow them to the bit:
 
     resize       short side to `resize_size`, long side to int(resize_size * long / short), by Pillow, of the whole
                  image in one step, so antialiased (but for "nearest")
     crop         `image_size` square; top = round((height - image_size) / 2), a half to the even side; left likewise
-    normalise    ((pixel / 255) - mean) / std, in float32 after each step
+    normalize    ((pixel / 255) - mean) / std, in float32 after each step
+
+With ``fit="squash"``, resize and crop are one step: the whole image to `image_size` x `image_size` pixels, whatever its
+aspect, as detectors of the SSD kind resize.
 """
 
 from __future__ import annotations
@@ -30,16 +33,16 @@ Pixels: TypeAlias = npt.NDArray[np.uint8]
 Tensor: TypeAlias = npt.NDArray[np.float32]
 
 INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+FITS = ("crop", "squash")
 MAX_IMAGE_SIZE = 4096
 
-
-# An image may take 128 MiB over 8 bytes for each of its pixels, and 4 bytes a pixel of what it is resized to.
+# Resizing may add up to 128 MiB, at Pillow's 4 bytes a pixel.
 _MORE_PIXELS = 2**25
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image becomes the input of a network. Belongs to the weights: other values, other accuracy.
+    """How an image becomes the input of a network. It belongs to the weights: other values give another accuracy.
 
     The defaults are those of all released MobileNeXt checkpoints (their training and evaluation scripts and logs).
 
@@ -52,6 +55,7 @@ class Preprocessing:
     interpolation: str = "bicubic"  # one of INTERPOLATIONS
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of R, G, B on a scale of 0 to 1
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    fit: str = "crop"  # or "squash", which does not use crop_pct; stored only where it is not "crop"
 
     def __post_init__(self) -> None:
         if type(self.image_size) is not int or not 1 <= self.image_size <= MAX_IMAGE_SIZE:
@@ -64,6 +68,8 @@ class Preprocessing:
                 f"interpolation is {self.interpolation!r}; expected one of {', '.join(INTERPOLATIONS)}"
                 f"{nearest(str(self.interpolation), INTERPOLATIONS)}"
             )
+        if self.fit not in FITS:
+            raise UsageError(f"fit is {self.fit!r}; expected crop or squash")
         for name in ("mean", "std"):
             values = getattr(self, name)
             if not isinstance(values, tuple | list) or len(values) != 3 or not all(map(_is_number, values)):
@@ -77,6 +83,8 @@ class Preprocessing:
     @property
     def resize_size(self) -> int:
         """Short side after resizing, in pixels: floor(image_size / crop_pct), at least `image_size`."""
+        if self.fit == "squash":
+            return self.image_size
         # Floating point puts some quotients that are whole just below: 123 / 0.0041 is 29999.999999999996.
         return math.floor(self.image_size / self.crop_pct + 1e-6)
 
@@ -94,7 +102,7 @@ class Preprocessing:
         return np.array(resized.crop((left, top, left + self.image_size, top + self.image_size)))
 
     def placement(self, width: int, height: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Of a `width` x `height` image: width and height after resizing, and left and top of the crop in that.
+        """Return width and height of a `width` x `height` image after resizing, and left and top of the crop in that.
 
         Raises:
             ImageError: as `pixels`.
@@ -104,7 +112,7 @@ class Preprocessing:
         return resized, (round((resized[0] - self.image_size) / 2), round((resized[1] - self.image_size) / 2))
 
     def normalize(self, pixels: Pixels) -> Tensor:
-        """uint8 pixels [..., H, W, 3] to float32 [..., 3, H, W], contiguous.
+        """Convert uint8 pixels [..., H, W, 3] to float32 [..., 3, H, W], contiguous.
 
         Raises:
             UsageError: another type or shape.
@@ -122,16 +130,22 @@ class Preprocessing:
         return tensor
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """An image of mode "RGB" to float32 [3, image_size, image_size]. Raises as `pixels` does."""
+        """Convert an image of mode "RGB" to float32 [3, image_size, image_size]. Raises as `pixels` does."""
         return self.normalize(self.pixels(image))
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as JSON can hold it; `from_dict` gives an equal one back."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
+        """Return the record as JSON can hold it; `from_dict` returns an equal one.
+
+        The default of `fit` is left out: digests and files from before there was a `fit` stay valid.
+        """
+        values = {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
+        if self.fit == "crop":
+            del values["fit"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
-        """A record from exactly the keys that `to_dict` writes.
+        """Return the record of exactly the keys that `to_dict` writes.
 
         Raises:
             UsageError: a key too many or too few, or a value outside its range.
@@ -142,12 +156,12 @@ class Preprocessing:
                 raise UsageError(
                     f"unknown preprocessing key {key!r}; expected {', '.join(known)}{nearest(str(key), known)}"
                 )
-        if missing := [key for key in known if key not in values]:
+        if missing := [key for key in known if key not in values and key != "fit"]:
             raise UsageError(f"preprocessing lacks {', '.join(missing)}; expected {', '.join(known)}")
         return cls(**values)
 
     def replace(self, **overrides: Any) -> Preprocessing:
-        """A copy with other values for some keys.
+        """Return a copy with other values for some keys.
 
         Raises:
             UsageError: an unknown key, or a value outside its range.
@@ -155,17 +169,19 @@ class Preprocessing:
         return self.from_dict(self.to_dict() | overrides)
 
     def describe(self) -> str:
-        """One line for people, with every value in it."""
-        return (
-            f"short side {self.resize_size} {self.interpolation}, centre crop {self.image_size}, "
-            f"mean {self.mean}, std {self.std}"
-        )
+        """Return one line for people, with every value in it."""
+        size = f"short side {self.resize_size} {self.interpolation}, centre crop {self.image_size}"
+        if self.fit == "squash":
+            size = f"squashed to {self.image_size} x {self.image_size} {self.interpolation}"
+        return f"{size}, mean {self.mean}, std {self.std}"
 
     def _resized(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height after resizing a `width` x `height` image."""
+        """Return width and height of a `width` x `height` image after resizing."""
         short, long = sorted((width, height))
         if short < 1:
             raise ImageError(f"an image of {width} x {height} pixels; expected at least 1 x 1")
+        if self.fit == "squash":
+            return self.image_size, self.image_size
         new_short, new_long = self.resize_size, int(self.resize_size * long / short)
         # Pillow holds RGB at 4 bytes a pixel, and the crop is cut only from the finished whole, so one strip of
         # 1 x 100,000 would ask for 26 GB at the default size.
