@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from result_tables import plain_table
 
 from mobilenext.evaluation import bench
 from mobilenext.machine.environment import environment
@@ -24,7 +25,6 @@ from mobilenext.machine.pool import WorkerPool
 from mobilenext.machine.process_environment import compute_environment
 from mobilenext.models import MODELS
 from mobilenext.origin import origin
-from mobilenext.report.tables import plain_table
 from mobilenext.runtime import RuntimeSpec, open_runtime
 from mobilenext.sources.choice import Choice
 from mobilenext.sources.find import Subject

@@ -25,8 +25,9 @@ from typing import Any
 from mobilenext.json_files import parse
 from mobilenext.machine.environment import environment
 from mobilenext.origin import origin
-from mobilenext.report.training_curves import write_curves
-from mobilenext.report.training_report import comparison, read_run
+from mobilenext.runs.comparison import comparison
+from mobilenext.runs.curves import write_curves
+from mobilenext.runs.training_run import read_run
 
 CLASSES, EPOCHS, SEEDS = 10, 20, (0, 1, 2)
 NETWORKS = {

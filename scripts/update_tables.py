@@ -16,21 +16,20 @@ from typing import Any
 from mobilenext.drawing.markdown import table
 from mobilenext.explanation.confusion import confusion_table
 from mobilenext.json_files import parse, read_bytes
-from mobilenext.report.bench_report import bench_note, bench_table, network_name, runtime_name, write_plot
+from mobilenext.models.tables import models_table
+from mobilenext.quantization.tables import quantization_table
+from mobilenext.report.bench_report import bench_note, bench_table, write_plot
 from mobilenext.report.chain_report import chain_lines
-from mobilenext.report.tables import (
-    evaluation_table,
-    models_table,
-    operator_table,
-    plain_table,
-    quantization_table,
-    result_table,
-    training_speed_table,
-)
+from mobilenext.report.names import network_name, runtime_name
+from mobilenext.report.tables import result_table
 from mobilenext.report.training_report import group_lines
+from mobilenext.tasks import find_task
 from mobilenext.training.recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+from result_tables import evaluation_table, operator_table, plain_table, training_speed_table  # noqa: E402
+
 TIPC_DOCUMENTS = ("README.md", "README_cn.md", "docs/test_train_inference_python.md", "docs/test_further_chains.md")
 DOCUMENTS = (
     *(f"test_tipc/{name}" for name in TIPC_DOCUMENTS),
@@ -372,7 +371,7 @@ def trained() -> str:
 
 
 def claim() -> str:
-    return "\n".join(group_lines(_load("claim.json")["comparison"])).replace("\n#", "\n- #")
+    return "\n".join(group_lines(_load("claim.json")["comparison"], find_task().metric)).replace("\n#", "\n- #")
 
 
 def claim_int8() -> str:

@@ -32,13 +32,14 @@ from mobilenext.json_files import parse
 from mobilenext.machine.packages import installed
 from mobilenext.models.cards import Download
 from mobilenext.report import page
-from mobilenext.report.heat_maps import HeatMaps
+from mobilenext.report.images import Images
 from mobilenext.report.inputs import read_inputs
 from mobilenext.report.tables import result_lines
-from mobilenext.report.thumbnails import Thumbnails
-from mobilenext.report.training_report import comparison, comparison_lines, read_run
+from mobilenext.report.training_report import comparison_lines
+from mobilenext.runs.comparison import comparison
 from mobilenext.runs.journal import JOURNAL, Journal, line_of, read_predictions, setup_digest
 from mobilenext.runs.run_folder import RunFolder, config_digest, read_config
+from mobilenext.runs.training_run import read_run
 from mobilenext.tipc.compare import disagreements, read_answers
 from mobilenext.training.plan import new_plan, resumed_plan
 from mobilenext.training.state import Position, Sums, read_state, write_state
@@ -163,7 +164,7 @@ def a_sidecar(folder: Path) -> Path:
 
 def show(*folders: Path) -> None:
     """The whole page."""
-    page.report_html(read_inputs(folders), Thumbnails(None), HeatMaps(None, ()))
+    page.report_html(read_inputs(folders), Images(None))
 
 
 def show_run(folder: Path) -> None:

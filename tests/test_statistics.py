@@ -2,40 +2,40 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 
-from mobilenext.statistics import percent, wilson_percent
+from mobilenext.statistics import student_quantile, welch
 
 
 @pytest.mark.parametrize(
-    ("count", "of", "low", "high"),
-    [  # Newcombe, Statistics in Medicine 17 (1998), table I, method 3
-        (81, 263, 25.53, 36.62),
-        (15, 148, 6.24, 16.05),
-        (0, 20, 0.00, 16.11),
-        (1, 29, 0.61, 17.18),
+    ("probability", "degrees", "t"),
+    [
+        *((0.975, 1, 12.7062), (0.975, 2, 4.3027), (0.975, 4, 2.7764), (0.975, 10, 2.2281), (0.975, 30, 2.0423)),
+        *((0.975, 120, 1.9799), (0.975, 10_000, 1.9602), (0.95, 5, 2.0150), (0.995, 3, 5.8409), (0.5, 7, 0.0)),
     ],
 )
-def test_wilson_against_published_values(count: int, of: int, low: float, high: float) -> None:
-    found = wilson_percent(count, of)
-    assert found == pytest.approx([low, high], abs=0.005001)
-    assert math.copysign(1, found[0]) == 1, "minus zero"
+def test_student_quantiles_of_the_textbook(probability: float, degrees: float, t: float) -> None:
+    assert student_quantile(probability, degrees) == pytest.approx(t, abs=6e-5)
 
 
-@pytest.mark.parametrize(("count", "of"), [(37011, 50_000), (45823, 50_000), (1, 1), (3, 7), (24, 24)])
-def test_wilson_solves_its_equation(count: int, of: int) -> None:
-    # The bounds are the p at which the score test just rejects: (share - p)^2 = 1.96^2 p (1 - p) / n.
-    share, z2 = count / of, 1.959964**2
-    roots = sorted(np.roots([1 + z2 / of, -(2 * share + z2 / of), share**2]).real)
-    assert wilson_percent(count, of) == pytest.approx([100 * root for root in roots], abs=0.001)
+def test_student_quantiles_in_closed_form() -> None:
+    # One degree of freedom is Cauchy's distribution; two have t = (2p - 1) sqrt(2 / (1 - (2p - 1)^2)).
+    for p in (0.6, 0.9, 0.975, 0.999):
+        assert student_quantile(p, 1) == pytest.approx(math.tan(math.pi * (p - 0.5)), rel=1e-6)
+        assert student_quantile(p, 2) == pytest.approx((2 * p - 1) * math.sqrt(2 / (1 - (2 * p - 1) ** 2)), rel=1e-6)
 
 
-def test_wilson_of_the_published_accuracy() -> None:
-    assert wilson_percent(37011, 50_000) == pytest.approx([73.64, 74.40], abs=0.005)
-
-
-def test_percent() -> None:
-    assert percent(37011, 50_000) == 74.022
-    assert percent(2, 3) == 66.667
-    assert percent(0, 7) == 0.0
+def test_welch_by_hand() -> None:
+    # Means 72 and 62, variances 4 and 4: standard error sqrt(8 / 3) = 1.63299, 4 degrees, half 2.7764 * 1.63299.
+    difference, interval, degrees = welch([70, 72, 74], [60, 62, 64])
+    assert (difference, degrees) == (10, pytest.approx(4))
+    assert interval == pytest.approx([5.4661, 14.5339], abs=1e-3)
+    # Variances 4 / 3 and 3 / 3 of the means: (7 / 3)^2 / ((16 / 9 + 1) / 2) = 3.92 degrees.
+    difference, interval, degrees = welch([3, 5, 7], [1, 1, 4])
+    assert (difference, degrees) == (3, pytest.approx(3.92))
+    assert interval is not None
+    half = interval[1] - 3
+    assert 2.7764 < half / math.sqrt(7 / 3) < 3.1824  # t of 4 and of 3 degrees
+    # One sample without spread: only the other's degree of freedom and standard error, 1 and 1, are left.
+    assert welch([70, 72], [60, 60, 60])[1] == pytest.approx([-1.7062, 23.7062], abs=1e-3)
+    assert welch([1, 1], [2, 2]) == (-1, None, None)

@@ -6,7 +6,7 @@ name that is stored in ``run.json``, in weights and in sidecars. Nothing here im
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
@@ -14,8 +14,14 @@ from mobilenext.arrays import Floats
 
 if TYPE_CHECKING:
     import os
+    from pathlib import Path
+
+    from PIL.Image import Image
 
     from mobilenext.data import Dataset
+    from mobilenext.drawing.cells import Cell
+    from mobilenext.drawing.chart import Chart
+    from mobilenext.drawing.parts import Section, Tile
     from mobilenext.json_files import Check
     from mobilenext.sources.prepare import Prepared
     from mobilenext.weights.record import WeightsRecord
@@ -35,6 +41,23 @@ class Metric:
     name: str  # in the fields of a result, such as top1
     unit: str  # of its differences, such as points
     larger_is_better: bool = True
+    label: str = ""  # in a sentence, such as top-1; the name where it is empty
+    field: str = ""  # of its value in a result, such as top1_percent; the name where it is empty
+    symbol: str = ""  # of its values, such as %
+
+    def __post_init__(self) -> None:
+        for name in ("label", "field"):
+            object.__setattr__(self, name, getattr(self, name) or self.name)
+
+    @property
+    def title(self) -> str:
+        """The label at the beginning of a heading."""
+        return self.label[:1].upper() + self.label[1:]
+
+    @property
+    def axis(self) -> str:
+        """The label with the symbol of its values."""
+        return f"{self.label}, {self.symbol}" if self.symbol else self.label
 
 
 # Evaluation: from outputs to rows, from rows to counts, from counts to a result.
@@ -132,6 +155,95 @@ class Evaluation:
     answer: Callable[[Outputs, WeightsRecord, Mapping[str, Any]], list[dict[str, Any]]]
 
 
+# Presentation: a result in words, tables and charts.
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The metric, as some counts have it."""
+
+    value: float
+    text: str  # with its unit, such as 84.00 %
+    counts: str = ""  # that it was divided from, such as 252/300
+    interval: tuple[float, float] | None = None  # 95 %, in the unit of the value
+
+    @property
+    def note(self) -> str:
+        """The counts and the interval, without a unit behind it."""
+        interval = "95 %: {:.2f} to {:.2f}".format(*self.interval) if self.interval else ""
+        return "; ".join(filter(None, (self.counts, interval)))
+
+
+@dataclass(frozen=True)
+class Reported:
+    """One evaluation as it lies on disk, for those who show it; a task adds its answers as columns."""
+
+    name: str  # of the run, as the page calls it
+    result: Mapping[str, Any]
+    paths: Sequence[str]  # of the images, in order
+    errors: Mapping[int, str]  # by the position of an image: why it could not be read
+
+
+def collect(name: str, result: Mapping[str, Any], rows: Iterable[Row]) -> Reported:
+    """Keep of the rows what every task has."""
+    paths, errors = [], {}
+    for row in rows:
+        paths.append(row.path)
+        if row.error is not None:
+            errors[row.index] = row.error
+    return Reported(name, result, paths, errors)
+
+
+class PageImages(Protocol):
+    """The images of a page, as data URIs."""
+
+    @property
+    def folder(self) -> Path | None:
+        """Where they are read; None where the page has none."""
+
+    @property
+    def missing(self) -> Sequence[str]:
+        """The names of those that could not be read so far."""
+
+    @property
+    def explained(self) -> bool:
+        """Whether there are heat maps."""
+
+    def thumbnail(self, path: str) -> str | None:
+        """Return a small picture of the image with this name in the predictions."""
+
+    def heat_map(self, result: Mapping[str, Any], path: str, answer: int) -> str | None:
+        """Return what in the crop of an image speaks for one of the network's outputs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Presentation:
+    """How the results of a task are shown. Of what is None, the metric alone is shown."""
+
+    # Of the counts of a validation, in the log and in the result of a training run.
+    check_counts: Check
+    # The metric from such counts, or from a result.
+    measured: Callable[[Mapping[str, Any]], Measured]
+    # An evaluation from its name, its result and its rows, which come one by one; Unfit: they are of another result.
+    collect: Callable[[str, Mapping[str, Any], Iterable[Any]], Any] = collect
+    facts: Sequence[str] = ()  # fields of a result that decided the numbers, beside those of every task
+    # Names and texts of the task's columns in the table that an evaluation prints, and the lines below that table.
+    columns_of_result: Callable[[Mapping[str, Any]], dict[str, str]] | None = None
+    lines: Callable[[Mapping[str, Any]], list[str]] = lambda result: []
+    closing_lines: Callable[[Mapping[str, Any]], list[str]] = lambda result: []  # after those on speed
+    # On the report page: the numbers of one evaluation that one looks for first, columns of the table of all, sections.
+    tiles: Callable[[Any], list[Tile]] | None = None
+    columns: Callable[[Sequence[Any]], tuple[list[str], list[list[Cell]]]] | None = None  # heads, and cells of each
+    remarks: Callable[[Any], list[str]] = lambda evaluation: []  # warnings below the tiles
+    sections: Callable[[Sequence[Any], PageImages], list[Section]] = lambda evaluations, images: []
+    # What is published of a network: its metric, and a chart of all networks beside these evaluations. The chart is
+    # asked for beside a bench or where it suits the evaluations.
+    published: Callable[[str], float | None] = lambda network: None
+    networks_chart: Callable[[Sequence[Any], bool], Chart | None] = lambda evaluations, bench: None
+    # A picture of an image with the answer of `Evaluation.answer` in it.
+    draw: Callable[[Image, Mapping[str, Any]], Image] = lambda image, answer: image
+
+
 @dataclass(frozen=True)
 class Task:
     """A task by its name."""
@@ -139,3 +251,4 @@ class Task:
     name: str
     metric: Metric
     evaluation: Evaluation
+    presentation: Presentation

@@ -16,7 +16,7 @@ from mobilenext.export.sidecar import SIDECAR, read_sidecar
 from mobilenext.machine.packages import installed
 from mobilenext.quantization import quantize
 from mobilenext.quantization.quantize import REPORT, quantize_model
-from mobilenext.report.tables import quantization_lines
+from mobilenext.quantization.tables import quantization_lines
 from processors import needs_int8
 
 if TYPE_CHECKING:

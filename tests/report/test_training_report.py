@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import math
 import subprocess
 import sys
 from pathlib import Path
@@ -14,15 +13,10 @@ from PIL import Image
 from mobilenext.errors import DataError, MissingDependency, OutputError, UsageError
 from mobilenext.machine.packages import installed
 from mobilenext.report import training_report
-from mobilenext.report.training_curves import write_curves
-from mobilenext.report.training_report import (
-    comparison,
-    comparison_lines,
-    differences,
-    read_run,
-    student_quantile,
-    welch,
-)
+from mobilenext.report.training_report import comparison_lines
+from mobilenext.runs.comparison import comparison, differences
+from mobilenext.runs.curves import write_curves
+from mobilenext.runs.training_run import read_run
 
 needs_matplotlib = pytest.mark.skipif(not installed("matplotlib"), reason="matplotlib is not installed (extra bench)")
 EPOCHS, STEPS = 3, 4
@@ -110,8 +104,8 @@ def test_a_run_that_was_stopped_before_its_first_row(tmp_path: Path) -> None:
 def test_what_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
-    for name, found in (("none", "no such folder"), ("file", "not a folder"), ("empty", "run.json is missing")):
-        with pytest.raises(DataError, match=rf"{name}: {found}; expected a training run; name the folder"):
+    for name, problem in (("none", "no such folder"), ("file", "not a folder"), ("empty", "no run.json there")):
+        with pytest.raises(DataError, match=rf"{name}: {problem}; expected the folder of a training run"):
             read_run(tmp_path / name)
 
 
@@ -269,39 +263,6 @@ def test_what_is_left_out_ofgrouped(tmp_path: Path) -> None:
 def test_folders_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
     runs = [read_run(a_run(tmp_path / parent / "run", seed=seed)) for seed, parent in enumerate("ab")]
     assert [row["run"] for row in comparison(runs)["runs"]] == [str(run.folder) for run in runs]
-
-
-@pytest.mark.parametrize(
-    ("probability", "degrees", "t"),
-    [
-        *((0.975, 1, 12.7062), (0.975, 2, 4.3027), (0.975, 4, 2.7764), (0.975, 10, 2.2281), (0.975, 30, 2.0423)),
-        *((0.975, 120, 1.9799), (0.975, 10_000, 1.9602), (0.95, 5, 2.0150), (0.995, 3, 5.8409), (0.5, 7, 0.0)),
-    ],
-)
-def test_student_quantiles_of_the_textbook(probability: float, degrees: float, t: float) -> None:
-    assert student_quantile(probability, degrees) == pytest.approx(t, abs=6e-5)
-
-
-def test_student_quantiles_in_closed_form() -> None:
-    # One degree of freedom is Cauchy's distribution; two have t = (2p - 1) sqrt(2 / (1 - (2p - 1)^2)).
-    for p in (0.6, 0.9, 0.975, 0.999):
-        assert student_quantile(p, 1) == pytest.approx(math.tan(math.pi * (p - 0.5)), rel=1e-6)
-        assert student_quantile(p, 2) == pytest.approx((2 * p - 1) * math.sqrt(2 / (1 - (2 * p - 1) ** 2)), rel=1e-6)
-
-
-def test_welch_by_hand() -> None:
-    # Means 72 and 62, variances 4 and 4: standard error sqrt(8 / 3) = 1.63299, 4 degrees, half 2.7764 * 1.63299.
-    equal = welch([70, 72, 74], [60, 62, 64])
-    assert (equal["difference_points"], equal["degrees_of_freedom"]) == (10, pytest.approx(4))
-    assert equal["interval_points"] == pytest.approx([5.4661, 14.5339], abs=1e-3)
-    # Variances 4 / 3 and 3 / 3 of the means: (7 / 3)^2 / ((16 / 9 + 1) / 2) = 3.92 degrees.
-    unequal = welch([3, 5, 7], [1, 1, 4])
-    assert (unequal["difference_points"], unequal["degrees_of_freedom"]) == (3, pytest.approx(3.92))
-    half = unequal["interval_points"][1] - 3
-    assert 2.7764 < half / math.sqrt(7 / 3) < 3.1824  # t of 4 and of 3 degrees
-    # One sample without spread: only the other's degree of freedom and standard error, 1 and 1, are left.
-    assert welch([70, 72], [60, 60, 60])["interval_points"] == pytest.approx([-1.7062, 23.7062], abs=1e-3)
-    assert welch([1, 1], [2, 2]) == {"difference_points": -1, "interval_points": None, "degrees_of_freedom": None}
 
 
 def ink(path: Path) -> list[float]:

@@ -219,8 +219,8 @@ def test_a_damaged_record(content: bytes, tmp_path: Path) -> None:
 
 
 def test_no_record(tmp_path: Path) -> None:
-    for folder in (tmp_path, tmp_path / "none"):
-        with pytest.raises(DataError, match=f"{folder}: no run.json there; expected the folder of a training run"):
+    for folder, problem in ((tmp_path, "no run.json there"), (tmp_path / "none", "no such folder")):
+        with pytest.raises(DataError, match=f"{folder}: {problem}; expected the folder of a training run"):
             read_config(folder)
 
 

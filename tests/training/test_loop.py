@@ -26,8 +26,9 @@ from PIL import Image
 from mobilenext.data import open_dataset, pixels_of
 from mobilenext.errors import CheckFailed, DataError, UsageError
 from mobilenext.models import build_network
-from mobilenext.report.training_report import comparison_lines, read_run
+from mobilenext.report.training_report import comparison_lines
 from mobilenext.runs.run_folder import config_digest, read_config
+from mobilenext.runs.training_run import read_run
 from mobilenext.training.loop import Loop
 from mobilenext.training.run import train
 from mobilenext.training.state import Sums, read_state

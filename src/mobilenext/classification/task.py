@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from mobilenext.classification.evaluation import EVALUATION
+from mobilenext.classification.presentation import PRESENTATION
 from mobilenext.task import Metric, Task
 
-TASK = Task("classification", Metric("top1", "points"), evaluation=EVALUATION)
+METRIC = Metric("top1", "points", label="top-1", field="top1_percent", symbol="%")
+TASK = Task("classification", METRIC, evaluation=EVALUATION, presentation=PRESENTATION)

@@ -68,7 +68,7 @@ def _list(options: argparse.Namespace) -> int:
             rows.append({**row, "weights": [asdict(weights) for weights in card.weights]})
         _print_json(rows)
         return 0
-    from mobilenext.report.tables import models_table
+    from mobilenext.models.tables import models_table
 
     print(models_table())
     print("\nparameters and mult-adds (multiply-accumulates, not FLOPs): 1000 classes, 224 x 224 pixels")
@@ -277,8 +277,10 @@ def _recipes(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from mobilenext.report.training_curves import write_curves
-    from mobilenext.report.training_report import comparison, comparison_lines, read_run
+    from mobilenext.report.training_report import comparison_lines
+    from mobilenext.runs.comparison import comparison
+    from mobilenext.runs.curves import write_curves
+    from mobilenext.runs.training_run import read_run
 
     runs = [read_run(Path(folder)) for folder in options.runs]
     (logging.info if options.json else print)("\n".join(comparison_lines(runs)))
@@ -292,7 +294,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     from mobilenext.export.folder import export_model
-    from mobilenext.report.tables import parity_lines
+    from mobilenext.export.tables import parity_lines
 
     names = ("format", "model", "weights", "use", "section", "identity_divisor", "images")
     arguments = {name: getattr(options, name) for name in names} | {"preprocessing": _preprocessing(options)}
@@ -306,7 +308,7 @@ def _export(options: argparse.Namespace) -> int:
 
 def _quantize(options: argparse.Namespace) -> int:
     from mobilenext.quantization.quantize import quantize_model
-    from mobilenext.report.tables import quantization_lines
+    from mobilenext.quantization.tables import quantization_lines
 
     names = (
         *("model", "weights", "exported", "onnx", "use", "section", "identity_divisor", "calibration"),

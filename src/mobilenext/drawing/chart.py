@@ -25,6 +25,7 @@ class Chart:
     spec: dict[str, Any]
     head: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = field(default_factory=tuple)
+    note: str = ""  # why there is no drawing, where the specification is empty
 
 
 def colour(place: int) -> str:

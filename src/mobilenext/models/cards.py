@@ -87,6 +87,9 @@ class ModelCard:
     weights: tuple[WeightsCard, ...] = ()
 
 
+# Families in the order of charts, with the names that the papers have.
+FAMILIES = {"mobilenext": "MobileNeXt", "mobilenext_se": "MobileNeXt with SE", "mobilenetv2": "MobileNetV2"}
+COUNTED_FOR = "1,000 classes at 224 × 224 pixels"  # parameters and mult-adds of the cards
 IMAGENET_VAL = "ImageNet-1k validation"
 AUTHORS = "github.com/zhoudaquan/rethinking_bottleneck_design at 195ee73"
 _AUTHORS_FILES = "https://github.com/zhoudaquan/rethinking_bottleneck_design/raw/195ee73/mobilenext/output"

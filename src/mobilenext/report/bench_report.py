@@ -11,21 +11,9 @@ from mobilenext.drawing.markdown import table
 from mobilenext.errors import MissingDependency
 from mobilenext.files import write_atomically
 from mobilenext.machine.packages import require
+from mobilenext.report.names import network_name, runtime_name
 
 MOST_POINTS = 40
-
-
-def runtime_name(row: Mapping[str, Any]) -> str:
-    """The runtime with what is special about it in parentheses."""
-    inside = [row[key] for key in ("engine", "precision") if row[key] not in ("", "eager", "fp32")]
-    return f"{row['runtime']} ({', '.join(inside)})" if inside else str(row["runtime"])
-
-
-def network_name(row: Mapping[str, Any]) -> str:
-    """The network, with its identity divisor where there is one."""
-    divisor = f", divisor {row['identity_divisor']}" if row["identity_divisor"] != 1 else ""
-    size = f", {row['image_size']} px" if row["image_size"] != 224 else ""
-    return f"{row['network']}{divisor}{size}"
 
 
 def bench_table(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]] | None = None) -> str:

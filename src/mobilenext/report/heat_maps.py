@@ -1,4 +1,4 @@
-"""What spoke for the wrong class in a mistake: heat maps as data that stands in the page itself."""
+"""What spoke for a wrong answer: heat maps as data that stands in the page itself."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class HeatMaps:
             if digest not in used:
                 raise UsageError(f"--weights {file}: none of the evaluations was made with these weights")
 
-    def of(self, result: Mapping[str, Any], name: str, class_id: int) -> str | None:
-        """A data URI of the crop of an image under the heat of a class; None without weights or image."""
+    def of(self, result: Mapping[str, Any], name: str, answer: int) -> str | None:
+        """Return a data URI of the crop of an image under the heat of an answer; None without weights or image."""
         if self._folder is None or result["weights"]["sha256"] not in self._files:
             return None
         from mobilenext.explanation.overlay import overlay
@@ -63,7 +63,7 @@ class HeatMaps:
             pixels = pixels_of(inside(self._folder, name), preprocessing)  # [S, S, 3], not turned, as it was evaluated
         except (ImageError, OSError, ValueError):
             return None  # the thumbnails count it
-        return as_data_uri(overlay(pixels, explainer.explain(pixels, class_id).heat))
+        return as_data_uri(overlay(pixels, explainer.explain(pixels, answer).heat))
 
     def _explainer(self, result: Mapping[str, Any]) -> tuple[Explainer, Preprocessing]:
         from mobilenext.explanation.gradcam import Explainer

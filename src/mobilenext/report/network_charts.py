@@ -1,4 +1,4 @@
-"""Charts of networks: accuracy and latency against mult-adds, and what the paper reports, labelled as such."""
+"""Charts of a bench: latency against mult-adds, and the published metric against latency."""
 
 from __future__ import annotations
 
@@ -6,65 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mobilenext.drawing.chart import PICK, TIP, Chart, axis, chart_spec, coloured, shaped, unless_picked
-from mobilenext.models.cards import MODELS
-from mobilenext.report.bench_report import network_name, runtime_name
-from mobilenext.report.inputs import Bench, Evaluation
+from mobilenext.models.cards import FAMILIES, MODELS
+from mobilenext.report.names import network_name, runtime_name
+from mobilenext.runs.bench import Bench
+from mobilenext.task import Task
 
 MOST_PANELS = 4
-FAMILIES = {"mobilenext": "MobileNeXt", "mobilenext_se": "MobileNeXt with SE", "mobilenetv2": "MobileNetV2"}
 
 
-def accuracy_mult_adds(evaluations: Sequence[Evaluation]) -> Chart:
-    """The paper's points, labelled as such, and those measured here with 1,000 classes."""
-    values, rows, kinds = [], [], [f"{name}, the paper's" for name in FAMILIES.values()]
-    for card in MODELS.values():
-        if card.paper_top1_percent is not None:
-            values.append({"run": f"{FAMILIES[card.family]}, the paper's", "millions": card.mult_adds / 1e6})
-            values[-1] |= {"top1": card.paper_top1_percent, "name": card.name}
-            values[-1]["tip"] = (
-                f"{card.name}: {card.paper_top1_percent} % on ImageNet as the paper reports, not measured"
-            )
-            rows.append(
-                [card.name, f"{card.mult_adds / 1e6:.1f}", f"{card.paper_top1_percent}", "the paper's, ImageNet"]
-            )
-    measured = [run for run in evaluations if run.result["model"] in MODELS and run.result["num_classes"] == 1000]
-    for run in measured:
-        result, millions = run.result, MODELS[run.result["model"]].mult_adds / 1e6
-        counts = f"{result['correct_top1']:,}/{result['images']:,}"
-        kind = "measured here"
-        values.append({"run": kind, "millions": millions, "top1": result["top1_percent"], "name": run.name})
-        values[-1]["tip"] = f"{run.name}: {result['top1_percent']:.2f} % ({counts} of {result['data'].get('folder')})"
-        rows.append([run.name, f"{millions:.1f}", f"{result['top1_percent']:.3f}", f"measured here, {counts}"])
-    if measured:
-        kinds.append("measured here")
-    description = "Top-1 on ImageNet against mult-adds: what the paper reports" + (
-        ", and what was measured" * bool(measured)
-    )
-    x, y = axis("millions", "mult-adds at 224 pixels, millions"), axis("top1", "top-1, %")
-    look = {"color": coloured(kinds), "shape": shaped(kinds), "tooltip": TIP}
-    spec = chart_spec(
-        description,
-        300,
-        data={"values": values},
-        layer=[
-            {
-                "mark": {"type": "line", "strokeDash": [3, 3], "opacity": 0.5},
-                "encoding": {"x": x, "y": y, "color": coloured(kinds)},
-                "transform": [{"filter": "datum.run != 'measured here'"}],
-            },
-            {
-                "mark": {"type": "point", "filled": True, "size": 80, "opacity": 1},
-                "encoding": {"x": x, "y": y, **look},
-            },
-        ],
-    )
-    return Chart(
-        "Accuracy against mult-adds", description, spec, ["network", "mult-adds, M", "top-1, %", "whose"], rows
-    )
-
-
-def bench_charts(bench: Bench) -> list[Chart]:
-    """For each number of threads and batch size: latency against mult-adds, and the paper's accuracy by latency."""
+def bench_charts(bench: Bench, task: Task) -> list[Chart]:
+    """Return for each number of threads and batch size latency against mult-adds, and the paper's metric by latency."""
     rows = [row for row in bench.result["rows"] if row.get("mult_adds")]
     panels = list(dict.fromkeys((row["threads"], row["batch_size"]) for row in rows))[:MOST_PANELS]
     names = list(dict.fromkeys(runtime_name(row) for row in rows))
@@ -73,16 +24,16 @@ def bench_charts(bench: Bench) -> list[Chart]:
         here = [row for row in rows if (row["threads"], row["batch_size"]) == (threads, batch)]
         where = f"batch {batch}, {threads} thread{'s' * (threads > 1)}"
         charts.append(_latency_mult_adds(here, names, where))
-        paper = [row for row in here if _paper_top1(row) is not None]
+        paper = [row for row in here if _published(row, task) is not None]
         if paper:
-            charts.append(_paper_latency(paper, names, where))
+            charts.append(_paper_latency(paper, names, where, task))
     return charts
 
 
-def _paper_top1(row: Mapping[str, Any]) -> float | None:
-    card = MODELS.get(row["network"])
+def _published(row: Mapping[str, Any], task: Task) -> float | None:
+    """The published metric, of a network that is run as its authors ran it."""
     comparable = row["identity_divisor"] == 1 and row["image_size"] == 224 and row["precision"] in ("", "fp32")
-    return card.paper_top1_percent if card and comparable else None
+    return task.presentation.published(row["network"]) if comparable else None
 
 
 def _family(row: Mapping[str, Any]) -> str:
@@ -119,27 +70,32 @@ def _latency_mult_adds(rows: Sequence[Mapping[str, Any]], names: Sequence[str], 
     )
 
 
-def _paper_latency(rows: Sequence[Mapping[str, Any]], names: Sequence[str], where: str) -> Chart:
-    values = [
-        {
-            "run": runtime_name(row),
-            "family": _family(row),
-            "ms": row["ms_per_image"],
-            "top1": _paper_top1(row),
-            "tip": f"{network_name(row)}, {runtime_name(row)}: {row['ms_per_image']:.2f} ms an image measured here, "
-            f"top-1 {_paper_top1(row)} % as the paper reports",
-        }
-        for row in rows
-    ]
-    description = f"The paper's top-1 (ImageNet, not measured here) against the latency that was measured, {where}."
+def _paper_latency(rows: Sequence[Mapping[str, Any]], names: Sequence[str], where: str, task: Task) -> Chart:
+    metric, cells = task.metric, []
+    values = []
+    for row in rows:
+        name, runtime, published = network_name(row), runtime_name(row), f"{_published(row, task)} {metric.symbol}"
+        values.append(
+            {
+                "run": runtime,
+                "family": _family(row),
+                "ms": row["ms_per_image"],
+                metric.name: _published(row, task),
+                "tip": f"{name}, {runtime}: {row['ms_per_image']:.2f} ms an image measured here, "
+                f"{metric.label} {published} as the paper reports",
+            }
+        )
+        cells.append([name, runtime, f"{row['ms_per_image']:.3f}", published])
+    description = (
+        f"The paper's {metric.label} (ImageNet, not measured here) against the latency that was measured, {where}."
+    )
+    across, up = ("ms", "milliseconds an image"), (metric.name, f"{metric.label} in the paper, {metric.symbol}")
     return Chart(
         f"The paper's accuracy against latency, {where}",
         description,
-        _points(
-            description, values, names, ("ms", "milliseconds an image"), ("top1", "top-1 in the paper, %"), log=False
-        ),
-        ["network", "runtime", "ms an image", "top-1, the paper's"],
-        [[network_name(row), runtime_name(row), f"{row['ms_per_image']:.3f}", f"{_paper_top1(row)} %"] for row in rows],
+        _points(description, values, names, across, up, log=False),
+        ["network", "runtime", "ms an image", f"{metric.label}, the paper's"],
+        cells,
     )
 
 

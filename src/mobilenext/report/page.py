@@ -12,27 +12,25 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from mobilenext.classification.analysis import calibration_error, confidence_bins, confusions, worst_mistakes
 from mobilenext.drawing.chart import Chart
+from mobilenext.drawing.parts import Charts, Paragraph, Part, Section, Span, article_of
 from mobilenext.files import write_atomically
 from mobilenext.machine.packages import require
 from mobilenext.origin import now
-from mobilenext.report import charts, sections
-from mobilenext.report.heat_maps import HeatMaps
-from mobilenext.report.inputs import Bench, Evaluation, Inputs, read_inputs
-from mobilenext.report.network_charts import accuracy_mult_adds, bench_charts
-from mobilenext.report.thumbnails import Thumbnails
+from mobilenext.report import sections
+from mobilenext.report.charts import accuracy_latency, latency_histogram
+from mobilenext.report.images import Images
+from mobilenext.report.inputs import Inputs, read_inputs
+from mobilenext.report.network_charts import bench_charts
 from mobilenext.report.training_charts import training_charts
-from mobilenext.report.training_report import Run
+from mobilenext.runs.bench import Bench
+from mobilenext.task import Reported, Task
 from mobilenext.version import __version__
-
-HISTOGRAM_BINS = 20
 
 
 def write_report(
@@ -53,18 +51,17 @@ def write_report(
         OutputError: the page cannot be written.
     """
     require(["jinja2", "vl_convert"], "report", "the report page")
-    pictures = Thumbnails(data)
+    images = Images(data, weights)
     inputs = read_inputs(folders)
-    heat_maps = HeatMaps(data, weights)
-    heat_maps.check([run.result for run in inputs.evaluations])
-    page = report_html(inputs, pictures, heat_maps)
+    images.check_weights([run.result for run in inputs.evaluations])
+    page = report_html(inputs, images)
     content = page.encode(errors="backslashreplace")  # file names that are no text
     write_atomically(output, content)
     return len(content)
 
 
-def report_html(inputs: Inputs, pictures: Thumbnails, heat_maps: HeatMaps) -> str:
-    """The page as text."""
+def report_html(inputs: Inputs, images: Images) -> str:
+    """Return the page as text."""
     import jinja2
     import vl_convert
 
@@ -79,6 +76,7 @@ def report_html(inputs: Inputs, pictures: Thumbnails, heat_maps: HeatMaps) -> st
         assert "</style" not in code.lower()
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["data"] = _as_data
+    environment.filters["kind"] = lambda part: type(part).__name__
     template = environment.from_string((assets / "report.html.jinja").read_text(encoding="utf-8"))
     return template.render(
         style=style,
@@ -86,7 +84,7 @@ def report_html(inputs: Inputs, pictures: Thumbnails, heat_maps: HeatMaps) -> st
         vega=vega,
         policy=_policy([script, vega], style),
         version=__version__,
-        **_content(inputs, pictures, heat_maps),
+        **_content(inputs, images),
     )
 
 
@@ -118,41 +116,43 @@ def _policy(scripts: Sequence[str], style: str) -> str:
     )
 
 
-def _content(inputs: Inputs, pictures: Thumbnails, heat_maps: HeatMaps) -> dict[str, Any]:
+def _content(inputs: Inputs, images: Images) -> dict[str, Any]:
     """Everything that the template shows."""
-    runs = inputs.evaluations
-    confused = [confusions(run.labels[run.readable], run.best[run.readable, 0]) for run in runs]
-    evaluations = [
-        _evaluation(run, place, pairs, pictures, heat_maps)
-        for place, (run, pairs) in enumerate(zip(runs, confused, strict=True))
-    ]
-    domain = _latency_domain(runs)
-    for run, shown in zip(runs, evaluations, strict=True):
-        samples = run.result["latency"].get("samples_ms")
-        shown["latency"] = charts.latency_histogram(samples, run.result["latency"], domain) if samples else None
+    runs, task = inputs.evaluations, inputs.task
     content = {
         "title": ", ".join(_all_names(inputs)),
         "made": sections.dates(_results(inputs), now()),
-        "evaluations": evaluations,
-        "accuracy": sections.accuracy_table(runs) if runs else None,
-        "accuracy_chart": charts.accuracy_latency(runs),
-        "mult_adds_chart": _mult_adds(inputs),
-        "classes": sections.class_table(runs, confused) if runs else None,
-        "comparisons": [sections.compared(runs[0], other, place, pictures) for place, other in enumerate(runs[1:], 1)],
-        "training": sections.training_table(inputs.training) if inputs.training else None,
-        "training_charts": training_charts(inputs.training),
-        "benches": [
-            {"table": sections.bench_table(bench, place), "charts": bench_charts(bench), "name": bench.name}
-            | {"skipped": bench.result.get("skipped") or []}
-            for place, bench in enumerate(inputs.benches)
-        ],
-        "facts": _facts(inputs),
-        "mistakes_shown": sections.MOST_MISTAKES,
-        "pictures": pictures,
-        "heat_maps": heat_maps.wanted,
+        "runs": [sections.headline(run, task) for run in runs],
+        "sections": _sections(inputs, images),
     }
-    pictures.check()
+    images.check()
     return content
+
+
+def _sections(inputs: Inputs, images: Images) -> list[Section]:
+    """The sections of the page below the result, in their order."""
+    runs, task = inputs.evaluations, inputs.task
+    networks = task.presentation.networks_chart(runs, bool(inputs.benches))
+    general, special = [], []
+    if runs:
+        special = task.presentation.sections(runs, images)
+        charts = [chart for chart in (accuracy_latency(runs, task), networks) if chart]
+        parts: list[Part] = [sections.accuracy_table(runs, task), *([Charts(charts)] if charts else [])]
+        general.append(Section("accuracy-latency", "Accuracy and latency", parts))
+        general.append(Section("latency", "Latency", _latency(runs)))
+        general.append(Section("unreadable", "Unreadable images", _unreadable(runs)))
+    if inputs.training:
+        parts = [sections.training_table(inputs.training, task), Charts(training_charts(inputs.training))]
+        general.append(Section("training-runs", "Training", parts))
+    if inputs.benches:
+        general.append(Section("bench", "Latency of networks", _benches(inputs.benches, task)))
+    if networks and not runs:
+        general.append(Section("mult-adds", "Accuracy and mult-adds", [Charts([networks])]))
+    general.append(Section("facts", "Configuration and environment", _facts(inputs)))
+    ordered = []
+    for section in general:
+        ordered += [*(one for one in special if one.before == section.name), section]
+    return ordered
 
 
 def _results(inputs: Inputs) -> list[Mapping[str, Any]]:
@@ -165,36 +165,32 @@ def _results(inputs: Inputs) -> list[Mapping[str, Any]]:
 
 
 def _all_names(inputs: Inputs) -> list[str]:
-    kinds: tuple[Sequence[Evaluation | Run | Bench], ...] = (inputs.evaluations, inputs.training, inputs.benches)
-    return [one.name for kind in kinds for one in kind]
+    return [run.name for kind in (inputs.evaluations, inputs.training, inputs.benches) for run in kind]
 
 
-def _evaluation(
-    run: Evaluation, place: int, pairs: Sequence[Any], pictures: Thumbnails, heat_maps: HeatMaps
-) -> dict[str, Any]:
-    confidence, correct = run.scores[run.readable, 0], run.correct[run.readable]
-    bins = confidence_bins(confidence, correct)
-    error = calibration_error(bins)
-    places = np.flatnonzero(run.readable)
-    worst = [int(places[at]) for at in worst_mistakes(confidence, correct, sections.MOST_MISTAKES)]
-    return {
-        "name": run.name,
-        "place": place,
-        "headline": sections.headline(run),
-        "confused": sections.confusion_table(run, place, pairs) if pairs else None,
-        "matrix": charts.confusion_matrix(run, pairs),
-        "reliability": charts.reliability(bins, error),
-        "error": None if error is None else f"{100 * error:.2f} %",
-        "bins": len(bins),
-        "readable": f"{len(places):,}",
-        "confidence": charts.confidence_histogram(confidence_bins(confidence, correct, HISTOGRAM_BINS)),
-        "mistakes": sections.mistakes(run, worst, pictures, heat_maps),
-        "wrong": f"{int((~correct).sum()):,}",
-        "unreadable": sections.unreadable_table(run, place),
-    }
+def _latency(runs: Sequence[Reported]) -> list[Part]:
+    """How long the calls of each run took, on one axis."""
+    domain, charts = _latency_domain(runs), []
+    for run in runs:
+        latency = run.result["latency"]
+        samples = latency.get("samples_ms")
+        if samples:
+            charts.append(replace(latency_histogram(samples, latency, domain), title=run.name))
+        else:
+            charts.append(
+                Chart(
+                    run.name,
+                    f"{latency['median']:.2f} ms ({sections.latency_note(run)}).",
+                    {},
+                    note="This result was written before single calls were stored, so their distribution cannot be "
+                    "shown. Evaluate again to have it.",
+                )
+            )
+    text = "One image at a time, warm, while nothing else of the evaluation runs."
+    return [Paragraph([text + " The axes share one range." * (len(runs) > 1)]), Charts(charts)]
 
 
-def _latency_domain(runs: Sequence[Evaluation]) -> tuple[float, float]:
+def _latency_domain(runs: Sequence[Reported]) -> tuple[float, float]:
     """From the fastest call of all runs to the slowest, or to twice the largest p90: one call may be very slow."""
     samples = [value for run in runs for value in run.result["latency"].get("samples_ms") or ()]
     slow = 2 * max((run.result["latency"]["p90"] for run in runs), default=1.0)
@@ -202,17 +198,34 @@ def _latency_domain(runs: Sequence[Evaluation]) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, low + 0.5)
 
 
-def _mult_adds(inputs: Inputs) -> Chart | None:
-    """The paper's points, beside networks of 1,000 classes and beside a bench; next to ten digits they mislead."""
-    if inputs.benches or any(run.result["num_classes"] == 1000 for run in inputs.evaluations):
-        return accuracy_mult_adds(inputs.evaluations)
-    return None
+def _unreadable(runs: Sequence[Reported]) -> list[Part]:
+    parts: list[Part] = []
+    for place, run in enumerate(runs):
+        name: list[str | Span] = [Span(run.name, "bdi"), ": "] if len(runs) > 1 else []
+        table = sections.unreadable_table(run, place)
+        parts.append(table or Paragraph([*name, f"All {len(run.paths):,} images could be read."]))
+    return parts
 
 
-def _facts(inputs: Inputs) -> list[sections.Table]:
-    tables = []
+def _benches(benches: Sequence[Bench], task: Task) -> list[Part]:
+    articles: list[Part] = []
+    for place, bench in enumerate(benches):
+        notes = [
+            Paragraph([f"skipped: {entry['network']}, {entry['runtime']}: {entry['reason']}"], "note")
+            for entry in bench.result.get("skipped") or ()
+        ]
+        parts: list[Part] = [sections.bench_table(bench, place, task), Charts(bench_charts(bench, task)), *notes]
+        articles.append(article_of(bench.name, parts, several=len(benches) > 1))
+    return articles
+
+
+def _facts(inputs: Inputs) -> list[Part]:
     kinds: list[tuple[str, str, list[tuple[str, Any]]]] = [
-        ("configuration", "Configuration", [(run.name, sections.configuration(run)) for run in inputs.evaluations]),
+        (
+            "configuration",
+            "Configuration",
+            [(run.name, sections.configuration(run, inputs.task)) for run in inputs.evaluations],
+        ),
         ("environment", "Environment", [(run.name, run.result["environment"]) for run in inputs.evaluations]),
         ("training-configuration", "Training configuration", [(run.name, run.config) for run in inputs.training]),
         (
@@ -224,7 +237,4 @@ def _facts(inputs: Inputs) -> list[sections.Table]:
             ],
         ),
     ]
-    for name, caption, columns in kinds:
-        if columns:
-            tables.append(sections.facts_table(name, caption, columns))
-    return tables
+    return [sections.facts_table(name, caption, columns) for name, caption, columns in kinds if columns]

@@ -1,4 +1,4 @@
-"""Charts of training runs: validation accuracy, loss and learning rate against the epoch."""
+"""Charts of training runs: the metric of the validation, loss and learning rate against the epoch."""
 
 from __future__ import annotations
 
@@ -6,57 +6,77 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mobilenext.drawing.chart import PICK, TIP, Chart, axis, chart_spec, coloured, unless_picked
-from mobilenext.report.training_report import KINDS, Run, evaluated, percent_of
-from mobilenext.statistics import wilson_percent
+from mobilenext.report.training_report import with_counts
+from mobilenext.runs.comparison import task_of
+from mobilenext.runs.training_run import KINDS, TrainingRun
 
 MOST_STEPS = 600  # points of a training curve: more than a screen shows
 
 
-def training_charts(runs: Sequence[Run]) -> list[Chart]:
-    """Loss, validation top-1 and learning rate against the epoch."""
-    names = [run.name for run in runs]
-    loss, top1, rate = [], [], []
-    for run in runs:
-        for row in _thinned(run.steps):
-            epoch = round(row["global_step"] / run.config["steps_per_epoch"], 4)
-            tip = f"{run.name}, epoch {epoch:.2f}"
-            loss.append({"run": run.name, "epoch": epoch, "value": row["loss"], "tip": f"{tip}: {row['loss']:.4g}"})
-            rate.append({"run": run.name, "epoch": epoch, "value": row["lr"], "tip": f"{tip}: {row['lr']:.4g}"})
-        for kind in KINDS:
-            for at, counts in evaluated(run, kind).items():
-                low, high = wilson_percent(counts["correct_top1"], counts["images"])
-                share, fraction = percent_of(counts), f"{counts['correct_top1']:,}/{counts['images']:,}"
-                top1.append({"run": run.name, "epoch": at, "value": share, "weights": kind})
-                top1[-1]["tip"] = (
-                    f"{run.name}, epoch {at}, {kind} weights: {share:.2f} % ({fraction}; 95 %: {low:.2f} to "
-                    f"{high:.2f} %)"
-                )
-    rows = [
-        [run.name, str(row["epoch"]), "-" if row["train_loss"] is None else f"{row['train_loss']:.4f}"]
-        + [_validated(row, kind) for kind in KINDS]
-        for run in runs
-        for row in run.epochs
-    ]
-    head = ["run", "epoch", "training loss", "validation top-1, raw", "validation top-1, EMA"]
-    charts = []
-    if top1:
-        text = "Validation top-1 against the epoch; solid: the weights as trained, dashed: their moving average (EMA)."
-        charts.append(Chart("Validation top-1", text, _curve(text, top1, names, "top-1, %", dashes=True), head, rows))
+def training_charts(runs: Sequence[TrainingRun]) -> list[Chart]:
+    """Return the metric of the validation, loss and learning rate against the epoch."""
+    if not runs:
+        return []
+    names, metric, charts = [run.name for run in runs], task_of(runs).metric, []
+    validations = [point for run in runs for point in _validations(run)]
+    if validations:
+        text = (
+            f"Validation {metric.label} against the epoch; solid: the weights as trained, dashed: their moving average "
+            "(EMA)."
+        )
+        spec = _curve(text, validations, names, metric.axis, dashes=True)
+        title = f"validation {metric.label}"
+        head = ["run", "epoch", "training loss", f"{title}, raw", f"{title}, EMA"]
+        charts.append(Chart(f"Validation {metric.label}", text, spec, head, _table(runs)))
+    loss = [point for run in runs for point in _steps(run, "loss")]
     if loss:
         text = "Training loss against the epoch, a value for each line of the log."
         charts.append(Chart("Training loss", text, _curve(text, loss, names, "loss")))
+        rates = [point for run in runs for point in _steps(run, "lr")]
         text = "Learning rate against the epoch."
-        charts.append(Chart("Learning rate", text, _curve(text, rate, names, "learning rate")))
+        charts.append(Chart("Learning rate", text, _curve(text, rates, names, "learning rate")))
     return charts
 
 
-def _validated(row: Mapping[str, Any], kind: str) -> str:
+def _validations(run: TrainingRun) -> list[dict[str, Any]]:
+    """A point for each validation of the weights and of their average."""
+    points = []
+    for kind in KINDS:
+        for at, counts in run.validations(kind).items():
+            measured = run.measured(counts)
+            note = f" ({measured.note} {run.task.metric.symbol})" if measured.note else ""
+            tip = f"{run.name}, epoch {at}, {kind} weights: {measured.text}{note}"
+            points.append({"run": run.name, "epoch": at, "value": measured.value, "weights": kind, "tip": tip})
+    return points
+
+
+def _steps(run: TrainingRun, field: str) -> list[dict[str, Any]]:
+    """A point for each row of the log, or for as many as a screen shows."""
+    points = []
+    for epoch, value in _thinned(run.points(field)):
+        at = round(epoch, 4)
+        points.append({"run": run.name, "epoch": at, "value": value})
+        points[-1]["tip"] = f"{run.name}, epoch {at:.2f}: {value:.4g}"
+    return points
+
+
+def _table(runs: Sequence[TrainingRun]) -> list[list[str]]:
+    """A row for each epoch of each run."""
+    return [
+        [run.name, str(row["epoch"]), "-" if row["train_loss"] is None else f"{row['train_loss']:.4f}"]
+        + [_validated(run, row, kind) for kind in KINDS]
+        for run in runs
+        for row in run.epochs
+    ]
+
+
+def _validated(run: TrainingRun, row: Mapping[str, Any], kind: str) -> str:
     counts = (row["val"] or {}).get(kind)
-    return f"{percent_of(counts):.2f} % ({counts['correct_top1']:,}/{counts['images']:,})" if counts else "-"
+    return with_counts(run.measured(counts)) if counts else "-"
 
 
-def _thinned(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """At most MOST_STEPS rows, evenly spaced, the last among them."""
+def _thinned(rows: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+    """At most MOST_STEPS points, evenly spaced, the last among them."""
     step = -(-len(rows) // MOST_STEPS)
     return rows[:: -step or None][::-1] if step > 1 else rows
 

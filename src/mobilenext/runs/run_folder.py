@@ -5,7 +5,7 @@ checkpoint.safetensors    the whole state, to go on from
 best.safetensors          the best validation accuracy so far, raw or averaged weights
 last.safetensors          the last weights, when the run is finished; last_ema.safetensors: their average
 log.jsonl                 a line every few steps and for every epoch
-train.log                 what was said
+train.log                 the messages of the run
 result.json               the outcome, when all weights are there
 train_list.txt            with val_split: the images that were drawn for the training; val_list.txt: for the validation
 curves.png                loss, accuracy and learning rate, drawn from the log
@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from mobilenext.errors import DataError, OutputError, UsageError
 from mobilenext.file_kinds import other_kind
 from mobilenext.files import write_atomically
-from mobilenext.json_files import check, optional, parse, read_json, read_lines, record, text, whole
+from mobilenext.json_files import Fields, check, optional, parse, read_json, read_lines, record, text, whole
 
 CONFIG, CHECKPOINT, LOG_LINES, LOG, CURVES, RESULT = (
     "run.json", "checkpoint.safetensors", "log.jsonl", "train.log", "curves.png", "result.json",
@@ -47,17 +47,18 @@ def config_digest(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(compared, sort_keys=True).encode()).hexdigest()
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """What ``run.json`` says.
+def read_config(folder: Path, fields: Fields | None = None, *, remedy: str = REMEDY) -> dict[str, Any]:
+    """Return what ``run.json`` holds, with these fields checked.
 
     Raises:
-        DataError: no run there, or a damaged one.
+        DataError: there is no run, or it is damaged.
     """
     path = folder / CONFIG
     if not path.is_file():
-        problem = other_kind(folder, "run") or f"no {CONFIG} there"
+        problem = f"no {CONFIG} there" if folder.is_dir() else "not a folder" if folder.exists() else "no such folder"
+        problem = other_kind(folder, "run") or problem
         raise DataError(f"{folder}: {problem}; expected the folder of a training run")
-    return read_json(path, remedy=REMEDY)
+    return read_json(path, fields, remedy=remedy)
 
 
 class RunFolder:

@@ -157,7 +157,7 @@ def _export_or_quantize(values: Mapping[str, Any], weights: str, exported: Path)
     model = values.get("model")
     if "calibration" in values:
         from mobilenext.quantization.quantize import quantize_model
-        from mobilenext.report.tables import quantization_lines
+        from mobilenext.quantization.tables import quantization_lines
 
         data = Path(values["calibration"])
         report = quantize_model(
@@ -165,7 +165,7 @@ def _export_or_quantize(values: Mapping[str, Any], weights: str, exported: Path)
             data=data, max_drop=values.get("max_drop", 1.0),
         )  # fmt: skip
         return quantization_lines(report)
-    from mobilenext.report.tables import parity_lines
+    from mobilenext.export.tables import parity_lines
 
     form = values.get("format", "json")
     parity = mobilenext.export_model(

@@ -373,8 +373,8 @@ def _finish(
 
 
 def _write_curves(folder: Path) -> None:
-    from mobilenext.report.training_curves import write_curves
-    from mobilenext.report.training_report import read_run
+    from mobilenext.runs.curves import write_curves
+    from mobilenext.runs.training_run import read_run
 
     try:
         write_curves([read_run(folder)], folder / CURVES)

@@ -11,14 +11,15 @@ from typing import Any
 from mobilenext.errors import UsageError
 from mobilenext.files import write_atomically
 from mobilenext.machine.packages import require
-from mobilenext.report.training_report import KINDS, Run, evaluated, grouped, percent_of
+from mobilenext.runs.comparison import grouped, task_of
+from mobilenext.runs.training_run import KINDS, TrainingRun
 
 STYLES = dict(zip(KINDS, ("-", "--"), strict=True))
 # Okabe and Ito's palette without the yellow, too pale on white; groups beyond the seventh get markers as well.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 
 
-def write_curves(runs: Sequence[Run], path: Path) -> None:
+def write_curves(runs: Sequence[TrainingRun], path: Path) -> None:
     """Training loss, validation top-1 and learning rate against the epoch, 1600 px wide, as .png or .svg.
 
     Runs that differ only in the seed share a colour: thin lines, and a thick one for their mean.
@@ -37,8 +38,10 @@ def write_curves(runs: Sequence[Run], path: Path) -> None:
     labels = [f"{label}, {_seeds(members)}" for label, members in groups.items()]
     columns = max(1, min(4, 190 // (8 + max(map(len, labels)))))
     figure = Figure(figsize=(16, 5.9 + 0.25 * (len(labels) // columns)), dpi=100, layout="constrained")
-    loss, top1, rate = panels = figure.subplots(1, 3)
-    for axes, title in zip(panels, ("training loss", "validation top-1, %", "learning rate"), strict=True):
+    loss, validation, rate = panels = figure.subplots(1, 3)
+    for axes, title in zip(
+        panels, ("training loss", f"validation {task_of(runs).metric.axis}", "learning rate"), strict=True
+    ):
         axes.set_title(title, fontsize=13)
         axes.set_xlabel("epoch", fontsize=11)
         axes.spines[["top", "right"]].set_visible(False)
@@ -52,8 +55,10 @@ def write_curves(runs: Sequence[Run], path: Path) -> None:
         # The mean of an epoch belongs to its middle; an evaluation comes at its end.
         _seed_lines(loss, [{row["epoch"] - 0.5: row["train_loss"] for row in run.epochs} for run in members], "-", look)
         for kind, style in STYLES.items():
-            curves = [{at: percent_of(counts) for at, counts in evaluated(run, kind).items()} for run in members]
-            _seed_lines(top1, curves, style, look)
+            curves = [
+                {at: run.measured(counts).value for at, counts in run.validations(kind).items()} for run in members
+            ]
+            _seed_lines(validation, curves, style, look)
         # Equal learning rates lie on each other: the longest is drawn whole, the others as their share of dashes on it.
         own = rates[place].items()
         sharing = [other for other, each in enumerate(rates) if own <= each.items() or each.items() <= own]
@@ -70,14 +75,14 @@ def write_curves(runs: Sequence[Run], path: Path) -> None:
     write_atomically(path, picture.getvalue())
 
 
-def _seeds(members: Sequence[Run]) -> str:
+def _seeds(members: Sequence[TrainingRun]) -> str:
     seeds = ", ".join(str(run.config["seed"]) for run in members)
     unfinished = sum(run.result is None for run in members)
     of = f" ({unfinished} unfinished)" if len(members) > 1 else " (unfinished)"
     return f"seed{'s' * (len(members) > 1)} {seeds}{of * (unfinished > 0)}"
 
 
-def _points(run: Run, field: str) -> list[tuple[float, float]]:
+def _points(run: TrainingRun, field: str) -> list[tuple[float, float]]:
     """A field of the step rows against the epoch, in fractions of it."""
     return [(row["global_step"] / run.config["steps_per_epoch"], row[field]) for row in run.steps]
 

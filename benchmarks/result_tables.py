@@ -1,0 +1,76 @@
+"""Results of the benchmarks as tables, for their output and for the documents (scripts/update_tables.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mobilenext.drawing.markdown import table
+
+
+def evaluation_table(result: Mapping[str, Any]) -> str:
+    """Speed of the evaluation by every runtime, beside the usual loop."""
+    rows = [
+        [
+            f"`evaluate`, {row['runtime']}",
+            f"{row['images_per_second']:.1f}",
+            f"{row['over_plain_loop']:.1f}",
+            f"{100 * row['share_of_best']:.0f} %",
+            f"{row['latency_ms']:.2f} ms",
+            f"{row['peak_memory_mib']:.0f} MiB",
+        ]
+        for row in result["rows"]
+    ]
+    rows.append(
+        [
+            "usual loop",
+            f"{result['plain_loop_images_per_second']:.1f}",
+            "1",
+            "-",
+            f"{result['eager_latency_ms']:.2f} ms",
+            "-",
+        ]
+    )
+    rows.append(["preprocessing alone", f"{result['preprocessing_images_per_second']:.1f}", "-", "-", "-", "-"])
+    return table(["", "images/s", "ratio", "of the best possible", "one image", "peak memory"], rows)
+
+
+def plain_table(result: Mapping[str, Any]) -> str:
+    """Our runtimes beside the plain ones."""
+    rows = [
+        [
+            row["way"],
+            str(row["threads"]),
+            f"{row['median_ms']:.2f} ms",
+            f"{row['p10_ms']:.2f} to {row['p90_ms']:.2f}",
+            f"{row['of_best_plain']:.2f}",
+            f"{row['times_compute_floor']:.2f}",
+        ]
+        for row in result["rows"]
+    ]
+    return table(["", "threads", "median", "p10 to p90", "of the best plain one", "of the compute floor"], rows)
+
+
+def training_speed_table(result: Mapping[str, Any]) -> str:
+    """Images/s of every variant of a training step, and how many times the plain loop's and ours that is."""
+    rows = [
+        [
+            row["case"],
+            row["variant"],
+            f"{row['images_per_second']:.1f}",
+            f"{row['over_plain']:.2f}",
+            f"{row['over_train']:.2f}",
+        ]
+        for row in result["rows"]
+    ]
+    return table(["network", "step", "images/s", "times the plain loop", "times train"], rows)
+
+
+def operator_table(result: Mapping[str, Any]) -> str:
+    """Where the time of a step goes: the operators' shares in the plain loop and in ours."""
+    lines = []
+    for row in result["rows"]:
+        if row["operators"]:
+            shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in list(row["operators"].items())[:5])
+            lines.append([row["case"], row["variant"], shares])
+    return table(["network", "step", "operators"], lines)

@@ -1,0 +1,208 @@
+"""Charts of a classification: its calibration and its confusions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mobilenext.classification.analysis import Bin, Confusion, Ids
+from mobilenext.classification.answers import Answers
+from mobilenext.drawing.cells import percent_text, share_note
+from mobilenext.drawing.chart import TIP, Chart, axis, chart_spec
+from mobilenext.statistics import percent, wilson_percent
+
+
+def reliability(bins: Sequence[Bin], error: float | None) -> Chart:
+    """Return accuracy against confidence, a bar with its interval for each bin, and the line of perfect calibration."""
+    values, rows = [], []
+    for one in bins:
+        if not one.images:
+            continue
+        low, high = wilson_percent(one.correct, one.images)
+        accuracy, mean = percent(one.correct, one.images), 100 * one.confidence_sum / one.images
+        span = f"{100 * one.low:.1f} to {100 * one.high:.1f} %"
+        rows.append(
+            [
+                *(span, f"{one.images:,}", f"{one.correct:,}", percent_text(accuracy), f"{low:.2f} to {high:.2f} %"),
+                *(f"{mean:.2f} %", f"{accuracy - mean:+.2f}"),
+            ]
+        )
+        tip = (
+            f"confidence {span}: {percent_text(accuracy)} correct ({share_note(one.correct, one.images)} %), mean "
+            f"confidence {mean:.2f} %"
+        )
+        values.append(
+            {"left": 100 * one.low, "right": 100 * one.high, "middle": 50 * (one.low + one.high), "accuracy": accuracy}
+            | {"low": low, "high": high, "mean": round(mean, 3), "tip": tip}
+        )
+    count = "no images" if error is None else f"expected calibration error {100 * error:.2f} %"
+    description = f"Reliability diagram: share of correct images against confidence in {len(bins)} bins; {count}."
+    spec = chart_spec(description, 240, data={"values": values}, layer=_reliability_layers())
+    head = ["confidence", "images", "correct", "accuracy", "95 % interval", "mean confidence", "difference, points"]
+    return Chart("Reliability", description, spec, head, rows)
+
+
+def _reliability_layers() -> list[dict[str, Any]]:
+    """Bars of the accuracy, their intervals, and the diagonal."""
+    full = {"domain": [0, 100], "nice": False}
+    y = {"type": "quantitative", "title": "correct, %", "scale": full}
+    return [
+        {
+            "mark": {"type": "bar", "color": "var(--right)", "opacity": 0.75, "binSpacing": 1},
+            "encoding": {
+                "x": axis("left", "confidence, %", scale=full, bin={"binned": True}),
+                "x2": {"field": "right"},
+                "y": {**y, "field": "accuracy"},
+                "tooltip": TIP,
+            },
+        },
+        {
+            "mark": {"type": "rule", "color": "var(--ink)", "strokeWidth": 1.2},
+            "encoding": {
+                "x": {"field": "middle", "type": "quantitative"},
+                "y": {**y, "field": "low"},
+                "y2": {"field": "high"},
+                "tooltip": TIP,
+            },
+        },
+        {
+            "data": {"values": [{"x": 0, "y": 0}, {"x": 100, "y": 100}]},
+            "mark": {"type": "line", "color": "var(--wrong)", "strokeDash": [5, 4], "strokeWidth": 1.8},
+            "encoding": {
+                "x": {"field": "x", "type": "quantitative"},
+                "y": {"field": "y", "type": "quantitative"},
+            },
+        },
+    ]
+
+
+def confidence_histogram(bins: Sequence[Bin]) -> Chart:
+    """Return a histogram of how many images have which confidence, correct and wrong ones stacked."""
+    values, rows = [], []
+    for one in bins:
+        span, wrong = f"{100 * one.low:.0f} to {100 * one.high:.0f} %", one.images - one.correct
+        rows.append([span, f"{one.images:,}", f"{one.correct:,}", f"{wrong:,}"])
+        for kind, order, count in (("correct", 0, one.correct), ("wrong", 1, wrong)):
+            tip = f"confidence {span}: {count:,} {kind} of {one.images:,} images"
+            values.append({"left": 100 * one.low, "right": 100 * one.high, "images": count, "kind": kind})
+            values[-1] |= {"order": order, "tip": tip}
+    description = "Histogram of the confidence in the best class, correct and wrong images stacked."
+    spec = chart_spec(
+        description,
+        240,
+        data={"values": values},
+        mark={"type": "bar", "binSpacing": 1},
+        encoding={
+            "x": axis("left", "confidence, %", scale={"domain": [0, 100], "nice": False}, bin={"binned": True}),
+            "x2": {"field": "right"},
+            "y": {"field": "images", "type": "quantitative", "title": "images", "stack": "zero"},
+            "color": {
+                "field": "kind",
+                "type": "nominal",
+                "title": None,
+                "scale": {"domain": ["correct", "wrong"], "range": ["var(--right)", "var(--wrong)"]},
+                "legend": {"orient": "top"},
+            },
+            "order": {"field": "order"},
+            "tooltip": TIP,
+        },
+    )
+    return Chart("Confidence", description, spec, ["confidence", "images", "correct", "wrong"], rows)
+
+
+def confusion_matrix(answers: Answers, pairs: Sequence[Confusion], most: int = 20) -> Chart | None:
+    """Return the classes of the most frequent confusions against each other; all of them where they are few."""
+    if not pairs:
+        return None
+    classes = _classes_shown(answers, pairs, most)
+    counts, totals = _matrix(answers, classes)
+    names = [_axis_name(answers, number) for number in classes]
+    ids = [str(number) for number in classes]  # across there is no room for names
+    values = []
+    for row, column in np.argwhere(counts):
+        count, total = int(counts[row, column]), totals[row]
+        tip = f"{names[row]} taken for {names[column]}: {count:,} of {total:,} images"
+        if row == column:
+            tip = f"{names[row]} recognised: {count:,} of {total:,} images"
+        values.append({"label": names[row], "predicted": ids[column], "share": round(count / total, 4)})
+        values[-1] |= {"images": count, "kind": "correct" if row == column else "wrong", "tip": tip}
+    which = "all classes" if len(classes) == answers.result["num_classes"] else "the classes most often confused"
+    description = (
+        f"Confusion matrix of {which}: the stronger the colour of a cell, the larger its share of the row's images."
+    )
+    height = max(180, 22 * len(classes)) + 60
+    spec = chart_spec(description, height, data={"values": values}, **_matrix_look(names, ids))
+    rows = [
+        [name, *(f"{count:,}" if count else "" for count in line)] for name, line in zip(names, counts, strict=True)
+    ]
+    return Chart(f"Matrix of {which}", description, spec, ["label \\ predicted", *ids], rows)
+
+
+def _classes_shown(answers: Answers, pairs: Sequence[Confusion], most: int) -> list[int]:
+    """All classes, or at most `most` of the most frequent confusions, in their order."""
+    classes: list[int] = []
+    if answers.result["num_classes"] <= most:
+        classes = list(range(answers.result["num_classes"]))
+    for pair in pairs:
+        for number in (pair.label, pair.predicted):
+            if len(classes) < most and number not in classes:
+                classes.append(number)
+    return sorted(classes)
+
+
+def _matrix(answers: Answers, classes: Sequence[int]) -> tuple[Ids, list[int]]:
+    """Images of each class by the class that came first [classes, classes], and all images of each class."""
+    place = {number: at for at, number in enumerate(classes)}
+    labels, best = answers.labels[answers.readable], answers.best[answers.readable, 0]
+    counts = np.zeros((len(classes), len(classes)), np.int64)
+    totals = [int((labels == number).sum()) for number in classes]
+    for number in classes:
+        for predicted, count in zip(*np.unique(best[labels == number], return_counts=True), strict=True):
+            if int(predicted) in place:
+                counts[place[number], place[int(predicted)]] = count
+    return counts, totals
+
+
+def _matrix_look(names: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:
+    """Encoding and layers of a matrix with these names of its rows and columns."""
+    look = {"labelLimit": 130, "domain": False, "ticks": False, "grid": False, "labelOverlap": False}
+    upright = len(ids) * max(map(len, ids)) > 24
+    with_counts = len(ids) <= 12  # there is room for numbers, which need a paler ground
+    place_of = {
+        "x": {"field": "predicted", "type": "nominal", "title": "predicted class", "scale": {"domain": ids}}
+        | {"axis": {**look, "labelAngle": -90 if upright else 0, "orient": "top"}},
+        "y": {"field": "label", "type": "nominal", "title": "label", "scale": {"domain": names}, "axis": look},
+    }
+    opacities = [0.08, 0.6 if with_counts else 1]
+    cell = {
+        "mark": {"type": "rect", "stroke": "var(--card)", "strokeWidth": 1},
+        "encoding": {
+            "color": {
+                "field": "kind",
+                "type": "nominal",
+                "title": None,
+                "scale": {"domain": ["correct", "wrong"], "range": ["var(--right)", "var(--wrong)"]},
+                "legend": None,
+            },
+            "opacity": {
+                "field": "share",
+                "type": "quantitative",
+                "scale": {"type": "pow", "exponent": 0.6, "domain": [0, 1], "range": opacities},
+                "legend": None,
+            },
+            "tooltip": TIP,
+        },
+    }
+    layers: list[dict[str, Any]] = [cell]
+    if with_counts:
+        layers.append({"mark": {"type": "text", "color": "var(--ink)", "fontSize": 11, "aria": False}})
+        layers[-1]["encoding"] = {"text": {"field": "images", "format": ",d"}, "tooltip": TIP}
+    return {"encoding": place_of, "layer": layers}
+
+
+def _axis_name(answers: Answers, number: int) -> str:
+    """The id, and the name where there is another one; the id keeps equal names apart."""
+    name = answers.names.get(number)
+    return str(number) if name is None or name == str(number) else f"{number} {name[:40]}"

@@ -1,0 +1,79 @@
+"""Tables of a page as plain data: every cell with what it is sorted by and, where it counts, its counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mobilenext.statistics import percent, wilson_percent
+
+LONGEST_NAME = 80
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The text of a cell, the value it is sorted by, and a bar of percent with its interval where there is one."""
+
+    text: str
+    value: float | str | None = None
+    note: str = ""
+    bar: tuple[float, float, float] | None = None
+    numeric: bool = True
+    picture: str | None = None
+
+
+EMPTY = Cell("-")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells, and what the reader may do with them."""
+
+    name: str  # of its elements in the page
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    sortable: bool = True
+    searched: str = ""  # what one searches for; no search without
+    note: str = ""
+    marked: frozenset[int] = field(default_factory=frozenset)  # rows that are highlighted
+
+
+def words(value: Any, *, note: str = "") -> Cell:
+    """Return a cell of text."""
+    return Cell(str(value), None, note, numeric=False)
+
+
+def number(value: float | int | None, form: str = ",", unit: str = "", *, note: str = "") -> Cell:
+    """Return a cell of a number in this format; a dash for None."""
+    return Cell("-", None, note) if value is None else Cell(f"{value:{form}}{unit}", value, note)
+
+
+def share(count: int, of: int, *, bar: bool = False) -> Cell:
+    """Return a cell of a percentage with its counts and its 95 % interval."""
+    if not of:
+        return Cell("-", None, f"{count}/{of}")
+    value, (low, high) = percent(count, of), wilson_percent(count, of)
+    return Cell(percent_text(value), value, share_note(count, of), (value, low, high) if bar else None)
+
+
+def percent_text(value: float) -> str:
+    """Return a percentage with two digits."""
+    return f"{value:.2f} %"
+
+
+def fraction_text(count: int, of: int) -> str:
+    """Return the two counts of a share, 252/300."""
+    return f"{count:,}/{of:,}"
+
+
+def share_note(count: int, of: int) -> str:
+    """Return the counts of a share and its 95 % interval, in percent but without the sign."""
+    low, high = wilson_percent(count, of)
+    return f"{fraction_text(count, of)}; 95 %: {low:.2f} to {high:.2f}"
+
+
+def shortened(name: str, longest: int = LONGEST_NAME) -> str:
+    """Return a name that may be a paragraph, cut to `longest` characters."""
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"

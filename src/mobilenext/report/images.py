@@ -1,0 +1,50 @@
+"""The images of a page: thumbnails, and heat maps where the weights are given."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mobilenext.report.heat_maps import HeatMaps
+from mobilenext.report.thumbnails import Thumbnails
+
+
+class Images:
+    """The images of one folder, as the sections of a task ask for them (`mobilenext.task.PageImages`)."""
+
+    def __init__(self, folder: Path | None, weights: Sequence[str | os.PathLike[str]] = ()) -> None:
+        """
+        Args:
+            folder: of the images; without it there are no pictures.
+            weights: files, or ``model.tag``, for heat maps.
+
+        Raises:
+            As `Thumbnails` and `HeatMaps`.
+        """
+        self._thumbnails, self._heat_maps = Thumbnails(folder), HeatMaps(folder, weights)
+        self.check, self.check_weights = self._thumbnails.check, self._heat_maps.check
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the images."""
+        return self._thumbnails.folder
+
+    @property
+    def missing(self) -> Sequence[str]:
+        """The names of the images that could not be read."""
+        return self._thumbnails.missing
+
+    @property
+    def explained(self) -> bool:
+        """Whether heat maps were asked for."""
+        return self._heat_maps.wanted
+
+    def thumbnail(self, path: str) -> str | None:
+        """Return a data URI of an image."""
+        return self._thumbnails.of(path)
+
+    def heat_map(self, result: Mapping[str, Any], path: str, answer: int) -> str | None:
+        """Return a data URI of the crop of an image under the heat of an answer."""
+        return self._heat_maps.of(result, path, answer)

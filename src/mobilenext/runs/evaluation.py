@@ -1,0 +1,57 @@
+"""An evaluation as it lies in its folder: its result and its predictions, which must belong to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mobilenext.errors import DataError
+from mobilenext.json_files import Unfit, read_json_lines
+from mobilenext.runs.journal import PREDICTIONS, RESULT
+from mobilenext.runs.result import read_result
+from mobilenext.task import Reported, Task
+from mobilenext.tasks import find_task
+
+_REMEDY = "evaluate again"
+
+
+def read_evaluation(folder: Path, name: str, *, expected: str) -> Reported:
+    """Read a finished evaluation, its predictions as columns of its task.
+
+    Args:
+        folder: that was evaluated into.
+        name: of the run.
+        expected: what the message says of a missing file.
+
+    Raises:
+        DataError: a file is missing or damaged, or the predictions do not belong to the result.
+    """
+    missing = f"is missing; {expected}"
+    result = read_result(folder / RESULT, missing=missing)
+    path, task = folder / PREDICTIONS, find_task(result.get("task"))
+    # The task makes arrays of that length; that there is no file, the reader of its lines says.
+    if path.is_file() and result["images"] > path.stat().st_size:
+        raise _not_of_result(path, f"{result['images']} images cannot be in it")
+    try:
+        evaluation: Reported = task.presentation.collect(name, result, _rows(path, result, task, missing))
+    except Unfit as error:
+        raise _not_of_result(path, str(error)) from error
+    if len(evaluation.paths) != result["images"]:
+        raise _not_of_result(path, f"{len(evaluation.paths)} images; expected {result['images']}")
+    return evaluation
+
+
+def _rows(path: Path, result: Mapping[str, Any], task: Task, missing: str) -> Iterator[Any]:
+    """The rows one by one: those of 50,000 images would need several times the memory of their columns."""
+    for line, value in read_json_lines(path, remedy=_REMEDY, missing=missing):
+        if line > result["images"]:
+            raise _not_of_result(path, f"more than {result['images']} images")
+        try:
+            yield task.evaluation.read_row(value, line - 1, result, None)
+        except Unfit as error:
+            raise DataError(f"{path}: line {line} is damaged: {error}; {_REMEDY}") from error
+
+
+def _not_of_result(path: Path, problem: str) -> DataError:
+    return DataError(f"{path} is not of the {RESULT} beside it: {problem}; {_REMEDY}")
