@@ -63,7 +63,7 @@ $(OLDEST)/.done: pyproject.toml constraints-oldest.txt
 	@touch $@
 
 tipc: setup
-	$(BIN)/mobilenext tipc $(CONFIG) $(MODE)
+	$(BIN)/python test_tipc/run.py $(CONFIG) $(MODE)
 
 bench: setup
 	@test -n "$(DATA)" || { echo "usage: make bench DATA=folder-with-imgs-and-val_list.txt"; exit 2; }

@@ -28,12 +28,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from result_tables import evaluation_table
 
 from mobilenext.data import Preprocessing, open_dataset, read_image
 from mobilenext.machine.environment import environment
 from mobilenext.machine.pool import WorkerPool, available_cores
 from mobilenext.origin import origin
+from result_tables import evaluation_table
 
 BATCH, LOADER_WORKERS = 32, 2
 RUNTIMES = ("openvino", "onnxruntime", "paddle-inference")

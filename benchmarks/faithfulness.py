@@ -1,6 +1,6 @@
 """Are the heat maps true? Hiding the hottest square of real images against other squares of the same size.
 
-Source    the deletion test; see mobilenext/explanation/faithfulness.py
+Source    the deletion test; see deletion.py
 Expected  the hottest square costs more than the same square of another image's map, a random and the coldest one
 Cost      5 minutes on one core for two networks of 64 pixels on 1,000 images and one of 224 on 200
 Command   python benchmarks/faithfulness.py TINY20 --weights CHECKPOINT mobilenext_x0_35.tiny20 \
@@ -32,9 +32,9 @@ import paddle
 from onnx import numpy_helper
 from paddle import nn
 
+from deletion import faithfulness
 from mobilenext.arrays import Floats
 from mobilenext.data import Preprocessing, open_dataset, pixels_of
-from mobilenext.explanation.faithfulness import faithfulness
 from mobilenext.files import sha256_of
 from mobilenext.machine.environment import environment
 from mobilenext.models import build_network

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from result_tables import plain_table
 
 from mobilenext.evaluation import bench
 from mobilenext.machine.environment import environment
@@ -29,6 +28,7 @@ from mobilenext.runtime import RuntimeSpec, open_runtime
 from mobilenext.sources.choice import Choice
 from mobilenext.sources.find import Subject
 from mobilenext.sources.prepare import Prepared, prepare
+from result_tables import plain_table
 
 MODEL = "mobilenext_x1_0"
 OURS = ("openvino", "onnxruntime", "paddle-inference:openvino", "paddle-inference:onednn", "paddle:auto")

@@ -31,11 +31,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from result_tables import training_speed_table
-
 from mobilenext.machine.environment import environment
 from mobilenext.machine.pool import available_cores
 from mobilenext.origin import origin
+from result_tables import training_speed_table
 
 CASES = {
     "x0_35 at 64": {"model": "mobilenext_x0_35", "size": 64, "batch": 128, "classes": 20},

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gate_files import Page, describe, digest_of_model, read_certificate, read_json, read_rows, read_tensors
 from PIL import Image
 from safetensors.numpy import save_file
 from sklearn.datasets import load_digits
+
+from gate_files import Page, describe, digest_of_model, read_certificate, read_json, read_rows, read_tensors
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDENS = ROOT / "tests" / "goldens" / "gate"

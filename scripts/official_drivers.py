@@ -8,7 +8,7 @@ of this repository. What they run is done in a scratch folder with our test_tipc
 
 Without --record every mode of every layout is run, and it is counted what the drivers' status logs say. With --record
 nothing is computed: an interpreter that does nothing lets the drivers write the commands that they make of our
-configurations into tests/tipc/official_commands.json, which the tests hold ours against.
+configurations into tests/test_tipc/official_commands.json, with which the tests compare ours.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mobilenext.origin import origin
 from mobilenext.tipc.config import MODES, PADDLECLAS, PROD, SPECIFICATION
 
 ROOT = Path(__file__).resolve().parents[1]
-RECORD = ROOT / "tests/tipc/official_commands.json"
+RECORD = ROOT / "tests/test_tipc/official_commands.json"
 DRIVER = "test_train_inference_python.sh"
 MODEL = "mobilenext_x0_35"
 BASIC = {

@@ -3,7 +3,7 @@
     python scripts/tipc_chains.py [-o results/tipc.json] [--only TEXT]   # the others' results stay as they are
 
 The basic chain of every model in the lite mode; of one model, every mode in all three layouts, and every further chain.
-Each by `mobilenext tipc`, in a scratch folder.
+Each by `test_tipc/run.py`, in a scratch folder.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main() -> int:
         for config, mode in chains():
             if options.only not in str(config):
                 continue
-            command = [sys.executable, "-m", "mobilenext", "tipc", str(config), mode, "--json"]
+            command = [sys.executable, "test_tipc/run.py", str(config), mode, "--json"]
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
             if not done.stdout:
                 sys.exit(done.stderr)

@@ -15,7 +15,6 @@ import logging
 from pathlib import Path
 
 from bundle_weights import bundle
-
 from mobilenext import train
 from mobilenext.data.digits import write_digits
 

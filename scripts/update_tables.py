@@ -13,13 +13,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from gradient_confusion import confusion_table
 from mobilenext.drawing.markdown import table
-from mobilenext.explanation.confusion import confusion_table
 from mobilenext.json_files import parse, read_bytes
 from mobilenext.models.tables import models_table
 from mobilenext.quantization.tables import quantization_table
 from mobilenext.report.bench_report import bench_note, bench_table, write_plot
-from mobilenext.report.chain_report import chain_lines
 from mobilenext.report.names import network_name, runtime_name
 from mobilenext.report.tables import result_table
 from mobilenext.report.training_report import group_lines
@@ -210,7 +209,7 @@ def tipc_modes() -> str:
                 f"{own['seconds']:.0f}",
             ]
         )
-    return table(["layout", "mode", "the official driver, unmodified", "`mobilenext tipc`", "s"], cells)
+    return table(["layout", "mode", "the official driver, unmodified", "`test_tipc/run.py`", "s"], cells)
 
 
 def tipc_further() -> str:
@@ -233,6 +232,9 @@ _BASIC_ENDS = ("train_infer_python.txt", "train_infer_python_prod.txt")
 
 def tipc_steps() -> str:
     """What a chain prints."""
+    sys.path.append(str(ROOT / "test_tipc"))
+    from chain.report import chain_lines
+
     row = next(row for row in _load("tipc.json")["rows"] if _is_basic(row) and "mobilenext_x0_35" in row["config"])
     return "```\n" + "\n".join(chain_lines(row)) + "\n```"
 

@@ -116,9 +116,6 @@ def words_of(verb: str, inputs: Path) -> tuple[object, ...]:
         "diagram": ("--model", "mobilenext_x0_35", "-o", "drawn.svg"),
         "evaluate": (data, *weights, "--limit", 4, "-o", "new/evaluation"),
         "explain": (photo, *weights, "-o", "explained"),
-        "gradient-confusion": (
-            data, "--model", "mobilenext_x0_35", "--images", 2, "--seeds", 1, "--image-size", 32, "-o", "confusion",
-        ),
         "train": (
             data, "--model", "mobilenext_x0_35", "--recipe", "tiny", "-o", "run", "--set", "epochs=1",
             "--set", "warmup_epochs=0", "--set", "batch_size=8", "--set", "image_size=32",
@@ -138,10 +135,7 @@ def words_of(verb: str, inputs: Path) -> tuple[object, ...]:
     }[verb]  # fmt: skip
 
 
-LONG = [
-    pytest.param(verb, marks=pytest.mark.long)
-    for verb in ("gradient-confusion", "train", "compare", "quantize", "bench", "quickstart")
-]
+LONG = [pytest.param(verb, marks=pytest.mark.long) for verb in ("train", "compare", "quantize", "bench", "quickstart")]
 WITH_OUTPUT = (
     *("convert", "check-data", "diagram", "evaluate", "explain", "export", "report"),
     *LONG,
@@ -180,5 +174,4 @@ def test_serve(nobody: Nobody, place: Path) -> None:
 
 def test_all_verbs_are_here() -> None:
     here = {verb for verb in WITH_OUTPUT if isinstance(verb, str)} | {str(each.values[0]) for each in LONG}
-    # `tipc` runs others of these in a shell.
-    assert here | {"list", "recipes", "info", "predict", "serve", "tipc"} == set(VERBS)
+    assert here | {"list", "recipes", "info", "predict", "serve"} == set(VERBS)

@@ -20,8 +20,6 @@ NEEDING = {
     "predict": ("predict", "DATA/imgs", *MODEL),
     "explain": ("explain", "DATA/imgs", *MODEL, "-o", "OUT/explained"),
     "diagram": ("diagram", "--model", "mobilenext_x0_35", "-o", "OUT/a.svg"),
-    "gradient-confusion": ("gradient-confusion", "DATA", "--model", "mobilenext_x0_35", "-o", "OUT/confusion"),
-    "gradient-confusion of weights": ("gradient-confusion", "DATA", "--weights", MODEL[1], "-o", "OUT/confusion"),
     "train": ("train", "DATA", "--train-list", "DATA/val_list.txt", *MODEL, "-o", "OUT/run"),
     "train from scratch": (
         *("train", "DATA", "--train-list", "DATA/val_list.txt", "--model", "mobilenext_x0_35", "--recipe", "tiny"),
@@ -40,7 +38,7 @@ WORKING = {
     "check-data": ("check-data", "DATA"),
     "info": ("info",),
 }
-ELSEWHERE = ("compare", "report", "tipc")  # they read what others wrote, or start other verbs
+ELSEWHERE = ("compare", "report")  # they read what others wrote
 
 # Python imports a module of this name at its start, in worker processes too.
 SITECUSTOMIZE = """

@@ -18,6 +18,7 @@ import pytest
 
 import mobilenext as package
 from in_process import run_in_one_process
+from mobilenext.cli import main
 from mobilenext.machine.packages import installed
 
 if TYPE_CHECKING:
@@ -32,12 +33,30 @@ def test_help_and_version(mobilenext: Run) -> None:
     done = mobilenext("--help")
     assert done.returncode == 0
     for verb in (
-        *("list", "convert", "evaluate", "predict", "check-data", "quickstart", "info", "train", "export", "tipc"),
-        *("report", "explain", "diagram", "gradient-confusion", "serve"),
+        *("list", "convert", "evaluate", "predict", "check-data", "quickstart", "info", "train", "export"),
+        *("report", "explain", "diagram", "serve"),
     ):
         assert verb in done.stdout.split()
         assert mobilenext(verb, "--help").stdout.startswith(f"usage: mobilenext {verb} ")
     assert mobilenext("--version").stdout == f"mobilenext {package.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (("tipc", "CONFIG", "MODE", "--json"), "python test_tipc/run.py CONFIG MODE"),
+        (("tipc", "--help"), "python test_tipc/run.py CONFIG MODE"),
+        (("gradient-confusion", "DATA", "--model", "mobilenext_x0_35"), "python scripts/gradient_confusion.py DATA"),
+        (("gradient-confusion",), "python scripts/gradient_confusion.py DATA"),
+    ],
+)
+def test_a_verb_that_has_moved_names_its_command(
+    words: tuple[str, ...], command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert f"mobilenext: `mobilenext {words[0]}` is now `{command}" in printed.err
 
 
 def test_the_options_of_evaluate(mobilenext: Run) -> None:

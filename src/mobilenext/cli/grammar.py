@@ -12,6 +12,10 @@ from mobilenext.version import __version__
 
 TRIPLES = ("--mean", "--std")
 NUMBER = re.compile(r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
+MOVED = {
+    "tipc": "`python test_tipc/run.py CONFIG MODE`, or `make tipc CONFIG=... MODE=...`",
+    "gradient-confusion": "`python scripts/gradient_confusion.py DATA --model MODEL -o FOLDER`",
+}
 RUNTIME_NAMES = "openvino, onnxruntime, paddle-inference, paddle, ncnn or tflite"  # importing them takes numpy
 
 
@@ -113,17 +117,6 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--image-size", type=int, default=224, help="pixels (default 224)")
     command.add_argument("--block", metavar="N|NAME", help="only this one, with every layer")
     command.add_argument("-o", "--output", required=True, metavar="FILE.svg")
-    _json_flag(command)
-
-    command = verb("gradient-confusion", "cosines between the gradients of different images, with a plot")
-    command.add_argument("data", help="a folder: imgs/ + val_list.txt, or a folder for each class")
-    command.add_argument("--model", nargs="+", default=[], help="networks to initialise, as in `mobilenext list`")
-    command.add_argument("--weights", nargs="+", default=[], help="trained ones: files, or model.tag")
-    command.add_argument("--seeds", type=_numbers, default=(0, 1, 2), metavar="N,N", help="of --model (default 0,1,2)")
-    command.add_argument("--images", type=int, default=100, help="so many, chosen by chance (default 100)")
-    command.add_argument("--list", dest="list_file", help="another list file, the training images for one")
-    command.add_argument("-o", "--output", required=True, help="folder for gradient_confusion.json and .png")
-    _preprocessing_options(command)
     _json_flag(command)
 
     command = verb("train", "train a network: from scratch, from given weights, or on from where a run stopped")
@@ -290,25 +283,14 @@ def parser() -> argparse.ArgumentParser:
         help="another site whose pages may ask, https://app.example.org; repeat it",
     )  # fmt: skip
 
-    command = verb("tipc", "a train, eval, export and infer chain of a TIPC configuration, each step checked")
-    command.add_argument("config", metavar="CONFIG", help="test_tipc/configs/..., in any of the three layouts")
-    command.add_argument(
-        "mode",
-        metavar="MODE",
-        help="lite_train_lite_infer, lite_train_whole_infer, whole_train_whole_infer, whole_infer",
-    )
-    command.add_argument(
-        "--layout", help="specification, prod or paddleclas (default: from the file's name and length)"
-    )
-    command.add_argument("-o", "--output", help="folder (default test_tipc/output/<model>/<mode>)")
-    command.add_argument("--data", help="an archive or folder to prepare the data from (default: digits)")
-    command.add_argument("--no-prepare", action="store_true", help="take the data and weights that lie there")
-    command.add_argument("--keep-going", action="store_true", help="go on after a failure with what can still run")
-    command.add_argument("--timeout", type=float, metavar="SECONDS", help="for each command (default: none)")
-    _json_flag(command)
-
     command = verb("info", "versions, processor and other facts that a result depends on")
     _json_flag(command)
+
+    for name in MOVED:
+        # No word can begin with this prefix: all of them, --help included, are passed on and ignored. Not listed.
+        moved = verbs.add_parser(name, prefix_chars="\0", add_help=False)
+        moved.add_argument("words", nargs="*")
+        moved.set_defaults(verb=name)
     return top
 
 

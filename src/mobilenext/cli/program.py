@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mobilenext.cli.grammar import parser
+from mobilenext.cli.grammar import MOVED, parser
+from mobilenext.errors import UsageError
 from mobilenext.machine.command import guarded
 from mobilenext.machine.console import log_file, print_and_log, progress_bar
 from mobilenext.machine.stopping import Stop, first_signal
@@ -34,6 +35,8 @@ def run(options: argparse.Namespace) -> int:
     from mobilenext.machine.home import provide_home
 
     provide_home(getattr(options, "output", None))
+    if options.verb in MOVED:
+        raise UsageError(f"`mobilenext {options.verb}` is now {MOVED[options.verb]}, run in the root of the repository")
     return VERBS[options.verb](options)
 
 
@@ -194,21 +197,6 @@ def _diagram(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(seen.to_dict())
     logging.info("written: %s", options.output)
-    return 0
-
-
-def _gradient_confusion(options: argparse.Namespace) -> int:
-    from mobilenext.explanation.confusion import confusion_table, gradient_confusion, write_confusion
-
-    names = ("weights", "seeds", "images", "list_file")
-    arguments = {name: getattr(options, name) for name in names} | {"preprocessing": _preprocessing(options)}
-    with progress_bar(unit=" networks") as progress:
-        result = gradient_confusion(options.data, models=options.model, progress=progress, **arguments)
-    written = write_confusion(result, Path(options.output))
-    (logging.info if options.json else print)(confusion_table(result))
-    if options.json:
-        _print_json(result)
-    logging.info("written: %s", ", ".join(map(str, written)))
     return 0
 
 
@@ -487,21 +475,6 @@ def _serve_until_stopped(options: argparse.Namespace) -> None:
     serve(subjects, limits, front=front, **{name: getattr(options, name) for name in names})
 
 
-def _tipc(options: argparse.Namespace) -> int:
-    from mobilenext.report.chain_report import chain_lines
-    from mobilenext.tipc.driver import failure_of, run_chain
-
-    names = ("layout", "output", "data", "keep_going", "timeout")
-    arguments = {name: getattr(options, name) for name in names}
-    summary = run_chain(options.config, options.mode, prepare=not options.no_prepare, **arguments)
-    (logging.info if options.json else print)("\n".join(chain_lines(summary)))
-    if options.json:
-        _print_json(summary)
-    if failure := failure_of(summary):
-        raise failure
-    return 0
-
-
 def _info(options: argparse.Namespace) -> int:
     from mobilenext.machine.environment import environment
 
@@ -521,7 +494,6 @@ VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "predict": _predict,
     "explain": _explain,
     "diagram": _diagram,
-    "gradient-confusion": _gradient_confusion,
     "train": _train,
     "recipes": _recipes,
     "compare": _compare,
@@ -532,7 +504,6 @@ VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "check-data": _check_data,
     "quickstart": _quickstart,
     "serve": _serve,
-    "tipc": _tipc,
     "info": _info,
 }
 

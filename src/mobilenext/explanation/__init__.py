@@ -1,6 +1,5 @@
-"""Why a network says what it says, and how it is built: heat maps, their check, gradient confusion and diagrams.
+"""Why a network predicts a class, and how it is built: heat maps and diagrams.
 
-``gradcam``: where in the image the score of a class comes from. ``overlay``: that as a picture. ``faithfulness``:
-whether it is true. ``confusion``: how far the gradients of different images contradict each other. ``diagram``: the
+``gradcam``: where in the image the score of a class comes from. ``overlay``: that as a picture. ``diagram``: the
 network drawn from itself.
 """

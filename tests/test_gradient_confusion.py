@@ -1,11 +1,11 @@
-"""Cosines of gradients: by hand, on the network, and through the installed command."""
+"""Cosines of gradients: by hand, on the network, and through the script."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import subprocess
+import sys
 from pathlib import Path
-from subprocess import CompletedProcess
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,12 +13,15 @@ import paddle
 import paddle.nn.functional as F
 import pytest
 
+from gradient_confusion import gradient_confusion
+from gradient_cosines import ALL, cosine_statistics, gram_matrices, set_statistics
 from mobilenext.errors import UsageError
-from mobilenext.explanation.confusion import ALL, cosine_statistics, gradient_confusion, gram_matrices, set_statistics
 from mobilenext.models import build_network
 
 if TYPE_CHECKING:
     from tests.conftest import World
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_statistics_by_hand() -> None:
@@ -58,21 +61,14 @@ def test_the_gradients_of_a_network() -> None:
     assert squared == pytest.approx(grams[ALL].sum() / 16, rel=1e-3)
 
 
-def test_the_command(mobilenext: Callable[..., CompletedProcess[str]], world: World, tmp_path: Path) -> None:
+def test_the_command(world: World, tmp_path: Path) -> None:
     out = tmp_path / "confusion"
-    done = mobilenext(
-        *(
-            "gradient-confusion",
-            world.data,
-            "--model",
-            "mobilenetv2_x0_35",
-            "--seeds",
-            "0,1",
-            "--weights",
-            world.weights,
-        ),
+    words = (
+        *(world.data, "--model", "mobilenetv2_x0_35", "--seeds", "0,1", "--weights", world.weights),
         *("--image-size", 32, "--crop-pct", 1, "--images", 6, "-o", out, "--json"),
     )
+    command = [sys.executable, str(ROOT / "scripts/gradient_confusion.py"), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result == json.loads((out / "gradient_confusion.json").read_text())

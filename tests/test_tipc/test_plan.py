@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from chain.plan import EXPORT, INFER, TRAIN, Step, gpu_rows, steps_of
 from mobilenext.errors import UsageError
 from mobilenext.tipc.config import read_config
-from mobilenext.tipc.plan import EXPORT, INFER, TRAIN, Step, gpu_rows, steps_of
 
 ROOT = Path(__file__).parents[2]
 RECORDED = json.loads((Path(__file__).parent / "official_commands.json").read_text())

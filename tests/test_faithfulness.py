@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deletion import corner, faithfulness, hidden
 from mobilenext.data import open_dataset, pixels_of
 from mobilenext.data.digits import write_digits
 from mobilenext.errors import UsageError
-from mobilenext.explanation.faithfulness import corner, faithfulness, hidden
 from mobilenext.runtime import open_runtime
 from mobilenext.sources.choice import Choice
 from mobilenext.sources.prepare import prepare_weights

@@ -9,7 +9,7 @@ from mobilenext.drawing.markdown import table
 
 
 def chain_lines(summary: Mapping[str, Any]) -> list[str]:
-    """A row for each step, and the count."""
+    """Return a table with a row for each step, and the count of successful commands."""
     rows = [[step["kind"], step["status"], f"{step['seconds']:.1f}", step["said"] or "-"] for step in summary["steps"]]
     verdict = "PASSED" if summary["passed"] else "FAILED"
     return [

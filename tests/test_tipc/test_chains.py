@@ -1,4 +1,4 @@
-"""Chains through ``mobilenext tipc``: green ones in all layouts, and every way in which one must not pass."""
+"""Chains through ``test_tipc/run.py``: green ones in all layouts, and every way in which one must not pass."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LITE, WHOLE_INFER = "lite_train_lite_infer", "whole_infer"
 
 
 def _run(repository: Repository, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "mobilenext", "tipc", *map(str, arguments)]
+    words = [sys.executable, "test_tipc/run.py", *map(str, arguments)]
     done = subprocess.run(words, cwd=repository.folder, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr, done.stderr

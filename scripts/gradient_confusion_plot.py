@@ -1,0 +1,137 @@
+"""The picture of gradient confusion: distributions of the cosines, and their mean in each part of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000")  # Okabe and Ito's
+Kinds = Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]  # rows by network and state
+
+
+def plot(kinds: Kinds, bins: npt.NDArray[np.float64], everything: str) -> bytes:
+    """Draw a PNG: for each state, the distribution of the cosines at the left and their means at the right.
+
+    Args:
+        kinds: the rows of a result by network and state.
+        bins: edges of the bins of the histograms, from -1 to 1.
+        everything: the name of the group of all parameters.
+    """
+    import vl_convert
+
+    names = {
+        network: f"{network}, {rows[0]['parameters'] / 1e6:.2f} M parameters" for (network, _), rows in kinds.items()
+    }
+    panels = [
+        {"hconcat": [_distributions(kinds, names, state, bins, everything), _means(kinds, names, state, everything)]}
+        for state in dict.fromkeys(state for _, state in kinds)
+    ]
+    labels = {"labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal"}
+    spec = {
+        "background": "white",
+        "vconcat": panels,
+        "config": {
+            "view": {"stroke": None},
+            "title": {"fontSize": 12, "fontWeight": "normal"},
+            "axis": {"grid": False, **labels},
+            "legend": {"orient": "bottom", "columns": 2, "labelLimit": 400, "title": None, **labels},
+        },
+    }
+    picture: bytes = vl_convert.vegalite_to_png(spec, scale=1.5)
+    return picture
+
+
+def _distributions(
+    kinds: Kinds, names: Mapping[str, str], state: str, bins: npt.NDArray[np.float64], everything: str
+) -> dict[str, Any]:
+    """A thin line for each network of several, and a thick one for their mean."""
+    middles = (bins[1:] + bins[:-1]) / 2
+    single, means, occurring = [], [], np.zeros(len(middles))
+    for network, rows in _of_state(kinds, state):
+        counts = np.array([row["groups"][everything]["histogram"] for row in rows], float)  # [networks, bins]
+        shares = 100 * counts / counts.sum(axis=1, keepdims=True)
+        occurring += counts.sum(axis=0)
+        means += _points(names[network], middles, shares.mean(axis=0))
+        for number, share in enumerate(shares if len(rows) > 1 else ()):
+            single += [point | {"row": f"{network} {number}"} for point in _points(names[network], middles, share)]
+    x = {"field": "x", "type": "quantitative", "title": "cosine", "scale": {"domain": _range(occurring, bins)}}
+    encoding = {
+        "x": x,
+        "y": {"field": "y", "type": "quantitative", "title": "% of pairs"},
+        "color": _color(names),
+    }
+    line = {"type": "line", "clip": True}
+    return {
+        "title": f"{state}: cosines of the gradients, two images of different classes",
+        "width": 400,
+        "height": 220,
+        "layer": [
+            {"data": {"values": [{"x": 0}]}, "mark": {"type": "rule", "color": "grey"}, "encoding": {"x": x}},
+            {
+                "data": {"values": single},
+                "mark": {**line, "strokeWidth": 0.6, "opacity": 0.6},
+                "encoding": {**encoding, "detail": {"field": "row"}},
+            },
+            {"data": {"values": means}, "mark": {**line, "strokeWidth": 2}, "encoding": encoding},
+        ],
+    }
+
+
+def _means(kinds: Kinds, names: Mapping[str, str], state: str, everything: str) -> dict[str, Any]:
+    """A small point for each network of several, and a line for their mean."""
+    single, means = [], []
+    groups: list[str] = []
+    for network, rows in _of_state(kinds, state):
+        groups = [group for group in rows[0]["groups"] if group != everything]
+        values = np.array(
+            [[row["groups"][group]["different_class"].get("mean", np.nan) for group in groups] for row in rows]
+        )  # [networks, groups]
+        means += _points(names[network], groups, values.mean(axis=0))
+        for row in values if len(rows) > 1 else ():
+            single += _points(names[network], groups, row)
+    encoding = {
+        "x": {"field": "x", "type": "nominal", "title": None, "sort": groups, "axis": {"labelAngle": 0}},
+        "y": {"field": "y", "type": "quantitative", "title": "mean cosine"},
+        "color": _color(names),
+    }
+    zero = {"y": {"field": "y", "type": "quantitative"}}
+    return {
+        "title": f"{state}: their mean in each part of the network",
+        "width": 400,
+        "height": 220,
+        "layer": [
+            {"data": {"values": [{"y": 0}]}, "mark": {"type": "rule", "color": "grey"}, "encoding": zero},
+            {"data": {"values": single}, "mark": {"type": "circle", "size": 20, "opacity": 0.6}, "encoding": encoding},
+            {"data": {"values": means}, "mark": {"type": "line", "point": {"size": 60}}, "encoding": encoding},
+        ],
+    }
+
+
+def _of_state(kinds: Kinds, state: str) -> list[tuple[str, Sequence[Mapping[str, Any]]]]:
+    return [(network, rows) for (network, other), rows in kinds.items() if other == state]
+
+
+def _points(name: str, places: Sequence[Any] | npt.NDArray[Any], values: npt.NDArray[Any]) -> list[dict[str, Any]]:
+    """Rows of a chart's data; what is not a number is left out."""
+    places = places.tolist() if isinstance(places, np.ndarray) else places
+    return [
+        {"network": name, "x": place, "y": value}
+        for place, value in zip(places, values.tolist(), strict=True)
+        if np.isfinite(value)
+    ]
+
+
+def _color(names: Mapping[str, str]) -> dict[str, Any]:
+    colors = [COLORS[position % len(COLORS)] for position in range(len(names))]
+    return {"field": "network", "type": "nominal", "scale": {"domain": list(names.values()), "range": colors}}
+
+
+def _range(counts: npt.NDArray[Any], bins: npt.NDArray[np.float64]) -> list[float]:
+    """The cosines that occur, and a little room."""
+    filled = np.flatnonzero(counts)
+    if not len(filled):
+        return [-1.0, 1.0]
+    return [max(-1.0, float(bins[filled[0]]) - 0.05), min(1.0, float(bins[filled[-1] + 1]) + 0.05)]

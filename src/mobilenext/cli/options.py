@@ -1,0 +1,138 @@
+"""Every flag that several verbs have, declared once, and the records that its values become.
+
+A verb lists its flags, with what is different for it: ``add_flags(command, DATA, *SOURCE, OUTPUT(required=True))``. The
+flags of one verb only are declared where it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from mobilenext.cli.parsing import TRIPLES
+from mobilenext.sources.options import Execution, Source
+
+RUNTIME_NAMES = "openvino, onnxruntime, paddle-inference, paddle, ncnn or tflite"  # importing them takes numpy
+
+
+class Flag:
+    """A flag or a positional argument: what ``ArgumentParser.add_argument`` takes."""
+
+    def __init__(self, *names: str, **keywords: Any) -> None:
+        self.names, self.keywords = names, keywords
+
+    def __call__(self, **changes: Any) -> Flag:
+        """Return the flag as one verb has it: with another help text, default or number of values."""
+        return Flag(*self.names, **{**self.keywords, **changes})
+
+
+# The data.
+DATA = Flag("data", help="a folder: imgs/ + val_list.txt, or a folder for each class")
+IMAGES = Flag("images", nargs="+", help="files, and folders that are searched through")
+LIST = Flag("--list", dest="list_file", help="another list file")
+SPLIT = Flag("--split", metavar="NAME", help="another part of the data: test, train, ... (default val)")
+NUM_CLASSES = Flag("--num-classes", type=int)
+
+# The network: the record Source.
+MODEL = Flag("--model", help="a name of `mobilenext list`, or model.tag; recognised from the weights")
+WEIGHTS = Flag("--weights", help="a file, or a tag of the model's card (default: the card's first)")
+EXPORTED = Flag("--exported", metavar="DIR", help="a folder of `mobilenext export`")
+ONNX = Flag("--onnx", metavar="FILE", help="any classifier in ONNX, with its --mean, --std, --image-size")
+LABELS = Flag("--labels", metavar="FILE", help="the names of the classes: lines, JSON, CSV, ...")
+OUTPUT_NAME = Flag("--output-name", metavar="NAME", help="the output with the scores, where a model has several")
+USE = Flag("--use", choices=("auto", "raw", "ema"), help="which weights of a checkpoint (auto: EMA if any)")
+SECTION = Flag(
+    "--section", metavar="PATH", help="key path of the weights in a checkpoint that has several, such as model_ema"
+)
+IDENTITY_DIVISOR = Flag("--identity-divisor", type=int, help="the shortcut's share of the channels is 1/N")
+IMAGE_SIZE = Flag("--image-size", type=int, help="side of the crop, pixels")
+PREPROCESSING = (
+    IMAGE_SIZE,
+    Flag("--crop-pct", type=float, help="crop side / short side"),
+    Flag("--interpolation", help="nearest, box, bilinear, hamming, bicubic or lanczos"),
+    *(
+        Flag(
+            name, nargs=3, type=float, metavar=("R", "G", "B"),
+            help=f"{name[2:]} of R, G and B on a scale of 0 to 1, such as 0.5,0.5,0.5",
+        )
+        for name in TRIPLES
+    ),
+)  # fmt: skip
+BLOCK = Flag("--block", metavar="N|NAME")
+
+# How it is run: the record Execution.
+THREADS = Flag("--threads", type=int, help="of each process (default 1)")
+DEVICE = Flag("--device", choices=("auto", "cpu", "gpu"), default="auto")
+RUNTIME = Flag("--runtime", default="auto", help=f"auto (the fastest that works), {RUNTIME_NAMES}")
+ENGINE = Flag("--engine", default="auto", help="of paddle-inference: openvino, onednn, native; gpu, tensorrt")
+PRECISION = Flag("--precision", help="fp32, bf16 or int8 (default: that of the files)")
+BATCH_SIZE = Flag("--batch-size", type=int, help="images a call of the network (CPU: 1, GPU: 64)")
+WORKERS = Flag("--workers", type=int, help="processes (default: one for each core)")
+
+# The results.
+OUTPUT = Flag("-o", "--output")
+TOPK = Flag("--topk", type=int, default=5, help="classes for each image (default 5)")
+JSON = Flag("--json", action="store_true", help="print JSON on standard output, all else on standard error")
+
+
+def add_flags(command: argparse._ActionsContainer, *flags: Flag) -> None:
+    """Declare flags for a verb, in the order in which its help lists them."""
+    for flag in flags:
+        command.add_argument(*flag.names, **flag.keywords)
+
+
+def add_preprocessing(
+    command: argparse.ArgumentParser, title: str = "preprocessing (default: that of the weights)"
+) -> None:
+    """Declare the flags of the preprocessing, as a group of their own in the help."""
+    add_flags(command.add_argument_group(title), *PREPROCESSING)
+
+
+def add_network(command: argparse.ArgumentParser) -> None:
+    """Declare the flags of `evaluate` and `predict` that name a network and say how it is run."""
+    exported = "a folder of `mobilenext export`, or any Paddle Inference model, likewise"
+    add_flags(
+        command, MODEL, WEIGHTS, EXPORTED(help=exported), ONNX, LABELS, OUTPUT_NAME, USE, SECTION, IDENTITY_DIVISOR,
+    )  # fmt: skip
+    add_preprocessing(command)
+    add_flags(command, THREADS, DEVICE, RUNTIME, ENGINE, PRECISION)
+
+
+def source_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the record Source of the values that a verb was given; what was not given is left out."""
+    source = values_of(options, *Source.__annotations__)
+    if preprocessing := preprocessing_of(options):
+        source["preprocessing"] = preprocessing
+    return source
+
+
+def execution_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the record Execution of the values that a verb was given; what was not given is left out."""
+    return values_of(options, *Execution.__annotations__)
+
+
+def preprocessing_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of the preprocessing that were given."""
+    fields = values_of(options, *(flag.names[0][2:].replace("-", "_") for flag in PREPROCESSING))
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+
+
+def values_of(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Return the values of these names, without those that the verb does not have or that were not given."""
+    return {name: value for name in names if (value := getattr(options, name, None)) is not None}
+
+
+def print_json(value: Any) -> None:
+    """Print a result as JSON, in ASCII: right in every locale."""
+    print(json.dumps(value, indent=1))
+
+
+def print_report(lines: Iterable[str], options: argparse.Namespace, result: Any) -> None:
+    """Print the lines; with --json the result instead, and the lines go to standard error."""
+    import logging
+
+    (logging.info if options.json else print)("\n".join(lines))
+    if options.json:
+        print_json(result)
