@@ -90,7 +90,7 @@ def _kind_of_folder(folder: Path) -> Kind | None:
     with os.scandir(folder) as entries:
         names = [entry.name for entry, _ in zip(entries, range(_MOST_NAMES), strict=False)]
     for wanted, kind in _FOLDERS:
-        if all(any(name == each or (each[0] == "." and name.endswith(each)) for name in names) for each in wanted):
+        if all(any(name == end or (end[0] == "." and name.endswith(end)) for name in names) for end in wanted):
             return kind
     if any(_IMAGE_NAME.search(name) for name in names):
         return Kind("images", "a folder of images", _OF_IMAGES)

@@ -138,8 +138,8 @@ def _training_verdict(root: Path, num_classes: int | None, unreadable: Sequence[
         check_class_folders(training, num_classes)
         if problems := list(training.unreadable.values()):
             return {"usable": False, "reason": unreadable_text(problems)}
-        found = f"{len(training):,} training images, which were not decoded"
+        opened = f"{len(training):,} training images, which were not decoded"
         validated = (root / LIST_NAME).exists() or "val" in layout.parts or find_list(root, "val") is not None
     except DataError as error:
         return {"usable": False, "reason": str(error)}
-    return {"usable": True, "reason": found if validated else f"{found}; with --val-split 0.2 or --val-split test"}
+    return {"usable": True, "reason": opened if validated else f"{opened}; with --val-split 0.2 or --val-split test"}

@@ -97,8 +97,8 @@ def open_training(
     folder = layout.parts.get("train")
     if folder is not None:
         return _with_notes(open_class_folders(folder, folder), layout.notes)
-    if (found := find_list(root, "train")) is not None:
-        return _with_notes(_open_list(root, found, num_classes, repeats=True), (_taken(root, found, "training"),))
+    if (path := find_list(root, "train")) is not None:
+        return _with_notes(_open_list(root, path, num_classes, repeats=True), (_taken(root, path, "training"),))
     if whole and layout.classes:
         return _with_notes(open_class_folders(root, layout.folder), layout.notes)
     raise DatasetError(

@@ -208,9 +208,9 @@ def _scans(file: BinaryIO, blocks: dict[int, int]) -> tuple[int, float, int]:
     if len(content) > PLAIN_BYTES:
         return 1, math.inf, 0
     scans, visits = 0, 0
-    for found in itertools.islice(_SCAN.finditer(content), _MOST_SCANS):
+    for scan in itertools.islice(_SCAN.finditer(content), _MOST_SCANS):
         scans += 1
-        visits += sum(blocks.get(component, 0) for component in found[2][: 2 * found[1][0] : 2])
+        visits += sum(blocks.get(component, 0) for component in scan[2][: 2 * scan[1][0] : 2])
     return scans, visits, len(content)
 
 

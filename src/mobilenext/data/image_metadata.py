@@ -116,8 +116,8 @@ def _png(file: BinaryIO, info: Info) -> list[tuple[int, int]]:
             info["exif"] = b"Exif\0\0" + file.read(length)
         elif chunk == b"iTXt" and length <= _XMP_BYTES:
             keyword, _, rest = file.read(length).partition(b"\0")
-            if keyword == b"XML:com.adobe.xmp" and (found := _ORIENTATION.search(_text(rest))):
-                info["xmp"] = found[0]
+            if keyword == b"XML:com.adobe.xmp" and (orientation := _ORIENTATION.search(_text(rest))):
+                info["xmp"] = orientation[0]
     return left_out
 
 

@@ -170,7 +170,7 @@ def find_images(paths: PathLike | Iterable[PathLike]) -> list[Path]:
         DataError: a path that does not exist, a folder without images, or a folder that cannot be listed.
         UsageError: no path.
     """
-    found: list[Path] = []
+    images: list[Path] = []
     for path in paths_of(paths):
         if path.is_dir():
             listing = list_folder(path)
@@ -179,12 +179,12 @@ def find_images(paths: PathLike | Iterable[PathLike]) -> list[Path]:
                 raise DataError(f"{path}: {problem}; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
             for note in listing.notes():
                 log.info("%s: %s", path, note)
-            found += listing.images
+            images += listing.images
         elif path.exists():
-            found.append(path)
+            images.append(path)
         else:
             raise DataError(f"{path}: no such file or folder")
-    return found
+    return images
 
 
 def _require_file_with_content(path: Path) -> None:

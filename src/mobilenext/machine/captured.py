@@ -16,7 +16,7 @@ from mobilenext.machine.streams import open_closed
 @contextlib.contextmanager
 def captured_output() -> Iterator[list[str]]:
     """Inside, nothing that this process writes to its standard streams appears; afterwards it is in the list."""
-    said: list[str] = []
+    output: list[str] = []
     open_closed()
     with _memory() as stream:
         kept = [os.dup(1), os.dup(2)]
@@ -24,7 +24,7 @@ def captured_output() -> Iterator[list[str]]:
             os.dup2(stream.fileno(), 1)
             os.dup2(stream.fileno(), 2)
             with contextlib.redirect_stdout(sys.stderr):  # Python's may be elsewhere by now
-                yield said
+                yield output
                 if sys.stderr is not None:
                     sys.stderr.flush()
         finally:
@@ -33,7 +33,7 @@ def captured_output() -> Iterator[list[str]]:
                 os.dup2(original, number)
                 os.close(original)
             stream.seek(0)
-            said.append(stream.read().decode(errors="replace"))
+            output.append(stream.read().decode(errors="replace"))
 
 
 def _memory() -> IO[Any]:

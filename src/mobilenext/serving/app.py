@@ -182,9 +182,9 @@ def _add_facts(app: FastAPI, service: Service) -> None:
 
 def _add_files(app: FastAPI) -> None:
     files = dict(FILES)
-    found = importlib.util.find_spec("fastapi_offline")  # only for its copy of Swagger UI
-    if found and found.submodule_search_locations:
-        static = Path(found.submodule_search_locations[0]) / "static"
+    package = importlib.util.find_spec("fastapi_offline")  # only for its copy of Swagger UI
+    if package and package.submodule_search_locations:
+        static = Path(package.submodule_search_locations[0]) / "static"
         files["/swagger-ui.js"] = (static / "swagger-ui-bundle.js", "text/javascript; charset=utf-8")
         files["/swagger-ui.css"] = (static / "swagger-ui.css", "text/css; charset=utf-8")
     for address, (path, kind) in files.items():

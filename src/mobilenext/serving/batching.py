@@ -69,9 +69,9 @@ class Batcher:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for each in self._queue:
-            if not each.answer.done():
-                each.answer.set_exception(Problem(503, "the server is stopping", retry_after=5))
+        for request in self._queue:
+            if not request.answer.done():
+                request.answer.set_exception(Problem(503, "the server is stopping", retry_after=5))
         self._queue.clear()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -93,24 +93,24 @@ class Batcher:
         while True:
             batch = await self._next()
             began = time.perf_counter()
-            images = np.stack([each.image for each in batch])  # [N, 3, S, S]
+            images = np.stack([request.image for request in batch])  # [N, 3, S, S]
             try:
                 (logits,) = await loop.run_in_executor(self._threads, network.predict, images)  # [N, classes]
             except Exception as error:
-                for each in batch:
-                    if not each.answer.done():
-                        each.answer.set_exception(error)
+                for request in batch:
+                    if not request.answer.done():
+                        request.answer.set_exception(error)
                 continue
             except asyncio.CancelledError:
-                for each in batch:
-                    if not each.answer.done():
-                        each.answer.set_exception(Problem(503, "the server is stopping", retry_after=5))
+                for request in batch:
+                    if not request.answer.done():
+                        request.answer.set_exception(Problem(503, "the server is stopping", retry_after=5))
                 raise
             if self._observe is not None:
-                self._observe(len(batch), time.perf_counter() - began, [began - each.since for each in batch])
-            for each, row in zip(batch, logits, strict=True):
-                if not each.answer.done():
-                    each.answer.set_result(row)
+                self._observe(len(batch), time.perf_counter() - began, [began - request.since for request in batch])
+            for request, row in zip(batch, logits, strict=True):
+                if not request.answer.done():
+                    request.answer.set_result(row)
 
     async def _next(self) -> list[_Waiting]:
         """At least one image whose request has not been given up."""
@@ -118,9 +118,9 @@ class Batcher:
         until = 0.0
         while True:
             while self._queue and len(batch) < self._max_batch:
-                each = self._queue.popleft()
-                if not each.answer.done():
-                    batch.append(each)
+                request = self._queue.popleft()
+                if not request.answer.done():
+                    batch.append(request)
             if len(batch) == self._max_batch or (batch and self._max_wait == 0):
                 return batch
             if batch and not until:
@@ -129,7 +129,7 @@ class Batcher:
             try:
                 await asyncio.wait_for(self._arrived.wait(), until - time.perf_counter() if batch else None)
             except asyncio.TimeoutError:
-                batch = [each for each in batch if not each.answer.done()]
+                batch = [request for request in batch if not request.answer.done()]
                 if batch:
                     return batch
                 until = 0.0

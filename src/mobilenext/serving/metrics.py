@@ -44,8 +44,8 @@ class Metrics:
     def network_called(self, images: int, seconds: float, waited: list[float]) -> None:
         self.batch.observe(images)
         self.stages.labels("network").observe(seconds)
-        for each in waited:
-            self.stages.labels("queue").observe(each)
+        for wait_s in waited:
+            self.stages.labels("queue").observe(wait_s)
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

@@ -99,8 +99,8 @@ def open_models(
             log.info("%s", note)
         networks = [open_runtime(prepared.spec) for _ in range(copies)]
         name = wanted or prepared.record.card or prepared.record.path.stem
-        taken = {each.name for each in opened}
-        unique = next(each for each in (name, *(f"{name}-{n}" for n in range(2, 1000))) if each not in taken)
+        taken = {model.name for model in opened}
+        unique = next(free for free in (name, *(f"{name}-{n}" for n in range(2, 1000))) if free not in taken)
         open_heat_map, reason = _heat_map(subject)
         opened.append(ServedModel(unique, prepared, networks, _latency_ms(networks, prepared), open_heat_map, reason))
     if not opened:

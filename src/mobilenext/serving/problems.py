@@ -52,7 +52,7 @@ def answer_problems(app: FastAPI) -> None:
 
     async def invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return problem_response(422, "; ".join(_field(each) for each in error.errors())[:SHOWN])
+        return problem_response(422, "; ".join(_field(fault) for fault in error.errors())[:SHOWN])
 
     app.add_exception_handler(Problem, problem)
     app.add_exception_handler(ImageError, image_error)

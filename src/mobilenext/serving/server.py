@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from mobilenext.errors import UsageError
 from mobilenext.machine.packages import require
@@ -33,6 +33,14 @@ BACKLOG = 256
 log = logging.getLogger(__name__)
 
 
+class Description(TypedDict, total=False):
+    """What a model of another project does not say about itself."""
+
+    preprocessing: Mapping[str, Any] | None
+    labels: Labels | None  # a file of class names, or the names
+    output_name: str | None  # the output that has the scores
+
+
 def subjects_of(
     *,
     models: Sequence[str] = (),
@@ -41,20 +49,18 @@ def subjects_of(
     section: str | None = None,
     exported: Sequence[str | os.PathLike[str]] = (),
     onnx: Sequence[str | os.PathLike[str]] = (),
-    preprocessing: Mapping[str, Any] | None = None,
-    labels: Labels | None = None,
-    output_name: str | None = None,
+    **description: Unpack[Description],
 ) -> list[tuple[str, Subject]]:
-    """What is to be served, each with the name that it is asked for by.
+    """Return the networks to serve, each with the name that clients ask for it by.
 
     Args:
-        models, weights, exported, onnx: names, and where networks lie.
+        models, weights, exported, onnx: names of models, and paths of networks.
         use, section: which weights of a checkpoint that has several.
-        output_name: of those that do not say theirs: ONNX files and Paddle Inference models.
-        preprocessing, labels: of the same, or of the only model that is served.
+        **description: of the ONNX files and Paddle Inference models, which do not describe themselves; without an
+            output name also of the only model that is served.
 
     Raises:
-        UsageError: weights for several models, or one of the last three for none.
+        UsageError: weights for several models, or a description for no model.
         Else as :func:`mobilenext.sources.find.find_subject`.
     """
     if weights is not None and len(models) > 1:
@@ -64,30 +70,34 @@ def subjects_of(
         models = (BUNDLED,)
     if weights is None and (use is not None or section is not None):
         raise UsageError("use or section was given without weights; expected --weights FILE, whose they are")
-    found: list[tuple[str, Subject]] = []
+    subjects: list[tuple[str, Subject]] = []
     for model in models or ((None,) if weights is not None else ()):
         named = model if model and "." in model and weights is None else ""
-        found.append((named, find_subject(model=model, weights=weights, use=use, section=section)))
+        subjects.append((named, find_subject(model=model, weights=weights, use=use, section=section)))
     for folder in exported:
         subject = find_subject(exported=folder)
         where = subject.path if subject.kind == "exported" else subject.path.parent
-        found.append((where.resolve().name, subject))
-    found += [(Path(file).stem, find_subject(onnx=file)) for file in onnx]
-    told = {"preprocessing": dict(preprocessing or {}), "labels": labels, "output": output_name}
-    return _told(found, {name: value for name, value in told.items() if value})
+        subjects.append((where.resolve().name, subject))
+    subjects += [(Path(file).stem, find_subject(onnx=file)) for file in onnx]
+    fields = {
+        "preprocessing": dict(description.get("preprocessing") or {}),
+        "labels": description.get("labels"),
+        "output": description.get("output_name"),
+    }
+    return _with_description(subjects, {name: value for name, value in fields.items() if value})
 
 
-def _told(subjects: Sequence[tuple[str, Subject]], told: dict[str, Any]) -> list[tuple[str, Subject]]:
-    """The subjects that do not say everything by themselves, with what was `told` of them."""
-    told_of = [subject for _, subject in subjects if subject.kind in ("onnx", "paddle")]
-    if not told_of and told.keys() <= {"labels", "preprocessing"} and len(subjects) == 1:
-        told_of = [subjects[0][1]]
-    if told and not told_of:
+def _with_description(subjects: Sequence[tuple[str, Subject]], fields: dict[str, Any]) -> list[tuple[str, Subject]]:
+    """Return the subjects, with these fields where a subject does not describe itself."""
+    foreign = [subject for _, subject in subjects if subject.kind in ("onnx", "paddle")]
+    if not foreign and fields.keys() <= {"labels", "preprocessing"} and len(subjects) == 1:
+        foreign = [subjects[0][1]]
+    if fields and not foreign:
         raise UsageError(
-            f"{', '.join(told)} was given, but the models that are served say theirs; it is for --onnx, and for Paddle "
-            "Inference models of other projects"
+            f"{', '.join(fields)} was given, but the models that are served say theirs; it is for --onnx, and for "
+            "Paddle Inference models of other projects"
         )
-    return [(name, replace(subject, **told) if subject in told_of else subject) for name, subject in subjects]
+    return [(name, replace(subject, **fields) if subject in foreign else subject) for name, subject in subjects]
 
 
 def serve(
@@ -151,9 +161,9 @@ def _own_stderr() -> Iterator[None]:
         yield
         return
     handlers = [
-        each
-        for each in logging.getLogger().handlers
-        if isinstance(each, logging.StreamHandler) and each.stream is python_stderr
+        handler
+        for handler in logging.getLogger().handlers
+        if isinstance(handler, logging.StreamHandler) and handler.stream is python_stderr
     ]
     with open(os.dup(real), "w", buffering=1, errors="backslashreplace") as sys.stderr:  # noqa: PTH123
         try:

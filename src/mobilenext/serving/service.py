@@ -136,7 +136,7 @@ class Service:
         logits = (await self._queues[model.name].predict(image))[None]  # [1, classes]
         (best,), (scores,) = ranked(logits, topk), softmax(logits)
         self.metrics.images.labels(model.name).inc()
-        return Answer(model, pixels, [int(each) for each in best], [round(float(scores[each]), 6) for each in best])
+        return Answer(model, pixels, [int(label) for label in best], [round(float(scores[label]), 6) for label in best])
 
     def _require_format(self, content: bytes) -> None:
         """Raises Problem, 415, for a format of images that this server does not read."""

@@ -93,19 +93,19 @@ def dialect_of(names: Iterable[str]) -> str:
     Raises:
         WeightsError: neither, or both.
     """
-    found = {
+    dialects = {
         dialect
         for name in names
         for leaf, dialect in (("_mean", "paddle"), ("running_mean", "pytorch"))
         if name.rpartition(".")[2] == leaf
     }
-    if len(found) != 1:
+    if len(dialects) != 1:
         raise WeightsError(
-            f"these are not the weights of a network here: {'both Paddle and PyTorch' if found else 'no'} batch norm "
-            "statistics are among the tensors; expected names such as features.0.1.running_mean (PyTorch) or "
+            f"these are not the weights of a network here: {'both Paddle and PyTorch' if dialects else 'no'} batch "
+            "norm statistics are among the tensors; expected names such as features.0.1.running_mean (PyTorch) or "
             "features.0.1._mean (Paddle)"
         )
-    return found.pop()
+    return dialects.pop()
 
 
 def _family(names: Iterable[str]) -> str:

@@ -47,10 +47,10 @@ def locate(model: str | None, weights: str | os.PathLike[str] | None) -> Path:
     if card is not None and tag and text not in (tag, model, f"{card.name}.{tag}"):
         raise UsageError(f"model {model} names the weights {tag!r}, and weights {text} were given too; choose one")
     path = Path(text)
-    if isinstance(weights, str) and (found := _on_card(card, text)):
+    if isinstance(weights, str) and (published := _on_card(card, text)):
         if path.is_file():
             log.warning("weights %s of the card are taken, not the file %s (that is ./%s)", text, text, text)
-        return file_of(*found)
+        return file_of(*published)
     if with_suffix(path).exists() or path.suffix or os.sep in text:
         return path  # read_weights says what is wrong with it
     if card is None:
@@ -81,7 +81,7 @@ def _nothing_of_that_name(card: ModelCard, text: str) -> WeightsError:
     tags = [entry.tag for entry in card.weights]
     known = f"the tags {', '.join(tags)}" if tags else "no published weights"
     path = Path(text)
-    siblings = sorted(each.name for each in path.parent.glob(f"{glob.escape(path.name)}*"))
+    siblings = sorted(sibling.name for sibling in path.parent.glob(f"{glob.escape(path.name)}*"))
     return WeightsError(
         f"weights {text!r}: no such file and no such tag{nearest(text, tags)}; {card.name} has {known}"
         + (f"; files of a similar name: {', '.join(siblings[:5])}" if siblings else "")

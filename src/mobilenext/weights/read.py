@@ -73,25 +73,18 @@ def read_weights(
         WeightsError: unreadable, not one of the networks here, another model than `model`, or not finite.
         UsageError: an unknown model name or option value; several weights in the file to choose from.
     """
-    expected = find_model(model) if model is not None else None
+    expected = find_model(model).name if model is not None else None
     file = read_foreign(with_suffix(Path(path)))
     metadata = read_metadata(file, path)
     published = None if metadata else find_weights_card(git_blob=file.git_blob, sha256=file.sha256)
 
     state = _select(file, metadata, published, use, section)
-    network = state.recognized or _recognize(state, path)
-    if expected and expected.name != network.model:
-        raise WeightsError(
-            f"{path} holds {network.model} ({network.num_classes} classes); asked for {expected.name}. "
-            f"Use --model {network.model}, or the weights of {expected.name}."
-        )
+    network = _recognize(state, path, expected)
     tensors, dropped, notes_on_tensors = _tensors(state, network, path)
     divisor, notes_on_divisor = _identity_divisor(identity_divisor, metadata, published, network)
     images, assumed, notes_on_images = _preprocessing(preprocessing or {}, metadata, published, file)
     notes = [*state.notes, *_note_on_certificate(file, metadata)]
-    names = labels_of(labels) or metadata.labels(network.num_classes)
-    if names and len(names) != network.num_classes:
-        raise UsageError(f"{len(names)} labels for {network.num_classes} classes: expected one name for each class")
+    names = _labels(labels, metadata, network.num_classes)
     return Weights(
         model=network.model,
         num_classes=network.num_classes,
@@ -143,12 +136,20 @@ def _note_on_certificate(file: ForeignFile, metadata: Metadata) -> list[str]:
     return []
 
 
-def _recognize(state: StateDict, path: str | os.PathLike[str]) -> Recognized:
-    """Recognize the network of these tensors; the WeightsError also says what else the file holds."""
-    try:
-        return naming.recognize({name: tensor.shape for name, tensor in state.tensors.items()})
-    except WeightsError as error:
-        raise WeightsError("\n".join([f"{path}: {error}", *state.notes])) from None
+def _recognize(state: StateDict, path: str | os.PathLike[str], expected: str | None) -> Recognized:
+    """Recognize the network of these tensors, which must be the `expected` model, if there is one."""
+    network = state.recognized
+    if network is None:
+        try:
+            network = naming.recognize({name: tensor.shape for name, tensor in state.tensors.items()})
+        except WeightsError as error:  # the notes say what else the file holds
+            raise WeightsError("\n".join([f"{path}: {error}", *state.notes])) from None
+    if expected not in (None, network.model):
+        raise WeightsError(
+            f"{path} holds {network.model} ({network.num_classes} classes); asked for {expected}. "
+            f"Use --model {network.model}, or the weights of {expected}."
+        )
+    return network
 
 
 def _tensors(
@@ -215,6 +216,16 @@ def _preprocessing(
         assumed = tuple(name for name in base.to_dict() if name not in recorded)
         notes.append(_note_on_preprocessing(base, sentences, assumed, options))
     return base.replace(**options), tuple(name for name in assumed if name not in options), notes
+
+
+def _labels(
+    option: str | os.PathLike[str] | Iterable[str] | None, metadata: Metadata, num_classes: int
+) -> tuple[str, ...] | None:
+    """Return the caller's names of the classes, else the stored ones."""
+    names = labels_of(option) or metadata.labels(num_classes)
+    if names and len(names) != num_classes:
+        raise UsageError(f"{len(names)} labels for {num_classes} classes: expected one name for each class")
+    return names
 
 
 def _note_on_preprocessing(

@@ -100,18 +100,18 @@ def verify(path: Path, source: Download) -> str | None:
             head = file.read(64)
         looks_like = next((what for start, what in _IMPOSTORS.items() if head.startswith(start)), None)
         hint = f"; it looks like {looks_like}" if looks_like else ""
-        if source.git_blob and (found := git_blob_id(path)) != source.git_blob:
-            return f"{path} does not verify: expected git blob {source.git_blob}, found {found}{hint}"
-        if source.sha256 and (found := sha256_of(path)) != source.sha256:
-            return f"{path} does not verify: expected sha256 {source.sha256}, found {found}{hint}"
+        if source.git_blob and (blob := git_blob_id(path)) != source.git_blob:
+            return f"{path} does not verify: expected git blob {source.git_blob}, found {blob}{hint}"
+        if source.sha256 and (digest := sha256_of(path)) != source.sha256:
+            return f"{path} does not verify: expected sha256 {source.sha256}, found {digest}{hint}"
         if source.has_checksum:
             return None
         if looks_like or not head:
             return f"{path} is not a checkpoint: it is {looks_like or 'empty'}"
         if record.exists():
             expected = read_json(record, {"sha256": sha256()}, remedy="delete that too")["sha256"]
-            if (found := sha256_of(path)) != expected:
-                return f"{path} is not what was downloaded: expected sha256 {expected} (from {record}), found {found}"
+            if (digest := sha256_of(path)) != expected:
+                return f"{path} is not what was downloaded: expected sha256 {expected} (from {record}), found {digest}"
     except (OSError, DataError) as error:
         return f"{path} cannot be verified: {error}"
     return None

@@ -47,14 +47,14 @@ class StorageType:
 
 def find_global(module: str, name: str) -> Global | StorageType | Element:
     """The entry of the table for `module`.`name`, or a `Refusal` with that name."""
-    found = _KNOWN.get(f"{module}.{name}")
-    if found is None:
+    entry = _KNOWN.get(f"{module}.{name}")
+    if entry is None:
         raise Refusal(
             f"the file asks for {shown(f'{module}.{name}')}, which is not in the list of what a checkpoint may hold. "
             f"Nothing was executed. Allowed are {_ALLOWED}",
             SAVE_STATE_DICT,
         )
-    return found
+    return entry
 
 
 def is_scalar(value: object) -> bool:
@@ -218,8 +218,8 @@ def _device(arguments: Arguments, budget: Budget) -> str:
 
 
 def _unexpected(name: str, arguments: Arguments) -> Refusal:
-    given = ", ".join(shown(argument) for argument in arguments[:8])
-    return Refusal(f"the file calls {name}({given}), which no framework writes. Nothing was executed", SAVE_STATE_DICT)
+    listed = ", ".join(shown(argument) for argument in arguments[:8])
+    return Refusal(f"the file calls {name}({listed}), which no framework writes. Nothing was executed", SAVE_STATE_DICT)
 
 
 # --- The table --------------------------------------------------------------------------------------------------------

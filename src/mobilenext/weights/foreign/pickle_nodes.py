@@ -181,7 +181,7 @@ class _Walk:
                 try:
                     return node.plain(self.budget)
                 except Refusal as refusal:
-                    raise Refusal(self._where() + refusal.found, refusal.advice) from None
+                    raise Refusal(self._where() + refusal.problem, refusal.advice) from None
             case _:
                 name = getattr(node, "name", type(node).__name__)
                 raise Refusal(f"{self._where()}{name} itself is stored as a value", SAVE_STATE_DICT)

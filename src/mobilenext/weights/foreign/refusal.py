@@ -16,9 +16,9 @@ class Refusal(Exception):
     Never leaves the package: only `mobilenext.weights.foreign.reading` knows the path that makes it a complete message.
     """
 
-    def __init__(self, found: str, advice: str = DOWNLOAD_AGAIN) -> None:
-        super().__init__(f"{found}. {advice}.")
-        self.found = found
+    def __init__(self, problem: str, advice: str = DOWNLOAD_AGAIN) -> None:
+        super().__init__(f"{problem}. {advice}.")
+        self.problem = problem
         self.advice = advice
 
 

@@ -59,7 +59,7 @@ def read_safetensors(data: bytes, budget: Budget) -> tuple[dict[str, Array], dic
         try:
             tensors[name] = dense_array(body[begin:end], ELEMENTS[element], checked_shape(shape), budget)
         except Refusal as refusal:
-            raise Refusal(f"tensor {shown(name)}: {refusal.found}", refusal.advice) from None
+            raise Refusal(f"tensor {shown(name)}: {refusal.problem}", refusal.advice) from None
         position = end
     if position != len(body):
         raise Refusal(f"{len(body) - position:,} bytes follow the last tensor, where the file should end")

@@ -200,7 +200,7 @@ def _without_wrappers(names: Mapping[str, str]) -> tuple[dict[str, str], tuple[s
 
 def _recognized(section: Section) -> Section:
     try:
-        found = naming.recognize({name: tensor.shape for name, tensor in section.tensors.items()})
+        network = naming.recognize({name: tensor.shape for name, tensor in section.tensors.items()})
     except WeightsError:
         return section
-    return replace(section, recognized=found)
+    return replace(section, recognized=network)

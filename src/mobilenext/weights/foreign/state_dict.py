@@ -70,22 +70,23 @@ def select_state_dict(file: ForeignFile, use: str = "auto", section: str | None 
         raise WeightsError(_no_tensors(file, nameless))
     candidates = sections if section is None else _asked_for(file, section, sections)
     notes: list[str] = []
-    fitting = _without_copies([each for each in candidates if each.recognized], notes)
+    fitting = _without_copies([candidate for candidate in candidates if candidate.recognized], notes)
     there = _listed(fitting or candidates)
-    chosen = _of_kind(file, use, fitting or candidates, f"{there}{''.join(f'; {each}' for each in nameless)}")
+    chosen = _of_kind(file, use, fitting or candidates, f"{there}{''.join(f'; {remark}' for remark in nameless)}")
     if chosen.recognized:
         _check_neighbors(file, chosen, sections, section)
-    others = [each for each in sections if each not in (*fitting, chosen) and _is_state_dict(each, chosen)]
-    alien = [each for each in others if not each.recognized]
-    left = [each for each in others if each.recognized and each not in candidates]
+    rest = [candidate for candidate in sections if candidate not in (*fitting, chosen)]
+    others = [candidate for candidate in rest if _is_state_dict(candidate, chosen)]
+    alien = [candidate for candidate in others if not candidate.recognized]
+    left = [candidate for candidate in others if candidate.recognized and candidate not in candidates]
     if chosen.name or len(sections) > 1:
         averaged = ", the weights averaged over training" if chosen.averaged else ""
         notes.insert(0, f"Took {chosen.name or 'the tensors beside them'}{averaged} ({there}).")
     if alien:
-        notes.append(f"Passed over {', '.join(each.describe() for each in alien[:_MOST_LISTED])}: no network here.")
+        notes.append(f"Passed over {_described(alien[:_MOST_LISTED])}: no network here.")
     if left:
-        notes.append(f"Passed over {', '.join(each.describe() for each in left[:_MOST_LISTED])}: not asked for.")
-    notes += [f"Passed over {each}." for each in nameless]
+        notes.append(f"Passed over {_described(left[:_MOST_LISTED])}: not asked for.")
+    notes += [f"Passed over {remark}." for remark in nameless]
     tensors = chosen.tensors if chosen.recognized else _strip_parallel(file, chosen.tensors, notes)
     notes += _notes_on_names(chosen)
     if STRUCTURED_NAMES in mapping_at(file.content, chosen.path):
@@ -99,27 +100,31 @@ def _asked_for(file: ForeignFile, text: str, sections: Sequence[Section]) -> lis
     wanted = text.strip("/")
     word = wanted.rstrip(".")
     matches = (
-        [each for each in sections if wanted in (each.full_name, each.full_name.rstrip(".") or ".")],
-        [each for each in sections if each.path == wanted or f"{each.path}/".startswith(f"{wanted}/")],
-        [each for each in sections if each.full_name.startswith((f"{word}.", f"{word}/")) or each.prefix == f"{word}."],
+        [section for section in sections if wanted in (section.full_name, section.full_name.rstrip(".") or ".")],
+        [section for section in sections if section.path == wanted or f"{section.path}/".startswith(f"{wanted}/")],
+        [
+            section
+            for section in sections
+            if section.full_name.startswith((f"{word}.", f"{word}/")) or section.prefix == f"{word}."
+        ],
     )
     for several in matches:
         if several and wanted:
             return several
-    names = [each.full_name for each in sections]
+    names = [section.full_name for section in sections]
     raise UsageError(f"{file.path}: there is no section {text!r}{nearest(text, names)}; {_listed(sections)}.")
 
 
 def _of_kind(file: ForeignFile, use: str, candidates: Sequence[Section], there: str) -> Section:
-    averaged = [each for each in candidates if each.averaged]
-    raw = [each for each in candidates if not each.averaged]
+    averaged = [section for section in candidates if section.averaged]
+    raw = [section for section in candidates if not section.averaged]
     if use == "ema" and not averaged:
         raise WeightsError(
             f"{file.path}: averaged (ema) weights were asked for, and there is no state_dict_ema or other averaged "
             f"section in the file ({there}). Ask for use='raw' or 'auto'."
         )
     if use == "raw" and not raw:
-        only = ", ".join(each.describe() for each in averaged)
+        only = _described(averaged)
         raise WeightsError(
             f"{file.path}: raw weights were asked for, and there is only {only}. Ask for use='ema' or 'auto'."
         )
@@ -127,17 +132,17 @@ def _of_kind(file: ForeignFile, use: str, candidates: Sequence[Section], there: 
     if len(pool) > 1 and pool[0].recognized:
         raise UsageError(
             f"{file.path}: there are {len(pool)} sections of {'averaged' if pool is averaged else 'raw'} weights to "
-            f"choose from: {', '.join(each.describe() for each in pool)}. Choose one with --section, such as "
+            f"choose from: {_described(pool)}. Choose one with --section, such as "
             f"`--section {pool[0].full_name}`; `mobilenext convert` makes a file of it for verbs without that option."
         )
-    return max(pool, key=lambda each: (any(map(naming.own_name, each.tensors)), len(each.tensors)))
+    return max(pool, key=lambda section: (any(map(naming.own_name, section.tensors)), len(section.tensors)))
 
 
 def _without_copies(fitting: list[Section], notes: list[str]) -> list[Section]:
     """One of those that are equal to the bit."""
     kept: list[Section] = []
     for section in fitting:
-        same = next((each for each in kept if each.averaged == section.averaged and _equal(each, section)), None)
+        same = next((other for other in kept if other.averaged == section.averaged and _equal(other, section)), None)
         if same is None:
             kept.append(section)
         else:
@@ -151,13 +156,13 @@ def _equal(one: Section, other: Section) -> bool:
     )
 
 
-def _check_neighbors(file: ForeignFile, chosen: Section, sections: Sequence[Section], asked: str | None) -> None:
+def _check_neighbors(file: ForeignFile, chosen: Section, sections: Sequence[Section], requested: str | None) -> None:
     """Raises UsageError for tensors beside a network's, of which nobody said that they are to be left out."""
-    networks = {each.prefix for each in sections if each.path == chosen.path and each.recognized}
+    networks = {section.prefix for section in sections if section.path == chosen.path and section.recognized}
     unknown = {prefix: count for prefix, count in chosen.neighbors.items() if prefix not in networks}
-    if not unknown or (asked is not None and not f"{chosen.path}/".startswith(f"{asked.strip('/')}/")):
+    if not unknown or (requested is not None and not f"{chosen.path}/".startswith(f"{requested.strip('/')}/")):
         return
-    known = ", ".join(each.describe() for each in sections if each.path == chosen.path and each.recognized)
+    known = ", ".join(section.describe() for section in sections if section.path == chosen.path and section.recognized)
     listed = ", ".join(
         f"{text_of(prefix) or 'no prefix'} ({count})" for prefix, count in [*unknown.items()][:_MOST_LISTED]
     )
@@ -173,11 +178,15 @@ def _is_state_dict(section: Section, chosen: Section) -> bool:
     return named or len(section.tensors) > len(chosen.tensors) / 2
 
 
+def _described(sections: Sequence[Section]) -> str:
+    return ", ".join(section.describe() for section in sections)
+
+
 def _listed(sections: Sequence[Section]) -> str:
-    if [each.name for each in sections] == [""]:
+    if [section.name for section in sections] == [""]:
         return "no sections; the whole file is one state dict"
     more = f" and {len(sections) - _MOST_LISTED} more" if len(sections) > _MOST_LISTED else ""
-    return f"sections with weights: {', '.join(each.describe() for each in sections[:_MOST_LISTED])}{more}"
+    return f"sections with weights: {_described(sections[:_MOST_LISTED])}{more}"
 
 
 def _notes_on_names(section: Section) -> list[str]:
@@ -212,8 +221,8 @@ def _no_tensors(file: ForeignFile, nameless: Sequence[str]) -> str:
     """What is wrong with a file that has no names with tensors."""
     content = file.content
     if nameless or not isinstance(content, dict):
-        found = f" ({'; '.join(nameless)})" if nameless else ""
-        return f"{file.path}: holds {shown(content)}, not a state dict{found}. {SAVE_STATE_DICT}."
+        remarks = f" ({'; '.join(nameless)})" if nameless else ""
+        return f"{file.path}: holds {shown(content)}, not a state dict{remarks}. {SAVE_STATE_DICT}."
     section = next((name for name in _KNOWN_KEYS if isinstance(content.get(name), dict)), "")
     entries = content[section] if section else content
     where = f"{file.path}: {section or 'the file'}"

@@ -100,11 +100,11 @@ class _Archive:
             name.removesuffix("data.pkl") for name in names if name.count("/") == 1 and name.endswith("/data.pkl")
         ]
         if len(prefixes) != 1:
-            held = ", ".join(shown(name) for name in names[:4]) or "nothing"
+            listed = ", ".join(shown(name) for name in names[:4]) or "nothing"
             kind = kind_of_zip(names)
             raise Refusal(
                 f"the file is {kind.what} with {len(prefixes)} entries named <folder>/data.pkl, a PyTorch checkpoint "
-                f"has one; it holds {held}",
+                f"has one; it holds {listed}",
                 kind.advice,
             )
         if prefixes[0] + "constants.pkl" in names:
