@@ -1,4 +1,4 @@
-"""MobileNetV2, the baseline that the paper turns round (Sandler et al., CVPR 2018, arXiv 1801.04381).
+"""MobileNetV2, the baseline whose block the paper turns round (Sandler et al., CVPR 2018, arXiv 1801.04381).
 
 The layout, the channel rounding and the parameter names are torchvision's, so that its checkpoints convert by name.
 """
@@ -9,6 +9,7 @@ import paddle
 from paddle import nn
 
 from mobilenext.models.network import (
+    Block,
     Network,
     classifier_linear,
     drop_connect,
@@ -29,7 +30,7 @@ STAGES = (
 )
 
 
-class InvertedResidual(nn.Layer):  # type: ignore[misc]
+class InvertedResidual(Block):
     """1x1 widen by t, 3x3 depthwise, 1x1 narrow (linear); shortcut between the thin ends when the shape stays."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int) -> None:
@@ -42,11 +43,8 @@ class InvertedResidual(nn.Layer):  # type: ignore[misc]
         layers += pointwise(hidden, out_channels)
         self.conv = nn.Sequential(*layers)
         self.shortcut = stride == 1 and in_channels == out_channels
-        self.drop_connect_rate = 0.0
 
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """[N, in_channels, H, W] to [N, out_channels, H / stride, W / stride]."""
-        branch = self.conv(x)
+    def join(self, branch: paddle.Tensor, x: paddle.Tensor) -> paddle.Tensor:
         return x + drop_connect(branch, self.drop_connect_rate, self.training) if self.shortcut else branch
 
 

@@ -1,22 +1,25 @@
-"""What all the networks here are made of: rounding rules, initialisation and the feature-map interface."""
+"""The base of all networks: rounding rules, initialization, blocks, feature maps and taps."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import paddle
 from paddle import nn
 
+from mobilenext.errors import UsageError
+
 
 def make_divisible(value: float, divisor: int) -> int:
-    """The multiple of `divisor` nearest to `value`, at least `divisor` and never below 90 % of `value`."""
+    """Return the multiple of `divisor` nearest to `value`, at least `divisor` and never below 90 % of `value`."""
     rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * value else rounded
 
 
 def conv_normal(channels: int, kernel_size: int) -> nn.initializer.Normal:
-    """He initialisation by fan-out, N(0, 2 / (k * k * out_channels)), also for depthwise convolutions.
+    """Return He's initializer by fan-out, N(0, 2 / (k * k * out_channels)), also for depthwise convolutions.
 
     The authors do not divide the fan by the groups (``mnext.py``); neither do we.
     """
@@ -24,13 +27,13 @@ def conv_normal(channels: int, kernel_size: int) -> nn.initializer.Normal:
 
 
 def classifier_linear(in_features: int, num_classes: int) -> nn.Linear:
-    """The last layer: weights N(0, 0.01), zero bias. Paddle stores the weight as [in_features, num_classes]."""
+    """Build the last layer: weights N(0, 0.01), zero bias. Paddle stores the weight as [in_features, num_classes]."""
     weight = paddle.ParamAttr(initializer=nn.initializer.Normal(0.0, 0.01))
     return nn.Linear(in_features, num_classes, weight_attr=weight)
 
 
 def drop_connect(x: paddle.Tensor, rate: float, training: bool) -> paddle.Tensor:
-    """Stochastic depth: zero whole samples of `x` [N, C, H, W] with probability `rate`, scale the others up."""
+    """Zero whole samples of `x` [N, C, H, W] with probability `rate` and scale the others up (stochastic depth)."""
     if not training or rate == 0.0:
         return x
     keep = paddle.floor(1.0 - rate + paddle.rand([x.shape[0], 1, 1, 1], dtype=x.dtype))
@@ -45,62 +48,128 @@ class Feature(NamedTuple):
     stride: int  # of the input, in pixels
 
 
+class Tap(NamedTuple):
+    """A tensor to take out of a network: the output of a block, or a tensor inside it."""
+
+    block: int  # index into the network's blocks()
+    layers: int | None  # layers of the block's ``conv`` that come before the tensor; None: the output of the block
+    channels: int
+    stride: int  # of the input, in pixels
+
+
+class Block(nn.Layer):  # type: ignore[misc]
+    """A block that is a sequence of layers and perhaps a shortcut: what a :class:`Tap` can look into."""
+
+    conv: nn.Sequential
+    drop_connect_rate = 0.0
+
+    def join(self, branch: paddle.Tensor, x: paddle.Tensor) -> paddle.Tensor:
+        """Return the output of the block: the output of ``conv`` and, where there is a shortcut, the block's input."""
+        raise NotImplementedError
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """[N, in_channels, H, W] to [N, out_channels, H / stride, W / stride]."""
+        return self.join(self.conv(x), x)
+
+    def forward_with(self, x: paddle.Tensor, counts: Collection[int]) -> tuple[paddle.Tensor, dict[int, paddle.Tensor]]:
+        """Return the output of the block, and the tensor after the first n layers of ``conv`` for each n in `counts`.
+
+        Raises:
+            UsageError: a count that ``conv`` does not have.
+        """
+        if outside := sorted(set(counts) - set(range(1, len(self.conv) + 1))):
+            raise UsageError(f"a tap after {outside[0]} layers; the block has {len(self.conv)}")
+        branch, tensors = x, {}
+        for index, layer in enumerate(self.conv):  # without `start`, which Paddle's static graphs cannot take
+            branch = layer(branch)
+            if index + 1 in counts:
+                tensors[index + 1] = branch
+        return self.join(branch, x), tensors
+
+
 class Network(nn.Layer):  # type: ignore[misc]
     """A classifier that is a stem, a sequence of named blocks, a global average pool and a linear layer.
 
     With :meth:`keep_features_only` it loses its head and returns a feature pyramid, with :meth:`keep_pooled_only` the
-    pooled vector of the last map; names stay as they are, so that the same weights fit.
+    pooled vector of the last map; names stay as they are, so that the same weights fit. :meth:`maps` returns any maps.
     """
 
     outputs: tuple[str, ...] = ("logits",)  # the names, in exported graphs, of what `forward` returns
     num_classes: int
-    features_info: tuple[Feature, ...]  # the last map at each of the strides 4, 8, 16 and 32
+    # The last map at each of the strides 4, 8, 16 and 32; empty where a network does not have them all.
+    features_info: tuple[Feature, ...] = ()
     head_layers: tuple[str, ...]  # the attributes that keep_features_only removes
     features_only = False
     pooled_only = False
 
     def stem(self, x: paddle.Tensor) -> paddle.Tensor:
-        """What comes before the first of the blocks()."""
+        """Run what comes before the first of the blocks()."""
         return x
 
     def blocks(self) -> list[tuple[str, nn.Layer]]:
-        """Every block in order, with the name that the original network gives it."""
+        """Return every block in order, with the name that the original network gives it."""
         raise NotImplementedError
 
     def head(self, x: paddle.Tensor) -> paddle.Tensor:
-        """From the last feature map [N, C, h, w] to logits [N, num_classes]."""
+        """Turn the last feature map [N, C, h, w] into logits [N, num_classes]."""
         raise NotImplementedError
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor | list[paddle.Tensor]:
-        """Normalised images [N, 3, H, W], H and W free, to logits [N, num_classes], to the four feature maps or to the
-        pooled vector [N, C]."""
-        x = self.stem(x)
-        wanted = [feature.block for feature in self.features_info]
-        maps = []
-        for index, (_, block) in enumerate(self.blocks()):
-            x = block(x)
-            if index in wanted:
-                maps.append(x)  # [N, channels, H / stride, W / stride] of features_info
+        """Turn normalized images [N, 3, H, W], H and W free, into logits [N, num_classes], into the four feature maps
+        or into the pooled vector [N, C]."""
         if self.features_only:
-            return maps
+            return self.maps(x, [Tap(block, None, channels, stride) for block, channels, stride in self.features_info])
+        x = self.forward_features(x)
         return x.mean(axis=[2, 3]) if self.pooled_only else self.head(x)
 
     def forward_features(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Normalised images [N, 3, H, W] to the last feature map [N, C, H / 32, W / 32], in front of the pooling."""
+        """Return the last feature map [N, C, h, w], in front of the pooling, of normalized images [N, 3, H, W]."""
         x = self.stem(x)
         for _, block in self.blocks():
             x = block(x)
         return x
 
+    def maps(self, x: paddle.Tensor, taps: Sequence[Tap]) -> list[paddle.Tensor]:
+        """Return the tensor [N, channels, H / stride, W / stride] of each tap, in the order of `taps`.
+
+        Blocks after the last tap are not run.
+
+        Args:
+            x: normalized images [N, 3, H, W].
+            taps: of this network; a tap inside a block needs a :class:`Block` there.
+
+        Raises:
+            UsageError: a tap inside a block of another kind, or after layers that the block does not have.
+        """
+        tensors: dict[tuple[int, int | None], paddle.Tensor] = {}
+        x = self.stem(x)
+        for index, (name, block) in enumerate(self.blocks()[: max(tap.block for tap in taps) + 1]):
+            counts = [tap.layers for tap in taps if tap.block == index and tap.layers is not None]
+            if not counts:
+                x = block(x)
+            elif isinstance(block, Block):
+                x, inside = block.forward_with(x, counts)
+                tensors |= {(index, count): tensor for count, tensor in inside.items()}
+            else:
+                raise UsageError(f"a tap inside {name}, a {type(block).__name__}; expected the output of the block")
+            tensors[index, None] = x
+        return [tensors[tap.block, tap.layers] for tap in taps]
+
     def set_drop_connect(self, rate: float) -> None:
-        """From now on, in training, the branch beside a shortcut is dropped with a probability that grows linearly
-        with depth, from 0 to just below `rate`."""
+        """Set the probability that the branch beside a shortcut is dropped in training: it grows linearly with depth,
+        from 0 to just below `rate`."""
         blocks = self.blocks()
         for index, (_, block) in enumerate(blocks):
             block.drop_connect_rate = rate * index / len(blocks)
 
     def keep_features_only(self) -> None:
-        """Remove the head: from now on :meth:`forward` returns the maps that ``features_info`` describes."""
+        """Remove the head: from now on :meth:`forward` returns the maps that ``features_info`` describes.
+
+        Raises:
+            UsageError: the network has no map at one of the strides 4, 8, 16 and 32.
+        """
+        if not self.features_info:
+            raise UsageError("this network has no maps at the strides 4, 8, 16 and 32; take others with `maps`")
         self._remove_head()
         self.features_only = True
 
@@ -115,6 +184,11 @@ class Network(nn.Layer):  # type: ignore[misc]
 
 
 def last_map_at_each_stride(channels_and_strides: list[tuple[int, int]]) -> tuple[Feature, ...]:
-    """From (channels, total stride) after every block to the last block at each of the strides 4, 8, 16, 32."""
-    last = {stride: (index, channels) for index, (channels, stride) in enumerate(channels_and_strides)}
-    return tuple(Feature(last[stride][0], last[stride][1], stride) for stride in (4, 8, 16, 32))
+    """Return the last block at each of the strides 4, 8, 16 and 32, or nothing where one of them is missing.
+
+    Args:
+        channels_and_strides: of the output of every block; the stride is that of the input image.
+    """
+    last = {stride: Feature(index, channels, stride) for index, (channels, stride) in enumerate(channels_and_strides)}
+    pyramid = (4, 8, 16, 32)
+    return tuple(last[stride] for stride in pyramid) if last.keys() >= set(pyramid) else ()

@@ -6,10 +6,10 @@ An inverted residual (MobileNetV2) joins thin tensors by its shortcut and widens
 turns that round: the shortcut joins wide tensors, the two 1x1 convolutions narrow and widen again, and both
 depthwise convolutions work on the wide ends, where the spatial information is.
 
-    [N, M, H, W] -> dw3x3, BN, ReLU6        M channels
-                 -> pw1x1, BN               M / t: narrow, linear
-                 -> pw1x1, BN, ReLU6        N channels
-                 -> dw3x3 / stride, BN      N channels, linear
+    [N, M, H, W] -> dw k x k, BN, ReLU6        M channels (k is 3 in the paper)
+                 -> pw 1x1, BN                 M / t: narrow, linear
+                 -> pw 1x1, BN, ReLU6          N channels
+                 -> dw k x k / stride, BN      N channels, linear
                  (+ the input, on its first 1 / identity_divisor channels, when M == N)
 
 The authors' code drops the depthwise convolutions of the blocks that change the number of channels; see
@@ -18,13 +18,17 @@ The authors' code drops the depthwise convolutions of the blocks that change the
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import paddle
 from paddle import nn
 
+from mobilenext.errors import UsageError
 from mobilenext.models.network import (
+    Block,
     Network,
     classifier_linear,
     conv_normal,
@@ -49,7 +53,11 @@ STAGES = (
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """What one sandglass block is made of."""
+    """What one sandglass block is made of.
+
+    Raises:
+        UsageError: a block that cannot be built.
+    """
 
     in_channels: int
     hidden_channels: int
@@ -58,10 +66,21 @@ class BlockPlan:
     first_depthwise: bool
     last_depthwise: bool
     shortcut: bool
+    kernel_size: int = 3  # of both depthwise convolutions
+
+    def __post_init__(self) -> None:
+        if self.stride != 1 and not self.last_depthwise:
+            raise UsageError(f"{self}: a stride of {self.stride} needs the last depthwise convolution")
+        if self.shortcut and (self.stride != 1 or self.in_channels != self.out_channels):
+            raise UsageError(
+                f"{self}: a shortcut needs a stride of 1 and as many channels before the block as after it"
+            )
+        if self.kernel_size % 2 == 0:
+            raise UsageError(f"{self}: expected an odd kernel_size")
 
 
 def hidden_width(in_channels: int, out_channels: int, reduction: int) -> int:
-    """Channels between the two 1x1 convolutions: in / t, but not less than a sixth of the output.
+    """Return the channels between the two 1x1 convolutions: in / t, but not less than a sixth of the output.
 
     Only where the floor applies is the width rounded, to a multiple of 16: the last block of x1.0 gets 208, not 160.
     """
@@ -71,8 +90,8 @@ def hidden_width(in_channels: int, out_channels: int, reduction: int) -> int:
     return hidden
 
 
-def plan_blocks(width: float) -> tuple[int, tuple[BlockPlan, ...]]:
-    """The stem's channels and the 20 blocks of a MobileNeXt of this width multiplier.
+def plan_blocks(width: float) -> tuple[BlockPlan, ...]:
+    """Return the 20 blocks of a MobileNeXt of this width multiplier.
 
     A stage starts with a transition block, whose depthwise convolutions depend on what it changes (authors' code):
 
@@ -82,7 +101,7 @@ def plan_blocks(width: float) -> tuple[int, tuple[BlockPlan, ...]]:
 
     The blocks after it have both, and the shortcut.
     """
-    in_channels = stem = make_divisible(32 * width, 8)
+    in_channels = make_divisible(32 * width, 8)  # of the stem
     blocks: list[BlockPlan] = []
     for reduction, base_channels, repeats, stride in STAGES:
         # Below width 1 the last stage stays at 1280 channels, so that the classifier keeps its input.
@@ -103,13 +122,13 @@ def plan_blocks(width: float) -> tuple[int, tuple[BlockPlan, ...]]:
         hidden = hidden_width(channels, channels, reduction)
         blocks += [BlockPlan(channels, hidden, channels, 1, True, True, shortcut=True)] * (repeats - 1)
         in_channels = channels
-    return stem, tuple(blocks)
+    return tuple(blocks)
 
 
 def conv_bn(
     in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1
 ) -> tuple[nn.Conv2D, nn.BatchNorm2D]:
-    """A convolution without bias, padded to keep the size at stride 1, and its batch norm."""
+    """Build a convolution without bias, padded to keep the size at stride 1, and its batch norm."""
     conv = nn.Conv2D(
         in_channels,
         out_channels,
@@ -123,18 +142,18 @@ def conv_bn(
     return conv, nn.BatchNorm2D(out_channels)
 
 
-def depthwise(channels: int, stride: int = 1) -> tuple[nn.Conv2D, nn.BatchNorm2D]:
-    """A 3x3 convolution on each channel by itself, and its batch norm."""
-    return conv_bn(channels, channels, 3, stride, groups=channels)
+def depthwise(channels: int, stride: int = 1, kernel_size: int = 3) -> tuple[nn.Conv2D, nn.BatchNorm2D]:
+    """Build a convolution of each channel by itself, and its batch norm."""
+    return conv_bn(channels, channels, kernel_size, stride, groups=channels)
 
 
 def pointwise(in_channels: int, out_channels: int) -> tuple[nn.Conv2D, nn.BatchNorm2D]:
-    """A 1x1 convolution and its batch norm."""
+    """Build a 1x1 convolution and its batch norm."""
     return conv_bn(in_channels, out_channels, 1)
 
 
 def partial_shortcut(branch: paddle.Tensor, identity: paddle.Tensor, divisor: int) -> paddle.Tensor:
-    """`branch` [N, C, H, W] plus `identity` on its first ``C // divisor`` channels (paper, identity tensor multiplier).
+    """Add `identity` to the first ``C // divisor`` channels of `branch` [N, C, H, W] (identity tensor multiplier).
 
     Written without in-place assignment, which exporters turn into a scatter that costs more than the network's
     convolutions.
@@ -145,25 +164,23 @@ def partial_shortcut(branch: paddle.Tensor, identity: paddle.Tensor, divisor: in
     return paddle.concat([branch[:, :kept] + identity[:, :kept], branch[:, kept:]], axis=1)
 
 
-class Sandglass(nn.Layer):  # type: ignore[misc]
+class Sandglass(Block):
     """One sandglass block: [N, in_channels, H, W] to [N, out_channels, H / stride, W / stride]."""
 
     def __init__(self, plan: BlockPlan, identity_divisor: int = 1) -> None:
         super().__init__()
         layers: list[nn.Layer] = []
         if plan.first_depthwise:
-            layers += [*depthwise(plan.in_channels), nn.ReLU6()]
+            layers += [*depthwise(plan.in_channels, 1, plan.kernel_size), nn.ReLU6()]
         layers += pointwise(plan.in_channels, plan.hidden_channels)
         layers += [*pointwise(plan.hidden_channels, plan.out_channels), nn.ReLU6()]
         if plan.last_depthwise:
-            layers += depthwise(plan.out_channels, plan.stride)
+            layers += depthwise(plan.out_channels, plan.stride, plan.kernel_size)
         self.conv = nn.Sequential(*layers)
         self.plan = plan
         self.identity_divisor = identity_divisor
-        self.drop_connect_rate = 0.0
 
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        branch = self.conv(x)
+    def join(self, branch: paddle.Tensor, x: paddle.Tensor) -> paddle.Tensor:
         if not self.plan.shortcut:
             return branch
         branch = drop_connect(branch, self.drop_connect_rate, self.training)
@@ -171,25 +188,43 @@ class Sandglass(nn.Layer):  # type: ignore[misc]
 
 
 class MobileNeXt(Network):
-    """MobileNeXt of any width: a stem, 20 sandglass blocks, global average pool, dropout and a linear classifier."""
+    """MobileNeXt: a stem, sandglass blocks, global average pool, dropout and a linear classifier.
+
+    Args:
+        width: multiplier of the published 20 blocks.
+        num_classes: outputs of the classifier.
+        identity_divisor: the shortcut joins the first ``C // identity_divisor`` channels of a block.
+        plan: the blocks, in place of those of `width`; the stem gives as many channels as the first block takes.
+
+    Raises:
+        UsageError: a block of `plan` takes another number of channels than the one before it gives, or there is none.
+    """
 
     head_layers = ("classifier",)
 
-    def __init__(self, width: float = 1.0, num_classes: int = 1000, identity_divisor: int = 1) -> None:
+    def __init__(
+        self,
+        width: float = 1.0,
+        num_classes: int = 1000,
+        identity_divisor: int = 1,
+        plan: Sequence[BlockPlan] | None = None,
+    ) -> None:
         super().__init__()
-        stem, blocks = plan_blocks(width)
+        blocks = plan_blocks(width) if plan is None else tuple(plan)
+        _check_plan(blocks)
+        stem = blocks[0].in_channels
         self.num_classes = num_classes
         self.identity_divisor = identity_divisor
         self.features = nn.Sequential(
             nn.Sequential(*conv_bn(3, stem, 3, stride=2), nn.ReLU6()),
-            *(Sandglass(plan, identity_divisor) for plan in blocks),
+            *(Sandglass(block, identity_divisor) for block in blocks),
         )
         self.classifier = nn.Sequential(nn.Dropout(0.2), classifier_linear(blocks[-1].out_channels, num_classes))
 
         shapes, stride = [(stem, 2)], 2
-        for plan in blocks:
-            stride *= plan.stride
-            shapes.append((plan.out_channels, stride))
+        for block in blocks:
+            stride *= block.stride
+            shapes.append((block.out_channels, stride))
         self.features_info = last_map_at_each_stride(shapes)
 
     def blocks(self) -> list[tuple[str, nn.Layer]]:
@@ -197,3 +232,14 @@ class MobileNeXt(Network):
 
     def head(self, x: paddle.Tensor) -> paddle.Tensor:
         return self.classifier(x.mean(axis=[2, 3]))
+
+
+def _check_plan(blocks: Sequence[BlockPlan]) -> None:
+    if not blocks:
+        raise UsageError("the plan has no block; expected one or more")
+    for number, (before, block) in enumerate(itertools.pairwise(blocks), start=1):
+        if before.out_channels != block.in_channels:
+            raise UsageError(
+                f"block {number} of the plan takes {block.in_channels} channels, but the one before it gives "
+                f"{before.out_channels}"
+            )

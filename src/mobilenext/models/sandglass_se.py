@@ -50,7 +50,10 @@ class SEBlockPlan:
 
 
 def plan_se_blocks(depth: float, groups: int, ghost: bool) -> tuple[SEBlockPlan, ...]:
-    """The blocks for a depth multiplier; `groups` of the 1x1 convolutions apply where both depthwise ones are kept."""
+    """Return the blocks for a depth multiplier.
+
+    `groups` of the 1x1 convolutions apply where both depthwise convolutions are kept.
+    """
     rows = [
         (kernel, stride if repeat == 0 else 1, t, c_in if repeat == 0 else c_out, c_out, repeat == 0)
         for repeats, kernel, stride, t, c_in, c_out in STAGES
@@ -80,7 +83,7 @@ def plan_se_blocks(depth: float, groups: int, ghost: bool) -> tuple[SEBlockPlan,
 def conv_same(
     in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1, bias: bool = False
 ) -> nn.Conv2D:
-    """A convolution with TensorFlow's "SAME" padding for an even input size: at stride 2 less on the left and top."""
+    """Build a convolution padded as TensorFlow's "SAME" pads an even input: at stride 2, less on the left and top."""
     total = kernel_size - stride
     before, after = total // 2, total - total // 2
     return nn.Conv2D(
@@ -96,12 +99,12 @@ def conv_same(
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2D:
-    """Batch norm with the EfficientNet code's constants (Paddle's momentum is one minus PyTorch's)."""
+    """Build a batch norm with the EfficientNet code's constants (Paddle's momentum is one minus PyTorch's)."""
     return nn.BatchNorm2D(channels, momentum=0.99, epsilon=1e-3)
 
 
 class SqueezeExciteBlock(nn.Layer):  # type: ignore[misc]
-    """What both kinds of block share: squeeze-and-excitation after the last convolution, drop-connect, shortcut."""
+    """The shared part of both kinds of block: squeeze-and-excitation after the last convolution, and the shortcut."""
 
     def __init__(self, plan: SEBlockPlan) -> None:
         super().__init__()
@@ -111,7 +114,7 @@ class SqueezeExciteBlock(nn.Layer):  # type: ignore[misc]
         self.drop_connect_rate = plan.drop_connect
 
     def residual(self, x: paddle.Tensor) -> paddle.Tensor:
-        """The convolutions of the block: [N, in, H, W] to [N, out, H / stride, W / stride]."""
+        """Run the convolutions of the block: [N, in, H, W] to [N, out, H / stride, W / stride]."""
         raise NotImplementedError
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
