@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mobilenext.cli.grammar import parser
+from mobilenext.cli.program import parser
 
 ROOT = Path(__file__).parents[1]
 

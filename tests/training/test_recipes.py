@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-from mobilenext.cli.grammar import parser
+from mobilenext.cli.program import parser
 from mobilenext.errors import UsageError
 from mobilenext.models import find_model
 from mobilenext.training.recipes import HEADER, LATER, RECIPES, Recipe, find_recipe, learning_rate

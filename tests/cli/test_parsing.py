@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mobilenext.cli.grammar import parser
+from mobilenext.cli.program import parser
 
 EVALUATE = ("evaluate", "data")
 HALVES = ["0.5", "0.25", ".125"]

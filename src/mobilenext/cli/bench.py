@@ -1,0 +1,105 @@
+"""``bench``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mobilenext.cli.options import (
+    BATCH_SIZE,
+    ENGINE,
+    EXPORTED,
+    IDENTITY_DIVISOR,
+    IMAGE_SIZE,
+    JSON,
+    MODEL,
+    ONNX,
+    OUTPUT,
+    PRECISION,
+    RUNTIME,
+    RUNTIME_NAMES,
+    THREADS,
+    WEIGHTS,
+    add_flags,
+    print_report,
+)  # fmt: skip
+from mobilenext.cli.parsing import numbers
+from mobilenext.cli.verb import Verb
+from mobilenext.machine.stopping import first_signal
+
+
+def _declare(command: argparse.ArgumentParser) -> None:
+    several: dict[str, Any] = {"nargs": "+", "default": []}
+    each: dict[str, Any] = {"type": numbers, "default": (1,), "metavar": "N,N"}
+    runtimes = f"auto, all, NAME:ENGINE or some of {RUNTIME_NAMES}"
+    add_flags(
+        command,
+        MODEL(**several, help="names of `mobilenext list`, or model.tag"),
+        WEIGHTS(help="a file, or a tag; without it a model is freshly initialised"),
+        EXPORTED(**several, help="folders of `mobilenext export`"),
+        ONNX(**several, help="ONNX files"),
+        RUNTIME(nargs="+", default=["auto"], help=runtimes),
+        ENGINE(help="of paddle-inference: openvino, onednn or native"),
+        PRECISION,
+        THREADS(**each, help="each of them (default 1)"),
+        BATCH_SIZE(**each, help="each of them (default 1)"),
+        IDENTITY_DIVISOR(**each, help="each of them"),
+        IMAGE_SIZE(help="pixels (default 224, or that of the weights)"),
+    )
+    command.add_argument("--samples", type=int, default=50, help="timed calls of each row (default 50, at least 30)")
+    add_flags(command, OUTPUT(help="folder for bench.json, bench.md and bench.png"), JSON)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from mobilenext.evaluation.bench import bench
+    from mobilenext.machine.console import progress_bar
+    from mobilenext.report.bench_report import bench_lines, row_line, write_bench
+
+    output = Path(options.output) if options.output else None
+    with _writable(output, write_bench), progress_bar(unit=" rows") as progress:
+        result = bench(
+            models=options.model,
+            weights=options.weights,
+            exported=options.exported,
+            onnx=options.onnx,
+            runtimes=options.runtime,
+            engine=options.engine,
+            precision=options.precision,
+            threads=options.threads,
+            batch_sizes=options.batch_size,
+            identity_divisors=options.identity_divisor,
+            image_size=options.image_size,
+            samples=options.samples,
+            progress=progress,
+            on_row=lambda row: logging.info("%s", row_line(row)),
+        )
+    print_report(bench_lines(result), options, result)
+    if output:
+        for note in write_bench(result, output):
+            logging.info("%s", note)
+    return 128 + (first_signal() or signal.SIGINT) if result["partial"] else 0
+
+
+@contextlib.contextmanager
+def _writable(output: Path | None, write: Callable[[None, Path], Any]) -> Iterator[None]:
+    """Try to write before the work, and remove the folders again that were made for it where the work fails."""
+    if output is None:
+        yield
+        return
+    new = [folder for folder in (output, *output.parents) if not folder.exists()]
+    write(None, output)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for folder in new:
+                folder.rmdir()
+        raise
+
+
+BENCH = Verb("bench", "latency of models and runtimes, interleaved in one run", _declare, _bench)

@@ -1,0 +1,122 @@
+"""``evaluate`` and ``quickstart``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from mobilenext.cli.options import (
+    BATCH_SIZE,
+    DATA,
+    JSON,
+    LIST,
+    OUTPUT,
+    SPLIT,
+    WORKERS,
+    add_flags,
+    add_network,
+    execution_of,
+    print_json,
+    source_of,
+    values_of,
+)  # fmt: skip
+from mobilenext.cli.verb import Verb
+
+
+def _declare_evaluate(command: argparse.ArgumentParser) -> None:
+    add_flags(command, DATA)
+    add_network(command)
+    add_flags(
+        command,
+        OUTPUT(help="folder for result.json, predictions.jsonl and evaluate.log"),
+        LIST(help="another list file: an image name and a label on each line"),
+        SPLIT,
+        BATCH_SIZE,
+        WORKERS,
+    )
+    command.add_argument("--limit", type=int, help="only the first N images; the result is stamped PARTIAL")
+    command.add_argument(
+        "--unreadable", choices=("stop", "wrong"), default="stop", help="what an unreadable image does"
+    )
+    command.add_argument("--resume", action="store_true", help="go on with the unfinished evaluation in --output")
+    add_flags(command, JSON)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    arguments = values_of(options, "list_file", "split", "limit", "unreadable", "resume")
+    return _evaluate_and_print(
+        options.data, options.output, options.json, {**arguments, **source_of(options), **execution_of(options)}
+    )
+
+
+def _evaluate_and_print(data: str | Path, output: str | None, as_json: bool, arguments: dict[str, Any]) -> int:
+    from mobilenext.evaluation.run import evaluate
+    from mobilenext.machine.console import log_file, print_and_log, progress_bar
+    from mobilenext.machine.ranks import launched
+    from mobilenext.report.tables import result_lines
+    from mobilenext.runs.journal import LOG
+
+    if launched()[0] > 0:  # the first process reports; the others would report the same
+        logging.getLogger().setLevel(logging.WARNING)
+        evaluate(data, output=output, **arguments)
+        return 0
+    with log_file(output, LOG), progress_bar("top-1") as progress:
+        result = evaluate(data, output=output, progress=progress, **arguments)
+        text = "\n".join(result_lines(result))
+        (logging.getLogger("mobilenext.table").info if as_json else print_and_log)(text)
+        if output:
+            files = (str(Path(output) / name) for name in ("result.json", "predictions.jsonl"))
+            logging.info("written: %s", ", ".join(files))
+    if as_json:
+        print_json(result)
+    verdict = (result.get("comparison") or {}).get("verdict")
+    return 1 if verdict == "differs" else 0
+
+
+def _declare_quickstart(command: argparse.ArgumentParser) -> None:
+    add_flags(command, OUTPUT(default="runs/quickstart", help="folder (default runs/quickstart)"), WORKERS, JSON)
+
+
+def _quickstart(options: argparse.Namespace) -> int:
+    from mobilenext.data.digits import write_digits
+    from mobilenext.runs.journal import JOURNAL
+
+    output = Path(options.output)
+    data = write_digits(output / "digits")
+    logging.info(
+        "A demonstration: handwritten digits (scikit-learn, 8 x 8 pixels) and a MobileNeXt x0.35 trained on others of "
+        "them.\nThe same with your own: mobilenext evaluate DATA --model MODEL --weights FILE -o FOLDER\n"
+    )
+    # An unfinished quickstart is resumed: it has no options in which the two could differ.
+    arguments = {"model": "mobilenext_x0_35.digits", "workers": options.workers, "resume": (output / JOURNAL).is_file()}
+    code = _evaluate_and_print(data, str(output), options.json, arguments)
+    if not options.json:
+        _show_quickstart(output, data)
+    return code
+
+
+def _show_quickstart(output: Path, data: Path) -> None:
+    """Print a picture of the result, and write a report page."""
+    from mobilenext.classification.terminal import picture
+    from mobilenext.errors import MissingDependency
+    from mobilenext.runs.journal import read_predictions
+
+    print("\n" + "\n".join(picture(read_predictions(output), 10, sys.stdout.encoding)) + "\n", flush=True)
+    page = output / "report.html"
+    try:
+        from mobilenext.report.page import write_report
+
+        write_report([output], page, data, ["mobilenext_x0_35.digits"])
+    except MissingDependency as missing:
+        logging.info("no report page: %s", missing)
+    else:
+        logging.info("written: %s, to be opened in a browser", page)
+
+
+EVALUATE = Verb("evaluate", "top-1, top-5 and latency of a checkpoint on a data set", _declare_evaluate, _evaluate)
+QUICKSTART = Verb(
+    "quickstart", "evaluate the bundled model on handwritten digits; needs no data", _declare_quickstart, _quickstart
+)

@@ -1,0 +1,90 @@
+"""``export`` and ``quantize``: folders that other programs run."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+
+from mobilenext.cli.options import (
+    EXPORTED,
+    IDENTITY_DIVISOR,
+    JSON,
+    LABELS,
+    LIST,
+    MODEL,
+    ONNX,
+    OUTPUT,
+    OUTPUT_NAME,
+    SECTION,
+    USE,
+    WEIGHTS,
+    add_flags,
+    add_preprocessing,
+    print_report,
+    source_of,
+    values_of,
+)  # fmt: skip
+from mobilenext.cli.verb import Verb
+
+FOLDER = OUTPUT(required=True, help="the folder; an earlier export in it is replaced")
+
+
+def _declare_export(command: argparse.ArgumentParser) -> None:
+    add_flags(command, MODEL, WEIGHTS, FOLDER)
+    command.add_argument(
+        "--format", default="onnx", help="onnx (default), paddle, paddle-legacy, openvino, ncnn or tflite"
+    )
+    command.add_argument("--images", nargs="+", help="files and folders to compare on (default: scikit-learn's photos)")
+    add_flags(command, USE, SECTION, IDENTITY_DIVISOR)
+    add_preprocessing(command)
+    add_flags(command, JSON)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from mobilenext.export.folder import export_model
+    from mobilenext.export.tables import parity_lines
+
+    parity = export_model(options.output, **values_of(options, "format", "images"), **source_of(options))
+    print_report(parity_lines(parity), options, parity)
+    _report_written(options.output)
+    return 0
+
+
+def _declare_quantize(command: argparse.ArgumentParser) -> None:
+    exported = EXPORTED(help="a float32 folder of `mobilenext export --format onnx`")
+    add_flags(command, MODEL, WEIGHTS, exported, ONNX, LABELS, OUTPUT_NAME, FOLDER)
+    command.add_argument("--calibration", required=True, metavar="DATA", help="a data set, or a folder of images")
+    command.add_argument("--calibration-list", metavar="FILE", help="another list file of it")
+    command.add_argument("--calibration-images", type=int, default=256, help="so many at most (default 256)")
+    command.add_argument("--data", help="the data set to measure on (default: the other images of --calibration)")
+    add_flags(command, LIST(help="another list file of --data"))
+    command.add_argument("--max-drop", type=float, default=1.0, help="points of top-1 that may be lost (default 1.0)")
+    command.add_argument("--keep-float", nargs="+", default=[], metavar="LAYER", help="layers that stay float32")
+    add_flags(command, USE, SECTION, IDENTITY_DIVISOR)
+    add_preprocessing(command)
+    add_flags(command, JSON)
+
+
+def _quantize(options: argparse.Namespace) -> int:
+    from mobilenext.machine.console import progress_bar
+    from mobilenext.quantization.quantize import quantize_model
+    from mobilenext.quantization.tables import quantization_lines
+
+    arguments = values_of(
+        options, "calibration", "calibration_list", "calibration_images", "data", "list_file", "max_drop", "keep_float"
+    )
+    with progress_bar("top-1") as progress:
+        report = quantize_model(options.output, progress=progress, **arguments, **source_of(options))
+    print_report(quantization_lines(report), options, report)
+    _report_written(options.output)
+    return 0
+
+
+def _report_written(output: str) -> None:
+    logging.info("written: %s; use it: mobilenext evaluate DATA --exported %s", output, output)
+
+
+EXPORT = Verb("export", "weights to a folder that other programs run, compared with Paddle", _declare_export, _export)
+QUANTIZE = Verb(
+    "quantize", "an int8 folder, with what it costs in accuracy and gains in speed", _declare_quantize, _quantize
+)

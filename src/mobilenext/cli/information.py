@@ -1,0 +1,72 @@
+"""``list``, ``recipes`` and ``info``: what can be used here."""
+
+from __future__ import annotations
+
+import argparse
+
+from mobilenext.cli.options import JSON, add_flags, print_json
+from mobilenext.cli.verb import Verb
+
+
+def _declare_list(command: argparse.ArgumentParser) -> None:
+    add_flags(command, JSON)
+
+
+def _list(options: argparse.Namespace) -> int:
+    if options.json:
+        from dataclasses import asdict
+
+        from mobilenext.models import MODELS
+
+        rows = []
+        for card in MODELS.values():
+            row = {
+                name: getattr(card, name) for name in card.__dataclass_fields__ if name not in ("arguments", "weights")
+            }
+            rows.append({**row, "weights": [asdict(weights) for weights in card.weights]})
+        print_json(rows)
+        return 0
+    from mobilenext.models.tables import models_table
+
+    print(models_table())
+    print("\nparameters and mult-adds (multiply-accumulates, not FLOPs): 1000 classes, 224 x 224 pixels")
+    return 0
+
+
+def _declare_recipes(command: argparse.ArgumentParser) -> None:
+    command.add_argument("name", nargs="?", help="one of them, with all its fields")
+    add_flags(command, JSON)
+
+
+def _recipes(options: argparse.Namespace) -> int:
+    from mobilenext.training.recipes import RECIPES, find_recipe
+
+    recipes = [find_recipe(options.name)] if options.name else list(RECIPES.values())
+    if options.json:
+        print_json([recipe.to_dict() for recipe in recipes])
+    else:
+        print("\n".join(line for recipe in recipes for line in recipe.lines(fields=bool(options.name))))
+    return 0
+
+
+def _declare_info(command: argparse.ArgumentParser) -> None:
+    add_flags(command, JSON)
+
+
+def _info(options: argparse.Namespace) -> int:
+    from mobilenext.machine.environment import environment
+
+    facts = environment()
+    if options.json:
+        print_json(facts)
+    else:
+        for name, value in facts.items():
+            print(f"{name}: {value}")
+    return 0
+
+
+LIST = Verb("list", "models: sizes, published accuracy, weights, licence", _declare_list, _list)
+RECIPES = Verb(
+    "recipes", "the recipes of `mobilenext train`: source, expected accuracy, cost, fields", _declare_recipes, _recipes
+)
+INFO = Verb("info", "versions, processor and other facts that a result depends on", _declare_info, _info)

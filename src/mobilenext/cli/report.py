@@ -1,0 +1,54 @@
+"""``report`` and ``compare``: what evaluations and runs have given, on one page or in one table."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from mobilenext.cli.options import JSON, OUTPUT, WEIGHTS, add_flags, print_report
+from mobilenext.cli.verb import Verb
+
+
+def _declare_report(command: argparse.ArgumentParser) -> None:
+    command.add_argument("runs", nargs="+", metavar="RUN", help="folders that evaluate, train and bench wrote")
+    add_flags(command, OUTPUT(default="report.html", metavar="FILE", help="default report.html"))
+    command.add_argument("--data", metavar="FOLDER", help="the images that were evaluated, for thumbnails of mistakes")
+    weights = "that were evaluated, for heat maps; repeat it"
+    add_flags(command, WEIGHTS(action="append", default=[], metavar="FILE", help=weights))
+
+
+def _report(options: argparse.Namespace) -> int:
+    from mobilenext.report.page import write_report
+
+    data = Path(options.data) if options.data else None
+    size = write_report([Path(run) for run in options.runs], Path(options.output), data, options.weights)
+    logging.info("written: %s, %.1f MB", options.output, size / 1e6)
+    return 0
+
+
+def _declare_compare(command: argparse.ArgumentParser) -> None:
+    command.add_argument("runs", nargs="+", metavar="RUN", help="folders of `mobilenext train`")
+    add_flags(command, OUTPUT(metavar="FILE", help="a picture of the curves, .png or .svg"), JSON)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from mobilenext.report.training_report import comparison_lines
+    from mobilenext.runs.comparison import comparison
+    from mobilenext.runs.curves import write_curves
+    from mobilenext.runs.training_run import read_run
+
+    runs = [read_run(Path(folder)) for folder in options.runs]
+    print_report(comparison_lines(runs), options, comparison(runs))
+    if options.output:
+        write_curves(runs, Path(options.output))
+        logging.info("written: %s", options.output)
+    return 0
+
+
+REPORT = Verb(
+    "report", "evaluations, training runs and benches as one self-contained HTML page", _declare_report, _report
+)
+COMPARE = Verb(
+    "compare", "training runs side by side: a table, and curves with --output", _declare_compare, _compare
+)  # fmt: skip

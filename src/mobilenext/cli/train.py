@@ -1,0 +1,141 @@
+"""``train``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Any
+
+from mobilenext.cli.options import (
+    DATA,
+    DEVICE,
+    IDENTITY_DIVISOR,
+    JSON,
+    LABELS,
+    MODEL,
+    NUM_CLASSES,
+    OUTPUT,
+    SECTION,
+    THREADS,
+    USE,
+    WEIGHTS,
+    WORKERS,
+    add_flags,
+    print_json,
+)  # fmt: skip
+from mobilenext.cli.verb import Verb
+
+
+def _declare(command: argparse.ArgumentParser) -> None:
+    _declare_run(command)
+    _declare_data(command)
+    _declare_execution(command)
+    add_flags(command, JSON)
+
+
+def _declare_run(command: argparse.ArgumentParser) -> None:
+    """Declare the folder, the recipe and the network."""
+    add_flags(
+        command,
+        DATA(nargs="?", help="imgs/ + train_list.txt + val_list.txt, or train/ and val/ of folders"),
+        OUTPUT(help="folder of the run, new"),
+    )
+    command.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
+    add_flags(command, MODEL(help="a name of `mobilenext list`; with --weights it may be left out"))
+    command.add_argument("--recipe", help="a name of `mobilenext recipes` (default released, with weights finetune)")
+    command.add_argument(
+        "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE",
+        help="another value of the recipe, such as freeze=backbone or patience=8; `recipes NAME` lists all fields",
+    )  # fmt: skip
+    add_flags(
+        command,
+        WEIGHTS(help="a file or a tag to begin with (default: freshly initialised)"),
+        USE,
+        SECTION,
+        NUM_CLASSES(help="default: the data's; a fresh classifier where weights differ"),
+        IDENTITY_DIVISOR,
+    )
+    command.add_argument("--seed", type=int, help="of initialisation, order, augmentation and dropout (default 0)")
+
+
+def _declare_data(command: argparse.ArgumentParser) -> None:
+    """Declare the lists of images and the class names."""
+    command.add_argument("--train-list", metavar="FILE", help="another list file of the training images")
+    command.add_argument("--val-list", metavar="FILE", help="another list file of the validation images")
+    command.add_argument(
+        "--val-split", metavar="NAME|SHARE",
+        help="what validates: another part (test), or a share of the training images (0.2), drawn by class",
+    )  # fmt: skip
+    labels = "a file of class names, stored in the weights: lines, JSON, CSV, ..."
+    add_flags(command, LABELS(metavar=None, help=labels))
+
+
+def _declare_execution(command: argparse.ArgumentParser) -> None:
+    """Declare how the run is carried out."""
+    add_flags(
+        command,
+        DEVICE,
+        THREADS(help="of each process (CPU; default 1)"),
+        WORKERS(help="processes that read images (default: none for small data)"),
+    )
+    command.add_argument(
+        "--max-unreadable", type=int, default=0, metavar="N",
+        help="so many unreadable training images may be left out",
+    )  # fmt: skip
+    command.add_argument("--log-every", type=int, default=20, metavar="STEPS", help="a line of the log (default 20)")
+    command.add_argument(
+        "--save-every", type=float, default=600, metavar="SECONDS", help="a checkpoint within an epoch (default 600)"
+    )
+    command.add_argument(
+        "--to-static", action="store_true", help="compile the network to a graph by paddle.jit (slower on a CPU)"
+    )
+    command.add_argument("--visualdl", action="store_true", help="scalars for VisualDL in RUN/visualdl, too")
+
+
+def _train(options: argparse.Namespace) -> int:
+    from mobilenext.errors import Stopped
+    from mobilenext.machine.console import log_file
+    from mobilenext.machine.ranks import launched
+    from mobilenext.runs.run_folder import CONFIG, LOG
+    from mobilenext.training.run import train
+
+    first = launched()[0] == 0
+    if not first:  # the first process reports; the others would report the same
+        logging.getLogger().setLevel(logging.WARNING)
+    folder = options.resume or options.output
+    arguments = _arguments(options)
+    try:
+        with log_file(folder if first else None, LOG, begun=CONFIG):
+            result = train(options.data, **arguments)
+            if first:
+                logging.info("written: %s; use it: mobilenext evaluate DATA %s", folder, _flags_to_use_it(folder))
+    except Stopped as stopped:
+        logging.info("mobilenext: %s", stopped)
+        return stopped.exit_code
+    if options.json and first:
+        print_json(result)
+    return 0
+
+
+def _arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the keywords of `train`."""
+    arguments = {name: value for name, value in vars(options).items() if value is not None}
+    for name in ("verb", "data", "json"):
+        arguments.pop(name, None)
+    if options.labels:
+        from mobilenext.data.labels import read_labels
+
+        arguments["labels"] = read_labels(options.labels)
+    return arguments
+
+
+def _flags_to_use_it(folder: str) -> str:
+    """Return the flags that evaluate the run, on its own validation images where it has divided the data."""
+    val_list = Path(folder, "val_list.txt")
+    return f"--weights {folder}/best.safetensors{f' --list {val_list}' if val_list.is_file() else ''}"
+
+
+TRAIN = Verb(
+    "train", "train a network: from scratch, from given weights, or on from where a run stopped", _declare, _train
+)
