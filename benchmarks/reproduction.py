@@ -25,13 +25,13 @@ import numpy as np
 import paddle
 from PIL import Image
 
+from mobilenext.classification.loss import cross_entropy_sum
 from mobilenext.classification.metrics import Counts, predictions_of
 from mobilenext.data import Preprocessing, open_dataset, read_image
 from mobilenext.data.images import find_images
 from mobilenext.drawing.markdown import table
 from mobilenext.machine.environment import environment
 from mobilenext.origin import origin
-from mobilenext.training.optimization import cross_entropy_sum
 from mobilenext.weights.load import network_of
 from mobilenext.weights.read import read_weights
 

@@ -28,7 +28,6 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from mobilenext.machine.environment import environment
@@ -47,11 +46,11 @@ WARM_UP, STEPS = 2, 5
 def random_batch(case: dict[str, Any], images: int) -> Any:
     import numpy as np
 
-    from mobilenext.training.feeding import Batch
+    from mobilenext.job import Batch
 
     random = np.random.default_rng(0)
     pixels = random.standard_normal((images, 3, case["size"], case["size"]), np.float32)
-    return Batch(pixels, random.integers(0, case["classes"], images), 0.0)
+    return Batch(pixels, {"labels": random.integers(0, case["classes"], images)})
 
 
 def plain_step(case: dict[str, Any], variant: str) -> Any:
@@ -73,7 +72,7 @@ def plain_step(case: dict[str, Any], variant: str) -> Any:
     batch = random_batch(case, case["batch"])
 
     def step() -> None:
-        images, labels = paddle.to_tensor(batch.images), paddle.to_tensor(batch.labels)
+        images, labels = paddle.to_tensor(batch.inputs), paddle.to_tensor(batch.targets["labels"])
         with paddle.amp.auto_cast(enable=variant == "bf16", dtype="bfloat16"):
             loss = F.cross_entropy(forward(images), labels)
         loss.backward()
@@ -90,29 +89,32 @@ def train_step(case: dict[str, Any]) -> Any:
 
     import paddle
 
+    from mobilenext.classification.recipes import RECIPES
+    from mobilenext.classification.training import ClassificationJob
     from mobilenext.machine.ranks import Ranks
     from mobilenext.models import build_network
     from mobilenext.training.depthwise import accelerate
-    from mobilenext.training.loop import Loop
-    from mobilenext.training.recipes import find_recipe
+    from mobilenext.training.freezing import frozen_tensors
+    from mobilenext.training.optimization import Average
+    from mobilenext.training.stepper import GradientStep, Setup
 
     ranks = Ranks()
     paddle.seed(0)
     network = build_network(case["model"], num_classes=case["classes"])
     accelerate(network)
     network.train()
-    recipe = dataclasses.replace(find_recipe("tiny"), batch_size=case["batch"])
-    nothing: Any = None
-    images: Any = SimpleNamespace(steps_per_epoch=1)
-    loop = Loop(
-        network, recipe, images, nothing, ranks, None, seed=0, run_digest="", log_every=20, save_every=600,
-        keep_best=nothing,
-    )  # fmt: skip
+    recipe = dataclasses.replace(RECIPES["tiny"], batch_size=case["batch"])
+    job = ClassificationJob(recipe, recipe.preprocessing, case["classes"])
+    stepper = GradientStep(Setup(recipe, job, ranks, 0), network)
+    average = Average(network, recipe.ema_decay, warmup=recipe.ema_warmup, frozen=frozen_tensors(network))
     batch = random_batch(case, case["batch"] // ranks.world)
+    done = 0
 
     def step() -> None:
-        loop.step(batch, 0.01)
-        loop.position.global_step += 1
+        nonlocal done
+        stepper(batch, done, 0.01)
+        average.update(done)
+        done += 1
 
     return step
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gradient_confusion import confusion_table
+from mobilenext.classification.recipes import RECIPES
 from mobilenext.drawing.markdown import table
 from mobilenext.json_files import parse, read_bytes
 from mobilenext.models.tables import models_table
@@ -23,7 +24,6 @@ from mobilenext.report.names import network_name, runtime_name
 from mobilenext.report.tables import result_table
 from mobilenext.report.training_report import group_lines
 from mobilenext.tasks import find_task
-from mobilenext.training.recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -324,7 +324,7 @@ def recipes() -> str:
             f"{recipe.lr:g} at {recipe.lr_batch_size}",
             recipe.schedule,
             f"{recipe.weight_decay:g}",
-            str(recipe.all_epochs),
+            str(recipe.epochs + recipe.cooldown_epochs),
             f"{recipe.ema_decay:g}" if recipe.ema_decay else "-",
             recipe.expected,
         ]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 import warnings
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import paddle
@@ -15,12 +13,13 @@ import safetensors.numpy
 from paddle import nn
 
 from golden import formula_weights, recording
+from mobilenext.classification.loss import cross_entropy_sum
+from mobilenext.classification.recipes import RECIPES, ClassificationRecipe
+from mobilenext.classification.training import ClassificationJob
+from mobilenext.job import Batch
 from mobilenext.machine.ranks import Ranks
 from mobilenext.training.depthwise import accelerate
-from mobilenext.training.feeding import Batch
-from mobilenext.training.loop import Loop
-from mobilenext.training.optimization import cross_entropy_sum
-from mobilenext.training.recipes import Recipe, find_recipe
+from mobilenext.training.stepper import GradientStep, Setup
 from mobilenext.weights.load import network_of
 from mobilenext.weights.naming import entries_of, to_pytorch
 from mobilenext.weights.read import read_weights
@@ -37,10 +36,10 @@ def reference(part: str) -> Arrays:
         return {name.removeprefix(f"{part}/"): file[name] for name in file.files if name.startswith(f"{part}/")}
 
 
-def recipe() -> Recipe:
+def recipe() -> ClassificationRecipe:
     """The authors' recipe at the recorded batch size and rate; dropout is random and therefore off."""
-    return dataclasses.replace(
-        find_recipe("released"), batch_size=BATCH, lr_batch_size=BATCH, lr=RATE, momentum=MOMENTUM, nesterov=True,
+    return RECIPES["released"].replace(
+        batch_size=BATCH, lr_batch_size=BATCH, lr=RATE, momentum=MOMENTUM, nesterov=True,
         weight_decay=WEIGHT_DECAY, decay_1d=False, label_smoothing=SMOOTHING, dropout=0.0,
     )  # fmt: skip
 
@@ -84,23 +83,15 @@ def first_step(network: nn.Layer, logits_gradient: np.ndarray | None = None) -> 
 
 
 def losses(network: nn.Layer) -> np.ndarray:
-    """The mean losses of the recorded steps, made by the training loop itself."""
-    nothing: Any = None
-    feeder: Any = SimpleNamespace(steps_per_epoch=STEPS)
-    loop = Loop(
-        network, recipe(), feeder, nothing, Ranks(), None, seed=0, run_digest="", log_every=STEPS, save_every=600,
-        keep_best=nothing,
-    )  # fmt: skip
+    """The mean losses of the recorded steps, made by the stepper of the training itself."""
     images, labels = batch()
     images = images.astype(str(network.parameters()[0].dtype).rpartition(".")[2])
-    sums = [0.0]
+    job = ClassificationJob(recipe(), RECIPES["released"].preprocessing, network.num_classes)
+    step = GradientStep(Setup(recipe(), job, Ranks(), 0), network)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "When training, we now always track")
-        for _ in range(STEPS):
-            loop.step(Batch(images, labels, 0.0), RATE)
-            sums.append(float(loop._pending[0]))  # what the loop has added up for its log
-            loop.position.global_step += 1
-    return np.diff(sums) / BATCH
+        rows = [step(Batch(images, {"labels": labels}), number, RATE) for number in range(STEPS)]
+    return np.array([float(sums[0]) for (sums,) in rows]) / BATCH  # what the loop adds up for its log
 
 
 class Errors(NamedTuple):

@@ -36,7 +36,6 @@ LONG_FUNCTIONS = {
     "report.charts.confusion_matrix",
     "report.charts.latency_histogram",
     "report.charts.reliability",
-    "training.plan.new_plan",
     "training.run.train",
 }
 LONG_PARAMETER_LISTS = {
@@ -48,9 +47,6 @@ LONG_PARAMETER_LISTS = {
     "export.folder.export_model",
     "quantization.quantize.quantize_model",
     "training.depthwise._differentiate",
-    "training.feeding.Feeder.__init__",
-    "training.loop.Loop.__init__",
-    "training.plan.new_plan",
     "training.run.train",
 }
 LONG_FILES = {
@@ -65,8 +61,7 @@ LONG_FILES = {
     "report.sections",
     "tipc.driver",
     "training.loop",
-    "training.plan",
-    "training.recipes",
+    "recipe",
     "training.run",
 }
 # Participles say what happened to a value, not what it is.

@@ -23,6 +23,7 @@ from PIL import Image
 from evaluation_folders import write_evaluation
 from mobilenext.classification.metrics import Counts, Prediction
 from mobilenext.classification.terminal import picture
+from mobilenext.classification.training import TRAINING
 from mobilenext.data import Preprocessing
 from mobilenext.errors import MobileNeXtError
 from mobilenext.evaluation.run import _finished
@@ -38,11 +39,12 @@ from mobilenext.report.tables import result_lines
 from mobilenext.report.training_report import comparison_lines
 from mobilenext.runs.comparison import comparison
 from mobilenext.runs.journal import JOURNAL, Journal, line_of, read_predictions, setup_digest
+from mobilenext.runs.log import Sums
 from mobilenext.runs.run_folder import RunFolder, config_digest, read_config
 from mobilenext.runs.training_run import read_run
 from mobilenext.tipc.compare import disagreements, read_answers
 from mobilenext.training.plan import new_plan, resumed_plan
-from mobilenext.training.state import Position, Sums, read_state, write_state
+from mobilenext.training.state import Position, read_state, write_state
 from mobilenext.weights.metadata import CERTIFICATE, read_metadata
 from mobilenext.weights.pretrained import locate
 from mobilenext.weights.read import read_weights
@@ -117,9 +119,8 @@ def a_run(folder: Path, data: Path) -> Path:
     folder.mkdir()
     settings = ("epochs=2", "warmup_epochs=1", "batch_size=2")
     plan = new_plan(
-        data, "tiny", settings, 1, model="mobilenext_x0_35", weights=None, num_classes=None, identity_divisor=None,
-        train_list=None, val_list=None, labels=("ant", "bee", "cow"),
-    )  # fmt: skip
+        data, recipe="tiny", settings=settings, seed=1, model="mobilenext_x0_35", labels=("ant", "bee", "cow")
+    )
     (folder / "run.json").write_text(json.dumps(plan.config, indent=1))
     counts = {"images": 6, "correct_top1": 3, "correct_top5": 6, "top1_percent": 50.0, "top5_percent": 100.0, "loss": 1}
     rows: list[dict[str, Any]] = []
@@ -135,7 +136,7 @@ def a_run(folder: Path, data: Path) -> Path:
     result = {"best": {"epoch": 2, "kind": "raw", **counts}, "final": {"raw": counts, "ema": counts}}
     result |= {"images_per_second": 9.0, "train_seconds": 5.0, "finished": "2026-11-27T03:18:54Z"}
     (folder / "result.json").write_text(json.dumps(result))
-    sums = Sums(3.0, 1, 4, 0.5, 0.1, 2)
+    sums = Sums(3.0, {"correct": 1}, 4, 0.5, 0.1, 2)
     position = Position(
         1, 2, 5, sums, Sums(), 2.5, 10, {"epoch": 1, "kind": "ema", **counts}, {"raw": counts, "ema": counts},
         {"imgs/0.png": "imgs/0.png: truncated"},
@@ -202,7 +203,7 @@ def sweep_log(folder: Path) -> None:
 
 def position_of(folder: Path) -> None:
     digest = config_digest(read_config(folder))
-    position, _ = read_state(folder / "checkpoint.safetensors", digest)
+    position, _ = read_state(folder / "checkpoint.safetensors", digest, TRAINING.summary)
     json.dumps(asdict(position))
 
 

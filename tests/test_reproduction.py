@@ -15,7 +15,7 @@ import paddle
 import pytest
 
 import reference as ours
-from mobilenext.training.optimization import cross_entropy_sum
+from mobilenext.classification.loss import cross_entropy_sum
 from reference import (
     Arrays,
     allowed,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 from mobilenext.arrays import Floats
+from mobilenext.job import Training
 
 if TYPE_CHECKING:
     import os
@@ -250,5 +251,6 @@ class Task:
 
     name: str
     metric: Metric
+    training: Training
     evaluation: Evaluation
     presentation: Presentation

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
 
-from mobilenext.classification.augmentation import OPERATIONS, Augmentation, generator, operate
+from mobilenext.classification.augmentation import OPERATIONS, Augmentation, operate
 from mobilenext.data import Preprocessing
 from mobilenext.errors import UsageError
+from mobilenext.seeds import generator
 
 BILINEAR, BICUBIC = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC
 EVERYTHING = Augmentation(image_size=32, rand_augment="rand-m9-mstd0.5")

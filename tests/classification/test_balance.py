@@ -5,8 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from mobilenext.classification.augmentation import generator
 from mobilenext.classification.balance import balanced_order, weights_of_classes
+from mobilenext.seeds import generator
 
 
 def test_balanced_weights_are_those_of_scikit_learn() -> None:

@@ -119,13 +119,10 @@ def test_the_lists_give_the_same_parts_back(photos: Path, tmp_path: Path) -> Non
         read_divided(tmp_path, moved)
 
 
-OPTIONS = dict.fromkeys(("weights", "num_classes", "identity_divisor", "train_list", "val_list", "labels"))
-
-
 def begun(photos: Path, run: Path, **options: Any) -> Any:
-    plan = new_plan(photos, "tiny", ("batch_size=4",), 7, **{**OPTIONS, "model": "mobilenext_x0_35", **options})
+    plan = new_plan(photos, model="mobilenext_x0_35", recipe="tiny", settings=("batch_size=4",), seed=7, **options)
     with RunFolder(run) as folder:
-        folder.begin(plan.config, plan.lists)
+        folder.begin(plan.config, plan.parts.lists)
     return plan
 
 
@@ -133,7 +130,7 @@ def test_a_divided_run_goes_on_with_its_lists(photos: Path, tmp_path: Path) -> N
     run = tmp_path / "run"
     before = begun(photos, run, val_split="0.2")
     assert before.config["data"]["val_split"] == 0.2
-    assert before.labels == tuple(SIZES)
+    assert before.config["labels"] == list(SIZES)
     Image.new("RGB", (8, 8)).save(photos / "bee" / "later.png")  # a new draw would be another one
     moved = photos.rename(tmp_path / "elsewhere")
     config = json.loads((run / CONFIG).read_text())
@@ -142,8 +139,8 @@ def test_a_divided_run_goes_on_with_its_lists(photos: Path, tmp_path: Path) -> N
     ):
         resumed_plan(config, None, str(run / CONFIG))
     after = resumed_plan(config, moved, str(run / CONFIG))
-    assert names(after.train) == names(before.train)
-    assert names(after.val) == names(before.val)
+    assert names(after.parts.train) == names(before.parts.train)
+    assert names(after.parts.val) == names(before.parts.val)
     assert after.digest == before.digest
     lines = (run / "val_list.txt").read_text().splitlines(keepends=True)
     (run / "val_list.txt").write_text("".join(lines[1:]))
@@ -158,10 +155,10 @@ def test_another_part_validates(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="--val-split test validates on the test part"):
         begun(root, tmp_path / "no")
     before = begun(root, tmp_path / "run", val_split="test")
-    assert before.lists == {}
-    assert (len(before.train), len(before.val)) == (51, 51)
+    assert before.parts.lists == {}
+    assert (len(before.parts.train), len(before.parts.val)) == (51, 51)
     after = resumed_plan(json.loads((tmp_path / "run" / CONFIG).read_text()), None, str(tmp_path / "run" / CONFIG))
-    assert names(after.val) == names(before.val)
+    assert names(after.parts.val) == names(before.parts.val)
     assert after.digest == before.digest
 
 
@@ -176,10 +173,10 @@ def test_a_list_is_divided(photos: Path, tmp_path: Path) -> None:
     lines = [f"ant/photo {number}.png 0\n" for number in range(10)] + [f"bee/photo {n % 5}.png 1\n" for n in range(20)]
     (photos / "train_list.txt").write_text("".join(lines))
     plan = begun(photos, tmp_path / "run", val_split=np.float64(0.2))
-    assert (len(plan.train), len(plan.val)) == (8 + 16, 2 + 1)
+    assert (len(plan.parts.train), len(plan.parts.val)) == (8 + 16, 2 + 1)
     assert (
         resumed_plan(
             json.loads((tmp_path / "run" / CONFIG).read_text()), None, str(tmp_path / "run" / CONFIG)
-        ).train.digest()
-        == plan.train.digest()
+        ).parts.train.digest()
+        == plan.parts.train.digest()
     )

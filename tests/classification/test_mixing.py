@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mobilenext.classification.augmentation import generator
 from mobilenext.classification.mixing import Mix, Mixing, mix_images, neighbors
+from mobilenext.seeds import generator
 
 SIZE = 32
 

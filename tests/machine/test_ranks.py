@@ -25,14 +25,16 @@ import paddle
 import pytest
 from PIL import Image
 
-from mobilenext.classification.augmentation import generator
-from mobilenext.data import Preprocessing, open_dataset
+from mobilenext.classification.recipes import RECIPES
+from mobilenext.classification.task import TASK
+from mobilenext.classification.training import ClassificationJob
+from mobilenext.data import Preprocessing, Record, open_dataset
 from mobilenext.errors import PeerLost
 from mobilenext.machine.process_environment import FAST_PROCESS
 from mobilenext.machine.ranks import Ranks, launched
 from mobilenext.models import build_network
 from mobilenext.runs.run_folder import config_digest, read_config
-from mobilenext.training.feeding import ORDER
+from mobilenext.seeds import ORDER, generator
 from mobilenext.training.state import read_state
 from mobilenext.training.validation import Validation
 from mobilenext.weights.load import load_weights
@@ -170,6 +172,14 @@ def test_two_processes_exchange_what_they_have(data: Path, tmp_path: Path) -> No
     assert first["counts"]["loss"] == pytest.approx(alone["loss"], abs=2e-6)
 
 
+def validation_of(
+    records: tuple[Record, ...], preprocessing: Preprocessing, ranks: Ranks, *, batch_size: int
+) -> Validation:
+    """Of four classes."""
+    job = ClassificationJob(RECIPES["tiny"], preprocessing, 4)
+    return Validation(records, job, TASK.evaluation, {"num_classes": 4}, batch_size=batch_size, ranks=ranks, pool=None)
+
+
 def validation_counts(ranks: Ranks, data: Path) -> dict[str, Any]:
     """Of a fresh network, whose answers are spread by statistics of the images."""
     paddle.seed(1)
@@ -183,7 +193,7 @@ def validation_counts(ranks: Ranks, data: Path) -> dict[str, Any]:
     weight.set_value(paddle.to_tensor(random.standard_normal(weight.shape).astype(np.float32)))
     records = open_dataset(data).records
     preprocessing = Preprocessing(image_size=32, crop_pct=1.0)
-    validation = Validation(records, preprocessing, num_classes=4, batch_size=4, ranks=ranks, pool=None)
+    validation = validation_of(records, preprocessing, ranks, batch_size=4)
     counts = validation.counts(network)
     assert network.training
     return {**counts.summary(), "per_class": counts.by_class.tolist()}
@@ -425,7 +435,7 @@ def test_two_processes_validate_the_weights_that_they_keep(together: Together) -
         network = build_network("mobilenext_x0_35", num_classes=4)
         load_weights(network, weights)
         records = open_dataset(together.data).records
-        validation = Validation(records, weights.preprocessing, num_classes=4, batch_size=6, ranks=Ranks(), pool=None)
+        validation = validation_of(records, weights.preprocessing, Ranks(), batch_size=6)
         counts = validation.counts(network).summary()
         assert {name: final[kind][name] for name in ("images", "correct_top1", "correct_top5")} == {
             name: counts[name] for name in ("images", "correct_top1", "correct_top5")
@@ -443,7 +453,9 @@ def test_two_processes_that_are_stopped_end_alike(together: Together, tmp_path: 
         said = [process.communicate(timeout=60)[0] for process in processes]
         assert [process.returncode for process in processes] == [143, 143], said
     assert "Traceback" not in said[0] + said[1]
-    position, _ = read_state(folder / "checkpoint.safetensors", config_digest(read_config(folder)))
+    position, _ = read_state(
+        folder / "checkpoint.safetensors", config_digest(read_config(folder)), TASK.training.summary
+    )
     assert position.global_step == rows(folder, "step")[-1]["global_step"] < len(rows(whole, "step"))
     where = f"stopped after step {position.step} of epoch {position.epoch + 1}, with a checkpoint; go on with: "
     assert f"{where}mobilenext train --resume {folder}" in said[0]

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from paddle import nn
 
 from golden import formula_images, formula_weights, recording
+from mobilenext.classification.loss import cross_entropy_sum
 from mobilenext.models import build_network
-from mobilenext.training.optimization import cross_entropy_sum
 from mobilenext.weights.load import load_weights
 from mobilenext.weights.read import read_weights
 

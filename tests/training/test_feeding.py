@@ -10,13 +10,15 @@ import pytest
 from PIL import Image
 
 from mobilenext.classification.augmentation import Augmentation
-from mobilenext.classification.mixing import NEVER, Mixing
+from mobilenext.classification.recipes import RECIPES, Objective
+from mobilenext.classification.training import ClassificationJob, ImageSampler
 from mobilenext.data import LabelledImage as Record
 from mobilenext.data import Preprocessing
 from mobilenext.errors import DatasetError, ImageError, UsageError
+from mobilenext.job import Batch
 from mobilenext.machine.pool import WorkerPool
 from mobilenext.training import feeding
-from mobilenext.training.feeding import Batch, Composition, Feeder, fits_in_memory
+from mobilenext.training.feeding import Feed, Feeder, fits_in_memory
 
 IMAGES = 14
 VARIED = Augmentation(image_size=8, color_jitter=0.4, erasing=0.7)
@@ -60,15 +62,22 @@ def pools() -> Iterator[dict[int, WorkerPool | None]]:
 
 
 def feeder(records: tuple[Record, ...], augmentation: Augmentation = VARIED, **options: Any) -> Feeder:
-    return Feeder(records, augmentation, NORMAL, **{"seed": 5, "batch_size": BATCH, **options})
+    objective, weights = options.pop("objective", Objective()), options.pop("class_weights", None)
+    pool = options.pop("pool", None)
+    # The feeder does not care about the recipe's own image size, which has to be at least 32.
+    recipe = RECIPES["tiny"]
+    job = ClassificationJob(recipe, NORMAL, IMAGES, class_weights=weights)
+    job.objective, job.augmentation, job.mixing = objective, augmentation, objective.mixing()
+    job.sample = ImageSampler(augmentation, NORMAL)
+    return Feeder(records, job, Feed(**{"seed": 5, "batch_size": BATCH, **options}), pool)
 
 
 def contents(batches: Iterator[Batch]) -> list[tuple[bytes, list[int]]]:
-    return [(batch.images.tobytes(), batch.labels.tolist()) for batch in batches]
+    return [(batch.inputs.tobytes(), batch.targets["labels"].tolist()) for batch in batches]
 
 
 def order(batches: Iterator[Batch]) -> list[int]:
-    return [label for batch in batches for label in batch.labels.tolist()]
+    return [label for batch in batches for label in batch.targets["labels"].tolist()]
 
 
 # --- which images
@@ -77,8 +86,12 @@ def order(batches: Iterator[Batch]) -> list[int]:
 def test_an_image_comes_with_its_own_label(records: tuple[Record, ...]) -> None:
     mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
     for batch in feeder(records, PLAIN).epoch(0):
-        assert (batch.images.shape, batch.images.dtype, batch.labels.dtype) == ((4, 3, 16, 16), np.float32, np.int64)
-        for image, label in zip(batch.images, batch.labels.tolist(), strict=True):
+        assert (batch.inputs.shape, batch.inputs.dtype, batch.targets["labels"].dtype) == (
+            (4, 3, 16, 16),
+            np.float32,
+            np.int64,
+        )
+        for image, label in zip(batch.inputs, batch.targets["labels"].tolist(), strict=True):
             expected = (pixels_of(label).astype(np.float32) / 255 - mean) / std
             np.testing.assert_allclose(image, expected.transpose(2, 0, 1), rtol=1e-5, atol=1e-6)
 
@@ -92,16 +105,15 @@ def test_each_image_once_an_epoch_in_another_order(records: tuple[Record, ...]) 
     assert order(feeder(records, batch_size=7, seed=6).epoch(0)) != orders[0]
 
 
-def composed(records: tuple[Record, ...], labels: list[int], *, mixing: Mixing = NEVER, **options: Any) -> Feeder:
+def composed(records: tuple[Record, ...], labels: list[int], **options: Any) -> Feeder:
     """Each class as often; the labels are other ones."""
-    relabelled = tuple(replace(record, label=label) for record, label in zip(records, labels, strict=True))
-    weights = np.float32([1, 2, 4])
-    composition = Composition(balanced=True, class_weights=weights, mixing=mixing)
-    return feeder(relabelled, composition=composition, **options)
+    relabeled = tuple(replace(record, label=label) for record, label in zip(records, labels, strict=True))
+    objective = Objective(sampling="balanced", **options.pop("mixing", {}))
+    return feeder(relabeled, objective=objective, class_weights=np.float32([1, 2, 4]), **options)
 
 
 RARE = [0] * 10 + [1] * 3 + [2]
-MIXED = Mixing(mixup=0.4, cutmix=1.0)
+MIXED = {"mixup": 0.4, "cutmix": 1.0}
 
 
 def test_each_class_as_often_with_its_weight(records: tuple[Record, ...]) -> None:
@@ -111,8 +123,8 @@ def test_each_class_as_often_with_its_weight(records: tuple[Record, ...]) -> Non
         labels = order(whole.epoch(epoch))
         assert sorted(labels.count(label) for label in range(3)) == [4, 5, 5]
     for batch in seen:
-        assert batch.weight == sum((1, 2, 4)[label] for label in batch.labels.tolist())
-        only = batch.images[batch.labels == 2]  # of one image that comes again and again
+        assert batch.shared.weight == sum((1, 2, 4)[label] for label in batch.targets["labels"].tolist())
+        only = batch.inputs[batch.targets["labels"] == 2]  # of one image that comes again and again
         assert len({image.tobytes() for image in only}) == len(only), "each time augmented in another way"
 
 
@@ -122,7 +134,12 @@ def test_mixed_batches_depend_on_the_position_alone(
 ) -> None:
     def described(batches: Iterator[Batch]) -> list[Any]:
         return [
-            (batch.images.tobytes(), batch.labels.tolist(), np.array(batch.neighbors).tolist(), batch.share)
+            (
+                batch.inputs.tobytes(),
+                batch.targets["labels"].tolist(),
+                batch.targets["neighbors"].tolist(),
+                batch.shared.mix.share,
+            )
             for batch in batches
         ]
 
@@ -133,9 +150,12 @@ def test_mixed_batches_depend_on_the_position_alone(
     parts = [composed(records, RARE, mixing=MIXED, rank=rank, world=2) for rank in (0, 1)]
     shared = [list(part.epoch(1)) for part in parts]
     for number, (first, second) in enumerate(zip(*shared, strict=True)):
-        assert (first.images.tobytes() + second.images.tobytes(), first.share) == (whole[number][0], whole[number][3])
-        assert np.concatenate([np.array(first.neighbors), np.array(second.neighbors)]).tolist() == whole[number][2]
-        assert first.weight == second.weight, "of the whole batch"
+        assert (first.inputs.tobytes() + second.inputs.tobytes(), first.shared.mix.share) == (
+            whole[number][0],
+            whole[number][3],
+        )
+        assert np.concatenate([first.targets["neighbors"], second.targets["neighbors"]]).tolist() == whole[number][2]
+        assert first.shared.weight == second.shared.weight, "of the whole batch"
 
 
 def test_what_does_not_fill_a_batch_is_left_out_by_turns(records: tuple[Record, ...]) -> None:
@@ -151,7 +171,7 @@ def test_an_image_varies_from_epoch_to_epoch(records: tuple[Record, ...]) -> Non
     looks, cropped = set(), Augmentation(image_size=8)
     for epoch in range(5):
         for batch in feeder(records, cropped, batch_size=IMAGES).epoch(epoch):
-            looks.add(batch.images[batch.labels.tolist().index(0)].tobytes())
+            looks.add(batch.inputs[batch.targets["labels"].tolist().index(0)].tobytes())
     assert len(looks) == 5
 
 
@@ -181,9 +201,11 @@ def test_the_number_of_processes_changes_nothing(
         shares = list(zip(*(part.epoch(epoch) for part in parts), strict=True))
         assert len(shares) == len(batches) == 3
         for batch, share in zip(batches, shares, strict=True):
-            assert all(len(part.labels) == BATCH // world for part in share)
-            assert np.concatenate([part.labels for part in share]).tolist() == batch.labels.tolist()
-            assert np.concatenate([part.images for part in share]).tobytes() == batch.images.tobytes()
+            assert all(len(part.targets["labels"]) == BATCH // world for part in share)
+            assert (
+                np.concatenate([part.targets["labels"] for part in share]).tolist() == batch.targets["labels"].tolist()
+            )
+            assert np.concatenate([part.inputs for part in share]).tobytes() == batch.inputs.tobytes()
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -213,7 +235,7 @@ def test_erasing_belongs_to_the_image(records: tuple[Record, ...]) -> None:
         return {
             label: image.tobytes()
             for batch in batches
-            for image, label in zip(batch.images, batch.labels.tolist(), strict=True)
+            for image, label in zip(batch.inputs, batch.targets["labels"].tolist(), strict=True)
         }
 
     whole, small, untouched = by_label(erasing, IMAGES), by_label(erasing, 1), by_label(PLAIN, IMAGES)
@@ -276,10 +298,7 @@ def test_one_more_than_may_be(
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_unreadable_images_are_left_out_counted_and_listed(
-    workers: int,
-    records: tuple[Record, ...],
-    some_broken: tuple[Record, ...],
-    pools: dict[int, WorkerPool | None],
+    workers: int, records: tuple[Record, ...], some_broken: tuple[Record, ...], pools: dict[int, WorkerPool | None]
 ) -> None:
     reading, batches = run(some_broken, pools[workers], max_unreadable=3)
     assert set(reading.unreadable) == {f"{number}.png" for number in BROKEN}
@@ -287,10 +306,10 @@ def test_unreadable_images_are_left_out_counted_and_listed(
         assert reading.unreadable[f"{number}.png"].startswith(f"{some_broken[number].path}: ")
     _, whole = run(records, None)
     for batch, all_of_it in zip(batches, whole, strict=True):
-        kept = [at for at, label in enumerate(all_of_it.labels.tolist()) if label not in BROKEN]
-        assert batch.labels.tolist() == all_of_it.labels[kept].tolist()
-        assert batch.images.tobytes() == all_of_it.images[kept].tobytes()
-    assert sum(len(batch.labels) for batch in batches) == IMAGES - len(BROKEN)
+        kept = [at for at, label in enumerate(all_of_it.targets["labels"].tolist()) if label not in BROKEN]
+        assert batch.targets["labels"].tolist() == all_of_it.targets["labels"][kept].tolist()
+        assert batch.inputs.tobytes() == all_of_it.inputs[kept].tobytes()
+    assert sum(len(batch.targets["labels"]) for batch in batches) == IMAGES - len(BROKEN)
     list(reading.epoch(1))
     assert len(reading.unreadable) == len(BROKEN), "an image that is met again is not another one"
 
@@ -316,7 +335,7 @@ def test_an_image_that_is_too_narrow(workers: int, tmp_path: Path, pools: dict[i
     Image.new("RGB", (1, 4000)).save(records[2].path)
     shifted = Augmentation(image_size=4000, crop="pad", padding=1)
     with pytest.raises(ImageError, match=r"1 training images cannot be read(.|\n)*2.png: "):
-        list(Feeder(records[2:3], shifted, NORMAL, seed=0, batch_size=1, pool=pools[workers]).epoch(0))
+        list(feeder(records[2:3], shifted, seed=0, batch_size=1, pool=pools[workers]).epoch(0))
 
 
 def test_what_fits_in_memory(records: tuple[Record, ...], monkeypatch: pytest.MonkeyPatch) -> None:

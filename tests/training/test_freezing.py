@@ -5,13 +5,14 @@ import paddle
 import pytest
 from tests.networks import give_statistics
 
+from mobilenext.classification.loss import cross_entropy_sum
+from mobilenext.classification.recipes import RECIPES
 from mobilenext.errors import UsageError
 from mobilenext.models import build_network
 from mobilenext.models.network import Network
 from mobilenext.training.depthwise import accelerate
 from mobilenext.training.freezing import freeze, frozen_tensors
-from mobilenext.training.optimization import Average, cross_entropy_sum, make_optimizer
-from mobilenext.training.recipes import find_recipe
+from mobilenext.training.optimization import Average, make_optimizer
 
 pytestmark = pytest.mark.filterwarnings("ignore:When training, we now always track")  # Paddle's batch norm, of itself
 FAMILIES = ("mobilenext_x0_35", "mobilenext_s", "mobilenext_l_ghost", "mobilenetv2_x0_35")
@@ -23,7 +24,7 @@ def values(network: Network) -> dict[str, np.ndarray]:
 
 def after_a_step(network: Network, optimizer: str = "sgd") -> tuple[dict[str, np.ndarray], Average]:
     """All tensors after a step with decay and an average, in training mode."""
-    recipe = find_recipe("finetune").with_settings(
+    recipe = RECIPES["finetune"].with_settings(
         [f"optimizer={optimizer}", "decay_1d=true", "weight_decay=0.01", "nesterov=false"]
     )
     average = Average(network, 0.9, warmup=False, frozen=frozen_tensors(network))

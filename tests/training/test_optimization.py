@@ -11,14 +11,15 @@ import paddle
 import pytest
 from paddle import nn
 
+from mobilenext.classification.loss import cross_entropy_sum
+from mobilenext.classification.recipes import RECIPES
+from mobilenext.recipe import Recipe
 from mobilenext.training.optimization import (
     Average,
-    cross_entropy_sum,
     make_optimizer,
     optimizer_state,
     restore_optimizer,
 )
-from mobilenext.training.recipes import RECIPES, Recipe
 
 RATES = (0.1, 0.05, 0.2, 0.01, 0.1)
 SGD: dict[str, Any] = {"optimizer": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}

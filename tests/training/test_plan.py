@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mobilenext.classification.data import _warnings, open_parts
+from mobilenext.classification.recipes import RECIPES
+from mobilenext.classification.task import TASK
+from mobilenext.classification.training import ClassificationJob
 from mobilenext.data import Preprocessing
 from mobilenext.errors import DataError, DatasetError, UsageError, WeightsError
 from mobilenext.runs.run_folder import config_digest
-from mobilenext.training.plan import Plan, _warnings, _with_fitting_batch, new_plan, open_parts, resumed_plan
-from mobilenext.training.recipes import LATER, find_recipe
+from mobilenext.training.plan import Plan, _with_fitting_batch, new_plan, resumed_plan
 
 DIGITS = "mobilenext_x0_35.digits"  # comes with the package: ten classes, 32 x 32 pixels
 LABELS = (0, 1, 2, 0, 1, 2, 0)  # of the training images
@@ -67,14 +70,26 @@ def test_what_the_parts_share_or_leave_out_is_said(data: Path, folders: Path, ca
     assert f"{folders / 'val'} is not used" in caplog.text
 
 
-OPTIONS = ("model", "weights", "num_classes", "identity_divisor", "train_list", "val_list", "labels")
+LATER = {
+    "freeze", "freeze_bn", "class_weights", "sampling", "mixup", "cutmix", "mix_probability", "mix_switch",
+    "best_metric", "patience", "steps", "warmup_steps", "warmup_factor", "milestones", "milestone_factor",
+}  # fmt: skip
 
 
 def plan(data: Path, *settings: str, recipe: str | None = "tiny", **options: Any) -> Plan:
-    named: dict[str, Any] = dict.fromkeys(OPTIONS)
     if "weights" not in options:
         options = {"model": "mobilenext_x0_35", **options}
-    return new_plan(data, recipe, ("batch_size=2", *settings), 0, **{**named, **options})
+    return new_plan(data, recipe=recipe, settings=("batch_size=2", *settings), **options)
+
+
+def labels_of(plan: Plan) -> tuple[str, ...] | None:
+    labels: tuple[str, ...] | None = plan.job.weights_fields["labels"]
+    return labels
+
+
+def class_weights_of(plan: Plan) -> np.ndarray | None:
+    assert isinstance(plan.job, ClassificationJob)
+    return plan.job.class_weights
 
 
 def stored(plan: Plan, **changed: Any) -> dict[str, Any]:
@@ -88,17 +103,17 @@ def stored(plan: Plan, **changed: Any) -> dict[str, Any]:
 
 def test_a_list_gives_the_number_of_classes(data: Path) -> None:
     found = plan(data)
-    assert (found.config["num_classes"], found.labels, found.weights) == (3, None, None)
-    assert [record.label for record in found.train.records] == list(LABELS)
-    assert [record.label for record in found.val.records] == [2, 0]
+    assert (found.config["num_classes"], labels_of(found), found.weights) == (3, None, None)
+    assert [record.label for record in found.parts.train.records] == list(LABELS)
+    assert [record.label for record in found.parts.val.records] == [2, 0]
     assert (found.config["data"]["train_images"], found.config["data"]["val_images"]) == (7, 2)
     assert found.config["steps_per_epoch"] == 3  # seven images in batches of two
 
 
 def test_class_folders_give_number_and_names(folders: Path) -> None:
     found = plan(folders)
-    assert (found.config["num_classes"], found.labels) == (3, ("cat", "dog", "owl"))
-    for part in (found.train, found.val):
+    assert (found.config["num_classes"], labels_of(found)) == (3, ("cat", "dog", "owl"))
+    for part in (found.parts.train, found.parts.val):
         assert {(record.path.parent.name, record.label) for record in part.records} == {
             ("cat", 0), ("dog", 1), ("owl", 2),
         }  # fmt: skip
@@ -107,7 +122,7 @@ def test_class_folders_give_number_and_names(folders: Path) -> None:
 def test_own_list_files(data: Path, tmp_path: Path) -> None:
     train, val = write_list(tmp_path / "t.txt", 1, (0, 1)), write_list(tmp_path / "v.txt", 2, (1,))
     found = plan(data, train_list=train, val_list=val)
-    assert (len(found.train), len(found.val), found.config["num_classes"]) == (2, 1, 2)
+    assert (len(found.parts.train), len(found.parts.val), found.config["num_classes"]) == (2, 1, 2)
 
 
 def test_a_gap_in_the_labels(data: Path) -> None:
@@ -121,7 +136,7 @@ def test_a_gap_in_the_labels(data: Path) -> None:
 def test_a_class_without_training_images(data: Path) -> None:
     found = plan(data, num_classes=4)
     assert found.config["num_classes"] == 4
-    assert found.warnings[0] == "the training part: 1 of 4 classes have no image: 3"
+    assert found.parts.warnings[0] == "the training part: 1 of 4 classes have no image: 3"
 
 
 def test_a_training_list_may_repeat_lines(data: Path) -> None:
@@ -129,8 +144,8 @@ def test_a_training_list_may_repeat_lines(data: Path) -> None:
     (data / "train_list.txt").write_text(lines + "12.png 2\n12.png 2\n")
     found = plan(data)
     assert (found.config["data"]["train_images"], found.config["data"]["train_repeats"]) == (9, 2)
-    assert [record.index for record in found.train.records] == list(range(9))
-    assert found.train.notes == ("2 of 9 lines of train_list.txt repeat an image, which counts each time",)
+    assert [record.index for record in found.parts.train.records] == list(range(9))
+    assert found.parts.train.notes == ("2 of 9 lines of train_list.txt repeat an image, which counts each time",)
     assert resumed_plan(stored(found), None).digest == found.digest
     (data / "val_list.txt").write_text("20.png 2\n20.png 2\n")
     with pytest.raises(DatasetError, match="each may be listed once, but in a training list"):
@@ -164,21 +179,21 @@ def test_class_folders_that_differ(folders: Path) -> None:
         plan(folders)
     shutil.rmtree(folders / "val" / "fox")
     complete = plan(folders)
-    assert {record.path.parent.name: record.label for record in complete.val.records} == {"cat": 0, "owl": 2}
-    assert complete.warnings == ("the validation part: 1 of 3 classes have no image: dog",)
+    assert {record.path.parent.name: record.label for record in complete.parts.val.records} == {"cat": 0, "owl": 2}
+    assert complete.parts.warnings == ("the validation part: 1 of 3 classes have no image: dog",)
     (folders / "val" / "dog").mkdir()
     assert plan(folders).digest == complete.digest
 
 
 def test_labels_in_another_order_than_the_folders(folders: Path) -> None:
     found = plan(folders, labels=("owl", "cat", "dog"))
-    assert found.labels == ("owl", "cat", "dog")
-    for part in (found.train, found.val):
+    assert labels_of(found) == ("owl", "cat", "dog")
+    for part in (found.parts.train, found.parts.val):
         assert {(record.path.parent.name, record.label) for record in part.records} == {
             ("owl", 0), ("cat", 1), ("dog", 2),
         }  # fmt: skip
     resumed = resumed_plan(stored(found), None)
-    assert resumed.train.records == found.train.records
+    assert resumed.parts.train.records == found.parts.train.records
     with pytest.raises(DatasetError, match="1 of 3 class folders are none of the 3 classes of the labels: owl/"):
         plan(folders, labels=("cat", "dog", "fox"))
 
@@ -206,7 +221,7 @@ def test_no_folder(tmp_path: Path) -> None:
 
 def test_labels(data: Path, folders: Path) -> None:
     assert plan(data, labels=("a", "b", "c")).config["labels"] == ["a", "b", "c"]
-    assert plan(folders, labels=("a", "b", "c")).labels == ("a", "b", "c")
+    assert labels_of(plan(folders, labels=("a", "b", "c"))) == ("a", "b", "c")
     for labels in (("a", "b"), ()):
         with pytest.raises(UsageError, match=f"{len(labels)} labels for 3 classes"):
             plan(data, labels=labels)
@@ -235,7 +250,7 @@ def test_options_that_are_refused(options: Mapping[str, Any], message: str, data
 def test_weights_of_another_class_count(data: Path) -> None:
     for options in ({}, {"num_classes": 3}):
         found = plan(data, model=DIGITS, **options)
-        assert (found.config["model"], found.config["num_classes"], found.labels) == ("mobilenext_x0_35", 3, None)
+        assert (found.config["model"], found.config["num_classes"], labels_of(found)) == ("mobilenext_x0_35", 3, None)
         assert found.weights is not None
         assert found.config["weights"]["file"] == found.weights.name == "mobilenext_x0_35.digits.safetensors"
 
@@ -255,9 +270,9 @@ def test_the_batch_fits_the_data(
     images: int, processes: int, batch: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("PADDLE_TRAINERS_NUM", str(processes))
-    recipe = find_recipe("finetune")
+    recipe = RECIPES["finetune"]
     with caplog.at_level("INFO"):
-        found = _with_fitting_batch(recipe, images, ("epochs=3",), begun=False)
+        found = _with_fitting_batch(recipe, images, ("epochs=3",), TASK, begins=False)
     assert found == dataclasses.replace(recipe, batch_size=batch)
     if batch != recipe.batch_size:
         rate = 0.02 * batch / 64
@@ -265,11 +280,11 @@ def test_the_batch_fits_the_data(
         assert line.startswith(f"batch: {batch} images instead of the recipe's 64, since there are {images}; ")
         assert f"0.02 to {rate:.4g} " in line
         assert "--weights FILE, which takes the recipe finetune" in line
-    assert _with_fitting_batch(recipe, images, ("batch_size = 64",), begun=True) == recipe
+    assert _with_fitting_batch(recipe, images, ("batch_size = 64",), TASK, begins=True) == recipe
 
 
 def test_the_batch_of_the_run_is_stored(data: Path) -> None:
-    found = new_plan(data, "tiny", (), 0, **dict.fromkeys(OPTIONS) | {"model": "mobilenext_x0_35"})
+    found = new_plan(data, recipe="tiny", model="mobilenext_x0_35")
     assert found.config["recipe"]["batch_size"] == found.recipe.batch_size == 2
     assert found.config["steps_per_epoch"] == 3
     assert resumed_plan(stored(found), None).recipe == found.recipe
@@ -297,12 +312,12 @@ def test_the_names_of_the_weights_are_of_other_data(layout: str, tmp_path: Path)
     assert (known.num_classes, found.config["num_classes"]) == (10, 10)
     assert known.labels is not None
     assert len(known.labels) == 10
-    assert found.labels == names != known.labels
+    assert labels_of(found) == names != known.labels
     assert found.config["labels"] == (list(names) if names else None)
     assert found.config["weights"].get("classes") == ([] if names else None)
-    assert resumed_plan(stored(found), None).labels == names
+    assert labels_of(resumed_plan(stored(found), None)) == names
     own = tuple("0123456789")
-    assert plan(root, model=DIGITS, labels=own).labels == own
+    assert labels_of(plan(root, model=DIGITS, labels=own)) == own
 
 
 def test_the_classifier_goes_by_name(tmp_path: Path) -> None:
@@ -320,7 +335,7 @@ def test_the_classifier_goes_by_name(tmp_path: Path) -> None:
             write_images(tmp_path / "data" / part / name, 1, number)
     found = plan(tmp_path / "data", weights=weights)
     assert found.config["weights"]["classes"] == list(range(9, -1, -1))
-    assert found.labels == tuple("abcdefghij")
+    assert labels_of(found) == tuple("abcdefghij")
     for name in "bcdfghij":
         for part in ("train", "val"):
             shutil.rmtree(tmp_path / "data" / part / name)
@@ -371,7 +386,7 @@ def test_preprocessing_is_that_of_the_weights(data: Path) -> None:
     known = read_weights(begun.weights).preprocessing
     assert known.image_size != 224, "the recipe's own"
     assert begun.config["preprocessing"] == known.to_dict()
-    assert begun.recipe.image_size == begun.recipe.augmentation().image_size == known.image_size
+    assert begun.recipe.preprocessing.image_size == begun.recipe.augmentation.image_size == known.image_size
 
 
 def test_preprocessing_that_was_set(data: Path) -> None:
@@ -380,20 +395,20 @@ def test_preprocessing_that_was_set(data: Path) -> None:
     weights = plan(data, recipe="finetune", model=DIGITS, num_classes=3)
     expected = weights.config["preprocessing"] | {"image_size": 48, "interpolation": "bilinear"}
     assert found.config["preprocessing"] == expected != weights.config["preprocessing"]
-    assert found.recipe.image_size == found.recipe.augmentation().image_size == 48
+    assert found.recipe.preprocessing.image_size == found.recipe.augmentation.image_size == 48
 
 
 # --- what the recipe asks of data and weights
 
 
 def test_class_weights(data: Path) -> None:
-    assert plan(data).class_weights is None
-    balanced = plan(data, "class_weights=balanced").class_weights  # of 3, 2 and 2 images
+    assert class_weights_of(plan(data)) is None
+    balanced = class_weights_of(plan(data, "class_weights=balanced"))  # of 3, 2 and 2 images
     assert balanced is not None
     assert balanced.tolist() == pytest.approx([7 / 9, 7 / 6, 7 / 6])
     own = plan(data, "class_weights=1,2,3")
-    assert own.class_weights is not None
-    assert own.class_weights.tolist() == [1, 2, 3]
+    assert class_weights_of(own) is not None
+    assert class_weights_of(own).tolist() == [1, 2, 3]
     with pytest.raises(UsageError, match=r"class_weights is '1,2': 2 weights for 3 classes"):
         plan(data, "class_weights=1,2")
     assert own.digest != plan(data).digest
@@ -403,7 +418,7 @@ def test_class_weights(data: Path) -> None:
 
 @pytest.mark.parametrize("setting", ["freeze=backbone", "freeze=3", "freeze_bn=all"])
 def test_what_is_frozen_needs_weights(setting: str, data: Path) -> None:
-    with pytest.raises(UsageError, match="without first weights: what is freshly initialised has to be trained"):
+    with pytest.raises(UsageError, match="without first weights: what is freshly initialized has to be trained"):
         plan(data, setting)
     begun = plan(data, setting, model=DIGITS)
     assert resumed_plan(stored(begun), None).recipe == begun.recipe
@@ -412,7 +427,7 @@ def test_what_is_frozen_needs_weights(setting: str, data: Path) -> None:
 def test_the_record_of_a_run_of_an_earlier_version(data: Path) -> None:
     """It has none of the later fields, and a checksum without them."""
     config = stored(plan(data))
-    assert not set(config["recipe"]) & set(LATER)
+    assert not set(config["recipe"]) & LATER
     assert resumed_plan(config, None).digest == config_digest(config)
 
 
@@ -422,9 +437,11 @@ def test_the_record_of_a_run_of_an_earlier_version(data: Path) -> None:
 def test_a_run_goes_on_with_its_own_data(data: Path) -> None:
     before = plan(data, labels=("a", "b", "c"))
     after = resumed_plan(stored(before), None)
-    assert (after.digest, after.recipe, after.labels) == (before.digest, before.recipe, before.labels)
-    assert [record.name for record in after.train.records] == [record.name for record in before.train.records]
-    assert after.val.digest() == before.val.digest()
+    assert (after.digest, after.recipe, labels_of(after)) == (before.digest, before.recipe, labels_of(before))
+    assert [record.name for record in after.parts.train.records] == [
+        record.name for record in before.parts.train.records
+    ]
+    assert after.parts.val.digest() == before.parts.val.digest()
 
 
 @pytest.mark.parametrize("layout", ["data", "folders"])
@@ -434,7 +451,9 @@ def test_data_that_have_moved(layout: str, request: pytest.FixtureRequest, tmp_p
     moved = root.rename(tmp_path / "elsewhere")
     after = resumed_plan(stored(before), moved)
     assert after.digest == before.digest
-    assert all(record.path.is_relative_to(moved) for part in (after.train, after.val) for record in part.records)
+    assert all(
+        record.path.is_relative_to(moved) for part in (after.parts.train, after.parts.val) for record in part.records
+    )
     with pytest.raises(DatasetError, match=f"{root}: no such folder"):
         resumed_plan(stored(before), None)
 
@@ -444,8 +463,8 @@ def test_own_list_files_move_with_the_data(data: Path, tmp_path: Path) -> None:
     before = plan(data, train_list=inside, val_list=outside)
     moved = data.rename(tmp_path / "elsewhere")
     after = resumed_plan(stored(before), moved)
-    assert (after.train.list_file, after.val.list_file) == (moved / "some.txt", outside)
-    assert len(after.train) == 2
+    assert (after.parts.train.list_file, after.parts.val.list_file) == (moved / "some.txt", outside)
+    assert len(after.parts.train) == 2
 
 
 @pytest.mark.parametrize("part", ["train", "val"])
@@ -478,10 +497,10 @@ DAMAGED: dict[str, dict[str, Any]] = {
     "a null in a name": {"data_folder": {"root": ".", "train_list": None, "val_list": "a\0b"}},
     "a huge mean": {"preprocessing": {**Preprocessing().to_dict(), "mean": [10**400, 1, 1]}},
     "a tiny share": {"preprocessing": {**Preprocessing().to_dict(), "crop_pct": 1e-308}},
-    "a huge rate": {"recipe": {**find_recipe("tiny").to_dict(), "lr": 10**400}},
-    "a rate that is text": {"recipe": {**find_recipe("tiny").to_dict(), "lr": "0.1"}},
-    "epochs that are true": {"recipe": {**find_recipe("tiny").to_dict(), "epochs": True}},
-    "a pair of three": {"recipe": {**find_recipe("tiny").to_dict(), "scale": [0.1, 0.2, 0.3]}},
+    "a huge rate": {"recipe": {**RECIPES["tiny"].to_dict(), "lr": 10**400}},
+    "a rate that is text": {"recipe": {**RECIPES["tiny"].to_dict(), "lr": "0.1"}},
+    "epochs that are true": {"recipe": {**RECIPES["tiny"].to_dict(), "epochs": True}},
+    "a pair of three": {"recipe": {**RECIPES["tiny"].to_dict(), "scale": [0.1, 0.2, 0.3]}},
     "a seed below 0": {"seed": -1},
     "no divisor": {"identity_divisor": 10**6},
     "too many classes": {"num_classes": 10**12},

@@ -102,7 +102,7 @@ MORE = {
     "resume with a model": (
         ("train", "--resume", "RUN", *X035),
         2,
-        "model given with resume: a run goes on as it bega",
+        "model cannot be changed when resuming; drop these",
     ),
     "large batch": (
         train(*X035, *SMALL, "--set", "batch_size=8"),
@@ -121,9 +121,17 @@ MORE = {
     ),
     "no output": (("train", "DATA", *X035), 2, "expected a data set and an output folder, or --resume with the folder"),
     "resume of no folder": (("train", "--resume", "OUT/none"), 3, "no run.json there; expected the folder of a traini"),
-    "resume with an output": (("train", "--resume", "RUN", "-o", "OUT/new"), 2, "output given with resume: "),
-    "resume with a field": (("train", "--resume", "RUN", "--set", "lr=1"), 2, "settings given with resume: "),
-    "resume with a seed": (("train", "--resume", "RUN", "--seed", 0), 2, "seed given with resume: "),
+    "resume with an output": (
+        ("train", "--resume", "RUN", "-o", "OUT/new"),
+        2,
+        "output cannot be changed when",
+    ),
+    "resume with a field": (
+        ("train", "--resume", "RUN", "--set", "lr=1"),
+        2,
+        "settings cannot be changed when",
+    ),
+    "resume with a seed": (("train", "--resume", "RUN", "--seed", 0), 2, "seed cannot be changed when resuming"),
     "into a run": (("train", "DATA", *X035, *SMALL, "-o", "RUN"), 2, "holds a run already; go on with it by --resume"),
     "no finite number": (train(*X035, "--set", "lr=nan"), 2, "lr is nan; expected a finite number"),
     "no value": (train(*X035, "--set", "lr"), 2, "--set 'lr'; expected key=value, such as epochs=50"),
@@ -270,13 +278,13 @@ def test_recipes(mobilenext: Run) -> None:
 
 
 def test_recipes_as_json(mobilenext: Run) -> None:
-    from mobilenext.training.recipes import RECIPES, Recipe
+    from mobilenext.classification.recipes import RECIPES, ClassificationRecipe
 
     done = mobilenext("recipes", "tiny", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     (tiny,) = json.loads(done.stdout)
     assert (tiny["name"], tiny["epochs"], tiny["scale"]) == ("tiny", 44, [0.08, 1.0])
-    assert Recipe.from_dict(tiny) == RECIPES["tiny"]
+    assert ClassificationRecipe.from_dict(tiny) == RECIPES["tiny"]
     assert [row["name"] for row in json.loads(mobilenext("recipes", "--json").stdout)] == list(RECIPES)
 
 

@@ -42,22 +42,6 @@ _RANDOM_INTERPOLATIONS = ("bilinear", "bicubic")
 _GEOMETRIC_INTERPOLATIONS = ("nearest", "bilinear", "bicubic")  # the others only resize
 
 
-def generator(seed: int, epoch: int, index: int, purpose: int = 0) -> np.random.Generator:
-    """The generator for one image in one epoch; `purpose` tells independent uses of it apart.
-
-    The four numbers are the key and the start of the counter of Philox: no two generators of a seed share a number.
-
-    Raises:
-        UsageError: a number that is negative or does not fit 64 bits.
-    """
-    numbers = (seed, epoch, index, purpose)
-    if min(numbers) < 0 or max(numbers) >> 64:
-        raise UsageError(f"seed, epoch, index, purpose are {numbers}; expected integers from 0 to 2**64 - 1")
-    # The lowest word of the counter counts blocks of four numbers; it would overflow after 2**64 of them.
-    counter = np.array([0, index, epoch, purpose], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(key=seed, counter=counter))
-
-
 class RandAugment(NamedTuple):
     """Some of `OPERATIONS` on each image (Cubuk et al. 2019), written as "rand-m9-mstd0.5-n2-p0.5"."""
 

@@ -12,11 +12,12 @@ import numpy as np
 
 from mobilenext.data import LabelledDataset, LabelledImage
 from mobilenext.data.dataset import class_name_of
+from mobilenext.data.layouts import LIST_NAME as VAL_LIST
+from mobilenext.data.layouts import TRAIN_LIST
 from mobilenext.data.list_finder import Finder, NotFound
 from mobilenext.data.parts import part_of
 from mobilenext.data.problems import raise_problems
 from mobilenext.errors import DataError, DatasetError, UsageError
-from mobilenext.runs.run_folder import TRAIN_LIST, VAL_LIST
 
 _DIVISION = 0x5B117  # what the generator is for: none of those of the training has this number
 

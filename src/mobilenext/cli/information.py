@@ -39,9 +39,11 @@ def _declare_recipes(command: argparse.ArgumentParser) -> None:
 
 
 def _recipes(options: argparse.Namespace) -> int:
-    from mobilenext.training.recipes import RECIPES, find_recipe
+    from mobilenext.tasks import find_task
+    from mobilenext.training.plan import find_recipe
 
-    recipes = [find_recipe(options.name)] if options.name else list(RECIPES.values())
+    task = find_task()
+    recipes = [find_recipe(task, options.name)] if options.name else list(task.training.recipes.values())
     if options.json:
         print_json([recipe.to_dict() for recipe in recipes])
     else:

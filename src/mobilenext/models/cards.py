@@ -85,6 +85,7 @@ class ModelCard:
     mult_adds_with_bn: int  # and one for each value that a batch norm scales
     paper_top1_percent: float | None
     weights: tuple[WeightsCard, ...] = ()
+    task: str | None = None  # that it is made for, by its name in `mobilenext.tasks`; None: classification
 
 
 # Families in the order of charts, with the names that the papers have.

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mobilenext.classification.data import open_parts
 from mobilenext.data import LabelledDataset, LabelledImage
 from mobilenext.data.digits import write_digits
 from mobilenext.data.layouts import TRAIN_LIST
@@ -33,7 +34,6 @@ from mobilenext.tipc import verbs
 from mobilenext.tipc.config import Config, check_mode, read_config
 from mobilenext.tipc.flags import NULL, parse
 from mobilenext.tipc.options import OPTIONS, WITHOUT_EFFECT
-from mobilenext.training.plan import open_parts
 
 log = logging.getLogger(__name__)
 MARK = "prepared.json"

@@ -6,159 +6,110 @@ it. The last images of an epoch that do not fill a batch are left out; they diff
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mobilenext.classification.augmentation import Augmentation, generator
-from mobilenext.classification.balance import balanced_order
-from mobilenext.classification.mixing import NEVER, Mixing, mix_images, neighbors
-from mobilenext.data import LabelledImage as Record
-from mobilenext.data import Preprocessing, read_image
+from mobilenext.arrays import Pixels
+from mobilenext.data import Record, read_image
 from mobilenext.errors import DatasetError, ImageError, UsageError
+from mobilenext.job import Batch, Job, Place, Sampler
 from mobilenext.machine.pool import WorkerPool
 from mobilenext.machine.ranks import Ranks
+from mobilenext.seeds import ORDER, SAMPLE, generator
 
-ORDER, PIXELS, ERASING, MIXING = 0, 1, 2, 3  # what a generator is for
 MEMORY_BYTES = 1 << 30  # data sets of up to so many bytes of pixels are kept in memory
 _SAMPLED = 50
-
-Pixels = npt.NDArray[np.uint8]
 
 
 class Item(NamedTuple):
     """One image of a batch."""
 
-    path: Path
-    name: str  # the same wherever the data set lies
-    number: int  # in the data set
-    label: int
+    record: Record
     draw: int  # of its augmentation in this epoch: its number, or another one where it comes again
 
 
-@dataclass(frozen=True)
-class Batch:
-    """This process' part of a batch."""
+class Problem(str):
+    """What is wrong with a file, in place of its sample."""
 
-    images: npt.NDArray[np.float32]  # [N, 3, S, S], normalised
-    labels: npt.NDArray[np.int64]  # [N]
-    reader_seconds: float  # that the loop waited for it
-    neighbors: npt.NDArray[np.int64] | None = None  # [N], labels of what the images are mixed with; None: nothing
-    share: float = 1.0  # of an image itself, where it is mixed
-    class_weights: npt.NDArray[np.float32] | None = None  # [classes]; None: all images count alike
-    weight: float = 0.0  # with them, their sum over the whole batch, of all processes
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
-class Composition:
-    """What decides which images make up an epoch, and how much they count."""
+class Feed:
+    """How a feeder cuts the images into batches."""
 
-    balanced: bool = False  # each class as often, instead of each image once
-    class_weights: npt.NDArray[np.float32] | None = None  # [classes]
-    mixing: Mixing = NEVER
+    seed: int  # of order and augmentation
+    batch_size: int  # over all processes
+    rank: int = 0  # of this process
+    world: int = 1  # number of processes
+    max_unreadable: int = 0  # so many images may be unreadable, and are left out of their batches
 
 
 class Feeder:
     """The batches of every epoch."""
 
-    def __init__(
-        self,
-        records: Sequence[Record],
-        augmentation: Augmentation,
-        preprocessing: Preprocessing,
-        *,
-        seed: int,
-        batch_size: int,
-        rank: int = 0,
-        world: int = 1,
-        pool: WorkerPool | None = None,
-        max_unreadable: int = 0,
-        composition: Composition = Composition(),
-    ) -> None:
-        """
-        Args:
-            records: the training part.
-            augmentation, preprocessing: what is done to an image; of the second, mean and std.
-            seed: of order and augmentation.
-            batch_size: over all `world` processes, of which this one is number `rank`.
-            pool: processes that read; without them all images are read now, and kept in memory.
-            max_unreadable: so many images may be unreadable, and are left out of their batches.
-            composition: which images make up an epoch, and how much they count.
+    def __init__(self, records: Sequence[Record], job: Job, feed: Feed, pool: WorkerPool | None = None) -> None:
+        """Prepare to feed the records of the training part.
+
+        The processes of `pool` read the images; without one all images are read now, and kept in memory.
 
         Raises:
             UsageError: a batch larger than the data, or one that cannot be shared evenly.
             ImageError: too many unreadable images.
         """
-        if batch_size > len(records):
+        if feed.batch_size > len(records):
             raise UsageError(
-                f"batch_size is {batch_size}, but there are {len(records)} training images; choose up to that many "
-                "(--set batch_size=...), or leave it out: the batch is then made to fit"
+                f"batch_size is {feed.batch_size}, but there are {len(records)} training images; choose up to that "
+                "many (--set batch_size=...), or leave it out: the batch is then made to fit"
             )
-        if batch_size % world:
-            raise UsageError(f"batch_size is {batch_size}; expected a multiple of the {world} processes")
+        if feed.batch_size % feed.world:
+            raise UsageError(f"batch_size is {feed.batch_size}; expected a multiple of the {feed.world} processes")
         self.unreadable: dict[str, str] = {}  # name: what is wrong with the file
-        self.steps_per_epoch = len(records) // batch_size
-        self._records, self._augmentation, self._preprocessing = records, augmentation, preprocessing
-        self._seed, self._batch_size, self._rank, self._world = seed, batch_size, rank, world
-        self._max_unreadable = max_unreadable
-        self._pool, self.composition = pool, composition
-        self._labels = np.array([record.label for record in records], np.int64)
+        self.steps_per_epoch = len(records) // feed.batch_size
+        self._records, self._job, self._feed, self._pool = records, job, feed, pool
         self._memory = None if pool else self._read_all()
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from `first_step` on, both counted from 0."""
-        order, repeats = self._order(epoch)
-        size = self._augmentation.image_size
-        share, weights = self._batch_size // self._world, self.composition.class_weights
+        """Yield the batches of an epoch from `first_step` on, both counted from 0.
+
+        Raises:
+            ImageError: too many unreadable images. DatasetError: a batch without a readable image.
+        """
+        feed = self._feed
+        order, repeats = self._job.order(self._records, generator(feed.seed, epoch, 0, ORDER))
+        share = feed.batch_size // feed.world  # images of each process
         steps = range(first_step, self.steps_per_epoch)
-        starts = [step * self._batch_size + self._rank * share for step in steps]
-        batches = [slice(start, start + share) for start in starts]
+        starts = [step * feed.batch_size + feed.rank * share for step in steps]
         items = partial(self._items, order, repeats)
-        read = partial(_augmented, self._augmentation, self._seed, epoch, self._memory)
-        results = self._pool.map(read, map(items, batches)) if self._pool else map(read, map(items, batches))
-        iterator = iter(zip(steps, map(items, batches), results, strict=True))
+        parts = [slice(start, start + share) for start in starts]
+        read = partial(_sampled, self._job.sample, feed.seed, epoch, self._memory)
+        results = self._pool.map(read, map(items, parts)) if self._pool else map(read, map(items, parts))
+        iterator = iter(zip(steps, map(items, parts), results, strict=True))
         while True:
             started = time.perf_counter()
-            following = next(iterator, None)
+            following = next(iterator, None)  # waits for the workers, or reads
             if following is None:
                 return
-            step, of_batch, pixels = following
-            images, labels = self._normalised(epoch, of_batch, pixels)
-            mix = self.composition.mixing.draw(size, generator(self._seed, epoch, step, MIXING))
-            if mix is not None:
-                mix_images(images, mix)
-            whole = self._labels[order[step * self._batch_size : (step + 1) * self._batch_size]]
-            yield Batch(
-                images,
-                labels,
-                time.perf_counter() - started,
-                None if mix is None else labels[neighbors(len(labels))],
-                1.0 if mix is None else mix.share,
-                weights,
-                0.0 if weights is None else float(weights[whole].sum(dtype=np.float64)),
-            )
+            step, of_batch, samples = following
+            whole = [self._records[i] for i in order[step * feed.batch_size : (step + 1) * feed.batch_size].tolist()]
+            batch = self._collate(of_batch, samples, Place(feed.seed, epoch, step, (), whole))
+            yield dataclasses.replace(batch, reader_seconds=time.perf_counter() - started)
 
-    def _order(self, epoch: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Positions of the images of an epoch in its order, and how often each has come before in it."""
-        random = generator(self._seed, epoch, 0, ORDER)
-        if self.composition.balanced:
-            return balanced_order(self._labels, random)
-        return random.permutation(len(self._records)), np.zeros(len(self._records), np.int64)
-
-    def _items(self, order: npt.NDArray[np.int64], repeats: npt.NDArray[np.int64], batch: slice) -> list[Item]:
+    def _items(self, order: npt.NDArray[np.int64], repeats: npt.NDArray[np.int64], part: slice) -> list[Item]:
         items = []
-        for position, repeat in zip(order[batch].tolist(), repeats[batch].tolist(), strict=True):
+        for position, repeat in zip(order[part].tolist(), repeats[part].tolist(), strict=True):
             record = self._records[position]
-            draw = record.index + repeat * len(self._records)
-            items.append(Item(record.path, record.name, record.index, record.label, draw))
+            items.append(Item(record, record.index + repeat * len(self._records)))
         return items
 
     def count_unreadable_of(self, ranks: Ranks) -> None:
@@ -168,74 +119,73 @@ class Feeder:
             ImageError: more than allowed, all together.
         """
         if ranks.world > 1:
-            for each in ranks.gather(json.dumps(self.unreadable).encode()):
-                self.unreadable |= json.loads(each)
+            for content in ranks.gather(json.dumps(self.unreadable).encode()):
+                self.unreadable |= json.loads(content)
             self._check_unreadable()
 
-    def _normalised(
-        self, epoch: int, items: list[Item], pixels: list[Pixels | str]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    def _collate(self, items: list[Item], samples: list[Any], place: Place) -> Batch:
+        """Return the batch of the images that could be read; the others are counted."""
         readable = []
-        for item, image in zip(items, pixels, strict=True):
-            if isinstance(image, str):
-                self.unreadable[item.name] = image
+        for item, sample in zip(items, samples, strict=True):
+            if isinstance(sample, Problem):
+                self.unreadable[item.record.name] = str(sample)
             else:
-                readable.append((item, image))
+                readable.append((item, sample))
         self._check_unreadable()
         if not readable:
-            raise DatasetError(f"no image of a whole batch can be read; the first: {pixels[0]}")
-        images = self._preprocessing.normalize(np.stack([image for _, image in readable]))
-        if self._augmentation.erasing:
-            self._augmentation.erase(images, [generator(self._seed, epoch, i.draw, ERASING) for i, _ in readable])
-        return images, np.array([item.label for item, _ in readable], np.int64)
+            raise DatasetError(f"no image of a whole batch can be read; the first: {samples[0]}")
+        place = dataclasses.replace(place, draws=[item.draw for item, _ in readable])
+        return self._job.collate([sample for _, sample in readable], [item.record for item, _ in readable], place)
 
     def _check_unreadable(self) -> None:
-        if len(self.unreadable) > self._max_unreadable:
+        if len(self.unreadable) > self._feed.max_unreadable:
             listed = "\n    ".join(list(self.unreadable.values())[:20])
             raise ImageError(
-                f"{len(self.unreadable)} training images cannot be read; expected up to {self._max_unreadable} "
+                f"{len(self.unreadable)} training images cannot be read; expected up to {self._feed.max_unreadable} "
                 f"(--max-unreadable):\n    {listed}"
             )
 
-    def _read_all(self) -> dict[int, Pixels | str]:
-        images: dict[int, Pixels | str] = {}
-        by_path: dict[Path, Pixels | str] = {}  # a list may repeat an image
+    def _read_all(self) -> dict[int, Pixels | Problem]:
+        """Return the pixels of all images by the number of their records."""
+        images: dict[int, Pixels | Problem] = {}
+        by_path: dict[Path, Pixels | Problem] = {}  # a list may repeat an image
         for record in self._records:
             if record.path not in by_path:
                 by_path[record.path] = _decoded(record.path)
             images[record.index] = pixels = by_path[record.path]
-            if isinstance(pixels, str):
-                self.unreadable[record.name] = pixels
+            if isinstance(pixels, Problem):
+                self.unreadable[record.name] = str(pixels)
         self._check_unreadable()
         return images
 
 
 def fits_in_memory(records: Sequence[Record]) -> bool:
-    """Whether the pixels of all images would take at most MEMORY_BYTES, judged by some of them."""
+    """Return whether the pixels of all images would take at most MEMORY_BYTES, judged by some of them."""
     sampled = [_decoded(record.path) for record in records[:: max(1, len(records) // _SAMPLED)]]
-    sizes = [pixels.nbytes for pixels in sampled if not isinstance(pixels, str)]
+    sizes = [pixels.nbytes for pixels in sampled if not isinstance(pixels, Problem)]
     return bool(sizes) and len(records) * sum(sizes) / len(sizes) <= MEMORY_BYTES
 
 
-def _decoded(path: Path) -> Pixels | str:
-    """RGB pixels [H, W, 3] of a file, or what is wrong with it."""
+def _decoded(path: Path) -> Pixels | Problem:
+    """Return the RGB pixels [H, W, 3] of a file, or what is wrong with it."""
     try:
         return np.asarray(read_image(path))
     except ImageError as error:
-        return str(error)
+        return Problem(error)
 
 
-def _augmented(
-    augmentation: Augmentation, seed: int, epoch: int, memory: dict[int, Pixels | str] | None, items: list[Item]
-) -> list[Pixels | str]:
-    """Pixels [S, S, 3] for each item, or what is wrong with its file."""
-    results: list[Pixels | str] = []
-    for item in items:
-        pixels = memory[item.number] if memory is not None else _decoded(item.path)
-        if not isinstance(pixels, str):
-            try:
-                pixels = augmentation.pixels(Image.fromarray(pixels), generator(seed, epoch, item.draw, PIXELS))
-            except ImageError as error:  # too narrow to be resized
-                pixels = f"{item.path}: {error}"
-        results.append(pixels)
+def _sampled(
+    sample: Sampler, seed: int, epoch: int, memory: dict[int, Pixels | Problem] | None, items: list[Item]
+) -> list[Any]:
+    """Return a sample for each item, or a Problem. Runs in a worker where there is a pool."""
+    results: list[Any] = []
+    for record, draw in items:
+        pixels = memory[record.index] if memory is not None else _decoded(record.path)
+        if isinstance(pixels, Problem):
+            results.append(pixels)
+            continue
+        try:
+            results.append(sample(Image.fromarray(pixels), record, generator(seed, epoch, draw, SAMPLE)))
+        except ImageError as error:  # too narrow to be resized
+            results.append(Problem(f"{record.path}: {error}"))
     return results

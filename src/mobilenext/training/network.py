@@ -20,38 +20,30 @@ log = logging.getLogger(__name__)
 
 
 def make_network(plan: Plan, ranks: Ranks, device: str, *, to_static: bool = False) -> tuple[Network, bool]:
-    """The network in training mode, with its first weights and the recipe's regularisation, alike in all processes.
+    """Return the network in training mode, with its first weights and the recipe's regularization, and whether its
+    depthwise convolutions are compiled.
 
-    Also whether its depthwise convolutions are compiled, which those of a graph (`to_static`) cannot be.
+    Its tensors are the same in all processes. The convolutions of a graph (`to_static`) cannot be compiled.
     """
     import paddle
     from paddle import nn
 
     from mobilenext.training.freezing import freeze
-    from mobilenext.training.sync_batch_norm import synchronise
-    from mobilenext.weights.pretrained import create_model
+    from mobilenext.training.sync_batch_norm import synchronize
 
     config, recipe = plan.config, plan.recipe
-    first = (config["weights"] or {}) if plan.weights else {}
     paddle.seed(config["seed"])
-    network = create_model(
-        config["model"],
-        weights=plan.weights,
-        num_classes=config["num_classes"],
-        identity_divisor=config["identity_divisor"],
-        classes=first.get("classes"),
-        use=first.get("kind"),
-        section=first.get("section"),
-    )
+    network = plan.task.training.build(config, plan.weights)
     if recipe.dropout is not None:
         for layer in network.sublayers():
             if isinstance(layer, nn.Dropout):
                 layer.p = recipe.dropout
     if recipe.drop_connect is not None:
         network.set_drop_connect(recipe.drop_connect)
-    freeze(network, recipe.freeze, recipe.freeze_bn)
+    if recipe.freeze != "none" or recipe.freeze_bn != "none":
+        freeze(network, recipe.freeze, recipe.freeze_bn)
     if recipe.sync_bn and ranks.world > 1:
-        synchronise(network)
+        synchronize(network)
     network.train()
     ranks.share(network.state_dict().values())
     if to_static:
@@ -71,7 +63,7 @@ def _accelerate(network: Network) -> bool:
 
 
 def write_weights_of(plan: Plan, network: Network, tensors: Mapping[str, Any], kind: str, path: Path) -> None:
-    """Weights as `mobilenext evaluate` takes them."""
+    """Write weights as `mobilenext evaluate` takes them."""
     from mobilenext.weights import naming
     from mobilenext.weights.record import Weights
     from mobilenext.weights.write import write_weights
@@ -79,10 +71,9 @@ def write_weights_of(plan: Plan, network: Network, tensors: Mapping[str, Any], k
     config = plan.config
     weights = Weights(
         model=config["model"],
-        num_classes=config["num_classes"],
         identity_divisor=config["identity_divisor"],
         preprocessing=Preprocessing.from_dict(config["preprocessing"]),
-        labels=plan.labels,
+        **plan.job.weights_fields,
         path=path,
         sha256="",
         source_name=f"mobilenext train, recipe {plan.recipe.name}, seed {config['seed']}",

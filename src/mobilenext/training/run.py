@@ -8,22 +8,20 @@ recipe, model, first weights ──> network ─┘
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from mobilenext.data import Preprocessing
-from mobilenext.data.labels import labels_of
 from mobilenext.data.problems import raise_unreadable
 from mobilenext.errors import MissingDependency, UsageError
 from mobilenext.json_files import read_json
 from mobilenext.machine.environment import environment, peak_memory_mib
-from mobilenext.machine.packages import require, require_paddle
+from mobilenext.machine.packages import require_paddle
 from mobilenext.machine.pool import WorkerPool, available_cores
 from mobilenext.machine.process_environment import openmp_threads, prepare_process
 from mobilenext.machine.ranks import Ranks, launched_here
@@ -43,8 +41,9 @@ from mobilenext.runs.run_folder import (
     write_json,
 )
 from mobilenext.runtime import resolve_device
-from mobilenext.training.feeding import Composition, Feeder, fits_in_memory
+from mobilenext.training.feeding import Feed, Feeder, fits_in_memory
 from mobilenext.training.network import make_network, write_weights_of
+from mobilenext.training.options import Execution, PlanOptions, TrainOptions, refuse_unknown
 from mobilenext.training.plan import Plan, new_plan, resumed_plan
 from mobilenext.training.state import check_state
 
@@ -52,34 +51,19 @@ if TYPE_CHECKING:
     from mobilenext.training.loop import Loop
 
 log = logging.getLogger(__name__)
+PathLike = str | os.PathLike[str]
 
 
 def train(
-    data: str | os.PathLike[str] | None = None,
+    data: PathLike | None = None,
     *,
-    output: str | os.PathLike[str] | None = None,
+    output: PathLike | None = None,
     model: str | None = None,
     recipe: str | None = None,
     settings: Iterable[str] = (),
-    weights: str | os.PathLike[str] | None = None,
-    use: str | None = None,
-    section: str | None = None,
-    num_classes: int | None = None,
-    identity_divisor: int | None = None,
-    seed: int | None = None,
-    train_list: str | os.PathLike[str] | None = None,
-    val_list: str | os.PathLike[str] | None = None,
-    val_split: str | float | None = None,
-    labels: str | os.PathLike[str] | Iterable[str] | None = None,
-    resume: str | os.PathLike[str] | None = None,
-    device: str = "auto",
-    threads: int | None = None,
-    workers: int | None = None,
-    max_unreadable: int = 0,
-    log_every: int = 20,
-    save_every: float = 600.0,
-    to_static: bool = False,
-    visualdl: bool = False,
+    weights: PathLike | None = None,
+    resume: PathLike | None = None,
+    **options: Unpack[TrainOptions],
 ) -> dict[str, Any]:
     """Train, and write everything into a folder (see ``run_folder``).
 
@@ -87,19 +71,21 @@ def train(
         data: a folder with ``train_list.txt`` and ``val_list.txt``, or with ``train/`` and ``val/`` of class folders.
         output: the folder of the run, new.
         model: a model's name; with `weights` it may be left out.
-        recipe: one of ``RECIPES`` (default ``released``, with weights ``finetune``). settings: texts ``key=value`` that
-            replace its fields. Unless they set it, a ``batch_size`` above the number of images is made to fit.
-        weights: a file or a tag to begin with; None: freshly initialised.
+        recipe: the name of a recipe (default ``released``, with weights ``finetune``). settings: texts ``key=value``
+            that replace its fields. Unless they set it, a ``batch_size`` above the number of images is made to fit.
+        weights: a file or a tag to begin with; None: freshly initialized.
+        resume: the folder of a run, to go on with it; of the other arguments only those from `device` on, and `data`
+            where it has moved, may be given with it.
+        options: the following.
+        task: what the network is to answer, by name; None: what the weights or the model are for.
         use, section: which weights of a checkpoint that has several, as in ``evaluate``.
         num_classes: None takes the data's. Another number than the weights' makes a fresh classifier, which is logged.
         identity_divisor: None takes the weights' (or 1).
-        seed: of initialisation, order, augmentation and dropout (default 0).
+        seed: of initialization, order, augmentation and dropout (default 0).
         train_list, val_list: other list files.
         val_split: what validates: the name of a part, ``test`` for one, or a share of the training images, 0.2 for one,
             drawn by class from `seed`. The folder of the run keeps the lists of the images that were drawn.
         labels: a name for each class, or a file of them; stored with the weights.
-        resume: the folder of a run, to go on with it; of the other arguments only those from `device` on, and `data`
-            where it has moved, may be given with it.
         device: ``auto``, ``cpu`` or ``gpu``.
         threads: of this process (CPU; default 1); workers: processes that read images, 0 for none (default: none where
             the data fit in memory).
@@ -116,24 +102,17 @@ def train(
         OutputError: what could not be written. CheckFailed: the training has diverged. PeerLost: another process ended.
         Stopped: Ctrl-C, SIGTERM, or another signal that ends a process; a KeyboardInterrupt; there is a checkpoint.
     """
-    options = Options(
-        openmp_threads() if threads is None else threads, workers, max_unreadable, log_every, save_every, to_static,
-        visualdl,
-    )  # fmt: skip
-    if "paddle" not in sys.modules:
-        prepare_process(options.threads)
-    elif threads is not None and threads != openmp_threads():
-        log.warning("threads is %d, but Paddle was imported with %d, which stay", threads, openmp_threads())
+    refuse_unknown(options, TrainOptions.__annotations__, "train")
+    execution = _prepare_execution(options)
+    planned: Any = {name: options[name] for name in options if name in PlanOptions.__annotations__}  # type: ignore
     if resume is not None:
         begun = {
             "output": output, "model": model, "recipe": recipe, "settings": tuple(settings), "weights": weights,
-            "use": use, "section": section,
-            "num_classes": num_classes, "identity_divisor": identity_divisor, "seed": seed, "train_list": train_list,
-            "val_list": val_list, "val_split": val_split, "labels": labels,
+            **planned,
         }  # fmt: skip
-        if given := [name for name, value in begun.items() if value not in (None, ())]:
+        if needless := [name for name, value in begun.items() if value not in (None, ())]:
             raise UsageError(
-                f"{', '.join(given)} given with resume: a run goes on as it began; leave that out, or start a new run"
+                f"{', '.join(needless)} cannot be changed when resuming; drop these options, or start a new run"
             )
         folder = Path(resume)
         plan = resumed_plan(read_config(folder), data, str(folder / CONFIG))
@@ -141,72 +120,63 @@ def train(
             log.info("%s is finished already", folder)
             return read_json(folder / RESULT, remedy=REMEDY)
         if (folder / CHECKPOINT).is_file():
-            check_state(folder / CHECKPOINT, plan.digest)
+            check_state(folder / CHECKPOINT, plan.digest, plan.task.training.summary)
     elif data is None or output is None:
         raise UsageError("expected a data set and an output folder, or --resume with the folder of a run")
     else:
         folder = Path(output)
-        plan = new_plan(
-            data, recipe, settings, seed or 0, model=model, weights=weights, num_classes=num_classes,
-            identity_divisor=identity_divisor, train_list=train_list, val_list=val_list, val_split=val_split,
-            labels=labels_of(labels), use=use, section=section,
-        )  # fmt: skip
-    _check_readable(plan, max_unreadable)
-    device = resolve_device(device)
-    if plan.recipe.sync_bn and plan.recipe.accumulate > 1 and max_unreadable:
+        plan = new_plan(data, model=model, recipe=recipe, settings=settings, weights=weights, **planned)
+    return _run(plan, folder, _checked(plan, execution), resume=resume is not None)
+
+
+def _prepare_execution(options: TrainOptions) -> Execution:
+    """Return how the run is carried out, and prepare this process for so many threads."""
+    threads = options.get("threads")
+    chosen: Any = {name: options[name] for name in options if name not in PlanOptions.__annotations__}  # type: ignore
+    chosen |= {"device": options.get("device", "auto"), "threads": openmp_threads() if threads is None else threads}
+    execution = Execution(**chosen)
+    if "paddle" not in sys.modules:
+        prepare_process(execution.threads)
+    elif threads is not None and threads != openmp_threads():
+        log.warning("threads is %d, but Paddle was imported with %d, which stay", threads, openmp_threads())
+    return execution
+
+
+def _checked(plan: Plan, execution: Execution) -> Execution:
+    """Return the execution on a device of this machine, if the plan can be carried out by it.
+
+    Raises:
+        ImageError: images are of formats that are known not to be read.
+        UsageError: a device or a precision that this machine does not have, or options that exclude each other.
+    """
+    unreadable, recipe = list(plan.parts.train.unreadable.values()), plan.recipe
+    if len(unreadable) > execution.max_unreadable:
+        raise_unreadable(unreadable, f"leave them out: --max-unreadable {len(unreadable)}")
+    if plan.parts.val.unreadable:
+        raise_unreadable(list(plan.parts.val.unreadable.values()), "validate on others: --val-list FILE")
+    device = resolve_device(execution.device)
+    if recipe.sync_bn and recipe.accumulate > 1 and execution.max_unreadable:
         raise UsageError(
             "sync_bn with accumulate and max_unreadable: a process that left images out would have fewer parts than "
             "the others wait for; use --set accumulate=1"
         )
-    if plan.recipe.precision != "fp32" and device == "cpu":
+    if recipe.precision != "fp32" and device == "cpu":
         raise UsageError(
-            f"precision is {plan.recipe.precision}, which needs a GPU: Paddle's convolutions on a CPU are float32 in "
+            f"precision is {recipe.precision}, which needs a GPU: Paddle's convolutions on a CPU are float32 in "
             "mixed precision, too; use --set precision=fp32"
         )
-    return _run(plan, folder, device, options, resume=resume is not None)
+    return dataclasses.replace(execution, device=device)
 
 
-def _check_readable(plan: Plan, max_unreadable: int) -> None:
-    """Raises ImageError where images are of formats that are known not to be read."""
-    training = list(plan.train.unreadable.values())
-    if len(training) > max_unreadable:
-        raise_unreadable(training, f"leave them out: --max-unreadable {len(training)}")
-    if plan.val.unreadable:
-        raise_unreadable(list(plan.val.unreadable.values()), "validate on others: --val-list FILE")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What decides how a run is carried out, and not what it computes."""
-
-    threads: int
-    workers: int | None
-    max_unreadable: int
-    log_every: int
-    save_every: float
-    to_static: bool
-    visualdl: bool
-
-    def __post_init__(self) -> None:
-        for name, least in (
-            ("threads", 1), ("workers", 0), ("max_unreadable", 0), ("log_every", 1), ("save_every", 0),
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if value is not None and not value >= least:
-                raise UsageError(f"{name} is {value!r}; expected {least} or more")
-        if self.visualdl:
-            require(["visualdl"], "visualdl", "--visualdl")
-
-
-def _run(plan: Plan, folder: Path, device: str, options: Options, *, resume: bool) -> dict[str, Any]:
+def _run(plan: Plan, folder: Path, execution: Execution, *, resume: bool) -> dict[str, Any]:
     """Carry out a plan in this process, which may be one of several."""
     require_paddle()
     import paddle
 
     with handlers_kept():
         paddle.disable_signal_handler()  # it takes SIGTERM for a crash to report on; here it is a wish to stop
-    paddle.set_device(device)
-    where = {**environment(), "device": device, "threads": options.threads}
+    paddle.set_device(execution.device)
+    where = {**environment(), "device": execution.device, "threads": execution.threads}
     if resume:
         _warn_of_changes(plan.config["environment"], where)
     else:
@@ -216,39 +186,45 @@ def _run(plan: Plan, folder: Path, device: str, options: Options, *, resume: boo
         files = stack.enter_context(RunFolder(folder)) if ranks.first else None
         if files and not resume:
             files.check_new()
-        ranks.wait()
-        workers = options.workers
-        if workers is None:
-            small = device == "cpu" and fits_in_memory((*plan.train.records, *plan.val.records))
-            workers = 0 if small else max(1, min(8, available_cores()) // launched_here())
+        ranks.wait()  # no process may begin in a folder that the first one refuses
+        workers = _workers(plan, execution)
         pool = stack.enter_context(WorkerPool(workers)) if workers else None
-        loop, compiled = _make_loop(plan, ranks, files, pool, device, options)
-        if options.visualdl and files:
+        loop, compiled = _make_loop(plan, ranks, files, pool, execution)
+        if execution.visualdl and files:
             loop.log.scalars = stack.enter_context(_visualdl(folder))
-        read = f"read by {workers} processes" if workers else "kept in memory"
-        _describe(plan, loop, f"{read}; {device}, {options.threads} threads")
+        _describe(plan, loop, execution, f"read by {workers} processes" if workers else "kept in memory")
         if resume and ((folder / CHECKPOINT).is_file() or plan.config["weights"]):
             loop.restore(folder / CHECKPOINT)
             if files:
                 files.keep_log_until(loop.position.global_step, loop.position.epoch)
             log.info("resumed: epoch %d, step %d", loop.position.epoch + 1, loop.position.step)
         elif files:
-            files.begin(plan.config, plan.lists)
+            files.begin(plan.config, plan.parts.lists)
             loop.save()
         started = time.perf_counter()
         loop.run()
         means = {
-            "device": device,
-            "threads": options.threads,
+            "device": execution.device,
+            "threads": execution.threads,
             "workers": workers,
             "compiled_depthwise": compiled,
-            "to_static": options.to_static,
+            "to_static": execution.to_static,
         }
         return _finish(plan, loop, files, time.perf_counter() - started, means)
 
 
-def _warn_of_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Another machine, other versions or another number of threads go on with a run, and with other bits."""
+def _workers(plan: Plan, execution: Execution) -> int:
+    """Return the number of processes that read images."""
+    if execution.workers is not None:
+        return execution.workers
+    records = (*plan.parts.train.records, *plan.parts.val.records)
+    if execution.device == "cpu" and fits_in_memory(records):
+        return 0
+    return max(1, min(8, available_cores()) // launched_here())
+
+
+def _warn_of_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Warn of another machine, other versions or other threads: the run goes on, and with other bits."""
     passing = ("load_average", "cores", "memory_gib", "governor")
     changes = [
         f"{name}: {before.get(name)} before, {value}"
@@ -260,100 +236,78 @@ def _warn_of_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
 
 
 def _make_loop(
-    plan: Plan, ranks: Ranks, files: RunFolder | None, pool: WorkerPool | None, device: str, options: Options
+    plan: Plan, ranks: Ranks, files: RunFolder | None, pool: WorkerPool | None, execution: Execution
 ) -> tuple[Loop, bool]:
-    """The loop, and whether its depthwise convolutions are compiled."""
-    from mobilenext.training.loop import Loop
+    """Return the loop, and whether its depthwise convolutions are compiled."""
+    from mobilenext.training.loop import Loop, Records
+    from mobilenext.training.stepper import GradientStep, Setup
     from mobilenext.training.validation import Validation
 
-    config, recipe = plan.config, plan.recipe
-    preprocessing = Preprocessing.from_dict(config["preprocessing"])
-    feeder = Feeder(
-        plan.train.records,
-        recipe.augmentation(),
-        preprocessing,
-        seed=config["seed"],
-        batch_size=recipe.batch_size,
-        rank=ranks.rank,
-        world=ranks.world,
-        pool=pool,
-        max_unreadable=options.max_unreadable,
-        composition=Composition(recipe.sampling == "balanced", plan.class_weights, recipe.mixing()),
-    )
+    recipe, job, seed = plan.recipe, plan.job, plan.config["seed"]
+    feed = Feed(seed, recipe.batch_size, ranks.rank, ranks.world, execution.max_unreadable)
+    feeder = Feeder(plan.parts.train.records, job, feed, pool)
     validation = Validation(
-        plan.val.records,
-        preprocessing,
-        num_classes=config["num_classes"],
-        batch_size=recipe.batch_size // recipe.accumulate // ranks.world or 1,
-        ranks=ranks,
-        pool=pool,
-    )
-    network, compiled = make_network(plan, ranks, device, to_static=options.to_static)
-
-    def keep_best(loop: Loop, kind: str) -> None:
-        tensors = loop.weights() if kind == "raw" else loop.averaged_weights()
-        write_weights_of(plan, network, tensors, kind, files.folder / BEST) if files else None
-
-    loop = Loop(
-        network, recipe, feeder, validation, ranks, files, seed=config["seed"], run_digest=plan.digest,
-        log_every=options.log_every, save_every=options.save_every, keep_best=keep_best,
+        plan.parts.val.records, job, plan.task.evaluation, plan.config,
+        batch_size=recipe.batch_size // recipe.accumulate // ranks.world or 1, ranks=ranks, pool=pool,
     )  # fmt: skip
-    return loop, compiled
+    network, compiled = make_network(plan, ranks, execution.device, to_static=execution.to_static)
+
+    def keep_best(tensors: Mapping[str, Any], kind: str) -> None:
+        if files:
+            write_weights_of(plan, network, tensors, kind, files.folder / BEST)
+
+    setup = Setup(recipe, job, ranks, seed)
+    records = Records(files, plan.digest, plan.task.training.summary, execution.log_every, execution.save_every)
+    return Loop(setup, network, GradientStep(setup, network), feeder, validation, records, keep_best), compiled
 
 
-def _describe(plan: Plan, loop: Loop, means: str) -> None:
-    config, recipe = plan.config, plan.recipe
+def _describe(plan: Plan, loop: Loop, execution: Execution, reading: str) -> None:
+    """Log what is about to be trained."""
+    config, recipe, parts = plan.config, plan.recipe, plan.parts
     log.info(
-        "model: %s, %d classes, identity divisor %d, from %s",
-        config["model"], config["num_classes"], config["identity_divisor"],
+        "model: %s, %s, identity divisor %d, from %s",
+        config["model"], plan.task.training.describe(config), config["identity_divisor"],
         config["weights"]["file"] if config["weights"] else f"seed {config['seed']}",
     )  # fmt: skip
-    log.info(
-        "recipe: %s (%s); expected there: %s", recipe.name, recipe.source, recipe.expected,
-    )  # fmt: skip
+    log.info("recipe: %s (%s); expected there: %s", recipe.name, recipe.source, recipe.expected)
     scaled = ""
     if recipe.batch_size != recipe.lr_batch_size:
         scaled = f" (lr {recipe.lr:g} for a batch of {recipe.lr_batch_size}, scaled linearly)"
     log.info(
         "%d epochs of %d steps, batch %d over %d processes, highest learning rate %.4g%s",
-        recipe.all_epochs, loop.feeder.steps_per_epoch, recipe.batch_size, loop.ranks.world, recipe.scaled_lr, scaled,
+        loop.total_epochs, loop.feeder.steps_per_epoch, recipe.batch_size, loop.ranks.world, recipe.scaled_lr, scaled,
     )  # fmt: skip
     log.info(
-        "data: %d training and %d validation images of %s, %s",
-        len(plan.train),
-        len(plan.val),
-        config["data_folder"]["root"],
-        means,
-    )
-    for note in dict.fromkeys((*plan.train.all_notes(), *plan.val.all_notes())):
+        "data: %d training and %d validation images of %s, %s; %s, %d threads",
+        len(parts.train), len(parts.val), config["data_folder"]["root"], reading, execution.device, execution.threads,
+    )  # fmt: skip
+    for note in dict.fromkeys((*parts.train.all_notes(), *parts.val.all_notes())):
         log.info("%s", note)
 
 
 def _finish(
-    plan: Plan, loop: Loop, files: RunFolder | None, wall_seconds: float, means: dict[str, Any]
+    plan: Plan, loop: Loop, files: RunFolder | None, wall_seconds: float, means: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Write the last weights, the result and the curves."""
-    final = loop.position.final or {}
-    result = {
-        "model": plan.config["model"],
-        "identity_divisor": plan.config["identity_divisor"],
-        "seed": plan.config["seed"],
+    """Write the last weights, the result and the curves, and return the result."""
+    position, final = loop.position, loop.position.final or {}
+    result: dict[str, Any] = {
+        **{name: plan.config[name] for name in ("task", "model", "identity_divisor", "seed") if name in plan.config},
         "recipe": plan.config["recipe"],
         "data": plan.config["data"],
-        "epochs_done": loop.position.epoch,
-        "stopped_early": loop.position.epoch < plan.recipe.all_epochs,
-        "best_metric": plan.recipe.best_metric,
-        "best": loop.position.best,
+        "epochs_done": position.epoch,
+        "stopped_early": position.epoch < loop.total_epochs,
+        "best_metric": plan.recipe.objective.best_metric,
+        "best": position.best,
         "final": {"raw": final.get("raw"), "ema": final.get("ema")},
-        "train_seconds": round(loop.position.train_seconds, 2),
-        "images_per_second": round(loop.position.images / loop.position.train_seconds, 2),
+        "train_seconds": round(position.train_seconds, 2),
+        "images_per_second": round(position.images / position.train_seconds, 2),
         "last_process_seconds": round(wall_seconds, 2),
         "peak_memory_mib": _peak_memory_mib(),
         "processes": loop.ranks.world,
         **means,
         "unreadable": loop.feeder.unreadable,
         "run_sha256": plan.digest,
-        "warnings": list(plan.warnings),
+        "warnings": list(plan.parts.warnings),
         **origin(plan.config.get("started") or now()),  # runs of earlier versions do not know when they began
         "environment": plan.config["environment"],
     }
@@ -383,7 +337,7 @@ def _write_curves(folder: Path) -> None:
 
 
 def _peak_memory_mib() -> float:
-    """Of this process; on a GPU, of the device."""
+    """Return that of this process; on a GPU, that of the device."""
     import paddle
 
     if paddle.device.get_device().startswith("gpu"):

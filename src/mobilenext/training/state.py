@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,33 +17,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobilenext.classification.fields import counted
+from mobilenext.arrays import Floats
 from mobilenext.errors import DataError
 from mobilenext.files import write_atomically
-from mobilenext.json_files import check, named, nullable, number, optional, parse, record, text, whole
+from mobilenext.json_files import Check, check, named, nullable, number, optional, parse, record, text, whole
+from mobilenext.runs.log import Sums
 from mobilenext.weights.write import safetensors_bytes
 
 FORMAT = "mobilenext checkpoint 1"
-PARTS = ("network", "average", "optimizer")
 
 Arrays = Mapping[str, npt.NDArray[Any]]
-
-
-@dataclass
-class Sums:
-    """Of training images: nothing is divided before it is shown."""
-
-    loss: float = 0.0
-    correct: int = 0
-    images: int = 0
-    seconds: float = 0.0
-    reader_seconds: float = 0.0
-    steps: int = 0
-
-    def add(self, other: Sums) -> None:
-        """Add another's sums to these."""
-        for name, value in asdict(other).items():
-            setattr(self, name, getattr(self, name) + value)
 
 
 @dataclass
@@ -52,14 +36,21 @@ class Position:
     epoch: int = 0  # the one under way, from 0
     step: int = 0  # finished steps of it
     global_step: int = 0  # finished steps of the run
-    window: Sums = field(default_factory=Sums)  # since the last line of the log
+    window: Sums = field(default_factory=Sums)  # since the last row of the log
     in_epoch: Sums = field(default_factory=Sums)
     train_seconds: float = 0.0
     images: int = 0  # that were trained on
     best: dict[str, Any] | None = None
-    final: dict[str, Any] | None = None  # the last epoch's validation
+    final: dict[str, Any] | None = None  # the last epoch's validation: a summary of the raw and of the EMA weights
     unreadable: dict[str, str] = field(default_factory=dict)
-    scaler: dict[str, Any] | None = None  # of float16 on a GPU
+    scaler: dict[str, Any] | None = None  # values of the stepper, such as the scale of float16 on a GPU
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON can hold them; what the task counts stands beside the other sums."""
+        values = asdict(self)
+        for name in ("window", "in_epoch"):
+            values[name] |= values[name].pop("counted")
+        return values
 
 
 def write_state(path: Path, run_digest: str, position: Position, parts: Mapping[str, Arrays]) -> None:
@@ -69,30 +60,33 @@ def write_state(path: Path, run_digest: str, position: Position, parts: Mapping[
         path: the file; an earlier one is replaced when the new one is complete.
         run_digest: of the configuration that it belongs to.
         position: where the run stands.
-        parts: of PARTS, names and arrays.
+        parts: names and arrays of each part: ``network``, ``average`` where there is one, and those of the stepper,
+            such as ``optimizer``.
 
     Raises:
         OutputError: it cannot be written; an earlier one is as it was.
     """
-    tensors = {f"{part}/{name}": array for part in PARTS for name, array in parts.get(part, {}).items()}
-    metadata = {"format": FORMAT, "run": run_digest, "position": json.dumps(asdict(position))}
+    tensors = {f"{part}/{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
+    metadata = {"format": FORMAT, "run": run_digest, "position": json.dumps(position.to_dict())}
     write_atomically(path, safetensors_bytes(tensors, metadata))
 
 
-def check_state(path: Path, run_digest: str) -> None:
+def check_state(path: Path, run_digest: str, check_summary: Check) -> None:
     """Check the head of a checkpoint, before anything is made for it; raises as :func:`read_state`."""
-    with _opened(path, run_digest):
+    with _opened(path, run_digest, check_summary):
         pass
 
 
-def read_state(path: Path, run_digest: str) -> tuple[Position, dict[str, dict[str, npt.NDArray[np.float32]]]]:
-    """The position and the parts of a checkpoint.
+def read_state(path: Path, run_digest: str, check_summary: Check) -> tuple[Position, dict[str, dict[str, Floats]]]:
+    """Return the position and the parts of a checkpoint; a part that it does not have is empty.
+
+    `check_summary` is the check of a validation's summary.
 
     Raises:
         DataError: no such file, damaged, or of another run.
     """
-    parts: dict[str, dict[str, npt.NDArray[np.float32]]] = {part: {} for part in PARTS}
-    with _opened(path, run_digest) as (file, position):
+    parts: dict[str, dict[str, Floats]] = defaultdict(dict)
+    with _opened(path, run_digest, check_summary) as (file, position):
         for key in file.keys():  # noqa: SIM118 - no dictionary
             part, _, name = key.partition("/")
             parts[part][name] = array = file.get_tensor(key)
@@ -102,8 +96,8 @@ def read_state(path: Path, run_digest: str) -> tuple[Position, dict[str, dict[st
 
 
 @contextlib.contextmanager
-def _opened(path: Path, run_digest: str) -> Iterator[tuple[Any, Position]]:
-    """The file of a checkpoint and the position in it."""
+def _opened(path: Path, run_digest: str, check_summary: Check) -> Iterator[tuple[Any, Position]]:
+    """Open a checkpoint, and yield the file and the position in it."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -117,49 +111,57 @@ def _opened(path: Path, run_digest: str) -> Iterator[tuple[Any, Position]]:
                 raise DataError(
                     f"{path} belongs to another run than the run.json beside it; restore the one or the other"
                 )
-            yield (
-                file,
-                _position(metadata["position"].encode(errors="surrogatepass"), f"{path}: this checkpoint's position"),
-            )
+            content = metadata["position"].encode(errors="surrogatepass")
+            yield file, _position(content, f"{path}: this checkpoint's position", check_summary)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: this checkpoint is damaged: {error}; {_REMEDY}") from error
 
 
 _REMEDY = "start a new run, perhaps from best.safetensors (--weights)"
 _COUNT, _SECONDS = whole(0), number(0, 1e12)
-_SUMS = record(
-    {
-        **dict.fromkeys(("correct", "images", "steps"), _COUNT),
-        **dict.fromkeys(("seconds", "reader_seconds"), _SECONDS),
-        "loss": number(),
-    }
-)
-_COUNTS = {"images": whole(1), "correct_top1": _COUNT}
-_BEST = {"epoch": whole(1), "kind": text("raw", "ema")}
-_COMPARED = dict.fromkeys(("loss", "mean_class_accuracy_percent", "macro_f1_percent"), optional(number()))
-_POSITION = record(
-    {
-        **dict.fromkeys(("epoch", "step", "global_step", "images"), _COUNT),
-        **dict.fromkeys(("window", "in_epoch"), _SUMS),
-        "train_seconds": _SECONDS,
-        "best": nullable(counted({**_COUNTS, **_BEST, **_COMPARED})),
-        "final": nullable(record({"raw": counted(_COUNTS), "ema": optional(counted(_COUNTS))})),
-        "unreadable": named(text()),
-        "scaler": optional(record({})),
-    }
-)
+_NEUTRAL_SUMS = {
+    **dict.fromkeys(("images", "steps"), _COUNT),
+    **dict.fromkeys(("seconds", "reader_seconds"), _SECONDS),
+    "loss": number(),
+}
 
 
-def _position(content: bytes, name: str) -> Position:
-    """Read a position and check that its numbers fit each other.
+def _check_sums(value: Any, field: str) -> None:
+    """Check sums; all other fields are what the task counts."""
+    record(_NEUTRAL_SUMS)(value, field)
+    for name in value.keys() - _NEUTRAL_SUMS.keys():
+        number(0)(value[name], f"{field}.{name}")
+
+
+def _position_check(summary: Check) -> Check:
+    def best(value: Any, field: str) -> None:
+        record({"epoch": whole(1), "kind": text("raw", "ema")})(value, field)
+        summary(value, field)
+
+    return record(
+        {
+            **dict.fromkeys(("epoch", "step", "global_step", "images"), _COUNT),
+            **dict.fromkeys(("window", "in_epoch"), _check_sums),
+            "train_seconds": _SECONDS,
+            "best": nullable(best),
+            "final": nullable(record({"raw": summary, "ema": optional(summary)})),
+            "unreadable": named(text()),
+            "scaler": optional(record({})),
+        }
+    )
+
+
+def _position(content: bytes, name: str, summary: Check) -> Position:
+    """Return a position whose numbers fit each other.
 
     Raises:
         DataError: it is damaged.
     """
     values = parse(content, name, remedy=_REMEDY)
-    check(values, _POSITION, name, remedy=_REMEDY)
+    check(values, _position_check(summary), name, remedy=_REMEDY)
     for part in ("window", "in_epoch"):
-        values[part] = Sums(**values[part])
+        counted = {field: values[part].pop(field) for field in values[part].keys() - _NEUTRAL_SUMS.keys()}
+        values[part] = Sums(**values[part], counted=counted)
     position = Position(**values)
     window, in_epoch = position.window, position.in_epoch
     trained = [sums for sums in (window, in_epoch) if sums.steps]

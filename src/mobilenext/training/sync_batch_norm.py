@@ -31,7 +31,7 @@ class _AllReduce(PyLayer):  # type: ignore[misc]
         return total.reshape(gradient.shape)
 
 
-def synchronise(network: nn.Layer) -> int:
+def synchronize(network: nn.Layer) -> int:
     """Let every batch norm of `network` that is not frozen use the statistics of all processes in training.
 
     Returns:
@@ -45,7 +45,7 @@ def synchronise(network: nn.Layer) -> int:
 
 
 def _forward(layer: nn.BatchNorm2D, native: Any, x: paddle.Tensor) -> paddle.Tensor:
-    """x [N, C, H, W] normalised by the mean and variance of all processes' images."""
+    """x [N, C, H, W] normalized by the mean and variance of all processes' images."""
     if not layer.training:
         return native(x)
     given, x = x.dtype, x.astype("float32")  # in mixed precision the statistics stay exact

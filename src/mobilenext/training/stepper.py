@@ -1,0 +1,120 @@
+"""One step of training: from a batch to changed weights."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import paddle
+from paddle import nn
+
+from mobilenext.job import Batch, Job
+from mobilenext.machine.ranks import Ranks
+from mobilenext.recipe import Recipe
+from mobilenext.training.optimization import Arrays, make_optimizer, optimizer_state, restore_optimizer
+from mobilenext.training.validation import as_tuple
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a run trains by, in one of its processes."""
+
+    recipe: Recipe
+    job: Job
+    ranks: Ranks
+    seed: int  # of dropout
+
+
+class Stepper(Protocol):
+    """Makes one step after another. What it keeps between two steps becomes parts of the checkpoint.
+
+    A search of architectures is one with a second optimizer, and a feeder of its own on other images.
+    """
+
+    def __call__(self, batch: Batch, global_step: int, rate: float) -> list[paddle.Tensor]:
+        """Change the network's weights by this process' part of a batch.
+
+        Args:
+            batch: of the process.
+            global_step: the number of the step in the run, from 0.
+            rate: the learning rate.
+
+        Returns:
+            For each part of the process' batch its sums as float64 [2 + counted], left on the device: the loss, the
+            images, and what the job counts.
+        """
+
+    def parts(self) -> Mapping[str, Arrays]:
+        """Return the parts of the checkpoint that belong to the stepper, such as ``optimizer``."""
+
+    def values(self) -> dict[str, Any] | None:
+        """Return what else must be stored, as JSON can hold it."""
+
+    def restore(self, parts: Mapping[str, Arrays], values: Mapping[str, Any] | None) -> None:
+        """Take over what `parts` and `values` returned, before the first step."""
+
+
+class GradientStep:
+    """Gradient descent on the job's loss by the recipe's optimizer."""
+
+    def __init__(self, setup: Setup, network: nn.Layer) -> None:
+        """Prepare to train those parameters of `network` that are not frozen."""
+        self._setup, self._network = setup, network
+        self._parameters = [parameter for parameter in network.parameters() if not parameter.stop_gradient]
+        self._optimizer = make_optimizer(setup.recipe, network)
+        self._scaler = paddle.amp.GradScaler() if setup.recipe.precision == "fp16" else None
+
+    def __call__(self, batch: Batch, global_step: int, rate: float) -> list[paddle.Tensor]:
+        recipe, job, ranks, scaler = self._setup.recipe, self._setup.job, self._setup.ranks, self._scaler
+        self._optimizer.set_lr(rate)
+        # Dropout depends on where the run stands, not on how it came there.
+        paddle.seed((self._setup.seed << 40) + (global_step << 8) + ranks.rank)
+        # Each part's sum of losses is divided by one number, which belongs to the whole batch, and not by the images
+        # of the part. So the gradients of parts and of processes only have to be added up to be that of the mean over
+        # the whole batch, also where a process has left out an image that cannot be read.
+        divisor = job.divisor(batch, ranks)
+        sums = []
+        for part in batch.split(recipe.accumulate):
+            with self._mixed_precision():
+                outputs = as_tuple(self._network(paddle.to_tensor(part.inputs)))
+            loss, counted = job.loss(outputs, part)
+            mean = loss / (recipe.batch_size if divisor is None else divisor)
+            (scaler.scale(mean) if scaler else mean).backward()  # adds to the gradients of the parts before
+            with paddle.no_grad():
+                # The log divides by images: let it show the mean that is minimized.
+                shown = loss if divisor is None else mean * recipe.batch_size
+                numbers = [shown, paddle.full([], len(part), "float64"), *counted]
+                sums.append(paddle.stack([number.astype("float64") for number in numbers]))
+        # One message for all gradients; afterwards every process makes the same step with the same weights.
+        ranks.sum_gradients(self._parameters)
+        if scaler:
+            scaler.step(self._optimizer)  # leaves the step out where a gradient is not finite
+            scaler.update()
+        else:
+            self._optimizer.step()
+        self._optimizer.clear_grad()
+        return sums
+
+    def parts(self) -> Mapping[str, Arrays]:
+        state = optimizer_state(self._optimizer, self._network)
+        return {"optimizer": {name: tensor.numpy() for name, tensor in state.items()}}
+
+    def values(self) -> dict[str, Any] | None:
+        if self._scaler is None:
+            return None
+        state = self._scaler.state_dict()
+        return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in state.items()}
+
+    def restore(self, parts: Mapping[str, Arrays], values: Mapping[str, Any] | None) -> None:
+        restore_optimizer(self._optimizer, self._network, parts["optimizer"])
+        if self._scaler and values:
+            self._scaler.load_state_dict(dict(values))
+
+    def _mixed_precision(self) -> contextlib.AbstractContextManager[None]:
+        if self._setup.recipe.precision == "fp32":
+            return contextlib.nullcontext()
+        dtype = {"bf16": "bfloat16", "fp16": "float16"}[self._setup.recipe.precision]
+        mixed: contextlib.AbstractContextManager[None] = paddle.amp.auto_cast(dtype=dtype, level="O1")
+        return mixed
