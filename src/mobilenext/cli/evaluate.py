@@ -24,6 +24,7 @@ from mobilenext.cli.options import (
     values_of,
 )  # fmt: skip
 from mobilenext.cli.verb import Verb
+from mobilenext.sources.options import Selection
 
 
 def _declare_evaluate(command: argparse.ArgumentParser) -> None:
@@ -46,10 +47,12 @@ def _declare_evaluate(command: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    arguments = values_of(options, "list_file", "split", "limit", "unreadable", "resume")
-    return _evaluate_and_print(
-        options.data, options.output, options.json, {**arguments, **source_of(options), **execution_of(options)}
-    )
+    arguments = {
+        **source_of(options),
+        **execution_of(options),
+        **values_of(options, *Selection.__annotations__, "workers", "unreadable", "resume"),
+    }
+    return _evaluate_and_print(options.data, options.output, options.json, arguments)
 
 
 def _evaluate_and_print(data: str | Path, output: str | None, as_json: bool, arguments: dict[str, Any]) -> int:
