@@ -13,7 +13,7 @@ from typing import Any
 
 COLOURS = 7  # --c1 to --c7 of the style sheet
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
-_SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"  # a name, never fetched
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"  # a name, never fetched
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def colour(place: int) -> str:
 def chart_spec(description: str, height: int, **parts: Any) -> dict[str, Any]:
     """A specification as wide as its place in the page and `height` pixels high, legend and all."""
     return {
-        "$schema": _SCHEMA,
+        "$schema": SCHEMA,
         "description": description,
         "width": "container",
         "height": height,

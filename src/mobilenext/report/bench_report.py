@@ -7,17 +7,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mobilenext.drawing.chart import axis, coloured
 from mobilenext.drawing.markdown import table
+from mobilenext.drawing.picture import panel, side_by_side, write_picture
 from mobilenext.errors import MissingDependency
 from mobilenext.files import write_atomically
-from mobilenext.machine.packages import require
 from mobilenext.report.names import network_name, runtime_name
+from mobilenext.report.network_charts import latency_mult_adds
 
 MOST_POINTS = 40
 
 
 def bench_table(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]] | None = None) -> str:
-    """Every row, or those that are given."""
+    """Return every row, or those that are given, as a table."""
     heading = [
         *("network", "runtime", "threads", "batch", "median", "p10 to p90", "images/s", "of row 1"),
         *("of the compute floor", "start-up", "memory"),
@@ -42,7 +44,7 @@ def bench_table(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]] | N
 
 
 def row_line(row: Mapping[str, Any]) -> str:
-    """One row in a line, as it is measured."""
+    """Return one row in a line, as it is measured."""
     threads = f"{row['threads']} thread{'s' * (row['threads'] > 1)}"
     return (
         f"{network_name(row)}, {runtime_name(row)}, {threads}, batch {row['batch_size']}: {row['median_ms']:.2f} ms "
@@ -51,7 +53,7 @@ def row_line(row: Mapping[str, Any]) -> str:
 
 
 def bench_note(result: Mapping[str, Any]) -> str:
-    """How it was measured."""
+    """Return how it was measured."""
     where, how = result["environment"], result["configuration"]
     floor = ", ".join(f"{value} GMAC/s with {count} threads" for count, value in result["gemm_gmacs"].items())
     versions = ", ".join(
@@ -68,7 +70,7 @@ def bench_note(result: Mapping[str, Any]) -> str:
 
 
 def bench_lines(result: Mapping[str, Any]) -> list[str]:
-    """All that is printed."""
+    """Return all that is printed."""
     lines = [bench_table(result), "", bench_note(result)]
     if result.get("partial"):
         lines.append("PARTIAL: interrupted; other rows were not measured, and some with fewer calls than was asked for")
@@ -99,91 +101,52 @@ def write_bench(result: Mapping[str, Any] | None, folder: Path) -> list[str]:
 
 
 def write_plot(result: Mapping[str, Any], path: Path) -> None:
-    """A picture of the table: points for single rows, or lines over the mult-adds when there are many.
+    """Draw the table: points for single rows, or lines over the mult-adds where there are many.
 
     Raises:
-        MissingDependency: matplotlib is not installed.
+        MissingDependency: vl-convert is not installed.
+        OutputError: it cannot be written.
     """
-    require(["matplotlib"], "bench", "the plot")
-    from matplotlib.figure import Figure
-
-    rows = result["rows"]
-    figure = Figure(figsize=(12, 8), dpi=100, layout="constrained")
-    where = result["environment"]
-    figure.suptitle(f"Milliseconds an image, {where['processor']}, {where['cores']} cores")
-    if len(rows) <= MOST_POINTS:
-        _points(figure, rows)
-    else:
-        _lines(figure, rows)
-    figure.savefig(path)
+    rows, where = result["rows"], result["environment"]
+    title = f"Milliseconds an image, {where['processor']}, {where['cores']} cores"
+    panels = [_rows_panel(rows)] if len(rows) <= MOST_POINTS else _network_panels(rows)
+    spec = side_by_side(panels, min(2, len(panels)), title, scale={"color": "shared", "shape": "shared"})
+    write_picture(spec, path, extra="bench", purpose="the plot")
 
 
-def _colours(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    names = list(dict.fromkeys(runtime_name(row) for row in rows))
-    return {name: f"C{index % 10}" for index, name in enumerate(names)}
-
-
-def _points(figure: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    axes = figure.subplots()
-    colours = _colours(rows)
-    labelled: set[str] = set()
-    for position, row in enumerate(rows):
-        name, batch = runtime_name(row), row["batch_size"]
-        median, low, high = (row[key] / batch for key in ("median_ms", "p10_ms", "p90_ms"))
-        label = None if name in labelled else name
-        labelled.add(name)
-        axes.plot([low, high], [position, position], color=colours[name], linewidth=2, alpha=0.5)
-        axes.plot(median, position, "o", color=colours[name], label=label)
-        axes.text(max(high, median), position, f"   {median:.2f}", va="center", fontsize=8)
-    axes.set_yticks(
-        range(len(rows)),
-        [f"{network_name(row)}, {row['threads']} thr., batch {row['batch_size']}" for row in rows],
-        fontsize=8,
-    )
-    axes.invert_yaxis()
-    axes.set_xscale("log")
-    _plain_numbers(axes.xaxis)
-    axes.grid(visible=True, which="both", axis="x", linewidth=0.3)
-    axes.set_xlabel("milliseconds an image: median, and a line from the 10th to the 90th percentile")
-    axes.legend(fontsize=8, loc="best")
-    axes.margins(x=0.12)
-
-
-def _plain_numbers(axis: Any) -> None:
-    """1, 2, 5, 10, 20, 50 on a logarithmic axis."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter("{x:g}")
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _lines(figure: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A panel for each number of threads and batch size; a line for each runtime and family of networks."""
+def _network_panels(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A panel for each number of threads and batch size, as on the page, of networks with a whole shortcut."""
     rows = [row for row in rows if row["mult_adds"] and row["identity_divisor"] == 1]
-    panels = list(dict.fromkeys((row["threads"], row["batch_size"]) for row in rows))
-    columns = min(2, len(panels))
-    grid = figure.subplots(-(-len(panels) // columns), columns, squeeze=False, sharex=True).ravel()
-    colours = _colours(rows)
-    for axes, (threads, batch) in zip(grid, panels, strict=False):
-        for name, colour in colours.items():
-            for family, style in (("mobilenext", "-o"), ("mobilenetv2", "--^")):
-                points = sorted(
-                    (row["mult_adds"] / 1e6, row["ms_per_image"])
-                    for row in rows
-                    if (runtime_name(row), row["threads"], row["batch_size"]) == (name, threads, batch)
-                    and row["network"].startswith(family)
-                )
-                if points:
-                    axes.plot(*zip(*points, strict=True), style, color=colour, markersize=4, linewidth=1)
-        axes.set_title(f"batch {batch}, {threads} thread{'s' * (threads > 1)}", fontsize=10)
-        axes.set_yscale("log")
-        _plain_numbers(axes.yaxis)
-        axes.grid(visible=True, which="both", linewidth=0.3)
-        axes.set_xlabel("mult-adds of the network, millions")
-        axes.set_ylabel("milliseconds an image")
-    for name, colour in colours.items():
-        grid[0].plot([], [], color=colour, label=name)
-    grid[0].plot([], [], "-o", color="grey", label="MobileNeXt")
-    grid[0].plot([], [], "--^", color="grey", label="MobileNetV2")
-    figure.legend(loc="outside lower center", ncols=5, fontsize=8)
+    names = list(dict.fromkeys(runtime_name(row) for row in rows))
+    panels = []
+    for threads, batch in dict.fromkeys((row["threads"], row["batch_size"]) for row in rows):
+        here = [row for row in rows if (row["threads"], row["batch_size"]) == (threads, batch)]
+        where = f"batch {batch}, {threads} thread{'s' * (threads > 1)}"
+        panels.append(panel(latency_mult_adds(here, names, where).spec, 520, 560, where))
+    return panels
+
+
+def _rows_panel(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A line for each row from the 10th to the 90th percentile, a point at the median, and its number."""
+    values, names = [], list(dict.fromkeys(runtime_name(row) for row in rows))
+    for place, row in enumerate(rows):
+        batch = row["batch_size"]
+        median, low, high = (row[key] / batch for key in ("median_ms", "p10_ms", "p90_ms"))
+        label = f"{network_name(row)}, {row['threads']} thr., batch {batch}"
+        values.append({"run": runtime_name(row), "row": place, "label": label, "ms": median, "low": low, "high": high})
+        values[-1] |= {"end": max(high, median), "text": f"{median:.2f}"}
+    labels = {"labelExpr": f"{json.dumps([value['label'] for value in values])}[datum.value]", "labelLimit": 400}
+    y = {"field": "row", "type": "ordinal", "title": None, "axis": {**labels, "grid": False, "ticks": False}}
+    title = "milliseconds an image: median, and a line from the 10th to the 90th percentile"
+    x = axis("ms", title, scale={"type": "log", "nice": False, "padding": 30})
+    look = {"y": y, "color": coloured(names)}
+    ends = {"x": {**x, "field": "low"}, "x2": {"field": "high"}}
+    layers = [
+        {"mark": {"type": "rule", "strokeWidth": 2.5, "opacity": 0.5}, "encoding": {**look, **ends}},
+        {"mark": {"type": "point", "filled": True, "size": 60, "opacity": 1}, "encoding": {**look, "x": x}},
+        {
+            "mark": {"type": "text", "align": "left", "dx": 9, "fontSize": 11},
+            "encoding": {"y": y, "x": {**x, "field": "end"}, "text": {"field": "text"}},
+        },
+    ]
+    return panel({"data": {"values": values}, "layer": layers}, 860, max(200, 19 * len(rows)), "")

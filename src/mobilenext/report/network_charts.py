@@ -23,7 +23,7 @@ def bench_charts(bench: Bench, task: Task) -> list[Chart]:
     for threads, batch in panels:
         here = [row for row in rows if (row["threads"], row["batch_size"]) == (threads, batch)]
         where = f"batch {batch}, {threads} thread{'s' * (threads > 1)}"
-        charts.append(_latency_mult_adds(here, names, where))
+        charts.append(latency_mult_adds(here, names, where))
         paper = [row for row in here if _published(row, task) is not None]
         if paper:
             charts.append(_paper_latency(paper, names, where, task))
@@ -41,7 +41,8 @@ def _family(row: Mapping[str, Any]) -> str:
     return FAMILIES[card.family] if card else "other"
 
 
-def _latency_mult_adds(rows: Sequence[Mapping[str, Any]], names: Sequence[str], where: str) -> Chart:
+def latency_mult_adds(rows: Sequence[Mapping[str, Any]], names: Sequence[str], where: str) -> Chart:
+    """Return milliseconds an image against mult-adds, a color for each runtime and a shape for each family."""
     values = [
         {
             "run": runtime_name(row),

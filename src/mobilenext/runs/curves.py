@@ -1,78 +1,159 @@
-"""The curves of training runs as a picture: loss, validation accuracy and learning rate."""
+"""The curves of training runs as a picture: loss, the metric of the validation, and learning rate."""
 
 from __future__ import annotations
 
-import io
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mobilenext.errors import UsageError
-from mobilenext.files import write_atomically
-from mobilenext.machine.packages import require
+from mobilenext.drawing.chart import COLOURS, axis, colour
+from mobilenext.drawing.picture import side_by_side, write_picture
 from mobilenext.runs.comparison import grouped, task_of
 from mobilenext.runs.training_run import KINDS, TrainingRun
 
-STYLES = dict(zip(KINDS, ("-", "--"), strict=True))
-# Okabe and Ito's palette without the yellow, too pale on white; groups beyond the seventh get markers as well.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+WIDTH, HEIGHT = 460, 420  # pixels of a panel
+WEIGHTS = dict(zip(KINDS, ("raw weights", "EMA weights"), strict=True))
+Curve = Mapping[float, float]  # a value by its epoch
+Layer = dict[str, Any]
 
 
 def write_curves(runs: Sequence[TrainingRun], path: Path) -> None:
-    """Training loss, validation top-1 and learning rate against the epoch, 1600 px wide, as .png or .svg.
+    """Draw training loss, the metric of the validation and learning rate against the epoch, as .png or .svg.
 
-    Runs that differ only in the seed share a colour: thin lines, and a thick one for their mean.
+    Runs that differ only in the seed share a color: thin lines, and a thick one for their mean.
 
     Raises:
-        MissingDependency: matplotlib is not installed.
-        UsageError: another kind of picture.
+        MissingDependency: vl-convert is not installed.
+        UsageError: another kind of picture, or runs of several tasks.
         OutputError: it cannot be written.
     """
-    require(["matplotlib"], "bench", "the picture of the curves")
-    from matplotlib.figure import Figure
+    write_picture(curves(runs), path, extra="train", purpose="the picture of the curves")
 
-    if path.suffix not in (".png", ".svg"):
-        raise UsageError(f"the picture is called {path.name!r}; expected a name that ends in .png or .svg")
+
+def curves(runs: Sequence[TrainingRun]) -> dict[str, Any]:
+    """Return the three panels as a Vega-Lite specification."""
     groups = grouped(runs)
-    labels = [f"{label}, {_seeds(members)}" for label, members in groups.items()]
-    columns = max(1, min(4, 190 // (8 + max(map(len, labels)))))
-    figure = Figure(figsize=(16, 5.9 + 0.25 * (len(labels) // columns)), dpi=100, layout="constrained")
-    loss, validation, rate = panels = figure.subplots(1, 3)
-    for axes, title in zip(
-        panels, ("training loss", f"validation {task_of(runs).metric.axis}", "learning rate"), strict=True
-    ):
-        axes.set_title(title, fontsize=13)
-        axes.set_xlabel("epoch", fontsize=11)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", linewidth=0.4)
-    rates = [dict(_points(members[0], "lr")) for members in groups.values()]
-    for place, members in enumerate(groups.values()):
-        look: dict[str, Any] = {"color": COLOURS[place % len(COLOURS)], "marker": "o" if place >= len(COLOURS) else ""}
-        look |= {"linewidth": 2.4 if len(groups) < 6 else 1.7, "markevery": (0.012 * place, 0.15)}
-        for run in members:
-            loss.plot(*_xy(dict(_points(run, "loss"))), color=look["color"], linewidth=0.5, alpha=0.3, zorder=1)
+    names = [f"{label}, {_seeds(members)}" for label, members in groups.items()]
+    teams = list(groups.values())
+    panels = [
+        _panel("training loss", _loss(teams, names), "thin: single steps and seeds"),
+        _panel(f"validation {task_of(runs).metric.axis}", _validation(teams, names)),
+        _panel("learning rate", _rates(teams, names)),
+    ]
+    return side_by_side(panels, 3, scale={"color": "shared", "strokeDash": "independent"})
+
+
+def _panel(title: str, layers: Sequence[Layer], subtitle: str = " ") -> dict[str, Any]:
+    """One chart; a subtitle, though empty, keeps the titles of all panels on one line."""
+    return {"title": {"text": title, "subtitle": subtitle}, "width": WIDTH, "height": HEIGHT, "layer": list(layers)}
+
+
+def _loss(teams: Sequence[Sequence[TrainingRun]], names: Sequence[str]) -> list[Layer]:
+    """The loss of every step, thin, and the mean of every epoch."""
+    steps, epochs = [], []
+    for members, name in zip(teams, names, strict=True):
+        steps += [_points(dict(run.points("loss")), name, place) for place, run in enumerate(members)]
         # The mean of an epoch belongs to its middle; an evaluation comes at its end.
-        _seed_lines(loss, [{row["epoch"] - 0.5: row["train_loss"] for row in run.epochs} for run in members], "-", look)
-        for kind, style in STYLES.items():
-            curves = [
-                {at: run.measured(counts).value for at, counts in run.validations(kind).items()} for run in members
-            ]
-            _seed_lines(validation, curves, style, look)
-        # Equal learning rates lie on each other: the longest is drawn whole, the others as their share of dashes on it.
-        own = rates[place].items()
-        sharing = [other for other, each in enumerate(rates) if own <= each.items() or each.items() <= own]
-        whole = place == max(sharing, key=lambda other: len(rates[other]))
-        dashes = "-" if whole else (-8 * sharing.index(place), (8, 8 * len(sharing) - 8))
-        rate.plot(*_xy(rates[place]), linestyle=dashes, zorder=2 if whole else 3, **look)
-        loss.plot([], [], label=labels[place], **look)
-    keys = {"raw weights": ("-", 2.4), "EMA weights": ("--", 2.4), "thin: single steps and seeds": ("-", 0.6)}
-    for label, (style, width) in keys.items():
-        loss.plot([], [], style, color="grey", linewidth=width, label=label)
-    figure.legend(loc="outside lower center", ncols=columns, fontsize=11, frameon=False)
-    picture = io.BytesIO()
-    figure.savefig(picture, format=path.suffix[1:])
-    write_atomically(path, picture.getvalue())
+        epochs.append([{row["epoch"] - 0.5: row["train_loss"] for row in run.epochs} for run in members])
+    layer = _line([point for points in steps for point in points], names, strokeWidth=0.7, opacity=0.35)
+    return [layer, *_seed_lines(epochs, names)]
+
+
+def _validation(teams: Sequence[Sequence[TrainingRun]], names: Sequence[str]) -> list[Layer]:
+    """The metric of the weights, and dashed that of their average."""
+    layers = []
+    for kind, label in WEIGHTS.items():
+        curves = [
+            [{at: run.measured(counts).value for at, counts in run.validations(kind).items()} for run in members]
+            for members in teams
+        ]
+        layers += _seed_lines(curves, names, label)
+    return layers
+
+
+def _rates(teams: Sequence[Sequence[TrainingRun]], names: Sequence[str]) -> list[Layer]:
+    """The learning rate of a run of each group.
+
+    Equal ones lie on each other: the longest is drawn whole, the others as their share of dashes on it.
+    """
+    rates = [dict(members[0].points("lr")) for members in teams]
+    layers, dashed = [], []
+    for place, (name, rate) in enumerate(zip(names, rates, strict=True)):
+        own = rate.items()
+        sharing = [other for other, one in enumerate(rates) if own <= one.items() or one.items() <= own]
+        points = _points(rate, name, 0)
+        if place == max(sharing, key=lambda other: len(rates[other])):
+            layers.append(_line(points, names, strokeWidth=_thickness(names)))
+        else:
+            dashes = {"strokeDash": [8, 8 * len(sharing) - 8], "strokeDashOffset": -8 * sharing.index(place)}
+            dashed.append(_line(points, names, strokeWidth=_thickness(names), **dashes))
+    return layers + dashed
+
+
+def _seed_lines(teams: Sequence[Sequence[Curve]], names: Sequence[str], weights: str = "") -> list[Layer]:
+    """A thin line for each seed of each group, and a thick one for their mean where all of them have a value."""
+    seeds, means, single = [], [], []
+    for place, (curves, name) in enumerate(zip(teams, names, strict=True)):
+        if len(curves) > 1:
+            seeds += [point for seed, curve in enumerate(curves) for point in _points(curve, name, seed, weights)]
+        shared = [at for at in curves[0] if all(at in curve for curve in curves)]
+        mean = _points({at: statistics.mean(curve[at] for curve in curves) for at in shared}, name, 0, weights)
+        means += mean
+        if len(mean) == 1 or place >= COLOURS:  # no line goes through one point; colors are used a second time
+            single += mean
+    layers = [
+        _line(seeds, names, strokeWidth=0.9, opacity=0.7),
+        _line(means, names, strokeWidth=_thickness(names)),
+        _line(single, names, mark="point", filled=True, size=50),
+    ]
+    return [layer for layer in layers if layer["data"]["values"]]
+
+
+def _points(curve: Curve, name: str, seed: int, weights: str = "") -> list[dict[str, Any]]:
+    """The points of one line."""
+    line = {"run": name, "seed": seed} | ({"weights": weights} if weights else {})
+    return [{"epoch": epoch, "value": value, **line} for epoch, value in curve.items()]
+
+
+def _line(points: Sequence[Mapping[str, Any]], names: Sequence[str], mark: str = "line", **look: Any) -> Layer:
+    """Lines in the colors of their groups, dashed for averaged weights."""
+    encoding = {
+        "x": axis("epoch", "epoch", axis={"grid": False}),
+        "y": axis("value", "", axis={"title": None}),
+        "color": {
+            "field": "run",
+            "type": "nominal",
+            "title": None,
+            "scale": {"domain": list(names), "range": [colour(place) for place in range(len(names))]},
+            "legend": {"orient": "bottom", "columns": _columns(names), "symbolType": "stroke", "symbolStrokeWidth": 3}
+            | {"symbolOpacity": 1, "symbolSize": 600},
+        },
+        "detail": {"field": "seed"},
+    }
+    if mark == "line" and any("weights" in point for point in points):
+        encoding["strokeDash"] = {
+            "field": "weights",
+            "type": "nominal",
+            "title": None,
+            "scale": {"domain": list(WEIGHTS.values()), "range": [[1, 0], [6, 4]]},
+            "legend": {
+                "orient": "bottom",
+                "symbolStrokeColor": "var(--muted)",
+                "symbolType": "stroke",
+                "symbolSize": 900,
+            },
+        }
+    return {"data": {"values": list(points)}, "mark": {"type": mark, **look}, "encoding": encoding}
+
+
+def _thickness(names: Sequence[str]) -> float:
+    return 2.4 if len(names) < 6 else 1.7
+
+
+def _columns(names: Sequence[str]) -> int:
+    """Columns of the legend, so that it is about as wide as the panels."""
+    return max(1, min(4, 190 // (8 + max(map(len, names)))))
 
 
 def _seeds(members: Sequence[TrainingRun]) -> str:
@@ -80,23 +161,3 @@ def _seeds(members: Sequence[TrainingRun]) -> str:
     unfinished = sum(run.result is None for run in members)
     of = f" ({unfinished} unfinished)" if len(members) > 1 else " (unfinished)"
     return f"seed{'s' * (len(members) > 1)} {seeds}{of * (unfinished > 0)}"
-
-
-def _points(run: TrainingRun, field: str) -> list[tuple[float, float]]:
-    """A field of the step rows against the epoch, in fractions of it."""
-    return [(row["global_step"] / run.config["steps_per_epoch"], row[field]) for row in run.steps]
-
-
-def _xy(curve: Mapping[float, float]) -> tuple[list[float], list[float]]:
-    return list(curve), list(curve.values())
-
-
-def _seed_lines(axes: Any, curves: Sequence[Mapping[float, float]], style: str, look: Mapping[str, Any]) -> None:
-    """A thin line for each seed, and a thick one for their mean where all of them have a value."""
-    if len(curves) > 1:
-        for curve in curves:
-            axes.plot(*_xy(curve), style, color=look["color"], linewidth=0.8, alpha=0.7)
-    shared = [at for at in curves[0] if all(at in curve for curve in curves)]
-    mean = {at: statistics.mean(curve[at] for curve in curves) for at in shared}
-    alone = {"marker": "o", "markevery": None} if len(mean) == 1 else {}  # there is no line through one point
-    axes.plot(*_xy(mean), style, **{**look, **alone})
