@@ -1,5 +1,5 @@
-"""Why a network predicts a class, and how it is built: heat maps and diagrams.
+"""Why a network answers as it does, and how it is built.
 
-``gradcam``: where in the image the score of a class comes from. ``overlay``: that as a picture. ``diagram``: the
-network drawn from itself.
+``gradcam``: where in the image the score of a class comes from. ``overlay``, ``page`` and ``pictures``: that as
+pictures. ``anatomy`` and ``diagram``: the network drawn from itself.
 """

@@ -86,7 +86,10 @@ def _rates(teams: Sequence[Sequence[TrainingRun]], names: Sequence[str]) -> list
         if place == max(sharing, key=lambda other: len(rates[other])):
             layers.append(_line(points, names, strokeWidth=_thickness(names)))
         else:
-            dashes = {"strokeDash": [8, 8 * len(sharing) - 8], "strokeDashOffset": -8 * sharing.index(place)}
+            dashes: dict[str, Any] = {
+                "strokeDash": [8, 8 * len(sharing) - 8],
+                "strokeDashOffset": -8 * sharing.index(place),
+            }
             dashed.append(_line(points, names, strokeWidth=_thickness(names), **dashes))
     return layers + dashed
 

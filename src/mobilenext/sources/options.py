@@ -13,17 +13,22 @@ from typing import Any, TypedDict, TypeVar, cast
 Labels = str | os.PathLike[str] | Sequence[str]  # a file of class names, or the names
 
 
-class Source(TypedDict, total=False):
-    """Which network, and what its user says about it."""
+class WeightsSource(TypedDict, total=False):
+    """Which weights of which network, and what their user says about them."""
 
     model: str | None  # name, or ``model.tag``; recognized from the weights when not given
     weights: str | os.PathLike[str] | None  # a file, a tag of the model's card; None: the card's first
-    exported: str | os.PathLike[str] | None  # in place of them, a folder made by ``mobilenext export``
-    onnx: str | os.PathLike[str] | None  # or any ONNX file
     use: str | None  # raw | ema | auto
     section: str | None  # key path of the weights in a checkpoint that has several
     identity_divisor: int | None  # replaces that of the weights
     preprocessing: Mapping[str, Any] | None  # fields that replace those of the weights
+
+
+class Source(WeightsSource, total=False):
+    """Which network, and what its user says about it."""
+
+    exported: str | os.PathLike[str] | None  # in place of weights, a folder made by ``mobilenext export``
+    onnx: str | os.PathLike[str] | None  # or any ONNX file
     labels: Labels | None
     output_name: str | None  # the output of a foreign model that has the scores
 

@@ -1,0 +1,145 @@
+"""The page of an explanation: the image, the heat on it, and the best classes as bars."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from mobilenext.data.preprocessing import Pixels
+from mobilenext.drawing.picture import side_by_side, write_picture
+from mobilenext.explanation.gradcam import Explanation, Heat
+from mobilenext.explanation.overlay import dimmed, overlay
+
+SIDE = 500  # pixels of the longer side of a picture
+BARS = 420  # pixels, across
+EXPLAINED, OTHER = "#b5367a", "#8a8a8a"  # the middle of magma's colors, and gray
+Box = tuple[float, float, float, float]  # left, top, right and bottom, in pixels of the image
+
+
+def write_page(
+    path: Path,
+    pixels: Pixels,
+    heat: Heat,
+    explanation: Explanation,
+    *,
+    box: Box,
+    labels: Sequence[str] | None = None,
+    title: str = "",
+) -> None:
+    """Write the image with the crop marked, the heat on it, and the best classes as bars; as .png or .svg.
+
+    Args:
+        path: of the picture.
+        pixels: the whole image, uint8 [H, W, 3].
+        heat: on all of it, float32 [H, W].
+        explanation: of the class.
+        box: the crop.
+        labels: a name for each class.
+        title: above the page.
+
+    Raises:
+        MissingDependency: vl-convert is not installed.
+        UsageError: another kind of picture.
+        OutputError: it cannot be written.
+    """
+    height, width = pixels.shape[:2]
+    left, top, right, bottom = box
+    is_cropped = (right - left) * (bottom - top) < 0.995 * width * height
+    rows, columns = explanation.map.shape
+    panels = [
+        _image(pixels, "image; the network sees what is inside the frame" if is_cropped else "image", " "),
+        _image(
+            dimmed(overlay(pixels, heat), box),
+            f"what speaks for {class_text(explanation.class_id, labels)} (yellow: most)",
+            f"Grad-CAM of {explanation.block}, a map of {rows} x {columns}",
+        ),
+        _bars(explanation, labels, panel_size(pixels)[1]),
+    ]
+    if is_cropped:
+        panels[0]["layer"] += _frame(box, pixels)
+    write_picture(side_by_side(panels, 3, title), path, extra="explain", purpose="the picture of an explanation")
+
+
+def panel_size(pixels: Pixels) -> tuple[int, int]:
+    """Return width and height at which an image is shown."""
+    height, width = pixels.shape[:2]
+    return max(1, round(SIDE * width / max(height, width))), max(1, round(SIDE * height / max(height, width)))
+
+
+def _image(pixels: Pixels, title: str, subtitle: str) -> dict[str, Any]:
+    width, height = panel_size(pixels)
+    mark = {"type": "image", "width": width, "height": height, "aspect": False, "smooth": max(pixels.shape) > 256}
+    place = {"x": {"value": width / 2}, "y": {"value": height / 2}, "url": {"field": "url"}}
+    return {
+        "title": {"text": title, "subtitle": subtitle},
+        "width": width,
+        "height": height,
+        "layer": [{"data": {"values": [{"url": _data_uri(pixels)}]}, "mark": mark, "encoding": place}],
+    }
+
+
+def _data_uri(pixels: Pixels) -> str:
+    content, image = io.BytesIO(), Image.fromarray(pixels)
+    image.thumbnail((2 * SIDE, 2 * SIDE))  # a large photograph has more pixels than the page shows
+    image.save(content, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
+
+
+def _frame(box: Box, pixels: Pixels) -> list[dict[str, Any]]:
+    """A frame in black with white dashes, which can be seen on any picture."""
+    scale = panel_size(pixels)[0] / pixels.shape[1]
+    left, top, right, bottom = ({"value": edge * scale} for edge in box)
+    encoding = {"x": left, "y": top, "x2": right, "y2": bottom}
+    looks: list[dict[str, Any]] = [{"stroke": "black"}, {"stroke": "white", "strokeDash": [5, 5]}]
+    return [
+        {
+            "data": {"values": [{}]},
+            "mark": {"type": "rect", "fill": None, "strokeWidth": 1.5, **look},
+            "encoding": encoding,
+        }
+        for look in looks
+    ]
+
+
+def _bars(explanation: Explanation, labels: Sequence[str] | None, height: int) -> dict[str, Any]:
+    """The scores of the best classes, and of the explained one where it is not among them; names stand above bars."""
+    rows = list(zip(explanation.classes, explanation.scores, strict=True))
+    if explanation.class_id not in explanation.classes:
+        rows.append((explanation.class_id, explanation.score))
+    values = [
+        {"row": place, "percent": 100 * score, "name": class_text(number, labels), "text": f"{100 * score:.1f} %"}
+        | {"color": EXPLAINED if number == explanation.class_id else OTHER}
+        for place, (number, score) in enumerate(rows)
+    ]
+    y = {"field": "row", "type": "ordinal", "axis": None}
+    x = {"field": "percent", "type": "quantitative", "scale": {"domain": [0, 118]}, "axis": None}
+    size = min(28, height / len(rows) / 3)
+    color = {"field": "color", "type": "nominal", "scale": None}
+    text = {"type": "text", "align": "left", "color": "black"}
+    return {
+        "title": {"text": "scores; the explained class in color", "subtitle": " "},
+        "width": BARS,
+        "height": height,
+        "data": {"values": values},
+        "layer": [
+            {"mark": {"type": "bar", "size": size}, "encoding": {"x": x, "y": y, "color": color}},
+            {
+                "mark": {**text, "dx": 4, "dy": -size * 0.9, "fontSize": 14},
+                "encoding": {"x": {"value": 0}, "y": y, "text": {"field": "name"}},
+            },
+            {"mark": {**text, "dx": 5, "fontSize": 13}, "encoding": {"x": x, "y": y, "text": {"field": "text"}}},
+        ],
+    }
+
+
+def class_text(number: int, labels: Sequence[str] | None) -> str:
+    """Return a class by its number and, where it has one, its name, cut short."""
+    name = " ".join(labels[number].split()) if labels else ""
+    if name in ("", str(number)):
+        return f"class {number}"
+    return f"{number}: {name if len(name) <= 30 else f'{name[:29]}…'}"
