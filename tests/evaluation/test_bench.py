@@ -68,7 +68,7 @@ def test_the_files(result: dict[str, Any], tmp_path: Path) -> None:
     assert "mobilenext_x0_35, divisor 2, 32 px" in text
     assert "paddle-inference (onednn)" in text
     assert "interleaved rounds" in text
-    if installed("matplotlib"):
+    if installed("vl_convert"):
         assert (tmp_path / "new" / "bench.png").read_bytes().startswith(b"\x89PNG")
     else:
         assert "pip install 'mobilenext[bench]'" in " ".join(said)
@@ -77,7 +77,7 @@ def test_the_files(result: dict[str, Any], tmp_path: Path) -> None:
         write_bench(None, tmp_path / "file" / "out")
 
 
-@pytest.mark.skipif(not installed("matplotlib"), reason="matplotlib is not installed (the extra bench)")
+@pytest.mark.skipif(not installed("vl_convert"), reason="vl-convert is not installed (the extra bench)")
 def test_many_rows_become_lines(result: dict[str, Any], tmp_path: Path) -> None:
     from mobilenext.report.bench_report import write_plot
 

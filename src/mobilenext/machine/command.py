@@ -32,7 +32,7 @@ def guarded(call: Callable[[], int], *, own_process: bool = True) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold bytes that are no text
     logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    for noisy in ("httpx", "httpcore", "filelock", "matplotlib"):
+    for noisy in ("httpx", "httpcore", "filelock"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     os.environ.setdefault("GLOG_minloglevel", "2")  # read when Paddle is imported: its C++ greets every predictor
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime would look for its maker's server

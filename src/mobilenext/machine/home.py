@@ -1,7 +1,7 @@
 """A home folder for libraries, where the user has none that can be written to.
 
-Paddle makes ~/.cache/paddle when it is imported, and its graph compiler writes there; matplotlib, Numba, OpenVINO and
-VisualDL have their folders, too. Without a home they fail, or make a folder called ``~`` where the user happens to be.
+Paddle makes ~/.cache/paddle when it is imported, and its graph compiler writes there; Numba, OpenVINO and VisualDL
+have their folders, too. Without a home they fail, or make a folder called ``~`` where the user happens to be.
 """
 
 from __future__ import annotations

@@ -105,12 +105,12 @@ def _seed_lines(teams: Sequence[Sequence[Curve]], names: Sequence[str], weights:
         means += mean
         if len(mean) == 1 or place >= COLOURS:  # no line goes through one point; colors are used a second time
             single += mean
-    layers = [
-        _line(seeds, names, strokeWidth=0.9, opacity=0.7),
-        _line(means, names, strokeWidth=_thickness(names)),
-        _line(single, names, mark="point", filled=True, size=50),
-    ]
-    return [layer for layer in layers if layer["data"]["values"]]
+    layers = [_line(means, names, strokeWidth=_thickness(names))]  # also where there is nothing: axes and legend
+    if seeds:
+        layers.insert(0, _line(seeds, names, strokeWidth=0.9, opacity=0.7))
+    if single:
+        layers.append(_line(single, names, mark="point", filled=True, size=50))
+    return layers
 
 
 def _points(curve: Curve, name: str, seed: int, weights: str = "") -> list[dict[str, Any]]:
