@@ -21,12 +21,13 @@ import pytest
 from PIL import Image
 
 from evaluation_folders import write_evaluation
+from mobilenext.classification import evaluation
 from mobilenext.classification.metrics import Counts, Prediction
 from mobilenext.classification.terminal import picture
 from mobilenext.classification.training import TRAINING
 from mobilenext.data import Preprocessing
 from mobilenext.errors import MobileNeXtError
-from mobilenext.evaluation.run import _finished
+from mobilenext.evaluation.outcome import finished_result
 from mobilenext.export.sidecar import SIDECAR, VERSION, read_sidecar
 from mobilenext.files import sha256_of
 from mobilenext.json_files import parse
@@ -176,13 +177,16 @@ def show_run(folder: Path) -> None:
 
 
 def finished(folder: Path) -> None:
-    result = _finished(folder, SETUP)
+    result = finished_result(folder, SETUP)
     assert result is not None
     assert all(isinstance(line, str) for line in result_lines(result))
 
 
 def go_on_evaluating(folder: Path) -> None:
-    with Journal(folder, SETUP, resume=True) as journal:
+    def read_row(value: Any, index: int) -> Prediction:
+        return evaluation.read_row(value, index, SETUP, None)
+
+    with Journal(folder, SETUP, read_row, resume=True) as journal:
         counts = Counts(3)
         for row in journal.rows:
             counts.add(row)

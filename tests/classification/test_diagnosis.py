@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mobilenext.classification.diagnosis import diagnose, size_problems
+from mobilenext.classification.diagnosis import diagnose
 from mobilenext.classification.metrics import Prediction
+from mobilenext.data.check import size_problems
 from mobilenext.data.preprocessing import Preprocessing
 
 NOT_EXPLAINED = "no shift or permutation"

@@ -21,14 +21,15 @@ from mobilenext.classification.metrics import Counts, Prediction
 from mobilenext.data import Preprocessing, open_dataset, pixels_of
 from mobilenext.data.digits import write_digits
 from mobilenext.errors import DatasetError, ImageError, OutputError, UsageError
-from mobilenext.evaluation.pipeline import Job, Plan, make_plan, predict_records
-from mobilenext.evaluation.run import _write
+from mobilenext.evaluation.outcome import write_outcome
+from mobilenext.evaluation.pipeline import Job, predict_records
 from mobilenext.machine.pool import WorkerPool
 from mobilenext.models.cards import Published, WeightsCard
 from mobilenext.runs.journal import JOURNAL, LOG, PREDICTIONS, RESULT, Journal
 from mobilenext.runtime import AUTOMATIC
 from mobilenext.sources.choice import Choice
 from mobilenext.sources.prepare import prepare_weights
+from mobilenext.tasks import find_task
 from mobilenext.weights.read import read_weights
 from mobilenext.weights.record import Weights
 
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
     from tests.conftest import World
 
 SMALL: dict[str, Any] = {"image_size": 32, "crop_pct": 1.0}
+
+
+def no_row(value: object, index: int) -> None:
+    raise AssertionError("these journals are not resumed")
 
 
 def predictions(folder: Path) -> list[dict[str, Any]]:
@@ -136,11 +141,11 @@ def test_the_division_of_work_changes_nothing(
     expected = predictions(finished[0])
     records = open_dataset(world.data).records
     weights = read_weights(world.weights, preprocessing=SMALL)
-    spec = prepare_weights(weights, tmp_path, Choice(runtime, threads=threads)).spec
-    plan = Plan("cpu", workers, threads, 1)
-    with WorkerPool(workers, plan.environment()) as pool:
+    choice = Choice(runtime, threads=threads, workers=workers)
+    spec = prepare_weights(weights, tmp_path, choice).spec
+    with WorkerPool(workers, choice.environment()) as pool:
         for batch_size in (1, 7, 64):
-            job = Job(spec, weights.preprocessing, batch_size, "stop")
+            job = Job(spec, weights.preprocessing, batch_size, "stop", find_task().evaluation, {"num_classes": 8})
             rows = [row.to_dict() for chunk in predict_records(pool, job, records) for row in chunk]
             exact = ("index", "path", "label", "top5")
             assert [[row[key] for key in exact] for row in rows] == [[row[key] for key in exact] for row in expected]
@@ -254,20 +259,20 @@ def test_killed_and_resumed(
 
 def test_names_that_are_no_text(tmp_path: Path) -> None:
     folder = "class \udcff"  # how Python shows the byte 0xff in a file's name
-    journal = Journal(tmp_path, {}, resume=False)
+    journal = Journal(tmp_path, {}, no_row, resume=False)
     journal.add([Prediction(0, f"{folder}/ü.png", 0, (0,), (1.0,), 0.0)])
-    _write(tmp_path, journal, {"per_class": [{"name": folder}]})
+    write_outcome(tmp_path, journal, {"per_class": [{"name": folder}]})
     assert sorted(path.name for path in tmp_path.iterdir()) == [PREDICTIONS, RESULT]
     assert predictions(tmp_path)[0]["path"] == f"{folder}/ü.png"
     assert json.loads((tmp_path / RESULT).read_bytes())["per_class"][0]["name"] == folder
 
 
 def test_no_room_for_the_predictions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal = Journal(tmp_path, {}, resume=False)
+    journal = Journal(tmp_path, {}, no_row, resume=False)
     journal.add([Prediction(0, "a.png", 0, (0,), (1.0,), 0.0)])
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(100, 90, 10))  # type: ignore[attr-defined]
     with pytest.raises(OutputError, match=r"10 bytes are free, .* are needed; --resume finishes"):
-        _write(tmp_path, journal, {})
+        write_outcome(tmp_path, journal, {})
     journal.close()
     assert [path.name for path in tmp_path.iterdir()] == [JOURNAL]
 
@@ -380,11 +385,11 @@ def test_options_that_cannot_work(options: dict[str, Any], message: str, world: 
     assert not (tmp_path / "out").exists()
 
 
-def test_plans() -> None:
-    assert make_plan("cpu", 3, 2, 16) == Plan("cpu", 3, 2, 16)
-    assert make_plan("cpu", None, None, None).batch_size == 1
-    environment = Plan("cpu", 1, 3, 1).environment()
-    assert (environment["OMP_NUM_THREADS"], environment["MKL_NUM_THREADS"]) == ("3", "3")
+def test_a_keyword_that_is_none(world: World) -> None:
+    with pytest.raises(TypeError, match=r"^evaluate\(\) got an unexpected keyword argument 'batchsize'$"):
+        evaluate(world.data, weights=world.weights, batchsize=2)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"^predict\(\) got an unexpected keyword argument 'workers'$"):
+        predict(world.data, weights=world.weights, workers=2)  # type: ignore[call-arg]
 
 
 # --- class folders

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mobilenext.classification import evaluation
 from mobilenext.classification.metrics import Prediction
 from mobilenext.errors import DataError, OutputError, UsageError
 from mobilenext.runs.journal import JOURNAL, PREDICTIONS, Journal, line_of, read_predictions, setup_digest
@@ -20,8 +21,12 @@ ROWS = [
 ]
 
 
+def read_row(value: object, index: int) -> Prediction:
+    return evaluation.read_row(value, index, {}, None)
+
+
 def written(folder: Path, rows: list[Prediction]) -> Path:
-    journal = Journal(folder, SETUP, resume=False)
+    journal = Journal(folder, SETUP, read_row, resume=False)
     journal.add(rows)
     journal.close()
     return journal.path
@@ -34,7 +39,7 @@ def test_a_line_for_the_setup_and_one_for_each_image(tmp_path: Path) -> None:
 
 
 def test_rows_are_on_disk_as_soon_as_they_are_added(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, SETUP, resume=False)
+    journal = Journal(tmp_path, SETUP, read_row, resume=False)
     journal.add(ROWS[:2])
     assert journal.path.read_bytes().count(b"\n") == 3
     journal.close()
@@ -44,7 +49,7 @@ def test_resume_after_a_cut_at_every_byte(tmp_path: Path) -> None:
     content = written(tmp_path, ROWS).read_bytes()
     for cut in range(len(content) + 1):
         (tmp_path / JOURNAL).write_bytes(content[:cut])
-        journal = Journal(tmp_path, SETUP, resume=True)
+        journal = Journal(tmp_path, SETUP, read_row, resume=True)
         whole = max(0, content[:cut].count(b"\n") - 1)
         assert journal.rows == ROWS[:whole], f"cut at {cut}"
         journal.add(ROWS[whole:])
@@ -54,7 +59,7 @@ def test_resume_after_a_cut_at_every_byte(tmp_path: Path) -> None:
 
 
 def test_resume_without_a_journal_starts_one(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "new", SETUP, resume=True)
+    journal = Journal(tmp_path / "new", SETUP, read_row, resume=True)
     assert journal.rows == []
     journal.close()
     assert journal.path.is_file()
@@ -64,7 +69,7 @@ def test_another_setup_is_refused_and_the_change_named(tmp_path: Path) -> None:
     path = written(tmp_path, ROWS)
     before = path.read_bytes()
     with pytest.raises(UsageError) as caught:
-        Journal(tmp_path, {**SETUP, "model": "other", "new": 1}, resume=True)
+        Journal(tmp_path, {**SETUP, "model": "other", "new": 1}, read_row, resume=True)
     message = str(caught.value)
     assert "model: 'm' there, 'other' now" in message
     assert "new: None there, 1 now" in message
@@ -95,7 +100,7 @@ def test_damage_before_the_end_is_an_error_with_its_line(tmp_path: Path, number:
     path.write_bytes(b"\n".join(lines))
     before = path.read_bytes()
     with pytest.raises(DataError, match=f"line {number} "):
-        Journal(tmp_path, SETUP, resume=True)
+        Journal(tmp_path, SETUP, read_row, resume=True)
     assert path.read_bytes() == before
 
 
@@ -103,25 +108,25 @@ def test_an_unfinished_journal_is_not_overwritten(tmp_path: Path) -> None:
     path = written(tmp_path, ROWS[:3])
     before = path.read_bytes()
     with pytest.raises(UsageError, match=r"unfinished evaluation of 3 images: add --resume"):
-        Journal(tmp_path, SETUP, resume=False)
+        Journal(tmp_path, SETUP, read_row, resume=False)
     assert path.read_bytes() == before
 
 
 def test_a_journal_without_images_is_nothing_to_lose(tmp_path: Path) -> None:
     written(tmp_path, [])
-    journal = Journal(tmp_path, {**SETUP, "model": "other"}, resume=False)
+    journal = Journal(tmp_path, {**SETUP, "model": "other"}, read_row, resume=False)
     journal.close()
     assert json.loads(journal.path.read_bytes())["setup"]["model"] == "other"
 
 
 def test_remove(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, SETUP, resume=False)
+    journal = Journal(tmp_path, SETUP, read_row, resume=False)
     journal.remove()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_is_an_error_and_what_is_there_can_be_resumed(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, SETUP, resume=False)
+    journal = Journal(tmp_path, SETUP, read_row, resume=False)
     journal.add(ROWS[:2])
     room = journal.path.stat().st_size + 10  # bytes; part of the next line fits
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -135,7 +140,7 @@ def test_a_full_disk_is_an_error_and_what_is_there_can_be_resumed(tmp_path: Path
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert journal.rows == ROWS[:2], "rows that are not on disk do not count"
     assert journal.path.stat().st_size == room
-    again = Journal(tmp_path, SETUP, resume=True)
+    again = Journal(tmp_path, SETUP, read_row, resume=True)
     assert again.rows == ROWS[:2]
     again.close()
 
@@ -143,17 +148,17 @@ def test_a_full_disk_is_an_error_and_what_is_there_can_be_resumed(tmp_path: Path
 def test_no_folder_can_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="Not a directory"):
-        Journal(tmp_path / "file" / "below", SETUP, resume=False)
+        Journal(tmp_path / "file" / "below", SETUP, read_row, resume=False)
 
 
 def test_two_evaluations_into_one_folder(tmp_path: Path) -> None:
-    first = Journal(tmp_path, SETUP, resume=False)
+    first = Journal(tmp_path, SETUP, read_row, resume=False)
     for resume in (False, True):
         with pytest.raises(UsageError, match=r"another evaluation is writing to .*; wait for it, or choose another"):
-            Journal(tmp_path, SETUP, resume=resume)
+            Journal(tmp_path, SETUP, read_row, resume=resume)
     first.add(ROWS)
     first.close()
-    resumed = Journal(tmp_path, SETUP, resume=True)
+    resumed = Journal(tmp_path, SETUP, read_row, resume=True)
     assert resumed.rows == ROWS, "nothing of the first was lost"
     resumed.remove()
     assert list(tmp_path.iterdir()) == []

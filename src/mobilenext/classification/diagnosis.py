@@ -9,29 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mobilenext.classification.metrics import Prediction
-from mobilenext.data.preprocessing import Preprocessing
 
 Integers = npt.NDArray[np.int64]
 ENOUGH = 100  # images below which a score says nothing
-
-
-def size_problems(sizes: Sequence[tuple[int, int]], preprocessing: Preprocessing) -> list[str]:
-    """A sentence where the images (width and height of some) do not suit the size and crop of the network."""
-    if not sizes:
-        return []
-    short = sorted(min(size) for size in sizes)[len(sizes) // 2]  # pixels, of the image in the middle
-    size, enlarged = preprocessing.image_size, preprocessing.resize_size
-    if short == size < enlarged:
-        return [
-            f"the images are {size} px already, and crop_pct {preprocessing.crop_pct:g} enlarges them to {enlarged} px "
-            f"and cuts their margins off: --crop-pct 1?"
-        ]
-    if short < size:
-        return [
-            f"the images are {short} px and are enlarged to {enlarged} px for a network of {size} px: if it was "
-            f"trained on images of this size, --image-size {short} --crop-pct 1?"
-        ]
-    return []
 
 
 def diagnose(rows: Sequence[Prediction], num_classes: int, size_remarks: Sequence[str] = ()) -> list[str]:
@@ -40,7 +20,7 @@ def diagnose(rows: Sequence[Prediction], num_classes: int, size_remarks: Sequenc
     Args:
         rows: the answers.
         num_classes: of the network.
-        size_remarks: of `size_problems`, which count where the labels explain nothing.
+        size_remarks: of `mobilenext.data.check.size_problems`, which count where the labels explain nothing.
 
     A general permutation is learnt on every other image of a class and tried on the rest, so that it cannot explain
     noise; that takes two images a class.

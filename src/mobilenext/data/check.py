@@ -143,3 +143,27 @@ def _training_verdict(root: Path, num_classes: int | None, unreadable: Sequence[
     except DataError as error:
         return {"usable": False, "reason": str(error)}
     return {"usable": True, "reason": opened if validated else f"{opened}; with --val-split 0.2 or --val-split test"}
+
+
+def size_problems(sizes: Sequence[tuple[int, int]], preprocessing: Preprocessing) -> list[str]:
+    """Return a sentence where images do not suit the size and crop of a network.
+
+    Args:
+        sizes: width and height of some of them.
+        preprocessing: of the network.
+    """
+    if not sizes:
+        return []
+    short = sorted(min(size) for size in sizes)[len(sizes) // 2]  # pixels, of the image in the middle
+    size, enlarged = preprocessing.image_size, preprocessing.resize_size
+    if short == size < enlarged:
+        return [
+            f"the images are {size} px already, and crop_pct {preprocessing.crop_pct:g} enlarges them to {enlarged} px "
+            f"and cuts their margins off: --crop-pct 1?"
+        ]
+    if short < size:
+        return [
+            f"the images are {short} px and are enlarged to {enlarged} px for a network of {size} px: if it was "
+            f"trained on images of this size, --image-size {short} --crop-pct 1?"
+        ]
+    return []

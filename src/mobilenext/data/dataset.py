@@ -69,11 +69,7 @@ def open_dataset(
         dataset = _open_list(root, Path(list_file) if list_file is not None else root / LIST_NAME, num_classes)
     if check_classes:
         check_class_folders(dataset, num_classes)
-    if limit is None:
-        return dataset
-    records = dataset.records[:limit]
-    unreadable = {r.path: dataset.unreadable[r.path] for r in records if r.path in dataset.unreadable}
-    return dataclasses.replace(dataset, records=records, unreadable=unreadable)
+    return dataset.first(limit)
 
 
 def open_training(

@@ -5,12 +5,16 @@ A task has its own kind of record: classification a `LabelledImage`. Another tas
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from mobilenext.data.listing import ignored_notes, is_leftover_name
+
+_Dataset = TypeVar("_Dataset", bound="Dataset")
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,14 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def first(self: _Dataset, limit: int | None) -> _Dataset:
+        """Return the data set with its first `limit` records; None keeps all."""
+        if limit is None:
+            return self
+        records = self.records[:limit]
+        unreadable = {r.path: self.unreadable[r.path] for r in records if r.path in self.unreadable}
+        return dataclasses.replace(self, records=records, unreadable=unreadable)
 
     def all_notes(self) -> list[str]:
         """Return sentences on how the layout was understood and what was ignored."""

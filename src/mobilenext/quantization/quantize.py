@@ -25,7 +25,6 @@ from mobilenext.data.dataset import open_training
 from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import CheckFailed, DatasetError, UsageError
 from mobilenext.evaluation.latency import interleaved_latency
-from mobilenext.evaluation.pipeline import make_plan
 from mobilenext.evaluation.run import evaluate
 from mobilenext.export.folder import new_folder
 from mobilenext.export.sidecar import write_sidecar
@@ -37,7 +36,7 @@ from mobilenext.runs.journal import read_predictions
 from mobilenext.runtime import RuntimeSpec, check_precision, open_runtime
 from mobilenext.runtime.form import Form
 from mobilenext.runtime.self_check import probe
-from mobilenext.sources.choice import Choice
+from mobilenext.sources.choice import Choice, choose
 from mobilenext.sources.find import Subject, find_subject
 from mobilenext.sources.options import Labels
 from mobilenext.sources.prepare import Prepared, prepare
@@ -110,7 +109,7 @@ def quantize_model(
         identity_divisor=identity_divisor, preprocessing=preprocessing, labels=labels, output_name=output_name,
     )  # fmt: skip
     chosen, dataset = _divide(calibration, calibration_list, calibration_images, data, list_file)
-    plan = make_plan("cpu", None, None, None)
+    plan = choose({"device": "cpu"})
     with watched_scratch_folder(output) as work, new_folder(Path(output)) as folder:
         log.info("calibrating with %d images of %s; evaluating on %d others", len(chosen), calibration, len(dataset))
         with WorkerPool(1, plan.environment()) as single:

@@ -1,7 +1,8 @@
-"""The evaluation's files: a journal that survives being killed, and results that appear whole or not at all.
+"""The journal of an evaluation, which survives being killed, and the predictions that it becomes.
 
-``journal.jsonl`` grows while an evaluation runs: a first line that says what is being evaluated, then one line for
-each image, in order. When the last image is in, it becomes ``predictions.jsonl`` and is removed.
+``journal.jsonl`` grows while an evaluation runs: a first line that says what is evaluated, then a line for each image,
+in order. After the last image, its rows are written to ``predictions.jsonl`` and it is removed. What a row holds is
+the task's business: a class, or the boxes of all outputs of a network.
 """
 
 from __future__ import annotations
@@ -11,56 +12,63 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mobilenext.classification.metrics import Prediction, check_prediction
+from mobilenext import tasks
 from mobilenext.errors import DataError, OutputError, UsageError
 from mobilenext.json_files import Unfit, check, lines_of, optional, parse, read_json_lines, record, text
 
 JOURNAL, PREDICTIONS, RESULT, LOG = "journal.jsonl", "predictions.jsonl", "result.json", "evaluate.log"
+ReadRow = Callable[[Any, int], Any]  # the row number N of a task from JSON; raises Unfit
 _REMEDY = "delete the file to start anew"
 log = logging.getLogger(__name__)
 
 
 def setup_digest(setup: Mapping[str, Any]) -> str:
-    """A checksum of everything that decides what the predictions are."""
+    """Return a checksum of everything that decides what the predictions are."""
     return hashlib.sha256(json.dumps(setup, sort_keys=True).encode()).hexdigest()
 
 
 def line_of(values: Mapping[str, Any]) -> bytes:
-    """One line of JSON."""
+    """Return one line of JSON."""
     return encoded(json.dumps(values, ensure_ascii=False, separators=(", ", ": ")) + "\n")
 
 
-def read_predictions(folder: Path) -> list[Prediction]:
-    """What a finished evaluation left in a folder.
+def read_predictions(folder: Path, task: str | None = None) -> list[Any]:
+    """Return the rows that a finished evaluation left in a folder; `task` is the name in its result.
 
     Raises:
-        DataError: there is none, or it is damaged.
+        DataError: there are none, or they are damaged.
     """
     path, remedy, rows = folder / PREDICTIONS, "evaluate again", []
+    read_row = tasks.find_task(task).evaluation.read_row
     missing = "is missing; expected what `mobilenext evaluate -o` writes"
-    for number, row in read_json_lines(path, remedy=remedy, missing=missing):
+    for number, value in read_json_lines(path, remedy=remedy, missing=missing):
         try:
-            check_prediction(row, number - 1)
+            rows.append(read_row(value, number - 1, {}, None))
         except Unfit as error:
             raise DataError(f"{path}: line {number} is damaged: {error}; {remedy}") from error
-        rows.append(Prediction.from_dict(row))
     return rows
 
 
 def encoded(text: str) -> bytes:
-    """JSON as UTF-8; a file name that is no text comes from the system as surrogates, which are escaped (\\udcff)."""
+    """Encode JSON as UTF-8; file names that are no text come as surrogates and are escaped (\\udcff)."""
     return text.encode(errors="backslashreplace")
 
 
 class Journal:
     """The rows of one evaluation, on disk as soon as they are known; while it is open, no other can be opened there."""
 
-    def __init__(self, folder: Path, setup: Mapping[str, Any], *, resume: bool) -> None:
+    def __init__(self, folder: Path, setup: Mapping[str, Any], read_row: ReadRow, *, resume: bool) -> None:
         """Open a new journal, or with `resume` the one that is there.
+
+        Args:
+            folder: is made if need be.
+            setup: everything that decides what the rows are.
+            read_row: the task's reader of a row.
+            resume: go on with the rows of an unfinished evaluation of the same setup.
 
         Raises:
             UsageError: an unfinished journal is there and `resume` was not asked for; it is of another setup; or
@@ -69,8 +77,8 @@ class Journal:
             OutputError: the folder cannot be written.
         """
         self.path = folder / JOURNAL
-        self.rows: list[Prediction] = []
-        self._setup = dict(setup)
+        self.rows: list[Any] = []
+        self._setup, self._read_row = dict(setup), read_row
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._stream: BinaryIO = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
@@ -93,7 +101,7 @@ class Journal:
         self.close()
 
     def _lock(self) -> None:
-        """Keep other evaluations out for as long as the file is open; the system lets go of it when we are killed."""
+        """Keep other evaluations out while the file is open; the system releases the lock if this one is killed."""
         try:
             import fcntl
         except ModuleNotFoundError:  # Windows
@@ -113,7 +121,7 @@ class Journal:
             )
 
     def _take_over(self, digest: str, resume: bool) -> None:
-        """Read what is there, and stand behind it."""
+        """Read the rows that are to be kept, and set the position of writing behind them."""
         kept = 0
         if self.path.is_file():  # not a device, which may have no end
             if resume:
@@ -123,7 +131,7 @@ class Journal:
                     f"{self.path} is an unfinished evaluation of {lines - 1} images: add "
                     "--resume to go on with it, or delete that file to start anew"
                 )
-        # Stopped before the first image there is nothing to lose.
+        # A journal without rows has nothing to lose.
         self._stream.truncate(kept)
         self._stream.seek(kept)
         if not kept:
@@ -134,8 +142,8 @@ class Journal:
         return lines_of(self._stream, str(self.path), remedy=_REMEDY)
 
     def _read(self, digest: str) -> int:
-        """Take the rows over; the number of bytes that are whole (being killed may cut the last line)."""
-        kept, name, num_classes = 0, str(self.path), self._setup.get("num_classes")
+        """Read the rows; return the number of bytes that are whole, as being killed may cut the last line."""
+        kept, name = 0, str(self.path)
         for number, line in self._lines():
             if not line.endswith(b"\n"):
                 break
@@ -149,14 +157,13 @@ class Journal:
                     )
             else:
                 try:
-                    check_prediction(value, number - 2, num_classes)
+                    self.rows.append(self._read_row(value, number - 2))
                 except Unfit as error:
                     raise DataError(f"{name}: line {number} is damaged: {error}; {_REMEDY}") from error
-                self.rows.append(Prediction.from_dict(value))
             kept += len(line)
         return kept
 
-    def add(self, rows: Iterable[Prediction]) -> None:
+    def add(self, rows: Iterable[Any]) -> None:
         """Append rows and hand them to the operating system.
 
         Raises:
@@ -178,12 +185,13 @@ class Journal:
             raise _output_error(self.path.parent, error) from error
 
     def remove(self) -> None:
-        """The evaluation is finished and its files are written."""
+        """Delete the journal: the evaluation is finished and its files are written."""
         self.path.unlink(missing_ok=True)  # before it is closed, which lets others in
         self.close()
 
 
 def _changes(before: Any, now: Mapping[str, Any]) -> str:
+    """Return a line for each field of the setup that differs."""
     before = before if isinstance(before, dict) else {}
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     return "\n".join(f"  {name}: {before.get(name)!r} there, {now.get(name)!r} now" for name in names)

@@ -38,9 +38,7 @@ def choose(execution: Execution, workers: int | None = None) -> Choice:
         UsageError: a number below one, more threads than cores, or a device that is not there.
     """
     threads, batch_size = execution.get("threads"), execution.get("batch_size")
-    for name, value in (("workers", workers), ("threads", threads), ("batch_size", batch_size)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise UsageError(f"{name} is {value!r}; expected a whole number from 1 up")
+    check_positive(workers=workers, threads=threads, batch_size=batch_size)
     device = resolve_device(execution.get("device", "auto"))
     cores = max(1, available_cores() // launched_here())
     threads = threads or 1
@@ -55,3 +53,28 @@ def choose(execution: Execution, workers: int | None = None) -> Choice:
         workers=workers or (max(1, cores // threads) if device == "cpu" else min(8, cores)),
         batch_size=batch_size or (1 if device == "cpu" else 64),
     )
+
+
+def choose_one(execution: Execution) -> Choice:
+    """Fill in for a network that runs in this process: one thread and one image at a time, if not asked otherwise.
+
+    Raises:
+        UsageError: a number below one, or a device that is not there.
+    """
+    threads, batch_size = execution.get("threads"), execution.get("batch_size")
+    check_positive(threads=threads, batch_size=batch_size)
+    return Choice(
+        runtime=execution.get("runtime", "auto"),
+        engine=execution.get("engine", "auto"),
+        device=resolve_device(execution.get("device", "auto")),
+        threads=threads or 1,
+        precision=execution.get("precision"),
+        batch_size=batch_size or 1,
+    )
+
+
+def check_positive(**numbers: int | None) -> None:
+    """Raise UsageError for a number that is given and is not a whole number from 1 up."""
+    for name, value in numbers.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise UsageError(f"{name} is {value!r}; expected a whole number from 1 up")

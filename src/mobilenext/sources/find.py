@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobilenext.errors import DataError, UsageError
-from mobilenext.export.sidecar import SIDECAR
+from mobilenext.export.sidecar import SIDECAR, read_sidecar
 from mobilenext.file_kinds import other_kind
 from mobilenext.runtime.paddle_files import find_program
 from mobilenext.sources.options import Labels, Source
+from mobilenext.weights.metadata import stored_task
 from mobilenext.weights.pretrained import locate
-from mobilenext.weights.read import read_weights
+from mobilenext.weights.read import read_weights, with_suffix
 from mobilenext.weights.record import Weights
 
 if TYPE_CHECKING:
@@ -95,3 +96,14 @@ def weights_of(subject: Subject) -> Weights:
         preprocessing=subject.preprocessing,
         labels=subject.labels,
     )
+
+
+def task_of(subject: Subject) -> str | None:
+    """Return the name of the task that a network was trained for; None, as for models of other projects, where none is.
+
+    Raises:
+        DataError: the sidecar of an exported folder is damaged.
+    """
+    if subject.kind == "weights":
+        return stored_task(with_suffix(subject.path))
+    return read_sidecar(subject.path).record.task if subject.kind == "exported" else None

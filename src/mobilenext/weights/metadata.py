@@ -8,7 +8,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import DataError, UsageError, WeightsError
@@ -107,3 +110,21 @@ def read_metadata(file: ForeignFile, path: str | os.PathLike[str]) -> Metadata:
         entries = certificate["metadata"] if certificate["output"]["sha256"] == file.sha256 else {}
     usable = isinstance(entries, dict) and all(isinstance(value, str) for value in entries.values())
     return Metadata(path, entries) if usable and entries.get("format") == FORMAT else Metadata(path)
+
+
+def stored_task(path: Path) -> str | None:
+    """Return the name of the task that a weights file was trained for; None where it names none.
+
+    Only the metadata is read. A file that cannot be read names none: reading the weights says what is wrong with it.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(str(path), framework="numpy") as file:
+                entries = file.metadata() or {}
+        else:
+            beside = path.with_name(path.name + CERTIFICATE)
+            entries = read_json(beside, _CERTIFICATE)["metadata"] if beside.is_file() else {}
+    except (OSError, SafetensorError, DataError):
+        return None
+    task = entries.get("task") if entries.get("format") == FORMAT else None
+    return task if isinstance(task, str) else None
