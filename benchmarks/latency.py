@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from mobilenext.evaluation import bench
+from mobilenext.evaluation.bench import write_fresh_weights
+from mobilenext.evaluation.timing import REST_SECONDS, Opened, burst, gemm_gmacs, noise, warm_up
 from mobilenext.machine.environment import environment
 from mobilenext.machine.pool import WorkerPool
 from mobilenext.machine.process_environment import compute_environment
@@ -62,9 +63,9 @@ class Calling:
 
 
 def open_here(way: Any, file: str, threads: int) -> None:
-    """In the worker: what the bursts of mobilenext.evaluation.bench will call."""
-    bench._Opened.batch = np.random.default_rng(0).standard_normal((1, 3, 224, 224), dtype=np.float32)
-    bench._Opened.runtime = open_runtime(way) if isinstance(way, RuntimeSpec) else Calling(way(file, threads))
+    """Open, in the worker, what the bursts of mobilenext.evaluation.timing will call."""
+    Opened.batch = noise(1, 224)
+    Opened.runtime = open_runtime(way) if isinstance(way, RuntimeSpec) else Calling(way(file, threads))
 
 
 def prepared_by(pool: WorkerPool, subject: Subject, folder: Path, way: str) -> Prepared:
@@ -89,27 +90,27 @@ def main() -> None:
         for way in OURS:
             with WorkerPool(1, compute_environment(1)) as single:
                 if not weights.is_file():
-                    single.call(bench._write_fresh, MODEL, weights)
+                    single.call(write_fresh_weights, MODEL, weights)
             with WorkerPool(1, compute_environment(1)) as single:
                 folder = work / way.replace(":", "-")
                 folder.mkdir()
                 spec = prepared_by(single, Subject(weights, "weights", MODEL, identity_divisor=1), folder, way).spec
                 ways[f"mobilenext, {spec.describe()}"] = spec
                 onnx_file = str(spec.folder / spec.file) if spec.runtime == "onnxruntime" else onnx_file
-        gemm = {count: bench._gemm(count) for count in threads}
+        gemm = {count: gemm_gmacs(count) for count in threads}
         opened = []
         for count in threads:
             for name, way in ways.items():
                 pool = stack.enter_context(WorkerPool(1, compute_environment(count)))
                 own = RuntimeSpec(**{**vars(way), "threads": count}) if isinstance(way, RuntimeSpec) else way
                 pool.call(open_here, own, onnx_file, count)
-                pool.call(bench._warm_up)
+                pool.call(warm_up)
                 opened.append((name, count, pool, list[float]()))
         for _ in range(10):
             for _name, count, pool, seconds in opened:
-                seconds += pool.call(bench._burst, -(-options.samples // 10))
+                seconds += pool.call(burst, -(-options.samples // 10))
                 if count > 1:
-                    time.sleep(bench.REST_SECONDS)
+                    time.sleep(REST_SECONDS)
         for name, count, _pool, seconds in opened:
             best_plain = min(np.median(taken) for other, n, _, taken in opened if n == count and other in PLAIN)
             median = float(np.median(seconds))

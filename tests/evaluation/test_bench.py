@@ -11,9 +11,12 @@ import pytest
 from in_process import Here
 from mobilenext.errors import OutputError, UsageError
 from mobilenext.evaluation import bench as module
+from mobilenext.evaluation import timing
 from mobilenext.evaluation.bench import bench
+from mobilenext.evaluation.timing import Timed, time_in_turns
 from mobilenext.machine.packages import installed
 from mobilenext.report.bench_report import bench_lines, bench_table, row_line, write_bench
+from mobilenext.runtime import RuntimeSpec
 
 NUMBERS = {
     "median_ms", "p10_ms", "p90_ms", "ms_per_image", "images_per_second", "times_first_row", "start_up_ms",
@@ -26,8 +29,9 @@ def rows_here() -> Iterator[None]:
     """Rows in this process, not warmed up: fifteen others take over a minute. cli/test_command.py has two."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(module, "WorkerPool", Here)
-        patched.setattr(module, "_warm_up", lambda: 0.001)
-        patched.setattr(module, "_gemm", lambda threads: 50.0)
+        patched.setattr(timing, "WorkerPool", Here)
+        patched.setattr(timing, "warm_up", lambda: 0.001)
+        patched.setattr(module, "gemm_gmacs", lambda threads: 50.0)
         yield
     gc.enable()  # which a row turns off
 
@@ -109,24 +113,19 @@ def test_rounds_go_over_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
         def __exit__(self, *arguments: object) -> None: ...
 
         def call(self, function: Any, *arguments: Any) -> Any:
-            if function is module._burst:
+            if function is timing.burst:
                 order.append(self.number)
                 return [0.001 * (self.number + 1)] * arguments[0]
             return 1.0
 
-    class Spec:
-        threads = 1
-
-    class Row:
-        spec = Spec()
-
-    monkeypatch.setattr(module, "WorkerPool", Pool)
-    monkeypatch.setattr(module, "GROUP", 3)
-    measured = [values for _, values in module._measure([Row()] * 6, 33)]  # type: ignore[list-item]
+    monkeypatch.setattr(timing, "WorkerPool", Pool)
+    monkeypatch.setattr(timing, "GROUP", 3)
+    network = Timed(RuntimeSpec("paddle", "eager", "cpu", 1, Path()), 1, 32)
+    timings = list(time_in_turns([network] * 6, 33))
     assert order[:9] == [0, 1, 2] * 3
     assert order[15:] == [*[3, 4, 5] * 5, *[6, 7] * 5], "the later groups begin with the first row again"
-    assert [len(values["seconds"]) for values in measured] == [35] * 6
-    assert [values["first"][0] for values in measured] == [0.001] * 3 + [0.004] * 2 + [0.007]
+    assert [len(one.seconds) for one in timings] == [35] * 6
+    assert [one.first[0] for one in timings] == [0.001] * 3 + [0.004] * 2 + [0.007]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +174,7 @@ class _Interrupted(Here):
     bursts, at = 0, 0
 
     def call(self, function: Any, *arguments: Any) -> Any:
-        if function is module._burst:
+        if function is timing.burst:
             _Interrupted.bursts += 1
             if _Interrupted.bursts == _Interrupted.at:
                 raise KeyboardInterrupt
@@ -183,7 +182,7 @@ class _Interrupted(Here):
 
 
 def test_rows_come_as_they_are_measured_and_ctrl_c_keeps_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WorkerPool", _Interrupted)
+    monkeypatch.setattr(timing, "WorkerPool", _Interrupted)
     options: dict[str, Any] = {"models": ["mobilenext_x0_35"], "runtimes": ["paddle"], "samples": 30, "image_size": 32}
     _Interrupted.at = 10  # two rows of five bursts: before the last one
     rows: list[dict[str, Any]] = []

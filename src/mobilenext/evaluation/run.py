@@ -35,7 +35,7 @@ from mobilenext.origin import now, origin
 from mobilenext.runs.journal import Journal
 from mobilenext.sources.choice import Choice, choose
 from mobilenext.sources.find import find_subject, task_of
-from mobilenext.sources.options import Execution, Selection, split_options, take_options
+from mobilenext.sources.options import Execution, Selection, Source, split_options, take_options
 from mobilenext.sources.prepare import Prepared, prepare
 from mobilenext.task import Counts, Evaluated, Task
 from mobilenext.tasks import find_task
@@ -85,14 +85,11 @@ def evaluate(
         OutputError: the output cannot be written. CheckFailed: no runtime computes what the network does.
     """
     started = now()
-    rest: dict[str, Any] = dict(options)
-    selection, workers = take_options(Selection, rest), rest.pop("workers", None)
-    source, execution = split_options(rest, "evaluate")
+    source, execution, selection, workers = _sort(options)
     _check(output, unreadable, resume, selection)
     choice = choose(execution, workers)
     subject = find_subject(**source)
     task = find_task(task_of(subject))
-    # Problems of the data set are found before the network is prepared, which takes longer.
     whole = _open(task, data, selection, choice, unreadable)
     with watched_scratch_folder(output) as scratch:
         # A process of its own prepares: this one stays small, and the latency is measured while nothing else runs.
@@ -102,31 +99,28 @@ def evaluate(
             trial = Trial(task, prepared, dataset, _with_fixed_batch(choice, execution, prepared))
             warnings = _introduce(trial, data, subject.path)
             ranks, setup = Ranks(), trial.setup()
-            # All processes keep a journal of all rows; that of the first is the one to be resumed.
+            # All processes keep a journal of all rows; that of the first one can be resumed.
             folder = Path(output) if output is not None and ranks.first else scratch / "output"
             if resume and (finished := _finished(folder, setup, ranks)) is not None:
                 return finished
             journal = Journal(folder, setup, trial.read_row, resume=resume)
             latency, remarks = _measure(single, trial, ranks)
         warnings += _sizes_assumed(prepared, remarks)
-        try:
+        with journal:
             counts, speed = _run(journal, trial, unreadable, progress, ranks)
-        finally:
-            journal.close()
-        result = {
-            **trial.headline(setup),
-            "warnings": warnings,
-            "processes": ranks.world,
-            **task.evaluation.result(Evaluated(prepared, dataset, journal.rows, counts, remarks)),
-            "latency_ms": latency["median"],
-            "latency": latency,
-            **speed,
-            **origin(started),
-            "environment": environment(),
-        }
+        fields = task.evaluation.result(Evaluated(prepared, dataset, journal.rows, counts, remarks))
+        result = trial.headline(setup) | {"warnings": warnings, "processes": ranks.world} | fields
+        result |= latency | speed | origin(started) | {"environment": environment()}
         if ranks.first:
             write_outcome(folder, journal, result)
     return result
+
+
+def _sort(options: Mapping[str, Any]) -> tuple[Source, Execution, Selection, int | None]:
+    """Sort the keywords into their records; the last is the number of worker processes."""
+    rest = dict(options)
+    selection, workers = take_options(Selection, rest), rest.pop("workers", None)
+    return *split_options(rest, "evaluate"), selection, workers
 
 
 def _check(output: str | os.PathLike[str] | None, unreadable: str, resume: bool, selection: Selection) -> None:
@@ -141,7 +135,11 @@ def _check(output: str | os.PathLike[str] | None, unreadable: str, resume: bool,
 
 
 def _open(task: Task, data: str | os.PathLike[str], selection: Selection, choice: Choice, unreadable: str) -> Dataset:
-    """Open the data; raise ImageError where images of formats that are not read are among those selected."""
+    """Open the data, before the network is prepared: that takes longer, and problems of the data should not wait.
+
+    Raises:
+        DatasetError: problems of the data set. ImageError: formats that are not read, among the images selected.
+    """
     dataset = task.evaluation.open_data(data, list_file=selection.get("list_file"), split=selection.get("split"))
     selected = dataset.first(selection.get("limit"))
     if unreadable == "stop" and selected.unreadable:
@@ -197,12 +195,14 @@ def _finished(folder: Path, setup: Mapping[str, Any], ranks: Ranks) -> dict[str,
 
 
 def _measure(single: WorkerPool, trial: Trial, ranks: Ranks) -> tuple[dict[str, Any], list[str]]:
-    """Return the latency, and remarks on the sizes of the images; the first process measures for all."""
+    """Return the latency for the result, and remarks on image sizes; the first process measures for all."""
     prepared = trial.prepared
     preprocessing = prepared.record.preprocessing
     paths = _readable_images(trial.dataset, preprocessing) if ranks.first else []
     latency = single.call(measure_latency, prepared.spec, preprocessing, paths) if ranks.first else None
-    return ranks.from_first(latency), size_problems([_size_of(path) for path in paths], preprocessing)
+    latency = ranks.from_first(latency)
+    remarks = size_problems([_size_of(path) for path in paths], preprocessing)
+    return {"latency_ms": latency["median"], "latency": latency}, remarks
 
 
 def _readable_images(dataset: Dataset, preprocessing: Preprocessing) -> list[Path]:
