@@ -38,7 +38,8 @@ def predict(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Rows]:
     """The real one, with a network that is made of arithmetic."""
     from types import SimpleNamespace
 
-    record = SimpleNamespace(preprocessing=mobilenext.Preprocessing(image_size=32), labels=("red", "green", "blue"))
+    preprocessing = mobilenext.Preprocessing(image_size=32)
+    record = SimpleNamespace(preprocessing=preprocessing, labels=("red", "green", "blue"), task=None)
     prepared = SimpleNamespace(record=record, notes=(), spec=None)
     monkeypatch.setattr(module, "find_subject", lambda **_: None)
     monkeypatch.setattr(module, "prepare", lambda *_: prepared)
