@@ -36,23 +36,23 @@ from mobilenext.machine.stopping import first_signal
 def _declare(command: argparse.ArgumentParser) -> None:
     several: dict[str, Any] = {"nargs": "+", "default": []}
     each: dict[str, Any] = {"type": numbers, "default": (1,), "metavar": "N,N"}
-    runtimes = f"auto, all, NAME:ENGINE or some of {RUNTIME_NAMES}"
+    runtimes = f"runtimes: auto (default), all, NAME:ENGINE, or some of {RUNTIME_NAMES}"
     add_flags(
         command,
-        MODEL(**several, help="names of `mobilenext list`, or model.tag"),
-        WEIGHTS(help="a file, or a tag; without it a model is freshly initialised"),
-        EXPORTED(**several, help="folders of `mobilenext export`"),
+        MODEL(**several, help="names from `mobilenext list`, or model.tag"),
+        WEIGHTS(help="checkpoint file or tag (default: random initialization)"),
+        EXPORTED(**several, help="folders written by `mobilenext export`"),
         ONNX(**several, help="ONNX files"),
         RUNTIME(nargs="+", default=["auto"], help=runtimes),
-        ENGINE(help="of paddle-inference: openvino, onednn or native"),
+        ENGINE(help="engine of paddle-inference: openvino, onednn or native (default: auto)"),
         PRECISION,
-        THREADS(**each, help="each of them (default 1)"),
-        BATCH_SIZE(**each, help="each of them (default 1)"),
-        IDENTITY_DIVISOR(**each, help="each of them"),
-        IMAGE_SIZE(help="pixels (default 224, or that of the weights)"),
+        THREADS(**each, help="numbers of threads, one row each (default: 1)"),
+        BATCH_SIZE(**each, help="batch sizes, one row each (default: 1)"),
+        IDENTITY_DIVISOR(**each, help="identity divisors, one row each (default: 1)"),
+        IMAGE_SIZE(help="side of the input in pixels (default: that of the weights, or 224)"),
     )
-    command.add_argument("--samples", type=int, default=50, help="timed calls of each row (default 50, at least 30)")
-    add_flags(command, OUTPUT(help="folder for bench.json, bench.md and bench.png"), JSON)
+    command.add_argument("--samples", type=int, default=50, help="timed calls per row (default: 50, at least 30)")
+    add_flags(command, OUTPUT(help="folder for bench.json, bench.md and bench.png (default: none is written)"), JSON)
 
 
 def _bench(options: argparse.Namespace) -> int:
@@ -102,4 +102,4 @@ def _writable(output: Path | None, write: Callable[[None, Path], Any]) -> Iterat
         raise
 
 
-BENCH = Verb("bench", "latency of models and runtimes, interleaved in one run", _declare, _bench)
+BENCH = Verb("bench", "measure the latency of models and runtimes, interleaved in one run", _declare, _bench)

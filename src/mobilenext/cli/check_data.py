@@ -11,9 +11,9 @@ from mobilenext.cli.verb import Verb
 
 
 def _declare(command: argparse.ArgumentParser) -> None:
-    num_classes = NUM_CLASSES(help="labels must be below it (1000 compares with ImageNet too)")
-    add_flags(command, DATA(help=None), LIST, SPLIT, num_classes, WORKERS)
-    command.add_argument("--no-decode", action="store_true", help="check the list only")
+    num_classes = NUM_CLASSES(help="labels must be below this number (1000 also compares the labels with ImageNet)")
+    add_flags(command, DATA, LIST, SPLIT, num_classes, WORKERS)
+    command.add_argument("--no-decode", action="store_true", help="check the list only, without decoding images")
     add_flags(command, JSON)
 
 
@@ -42,4 +42,4 @@ def _print_summary(summary: Mapping[str, Any]) -> None:
         print(f"usable for {use}: {'yes' if verdict['usable'] else 'no'}{reason}")
 
 
-CHECK_DATA = Verb("check-data", "read a data set's list and decode every image", _declare, _check_data)
+CHECK_DATA = Verb("check-data", "check a data set: read its list and decode every image", _declare, _check_data)

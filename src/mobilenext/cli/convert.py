@@ -22,11 +22,23 @@ from mobilenext.cli.verb import Verb
 
 
 def _declare(command: argparse.ArgumentParser) -> None:
-    command.add_argument("source", help="a .pth, .pth.tar, .pdparams or .safetensors file, or model.tag of a card")
-    add_flags(command, OUTPUT(required=True, help="a .safetensors or .pdparams file"))
-    command.add_argument("--to", choices=("paddle", "pytorch"), default="paddle", help="names and layouts to write")
-    labels = LABELS(metavar=None, help="a file of class names, stored in the output: lines, JSON, CSV, ...")
-    add_flags(command, MODEL(help="what it must be; recognised when not given"), labels, USE, SECTION, IDENTITY_DIVISOR)
+    command.add_argument("source", help="checkpoint: a .pth, .pth.tar, .pdparams or .safetensors file, or model.tag")
+    add_flags(command, OUTPUT(required=True, help="file to write, .safetensors or .pdparams"))
+    command.add_argument(
+        "--to",
+        choices=("paddle", "pytorch"),
+        default="paddle",
+        help="framework whose names and layouts are written (default: paddle)",
+    )
+    labels = LABELS(metavar=None, help="file of class names to store in the output: lines, JSON, CSV, ...")
+    add_flags(
+        command,
+        MODEL(help="network that the checkpoint must hold (default: recognized)"),
+        labels,
+        USE,
+        SECTION,
+        IDENTITY_DIVISOR,
+    )
     add_preprocessing(command)
     add_flags(command, JSON)
 
@@ -61,5 +73,5 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 CONVERT = Verb(
-    "convert", "a PyTorch or Paddle checkpoint to safetensors or .pdparams, or back", _declare, _convert
+    "convert", "convert a PyTorch or Paddle checkpoint to .safetensors or .pdparams, or back", _declare, _convert
 )  # fmt: skip

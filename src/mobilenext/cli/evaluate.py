@@ -32,17 +32,22 @@ def _declare_evaluate(command: argparse.ArgumentParser) -> None:
     add_network(command)
     add_flags(
         command,
-        OUTPUT(help="folder for result.json, predictions.jsonl and evaluate.log"),
-        LIST(help="another list file: an image name and a label on each line"),
+        OUTPUT(help="folder for result.json, predictions.jsonl and evaluate.log (default: none is written)"),
+        LIST(help="list file to use instead of val_list.txt: an image name and a label per line"),
         SPLIT,
         BATCH_SIZE,
         WORKERS,
     )
-    command.add_argument("--limit", type=int, help="only the first N images; the result is stamped PARTIAL")
     command.add_argument(
-        "--unreadable", choices=("stop", "wrong"), default="stop", help="what an unreadable image does"
+        "--limit", type=int, metavar="N", help="evaluate the first N images only; the result is marked PARTIAL"
     )
-    command.add_argument("--resume", action="store_true", help="go on with the unfinished evaluation in --output")
+    command.add_argument(
+        "--unreadable",
+        choices=("stop", "wrong"),
+        default="stop",
+        help="stop at an unreadable image (default), or count it as wrong",
+    )
+    command.add_argument("--resume", action="store_true", help="continue the unfinished evaluation in --output")
     add_flags(command, JSON)
 
 
@@ -80,7 +85,9 @@ def _evaluate_and_print(data: str | Path, output: str | None, as_json: bool, arg
 
 
 def _declare_quickstart(command: argparse.ArgumentParser) -> None:
-    add_flags(command, OUTPUT(default="runs/quickstart", help="folder (default runs/quickstart)"), WORKERS, JSON)
+    add_flags(
+        command, OUTPUT(default="runs/quickstart", help="folder to write (default: runs/quickstart)"), WORKERS, JSON
+    )
 
 
 def _quickstart(options: argparse.Namespace) -> int:
@@ -119,7 +126,10 @@ def _show_quickstart(output: Path, data: Path) -> None:
         logging.info("written: %s, to be opened in a browser", page)
 
 
-EVALUATE = Verb("evaluate", "top-1, top-5 and latency of a checkpoint on a data set", _declare_evaluate, _evaluate)
+EVALUATE = Verb("evaluate", "measure top-1, top-5 and latency of a network on a data set", _declare_evaluate, _evaluate)
 QUICKSTART = Verb(
-    "quickstart", "evaluate the bundled model on handwritten digits; needs no data", _declare_quickstart, _quickstart
+    "quickstart",
+    "evaluate the bundled model on handwritten digits; needs no data set",
+    _declare_quickstart,
+    _quickstart,
 )

@@ -30,12 +30,12 @@ from mobilenext.cli.verb import Verb
 
 def _declare_explain(command: argparse.ArgumentParser) -> None:
     add_flags(command, IMAGES, MODEL, WEIGHTS)
-    command.add_argument("--class", dest="class_id", type=int, metavar="ID", help="default: the one it puts first")
+    command.add_argument("--class", dest="class_id", type=int, metavar="ID", help="class to explain (default: top-1)")
     add_flags(
         command,
-        BLOCK(help="whose map (default: the last with 7 x 7 cells; or: last)"),
-        TOPK(help="classes in the picture (default 5)"),
-        OUTPUT(required=True, help="a .png or .svg for one image, a folder for several"),
+        BLOCK(help="block whose feature map is used, or last (default: the last one with 7 x 7 cells)"),
+        TOPK(help="classes to show in the picture (default: 5)"),
+        OUTPUT(required=True, help="file to write for one image, .png or .svg; a folder for several"),
         USE,
         SECTION,
         IDENTITY_DIVISOR,
@@ -64,12 +64,12 @@ def _explain(options: argparse.Namespace) -> int:
 def _declare_diagram(command: argparse.ArgumentParser) -> None:
     add_flags(
         command,
-        MODEL(required=True, help="a name of `mobilenext list`"),
-        NUM_CLASSES(default=1000, help="of the classifier (default 1000)"),
-        IDENTITY_DIVISOR(default=1),
-        IMAGE_SIZE(default=224, help="pixels (default 224)"),
-        BLOCK(help="only this one, with every layer"),
-        OUTPUT(required=True, metavar="FILE.svg"),
+        MODEL(required=True, help="name from `mobilenext list`"),
+        NUM_CLASSES(default=1000, help="classes of the classifier (default: 1000)"),
+        IDENTITY_DIVISOR(default=1, help="the shortcut carries 1/N of the channels (default: 1)"),
+        IMAGE_SIZE(default=224, help="side of the input in pixels (default: 224)"),
+        BLOCK(help="draw this block only, with all its layers"),
+        OUTPUT(required=True, metavar="FILE.svg", help="file to write"),
         JSON,
     )
 
@@ -86,6 +86,6 @@ def _diagram(options: argparse.Namespace) -> int:
 
 
 EXPLAIN = Verb(
-    "explain", "what in images speaks for a class (Grad-CAM): a picture of each", _declare_explain, _explain
+    "explain", "draw a Grad-CAM heat map: which parts of an image support a class", _declare_explain, _explain
 )  # fmt: skip
-DIAGRAM = Verb("diagram", "a network or one of its blocks, drawn from itself as SVG", _declare_diagram, _diagram)
+DIAGRAM = Verb("diagram", "draw a network or one of its blocks as SVG", _declare_diagram, _diagram)

@@ -26,15 +26,19 @@ from mobilenext.cli.options import (
 )  # fmt: skip
 from mobilenext.cli.verb import Verb
 
-FOLDER = OUTPUT(required=True, help="the folder; an earlier export in it is replaced")
+FOLDER = OUTPUT(required=True, help="folder to write; an earlier export in it is replaced")
 
 
 def _declare_export(command: argparse.ArgumentParser) -> None:
     add_flags(command, MODEL, WEIGHTS, FOLDER)
     command.add_argument(
-        "--format", default="onnx", help="onnx (default), paddle, paddle-legacy, openvino, ncnn or tflite"
+        "--format", default="onnx", help="file format: onnx (default), paddle, paddle-legacy, openvino, ncnn or tflite"
     )
-    command.add_argument("--images", nargs="+", help="files and folders to compare on (default: scikit-learn's photos)")
+    command.add_argument(
+        "--images",
+        nargs="+",
+        help="images on which the export is compared with Paddle (default: scikit-learn's photos)",
+    )
     add_flags(command, USE, SECTION, IDENTITY_DIVISOR)
     add_preprocessing(command)
     add_flags(command, JSON)
@@ -51,15 +55,23 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _declare_quantize(command: argparse.ArgumentParser) -> None:
-    exported = EXPORTED(help="a float32 folder of `mobilenext export --format onnx`")
+    exported = EXPORTED(help="float32 folder written by `mobilenext export --format onnx`")
     add_flags(command, MODEL, WEIGHTS, exported, ONNX, LABELS, OUTPUT_NAME, FOLDER)
-    command.add_argument("--calibration", required=True, metavar="DATA", help="a data set, or a folder of images")
-    command.add_argument("--calibration-list", metavar="FILE", help="another list file of it")
-    command.add_argument("--calibration-images", type=int, default=256, help="so many at most (default 256)")
-    command.add_argument("--data", help="the data set to measure on (default: the other images of --calibration)")
-    add_flags(command, LIST(help="another list file of --data"))
-    command.add_argument("--max-drop", type=float, default=1.0, help="points of top-1 that may be lost (default 1.0)")
-    command.add_argument("--keep-float", nargs="+", default=[], metavar="LAYER", help="layers that stay float32")
+    command.add_argument(
+        "--calibration", required=True, metavar="DATA", help="calibration images: a data set, or a folder of images"
+    )
+    command.add_argument(
+        "--calibration-list", metavar="FILE", help="list file of --calibration (default: val_list.txt)"
+    )
+    command.add_argument(
+        "--calibration-images", type=int, default=256, help="use at most this many images (default: 256)"
+    )
+    command.add_argument("--data", help="data set to measure on (default: the other images of --calibration)")
+    add_flags(command, LIST(help="list file of --data (default: val_list.txt)"))
+    command.add_argument(
+        "--max-drop", type=float, default=1.0, help="loss of top-1 that is accepted, in points (default: 1.0)"
+    )
+    command.add_argument("--keep-float", nargs="+", default=[], metavar="LAYER", help="layers to keep in float32")
     add_flags(command, USE, SECTION, IDENTITY_DIVISOR)
     add_preprocessing(command)
     add_flags(command, JSON)
@@ -84,7 +96,7 @@ def _report_written(output: str) -> None:
     logging.info("written: %s; use it: mobilenext evaluate DATA --exported %s", output, output)
 
 
-EXPORT = Verb("export", "weights to a folder that other programs run, compared with Paddle", _declare_export, _export)
-QUANTIZE = Verb(
-    "quantize", "an int8 folder, with what it costs in accuracy and gains in speed", _declare_quantize, _quantize
+EXPORT = Verb(
+    "export", "export weights to a folder for other programs, and compare it with Paddle", _declare_export, _export
 )
+QUANTIZE = Verb("quantize", "export an int8 folder, and measure its accuracy and speed", _declare_quantize, _quantize)

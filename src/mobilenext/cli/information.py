@@ -34,7 +34,9 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _declare_recipes(command: argparse.ArgumentParser) -> None:
-    command.add_argument("name", nargs="?", help="one of them, with all its fields")
+    command.add_argument(
+        "name", nargs="?", help="recipe to show with all its fields (default: a summary of all recipes)"
+    )
     add_flags(command, JSON)
 
 
@@ -67,8 +69,11 @@ def _info(options: argparse.Namespace) -> int:
     return 0
 
 
-LIST = Verb("list", "models: sizes, published accuracy, weights, licence", _declare_list, _list)
+LIST = Verb("list", "list the models: sizes, published accuracy, weights, license", _declare_list, _list)
 RECIPES = Verb(
-    "recipes", "the recipes of `mobilenext train`: source, expected accuracy, cost, fields", _declare_recipes, _recipes
+    "recipes",
+    "list the recipes of `mobilenext train`: source, expected accuracy, cost, fields",
+    _declare_recipes,
+    _recipes,
 )
-INFO = Verb("info", "versions, processor and other facts that a result depends on", _declare_info, _info)
+INFO = Verb("info", "show versions, processor and other facts that a result depends on", _declare_info, _info)

@@ -29,52 +29,77 @@ class Flag:
 
 
 # The data.
-DATA = Flag("data", help="a folder: imgs/ + val_list.txt, or a folder for each class")
-IMAGES = Flag("images", nargs="+", help="files, and folders that are searched through")
-LIST = Flag("--list", dest="list_file", help="another list file")
-SPLIT = Flag("--split", metavar="NAME", help="another part of the data: test, train, ... (default val)")
+DATA = Flag("data", help="folder of the data set: imgs/ and val_list.txt, or one folder per class")
+IMAGES = Flag("images", nargs="+", help="image files, and folders that are searched for images")
+LIST = Flag("--list", dest="list_file", help="list file to use instead of val_list.txt")
+SPLIT = Flag("--split", metavar="NAME", help="part of the data set to use: test, train, ... (default: val)")
 NUM_CLASSES = Flag("--num-classes", type=int)
 
 # The network: the record Source.
-MODEL = Flag("--model", help="a name of `mobilenext list`, or model.tag; recognised from the weights")
-WEIGHTS = Flag("--weights", help="a file, or a tag of the model's card (default: the card's first)")
-EXPORTED = Flag("--exported", metavar="DIR", help="a folder of `mobilenext export`")
-ONNX = Flag("--onnx", metavar="FILE", help="any classifier in ONNX, with its --mean, --std, --image-size")
-LABELS = Flag("--labels", metavar="FILE", help="the names of the classes: lines, JSON, CSV, ...")
-OUTPUT_NAME = Flag("--output-name", metavar="NAME", help="the output with the scores, where a model has several")
-USE = Flag("--use", choices=("auto", "raw", "ema"), help="which weights of a checkpoint (auto: EMA if any)")
-SECTION = Flag(
-    "--section", metavar="PATH", help="key path of the weights in a checkpoint that has several, such as model_ema"
+MODEL = Flag("--model", help="name from `mobilenext list`, or model.tag (default: recognized from the weights)")
+WEIGHTS = Flag(
+    "--weights",
+    help="checkpoint file, or tag of published weights (default: the model's first)",
 )
-IDENTITY_DIVISOR = Flag("--identity-divisor", type=int, help="the shortcut's share of the channels is 1/N")
-IMAGE_SIZE = Flag("--image-size", type=int, help="side of the crop, pixels")
+EXPORTED = Flag("--exported", metavar="DIR", help="folder written by `mobilenext export`")
+ONNX = Flag("--onnx", metavar="FILE", help="any ONNX classifier; state its --mean, --std and --image-size")
+LABELS = Flag("--labels", metavar="FILE", help="file of class names: lines, JSON, CSV, ...")
+OUTPUT_NAME = Flag(
+    "--output-name", metavar="NAME", help="output that holds the scores, for a model with several outputs"
+)
+USE = Flag(
+    "--use",
+    choices=("auto", "raw", "ema"),
+    help="weights to use if a checkpoint has raw and averaged ones (auto: EMA if present)",
+)
+SECTION = Flag(
+    "--section", metavar="PATH", help="key path of the weights in a checkpoint with several sets, such as model_ema"
+)
+IDENTITY_DIVISOR = Flag(
+    "--identity-divisor",
+    type=int,
+    metavar="N",
+    help="the shortcut carries 1/N of the channels (default: that of the weights)",
+)
+IMAGE_SIZE = Flag("--image-size", type=int, help="side of the crop in pixels")
 PREPROCESSING = (
     IMAGE_SIZE,
-    Flag("--crop-pct", type=float, help="crop side / short side"),
-    Flag("--interpolation", help="nearest, box, bilinear, hamming, bicubic or lanczos"),
+    Flag("--crop-pct", type=float, help="side of the crop divided by the short side of the resized image"),
+    Flag("--interpolation", help="filter for resizing: nearest, box, bilinear, hamming, bicubic or lanczos"),
     *(
         Flag(
             name, nargs=3, type=float, metavar=("R", "G", "B"),
-            help=f"{name[2:]} of R, G and B on a scale of 0 to 1, such as 0.5,0.5,0.5",
+            help=f"{quantity} of R, G and B on a scale from 0 to 1, such as 0.5,0.5,0.5",
         )
-        for name in TRIPLES
+        for name, quantity in zip(TRIPLES, ("mean", "standard deviation"), strict=True)
     ),
 )  # fmt: skip
 BLOCK = Flag("--block", metavar="N|NAME")
 
 # How it is run: the record Execution.
-THREADS = Flag("--threads", type=int, help="of each process (default 1)")
-DEVICE = Flag("--device", choices=("auto", "cpu", "gpu"), default="auto")
-RUNTIME = Flag("--runtime", default="auto", help=f"auto (the fastest that works), {RUNTIME_NAMES}")
-ENGINE = Flag("--engine", default="auto", help="of paddle-inference: openvino, onednn, native; gpu, tensorrt")
-PRECISION = Flag("--precision", help="fp32, bf16 or int8 (default: that of the files)")
-BATCH_SIZE = Flag("--batch-size", type=int, help="images a call of the network (CPU: 1, GPU: 64)")
-WORKERS = Flag("--workers", type=int, help="processes (default: one for each core)")
+THREADS = Flag("--threads", type=int, help="threads per process (default: 1)")
+DEVICE = Flag(
+    "--device",
+    choices=("auto", "cpu", "gpu"),
+    default="auto",
+    help="device to run on (default: auto, the GPU if there is one)",
+)
+RUNTIME = Flag(
+    "--runtime", default="auto", help=f"runtime: {RUNTIME_NAMES} (default: auto, the fastest one that works)"
+)
+ENGINE = Flag(
+    "--engine",
+    default="auto",
+    help="engine of paddle-inference: openvino, onednn, native, gpu or tensorrt (default: auto)",
+)
+PRECISION = Flag("--precision", help="number format: fp32, bf16 or int8 (default: that of the files)")
+BATCH_SIZE = Flag("--batch-size", type=int, help="images per call of the network (default: 1 on a CPU, 64 on a GPU)")
+WORKERS = Flag("--workers", type=int, help="worker processes (default: one per core)")
 
 # The results.
 OUTPUT = Flag("-o", "--output")
-TOPK = Flag("--topk", type=int, default=5, help="classes for each image (default 5)")
-JSON = Flag("--json", action="store_true", help="print JSON on standard output, all else on standard error")
+TOPK = Flag("--topk", type=int, default=5, help="classes to show per image (default: 5)")
+JSON = Flag("--json", action="store_true", help="print JSON on standard output, and everything else on standard error")
 
 
 def add_flags(command: argparse._ActionsContainer, *flags: Flag) -> None:
@@ -92,7 +117,7 @@ def add_preprocessing(
 
 def add_network(command: argparse.ArgumentParser) -> None:
     """Declare the flags of `evaluate` and `predict` that name a network and say how it is run."""
-    exported = "a folder of `mobilenext export`, or any Paddle Inference model, likewise"
+    exported = "folder written by `mobilenext export`, or any Paddle Inference model (then as with --onnx)"
     add_flags(
         command, MODEL, WEIGHTS, EXPORTED(help=exported), ONNX, LABELS, OUTPUT_NAME, USE, SECTION, IDENTITY_DIVISOR,
     )  # fmt: skip

@@ -23,9 +23,9 @@ MAX_STANDARD_INPUT = 512 << 20  # bytes
 
 
 def _declare(command: argparse.ArgumentParser) -> None:
-    add_flags(command, IMAGES(help="files, and folders that are searched through; -: standard input"))
+    add_flags(command, IMAGES(help="image files, folders that are searched for images, or - for standard input"))
     add_network(command)
-    add_flags(command, TOPK, BATCH_SIZE(default=1, help="images a call of the network (default 1)"), JSON)
+    add_flags(command, TOPK, BATCH_SIZE(default=1, help="images per call of the network (default: 1)"), JSON)
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -62,4 +62,4 @@ def _standard_input() -> bytes:
     return content
 
 
-PREDICT = Verb("predict", "the top classes of images", _declare, _predict)
+PREDICT = Verb("predict", "predict the top classes of images", _declare, _predict)

@@ -11,10 +11,10 @@ from mobilenext.cli.verb import Verb
 
 
 def _declare_report(command: argparse.ArgumentParser) -> None:
-    command.add_argument("runs", nargs="+", metavar="RUN", help="folders that evaluate, train and bench wrote")
-    add_flags(command, OUTPUT(default="report.html", metavar="FILE", help="default report.html"))
-    command.add_argument("--data", metavar="FOLDER", help="the images that were evaluated, for thumbnails of mistakes")
-    weights = "that were evaluated, for heat maps; repeat it"
+    command.add_argument("runs", nargs="+", metavar="RUN", help="folders written by evaluate, train or bench")
+    add_flags(command, OUTPUT(default="report.html", metavar="FILE", help="file to write (default: report.html)"))
+    command.add_argument("--data", metavar="FOLDER", help="data set that was evaluated, for thumbnails of the mistakes")
+    weights = "weights that were evaluated, for heat maps; may be repeated"
     add_flags(command, WEIGHTS(action="append", default=[], metavar="FILE", help=weights))
 
 
@@ -28,8 +28,10 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _declare_compare(command: argparse.ArgumentParser) -> None:
-    command.add_argument("runs", nargs="+", metavar="RUN", help="folders of `mobilenext train`")
-    add_flags(command, OUTPUT(metavar="FILE", help="a picture of the curves, .png or .svg"), JSON)
+    command.add_argument("runs", nargs="+", metavar="RUN", help="folders written by `mobilenext train`")
+    add_flags(
+        command, OUTPUT(metavar="FILE", help="picture of the curves to write, .png or .svg (default: none)"), JSON
+    )
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -47,8 +49,8 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 REPORT = Verb(
-    "report", "evaluations, training runs and benches as one self-contained HTML page", _declare_report, _report
+    "report", "write evaluations, training runs and benches to one self-contained HTML page", _declare_report, _report
 )
 COMPARE = Verb(
-    "compare", "training runs side by side: a table, and curves with --output", _declare_compare, _compare
+    "compare", "compare training runs: a table, and curves with --output", _declare_compare, _compare
 )  # fmt: skip

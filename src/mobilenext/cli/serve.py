@@ -28,53 +28,80 @@ from mobilenext.machine.stopping import Stop
 def _declare(command: argparse.ArgumentParser) -> None:
     add_flags(
         command,
-        MODEL(action="append", default=[], metavar="NAME", help="model or model.tag; repeat it"),
-        WEIGHTS(help="a file, or a tag of the one model's card"),
+        MODEL(
+            action="append",
+            default=[],
+            metavar="NAME",
+            help="name from `mobilenext list`, or model.tag; may be repeated",
+        ),
+        WEIGHTS(help="checkpoint file or tag, if there is one model"),
         USE,
         SECTION,
-        EXPORTED(action="append", default=[], help="of `mobilenext export`; repeat it"),
-        ONNX(action="append", default=[], help="an ONNX classifier; repeat it"),
+        EXPORTED(action="append", default=[], help="folder written by `mobilenext export`; may be repeated"),
+        ONNX(action="append", default=[], help="ONNX classifier; may be repeated"),
         LABELS,
         OUTPUT_NAME,
     )
-    add_preprocessing(command, "preprocessing of the models that do not say theirs: ONNX, Paddle Inference")
+    add_preprocessing(command, "preprocessing of foreign models, which do not state theirs: ONNX, Paddle Inference")
     command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this computer only)")
-    command.add_argument("--port", type=int, default=8080, help="0 takes one that is free (default 8080)")
-    add_flags(command, RUNTIME, THREADS(default=1, help="of each copy of a network (default 1)"))
-    command.add_argument("--copies", type=int, help="of each network (default: one for each --threads cores)")
+    command.add_argument("--port", type=int, default=8080, help="port to listen on; 0 takes a free one (default: 8080)")
+    add_flags(command, RUNTIME, THREADS(default=1, help="threads per copy of a network (default: 1)"))
+    command.add_argument("--copies", type=int, help="copies of each network (default: one per --threads cores)")
     _declare_limits(command)
     _declare_front(command)
 
 
 def _declare_limits(command: argparse.ArgumentParser) -> None:
     """Declare what one request, and all of them, may cost."""
-    command.add_argument("--max-body-mb", type=float, default=10, metavar="MB", help="of an upload (default 10)")
+    command.add_argument(
+        "--max-body-mb", type=float, default=10, metavar="MB", help="maximum size of an upload (default: 10)"
+    )
     command.add_argument(
         "--formats", default="AVIF,BMP,GIF,JPEG,PNG,TIFF,WEBP", metavar="LIST",
-        help="of images that are read; others there are: ICO, JPEG2000, PPM (default: %(default)s)",
+        help="image formats to accept (default: %(default)s; also possible: ICO, JPEG2000, PPM)",
     )  # fmt: skip
-    command.add_argument("--max-megapixels", type=float, default=50, metavar="MP", help="of an image (default 50)")
-    command.add_argument("--max-concurrency", type=int, default=96, metavar="N", help="predictions inside (default 96)")
     command.add_argument(
-        "--max-per-client", type=int, metavar="N", help="of them from one address (default: three quarters)"
+        "--max-megapixels", type=float, default=50, metavar="MP", help="maximum size of an image (default: 50)"
     )
-    command.add_argument("--max-batch", type=int, default=1, metavar="N", help="images a call of a network (default 1)")
-    command.add_argument("--timeout", type=float, default=10, metavar="SECONDS", help="to upload, and to answer")
+    command.add_argument(
+        "--max-concurrency", type=int, default=96, metavar="N", help="maximum concurrent predictions (default: 96)"
+    )
+    command.add_argument(
+        "--max-per-client",
+        type=int,
+        metavar="N",
+        help="maximum concurrent predictions from one address (default: three quarters of all)",
+    )
+    command.add_argument(
+        "--max-batch", type=int, default=1, metavar="N", help="images per call of a network (default: 1)"
+    )
+    command.add_argument(
+        "--timeout",
+        type=float,
+        default=10,
+        metavar="SECONDS",
+        help="limit for an upload, and for an answer (default: 10)",
+    )
 
 
 def _declare_front(command: argparse.ArgumentParser) -> None:
     """Declare under which names the server answers, and behind which proxies."""
     command.add_argument(
-        "--allow-host", action="append", metavar="NAME", help="another name that is answered, *.example.org; repeat it"
+        "--allow-host",
+        action="append",
+        metavar="NAME",
+        help="another host name of this server, such as *.example.org; may be repeated",
     )
     command.add_argument(
         "--trusted-proxy", action="append", default=[], metavar="ADDRESS",
-        help="address or network of a proxy whose forwarded addresses and names count; repeat it",
+        help="address or network of a proxy whose forwarded addresses and names are trusted; may be repeated",
     )  # fmt: skip
-    command.add_argument("--root-path", default="", metavar="PATH", help="where a proxy shows the server, /models")
+    command.add_argument(
+        "--root-path", default="", metavar="PATH", help="path under which a proxy shows this server, such as /models"
+    )
     command.add_argument(
         "--allow-origin", action="append", default=[], metavar="ORIGIN",
-        help="another site whose pages may ask, https://app.example.org; repeat it",
+        help="another site whose pages may send requests, such as https://app.example.org; may be repeated",
     )  # fmt: skip
 
 
@@ -119,4 +146,4 @@ def _serve_until_stopped(options: argparse.Namespace) -> None:
     serve(subjects, limits, front=front, **values_of(options, "host", "port", "runtime", "threads", "copies"))
 
 
-SERVE = Verb("serve", "a demo server: a page, and images in, classes and heat maps out over HTTP", _declare, _serve)
+SERVE = Verb("serve", "run a demo server: a page, and classes and heat maps of images over HTTP", _declare, _serve)

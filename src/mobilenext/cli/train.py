@@ -38,36 +38,47 @@ def _declare_run(command: argparse.ArgumentParser) -> None:
     """Declare the folder, the recipe and the network."""
     add_flags(
         command,
-        DATA(nargs="?", help="imgs/ + train_list.txt + val_list.txt, or train/ and val/ of folders"),
-        OUTPUT(help="folder of the run, new"),
+        DATA(
+            nargs="?",
+            help="data set: imgs/, train_list.txt and val_list.txt; or train/ and val/ with class folders",
+        ),
+        OUTPUT(help="new folder for the run"),
     )
-    command.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
-    add_flags(command, MODEL(help="a name of `mobilenext list`; with --weights it may be left out"))
-    command.add_argument("--recipe", help="a name of `mobilenext recipes` (default released, with weights finetune)")
+    command.add_argument("--resume", metavar="RUN", help="continue the run in this folder")
+    add_flags(command, MODEL(help="name from `mobilenext list` (default: recognized from --weights)"))
+    command.add_argument("--recipe", help="name from `mobilenext recipes` (default: released, with --weights finetune)")
     command.add_argument(
         "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE",
-        help="another value of the recipe, such as freeze=backbone or patience=8; `recipes NAME` lists all fields",
+        help="replace a value of the recipe, such as freeze=backbone or patience=8; `recipes NAME` lists all fields",
     )  # fmt: skip
     add_flags(
         command,
-        WEIGHTS(help="a file or a tag to begin with (default: freshly initialised)"),
+        WEIGHTS(help="checkpoint file or tag to start from (default: random initialization)"),
         USE,
         SECTION,
-        NUM_CLASSES(help="default: the data's; a fresh classifier where weights differ"),
-        IDENTITY_DIVISOR,
+        NUM_CLASSES(
+            help="number of classes; another one than that of the weights makes a new classifier (default: of the data)"
+        ),
+        IDENTITY_DIVISOR(help="the shortcut carries 1/N of the channels (default: that of the weights, or 1)"),
     )
-    command.add_argument("--seed", type=int, help="of initialisation, order, augmentation and dropout (default 0)")
+    command.add_argument(
+        "--seed", type=int, help="seed of initialization, order, augmentation and dropout (default: 0)"
+    )
 
 
 def _declare_data(command: argparse.ArgumentParser) -> None:
     """Declare the lists of images and the class names."""
-    command.add_argument("--train-list", metavar="FILE", help="another list file of the training images")
-    command.add_argument("--val-list", metavar="FILE", help="another list file of the validation images")
+    command.add_argument(
+        "--train-list", metavar="FILE", help="list file of the training images (default: train_list.txt)"
+    )
+    command.add_argument(
+        "--val-list", metavar="FILE", help="list file of the validation images (default: val_list.txt)"
+    )
     command.add_argument(
         "--val-split", metavar="NAME|SHARE",
-        help="what validates: another part (test), or a share of the training images (0.2), drawn by class",
+        help="validation images: another part (test), or a share of the training images (0.2), sampled per class",
     )  # fmt: skip
-    labels = "a file of class names, stored in the weights: lines, JSON, CSV, ..."
+    labels = "file of class names to store in the weights: lines, JSON, CSV, ..."
     add_flags(command, LABELS(metavar=None, help=labels))
 
 
@@ -76,21 +87,27 @@ def _declare_execution(command: argparse.ArgumentParser) -> None:
     add_flags(
         command,
         DEVICE,
-        THREADS(help="of each process (CPU; default 1)"),
-        WORKERS(help="processes that read images (default: none for small data)"),
+        THREADS(help="threads per process, on a CPU (default: 1)"),
+        WORKERS(help="processes that read images (default: none for a small data set)"),
     )
     command.add_argument(
         "--max-unreadable", type=int, default=0, metavar="N",
-        help="so many unreadable training images may be left out",
+        help="skip up to N unreadable training images (default: 0)",
     )  # fmt: skip
-    command.add_argument("--log-every", type=int, default=20, metavar="STEPS", help="a line of the log (default 20)")
     command.add_argument(
-        "--save-every", type=float, default=600, metavar="SECONDS", help="a checkpoint within an epoch (default 600)"
+        "--log-every", type=int, default=20, metavar="STEPS", help="steps between two lines of the log (default: 20)"
     )
     command.add_argument(
-        "--to-static", action="store_true", help="compile the network to a graph by paddle.jit (slower on a CPU)"
+        "--save-every",
+        type=float,
+        default=600,
+        metavar="SECONDS",
+        help="seconds between two checkpoints within an epoch (default: 600)",
     )
-    command.add_argument("--visualdl", action="store_true", help="scalars for VisualDL in RUN/visualdl, too")
+    command.add_argument(
+        "--to-static", action="store_true", help="compile the network to a graph with paddle.jit (slower on a CPU)"
+    )
+    command.add_argument("--visualdl", action="store_true", help="also write scalars for VisualDL to RUN/visualdl")
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -136,6 +153,4 @@ def _flags_to_use_it(folder: str) -> str:
     return f"--weights {folder}/best.safetensors{f' --list {val_list}' if val_list.is_file() else ''}"
 
 
-TRAIN = Verb(
-    "train", "train a network: from scratch, from given weights, or on from where a run stopped", _declare, _train
-)
+TRAIN = Verb("train", "train a network: from scratch, from weights, or continue a run", _declare, _train)
