@@ -11,12 +11,12 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from mobilenext.arrays import Floats
+from mobilenext.machine.environment import peak_memory_mib
 from mobilenext.machine.pool import WorkerPool
 from mobilenext.machine.process_environment import compute_environment
 from mobilenext.machine.stopping import Stop
@@ -94,18 +94,6 @@ def warm_up() -> float:
     return now
 
 
-def own_peak_memory_mib() -> float | None:
-    """Return the most memory that this process has had (Linux).
-
-    Not from getrusage: on Linux its maximum includes that of the process which started this one.
-    """
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return round(int(line.split()[1]) / 1024, 1)
-    return None
-
-
 def gemm_gmacs(threads: int) -> float:
     """Measure the processor's limit in a process of its own.
 
@@ -171,7 +159,7 @@ def _time_group(group: Sequence[Timed], samples: int) -> Iterator[Timing]:
                     if group[index].spec.threads > 1:
                         time.sleep(REST_SECONDS)
                     if number == ROUNDS - 1:
-                        memory = pool.call(own_peak_memory_mib)
+                        memory = round(pool.call(peak_memory_mib), 1)
                         finished += 1
                         yield timing(index, memory)
         except (KeyboardInterrupt, Stop):

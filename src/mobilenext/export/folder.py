@@ -26,7 +26,7 @@ from mobilenext.export.sidecar import SIDECAR, write_sidecar
 from mobilenext.machine.packages import installed, require_paddle
 from mobilenext.machine.pool import WorkerPool, watched_scratch_folder
 from mobilenext.machine.process_environment import compute_environment
-from mobilenext.machine.stopping import held
+from mobilenext.machine.stopping import defer_signals
 from mobilenext.machine.temporary import temporary_beside, temporary_folder
 from mobilenext.runtime import RUNTIMES, Runtime, RuntimeSpec, open_runtime
 from mobilenext.runtime.self_check import ALLOWED_OF_STD, failure, probe
@@ -103,7 +103,7 @@ def new_folder(output: Path) -> Iterator[Path]:
     try:
         with temporary_folder(temporary_beside(place / output.absolute().name)) as temporary:
             yield temporary
-            with held():
+            with defer_signals():
                 _give_name(temporary, output, within=within)
     except OSError as error:
         raise OutputError(f"cannot write {output}: {error.strerror or error}; choose another --output") from error

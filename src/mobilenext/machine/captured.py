@@ -1,4 +1,4 @@
-"""What C++ libraries print, kept away from standard output, which is for results."""
+"""Capture what C++ libraries print: standard output is for results."""
 
 from __future__ import annotations
 
@@ -15,20 +15,23 @@ from mobilenext.machine.streams import open_closed
 
 @contextlib.contextmanager
 def captured_output() -> Iterator[list[str]]:
-    """Inside, nothing that this process writes to its standard streams appears; afterwards it is in the list."""
+    """Redirect both standard streams to memory; at the end, all that was written is appended to the list as one text.
+
+    The descriptors are replaced, not Python's streams: C++ writes to 1 and 2 directly. This holds for all threads.
+    """
     output: list[str] = []
-    open_closed()
+    open_closed()  # else the file below might get the number 1 or 2 itself
     with _memory() as stream:
         kept = [os.dup(1), os.dup(2)]
         try:
             os.dup2(stream.fileno(), 1)
             os.dup2(stream.fileno(), 2)
-            with contextlib.redirect_stdout(sys.stderr):  # Python's may be elsewhere by now
+            with contextlib.redirect_stdout(sys.stderr):  # since `open_streams` has moved sys.stdout off 1
                 yield output
                 if sys.stderr is not None:
                     sys.stderr.flush()
         finally:
-            _flush_c_buffers()
+            _flush_c_buffers()  # before the descriptors are back, or their content would appear after all
             for number, original in zip((1, 2), kept, strict=True):
                 os.dup2(original, number)
                 os.close(original)
@@ -37,13 +40,13 @@ def captured_output() -> Iterator[list[str]]:
 
 
 def _memory() -> IO[Any]:
-    """A file that needs no folder, where the system has such."""
+    """Return a file that needs no folder, if the system has such (memfd_create)."""
     if hasattr(os, "memfd_create"):
         return open(os.memfd_create("mobilenext"), "w+b")  # noqa: PTH123
     return tempfile.TemporaryFile()
 
 
 def _flush_c_buffers() -> None:
-    """C's buffers are not Python's; where they cannot be reached, what is in them appears later."""
+    """Flush C's buffers, which are not Python's; if they cannot be reached, their content appears later."""
     with contextlib.suppress(OSError, TypeError, AttributeError):
         ctypes.CDLL(None).fflush(None)

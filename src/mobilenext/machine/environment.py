@@ -1,4 +1,4 @@
-"""Where a number was measured: versions, processor, memory, load."""
+"""The environment of a measurement: versions, processor, memory, load."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_in
 
 
 def environment() -> dict[str, Any]:
-    """A JSON-able record of this machine and its software; asks nothing of Paddle, so it is quick."""
+    """Return a record of this machine and its software for JSON; Paddle is not imported, so it is quick."""
     versions = {}
     for package in (*PACKAGES, *OPTIONAL):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -42,7 +42,7 @@ def environment() -> dict[str, Any]:
 
 
 def processor() -> tuple[str, list[str]]:
-    """The processor's name and those of its features that matter here."""
+    """Return the processor's name and its features that matter here."""
     text = _read("/proc/cpuinfo")
     fields: dict[str, str] = {}
     for line in text.splitlines():
@@ -53,7 +53,7 @@ def processor() -> tuple[str, list[str]]:
 
 
 def jpeg_library() -> str:
-    """The library behind Pillow's JPEG decoder: it moves an accuracy by some hundredths of a percent."""
+    """Return the library behind Pillow's JPEG decoder: it moves an accuracy by some hundredths of a percent."""
     from PIL import features
 
     name = "libjpeg-turbo" if features.check_feature("libjpeg_turbo") else "libjpeg"
@@ -62,7 +62,7 @@ def jpeg_library() -> str:
 
 
 def memory_gib() -> float | None:
-    """Installed memory in GiB."""
+    """Return the installed memory in GiB."""
     try:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     except (ValueError, OSError, AttributeError):
@@ -70,7 +70,11 @@ def memory_gib() -> float | None:
 
 
 def peak_memory_mib() -> float:
-    """The most memory that this process has had so far."""
+    """Return the most resident memory that this process has had so far, in MiB."""
+    # Linux' getrusage begins a new process with the peak of the one that started it; VmHWM begins anew.
+    for line in _read("/proc/self/status").splitlines():
+        if line.startswith("VmHWM:"):  # in KiB
+            return int(line.split()[1]) / 1024
     import resource  # Windows has none
 
     unit = 2**20 if sys.platform == "darwin" else 2**10

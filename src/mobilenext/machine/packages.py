@@ -12,7 +12,7 @@ from collections.abc import Collection
 
 from mobilenext.errors import MissingDependency
 from mobilenext.machine.home import provide_home
-from mobilenext.machine.stopping import handlers_kept
+from mobilenext.machine.stopping import keep_handlers
 
 
 def has_distribution(name: str) -> bool:
@@ -51,7 +51,7 @@ def require_paddle() -> None:
     level = root.level
     try:
         # It has a remark on every number of threads but one.
-        with handlers_kept(), contextlib.redirect_stderr(io.StringIO()):
+        with keep_handlers(), contextlib.redirect_stderr(io.StringIO()):
             import paddle  # noqa: F401
     except ModuleNotFoundError as error:
         raise MissingDependency(

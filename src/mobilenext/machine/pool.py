@@ -1,7 +1,8 @@
-"""Worker processes that keep the order: what goes in comes out, once each, in the same order, or an error says why.
+"""Worker processes that keep the order: one result for each item, in the order of the items, or an error.
 
-There is no shared memory and no silent replacement; a worker that dies ends the run. Processes are started afresh
-(not forked, which Paddle does not survive) and do not import the caller's main module, so a script needs no guard.
+There is no shared memory and no silent replacement; a worker that dies ends the run. Processes are started afresh: a
+forked one would have Paddle's threads in its memory but not running, and hang. They do not import the caller's main
+module, so that a script needs no ``if __name__ == "__main__"``.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from loky.backend import resource_tracker
 from loky.process_executor import ProcessPoolExecutor
 
 from mobilenext.errors import OutputError, WorkerDied
-from mobilenext.machine.stopping import GROUP_SIGNALS, blocked
+from mobilenext.machine.stopping import GROUP_SIGNALS, block_signals
 from mobilenext.machine.temporary import scratch_folder, worker_environment
 
 T = TypeVar("T")
@@ -35,22 +36,26 @@ R = TypeVar("R")
 
 
 def available_cores() -> int:
-    """Cores that this process may use, by its affinity and by a container's quota."""
+    """Return the number of cores that this process may use, by its affinity and by a container's quota."""
     return int(cpu_count())
 
 
 def _end_with(parent: int) -> None:
     """End this process when its parent has gone, even if that was killed."""
+    # A killed parent tells nobody. Its children get another parent (init), so the parent's number is looked at. Linux'
+    # PR_SET_PDEATHSIG would do without a thread, but watches the thread that started us, not the process.
     while os.getppid() == parent:
         time.sleep(1)
-    os._exit(1)
+    os._exit(1)  # no cleaning up: other threads may be inside a library that does not come back
 
 
 @contextlib.contextmanager
 def watched_scratch_folder(output: str | os.PathLike[str] | None = None) -> Iterator[Path]:
-    """A scratch folder that goes even when this process is killed: loky's tracker outlives it and removes it then."""
+    """Make a scratch folder that is removed even if this process is killed: loky's tracker outlives it."""
     with scratch_folder(output) as folder:
-        with blocked(GROUP_SIGNALS):  # which the tracker then never gets
+        # The tracker is a process that this call may start. It inherits the mask, so that a signal to all processes of
+        # the command, such as SIGHUP from a terminal that goes away, does not end it before it has removed the folder.
+        with block_signals(GROUP_SIGNALS):
             resource_tracker.register(str(folder), "folder")
         try:
             yield folder
@@ -59,8 +64,10 @@ def watched_scratch_folder(output: str | os.PathLike[str] | None = None) -> Iter
 
 
 def _start(parent: int, pool: str, threads: int | None) -> None:
-    """Run first in every worker: end with the parent, and with `threads` claim so many cores."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as the others of a group, which were blocked when it was started
+    """Prepare a worker: it ends with its parent and, with `threads`, claims so many cores."""
+    # The parent answers the signals of the group and ends its workers in good order. All of them were blocked when this
+    # process was started (`WorkerPool._submit`); Ctrl-C is ignored as well, should a library change the mask.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Where psutil is installed loky would replace a process that has grown by 300 MB, and what it has opened with it.
     process_executor._USE_PSUTIL = False
     if os.name == "posix":
@@ -70,7 +77,7 @@ def _start(parent: int, pool: str, threads: int | None) -> None:
 
 
 def _claim_cores(pool: str, threads: int) -> None:
-    """Take so many cores for oneself; where all are taken, share them.
+    """Bind this process to so many cores that no other worker of the pool has; if all are taken, stay unbound.
 
     Some inference engines bind themselves to the first cores that they may use, so that two processes of one thread
     share one core while the other is idle. A worker that may use its own cores only cannot be bound to another's.
@@ -78,25 +85,26 @@ def _claim_cores(pool: str, threads: int) -> None:
     cores = sorted(os.sched_getaffinity(0))
     slots = len(cores) // threads
     for number in range(slots):
-        # Containers with a quota see all cores and may use a few: not everybody should begin with the first.
+        # Containers with a quota see all cores and may use a few. If each pool began with the first core, the pools of
+        # several containers would share that one: a random number per pool says where to begin.
         slot = (int(pool, 16) + number) % slots
-        # One process only can bind a name, and it is free again when that has ended, in whatever way. No file is made:
-        # a name that begins with a zero byte is one in the kernel (unix(7), abstract sockets).
+        # The claim is a socket's name: only one process can bind it, and the kernel frees it when that process ends, in
+        # whatever way. A name that begins with a zero byte is no file (unix(7), abstract sockets).
         claim = socket.socket(socket.AF_UNIX)
         try:
             claim.bind(f"\0mobilenext-{pool}-{slot}")
         except OSError:
             claim.close()
             continue
-        claim.detach()  # it stays open as long as this process lives
+        claim.detach()  # Python would close it with the object; it stays open as long as this process lives
         os.sched_setaffinity(0, cores[slot * threads : (slot + 1) * threads])
         return
 
 
 class WorkerPool:
-    """A context manager over `workers` processes, each started with `environment` added to the caller's.
+    """A context manager over `workers` processes, each with `environment` added to the caller's.
 
-    With `threads`, the cores are shared out, so many to each process, as far as they go.
+    With `threads`, each process is bound to that many cores of its own, as long as there are cores left.
     """
 
     def __init__(
@@ -104,7 +112,7 @@ class WorkerPool:
     ) -> None:
         self.workers = workers
         try:
-            with blocked(GROUP_SIGNALS):
+            with block_signals(GROUP_SIGNALS):
                 self._executor = ProcessPoolExecutor(
                     max_workers=workers,
                     initializer=_start,
@@ -122,27 +130,31 @@ class WorkerPool:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        # After an error or Ctrl-C nothing that the workers still do is of use.
+        # After an error or Ctrl-C the results of calls under way are of no use: the workers are killed, not awaited.
         self._executor.shutdown(wait=True, kill_workers=error is not None)
 
     def call(self, function: Callable[..., R], *arguments: Any) -> R:
-        """Run one call in a worker and wait for it. Exceptions come back as they were raised."""
+        """Run one call in a worker and return its result. Exceptions come back as they were raised."""
         with _deaths():
             result: R = self._submit(function, *arguments).result()
         return result
 
     def _submit(self, function: Callable[..., R], *arguments: Any) -> Future[R]:
-        """Hand a call on. Workers are started here: signals of their group are the parent's to answer."""
-        with blocked(GROUP_SIGNALS):
+        """Hand a call to the workers, with signals blocked."""
+        # The executor starts its processes with the first calls, and a new process inherits the mask of this thread:
+        # workers never get the signals that a terminal sends to the whole group.
+        with block_signals(GROUP_SIGNALS):
             future: Future[R] = self._executor.submit(function, *arguments)
         return future
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """The results in the order of `items`; at most three calls for each worker are under way at a time."""
+        """Yield the results in the order of `items`."""
         pending: deque[Future[R]] = deque()
         with _deaths():
             for item in items:
                 pending.append(self._submit(function, item))
+                # Three calls for each worker: one that it works on and two that wait, so that no worker is idle while
+                # the caller uses a result. More would only fill the memory with results that nobody has asked for.
                 if len(pending) >= 3 * self.workers:
                     yield pending.popleft().result()
             while pending:
@@ -151,7 +163,7 @@ class WorkerPool:
 
 @contextlib.contextmanager
 def _deaths() -> Iterator[None]:
-    """A worker that died makes the call that waits fail, or the next one: as WorkerDied, which says what to do."""
+    """Turn the death of a worker, which fails the call that waits or the next one, into WorkerDied with advice."""
     try:
         yield
     except BrokenProcessPool as error:  # loky's TerminatedWorkerError is one

@@ -1,7 +1,8 @@
-"""Several processes: started by ``python -m paddle.distributed.launch``, joined by gloo on CPUs and NCCL on GPUs.
+"""Collective operations of a distributed run: sum, gather, broadcast from the first process.
 
-Each process takes its part of every batch; gradients are added up in one message a step, counts of the validation as
-integers. With one process nothing here costs anything.
+``python -m paddle.distributed.launch`` starts the processes; gloo connects them on CPUs, NCCL on GPUs. Each process
+takes its part of every batch; gradients are summed in one message a step, counts of the validation as integers.
+With one process every operation returns at once.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from mobilenext.machine.packages import require_paddle
 
 
 def launched() -> tuple[int, int]:
-    """This process' number and how many there are, as Paddle's launcher says; (0, 1) without it. No Paddle needed."""
+    """Return this process' number and their count, as Paddle's launcher sets them; (0, 1) without it."""
     return int(os.environ.get("PADDLE_TRAINER_ID", 0)), int(os.environ.get("PADDLE_TRAINERS_NUM", 1))
 
 
 def launched_here() -> int:
-    """How many processes the launcher has started on this machine."""
+    """Return the number of processes that the launcher has started on this machine."""
     return int(os.environ.get("PADDLE_LOCAL_SIZE", 1)) if launched()[1] > 1 else 1
 
 
@@ -33,7 +34,7 @@ class Ranks:
     """The processes of a run."""
 
     def __init__(self) -> None:
-        """Join the others, if there are any."""
+        """Join the other processes, if there are any."""
         self.rank, self.world = launched()
         if self.world > 1:
             require_paddle()
@@ -47,11 +48,14 @@ class Ranks:
         return self.rank == 0
 
     def sum_gradients(self, parameters: Sequence[Any]) -> None:
-        """Replace every gradient by its sum over the processes."""
+        """Replace every gradient by its sum over the processes (all-reduce)."""
         if self.world == 1:
             return
         import paddle
 
+        # One message for all gradients instead of one for each of some hundred tensors, each with a latency of its own.
+        # All processes have the same parameters in the same order, and the same of them have a gradient: only so do
+        # the parts of the sum belong together.
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         flat = paddle.concat([gradient.reshape([-1]) for gradient in gradients])
         self._all_reduce(flat)
@@ -59,7 +63,7 @@ class Ranks:
             gradient.set_value(part.reshape(gradient.shape))
 
     def sum(self, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Numbers [K] added over the processes, in float64, which holds every count exactly."""
+        """Return the sum of the numbers [K] over the processes, in float64, which is exact for counts below 2**53."""
         numbers = np.asarray(values, np.float64)
         if self.world == 1:
             return numbers
@@ -70,7 +74,7 @@ class Ranks:
         return np.asarray(tensor.numpy())
 
     def share(self, tensors: Iterable[Any]) -> None:
-        """The first process' values for all."""
+        """Broadcast the tensors from process 0, in place."""
         if self.world == 1:
             return
         import paddle.distributed
@@ -80,12 +84,14 @@ class Ranks:
                 paddle.distributed.broadcast(tensor, src=0)
 
     def gather(self, content: bytes) -> list[bytes]:
-        """What each process has, for all of them."""
+        """All-gather of bytes: return the content of each process, in the order of their numbers."""
         if self.world == 1:
             return [content]
         import paddle
         import paddle.distributed
 
+        # Tensors of an all-gather have one length in all processes. First the sizes, as a sum of vectors that are zero
+        # but for the own place; then the contents, padded to the longest and cut afterwards.
         sizes = self.sum(np.eye(self.world)[self.rank] * len(content)).astype(int)
         padded = np.zeros(max(1, int(sizes.max())), np.uint8)  # gloo divides by the length
         padded[: len(content)] = np.frombuffer(content, np.uint8)
@@ -95,13 +101,14 @@ class Ranks:
         return [part.numpy().tobytes()[:size] for part, size in zip(parts, sizes, strict=True)]
 
     def from_first(self, value: Any) -> Any:
-        """A value that JSON can hold, of the first process, for all."""
+        """Broadcast a JSON value from process 0."""
         if self.world == 1:
             return value
+        # The others send nothing, so this is a broadcast, of a size that only process 0 knows.
         return json.loads(self.gather(json.dumps(value).encode() if self.first else b"")[0])
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes have called this: a barrier, since a sum needs a number from each of them."""
         self.sum([0])
 
     def _all_reduce(self, tensor: Any) -> None:
@@ -113,9 +120,10 @@ class Ranks:
 
 @contextlib.contextmanager
 def _peers() -> Iterator[None]:
-    """An exchange that fails mostly does so because a process has gone."""
+    """Turn a failed exchange into PeerLost: mostly another process has ended."""
     try:
         yield
+    # gloo and NCCL report a closed connection in many ways, and Paddle raises each as another class.
     except (RuntimeError, OSError, ValueError, SystemError) as error:
         raise PeerLost(
             "an exchange with the other processes of this run failed; if one of them has ended, its own output says "

@@ -1,5 +1,10 @@
 """Signals that end a process: the first one stops it in good order, a second one at once.
 
+What can go wrong, and what is done here against it: a signal between two steps that belong together, such as making a
+folder and noting that it must be removed (`defer_signals`); a signal to all processes of a command, which workers
+would answer as well (`block_signals`); a library that replaces the handlers when it is imported (`keep_handlers`);
+a second signal, which must end a process that hangs.
+
 Terminals, batch systems and supervisors each have their own: a terminal that goes away sends SIGHUP, Ctrl-\\ SIGQUIT,
 Slurm SIGUSR1 or what it is told, a limit of processor time SIGXCPU, ``timeout`` whatever its user likes. All of them
 count as SIGTERM does.
@@ -20,6 +25,7 @@ from typing import NoReturn
 
 # The processor raises these for an instruction that would be repeated after the handler, for ever.
 _FAULTS = ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP", "SIGSYS", "SIGEMT")
+# Their default is not to end the process.
 _NOT_ENDING = ("SIGCHLD", "SIGCONT", "SIGURG", "SIGWINCH", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGINFO")
 _NOT_CATCHABLE = ("SIGKILL", "SIGSTOP")
 _OF_PYTHON = ("SIGPIPE", "SIGXFSZ")  # it ignores them; the write that caused them fails
@@ -36,12 +42,13 @@ ECHO_S = 1.0  # within this time a signal repeats the one before; see `is_second
 
 
 class _Requests:
-    """What signals have asked of this process."""
+    """The request to stop, as the signal handler has noted it. A handler runs between any two instructions of the main
+    thread, so it only sets fields and raises."""
 
-    number = 0  # the first
-    first: float | None = None  # when it came
-    holds = 0
-    waiting = False  # it came while stopping was held
+    number = 0  # of the first signal
+    first: float | None = None  # when it came (monotonic)
+    deferred = 0  # how many `defer_signals` the main thread is inside of
+    waiting = False  # the signal came inside one, and is raised at its end
 
 
 _requests = _Requests()
@@ -62,7 +69,7 @@ class Stop(SystemExit):
 
 
 def name_of(number: int) -> str:
-    """A signal's name: ``SIGTERM``."""
+    """Return a signal's name, such as ``SIGTERM``."""
     try:
         return signal.Signals(number).name
     except ValueError:  # a real-time signal
@@ -79,13 +86,13 @@ def is_second(number: int, first: float) -> bool:
 
 
 def replaceable_signals() -> list[int]:
-    """The signals in STOP_SIGNALS that nobody else handles and nobody has had ignored, as nohup does with SIGHUP."""
+    """Return the STOP_SIGNALS that have no other handler and are not ignored, as SIGHUP is under nohup."""
     replaceable = (signal.SIG_DFL, signal.default_int_handler, _stop)
     return [number for number in STOP_SIGNALS if signal.getsignal(number) in replaceable]
 
 
 def handle_signals() -> None:
-    """From here on a signal raises `Stop` (Ctrl-C: KeyboardInterrupt) in the main thread; a second one ends at once."""
+    """Let a signal raise `Stop` (Ctrl-C: KeyboardInterrupt) in the main thread, and a second one end at once."""
     for number in replaceable_signals():
         signal.signal(number, _stop)
 
@@ -93,11 +100,13 @@ def handle_signals() -> None:
 def _stop(number: int, _: FrameType | None) -> None:
     if _requests.first is None:
         _requests.number, _requests.first = number, time.monotonic()
-        if _requests.holds:
+        if _requests.deferred:
             _requests.waiting = True
         else:
             raise _exception(number)
     elif is_second(number, _requests.first):
+        # Not sys.exit: the main thread may hang, or be in the middle of answering the first one. The default action
+        # also gives the parent the exit status of a process that this signal has ended.
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
@@ -107,33 +116,35 @@ def _exception(number: int) -> BaseException:
 
 
 @contextlib.contextmanager
-def held() -> Iterator[None]:
-    """Inside, a first signal waits: what is done here must not be cut in two, as making a folder and noting it down."""
-    if threading.current_thread() is not threading.main_thread():  # no signal is raised here
+def defer_signals() -> Iterator[None]:
+    """Let a first signal wait until the end: for steps that must not be separated, as making a folder and noting it."""
+    if threading.current_thread() is not threading.main_thread():  # Python runs handlers in the main thread only
         yield
         return
-    _requests.holds += 1
+    _requests.deferred += 1
     try:
         yield
     finally:
-        _requests.holds -= 1
-        if _requests.waiting and not _requests.holds:
+        _requests.deferred -= 1
+        if _requests.waiting and not _requests.deferred:
             _requests.waiting = False
             raise _exception(_requests.number)
 
 
 def first_signal() -> int:
-    """The signal that has asked this process to stop; 0: none."""
+    """Return the number of the signal that has asked this process to stop; 0: none has."""
     return _requests.number
 
 
 def threads_at_work() -> bool:
-    """Whether there are threads that Python would wait for at its end, for as long as they like."""
+    """Return whether there are threads that Python would wait for at its end, however long they take."""
     return any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())
 
 
 def leave(code: int) -> NoReturn:
-    """End this process without waiting for threads that are still at work; what Python does at its end is done."""
+    """End this process without waiting for threads that are still at work, but run what is registered for the end."""
+    # sys.exit would join all threads that are no daemons, such as one that decodes a huge image for a request that has
+    # been given up. os._exit skips the exit functions and the flushing, so both are done here.
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
@@ -142,8 +153,8 @@ def leave(code: int) -> NoReturn:
 
 
 @contextlib.contextmanager
-def blocked(signals: Iterable[int]) -> Iterator[None]:
-    """Inside, signals wait for this thread; processes and threads that are started here never get them."""
+def block_signals(signals: Iterable[int]) -> Iterator[None]:
+    """Block signals in this thread; processes and threads that are started inside inherit that, and never get them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -155,14 +166,14 @@ def blocked(signals: Iterable[int]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def handlers_kept() -> Iterator[None]:
+def keep_handlers() -> Iterator[None]:
     """Import a library inside that has handlers of its own: Paddle takes SIGTERM for a crash to report on.
 
-    A signal waits until the import is done. Threads of other libraries may get it nevertheless, so the handlers are
-    set again with each module that the library imports.
+    A signal to this thread waits until the import is done. The kernel may hand it to a thread of the library instead,
+    which runs whatever handler is set by then; so Python's handlers are set again with each module that is imported.
     """
     finder = _SetAgain()
-    with held(), blocked(STOP_SIGNALS):
+    with defer_signals(), block_signals(STOP_SIGNALS):
         sys.meta_path.insert(0, finder)
         try:
             yield
@@ -172,11 +183,11 @@ def handlers_kept() -> Iterator[None]:
 
 
 class _SetAgain:
-    """Finds no module, but is asked for each; sets the handlers that Python knows, and C++ may have replaced."""
+    """An import hook that finds no module but is asked for each: it sets the handlers again that C++ replaced."""
 
     def find_spec(self, *_: object) -> None:
         with contextlib.suppress(ValueError):  # not the main thread
             for number in STOP_SIGNALS:
-                handler = signal.getsignal(number)
+                handler = signal.getsignal(number)  # Python's own note of it: what the library sets does not show here
                 if handler is not None:
                     signal.signal(number, handler)

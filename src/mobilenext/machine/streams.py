@@ -1,4 +1,4 @@
-"""Standard streams that may be closed, full or gone: the work goes on, and the exit code tells of lost results."""
+"""Standard streams that may be closed, full or gone: the work goes on, and the exit code reports lost results."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ class _Descriptor(io.FileIO):
 
     def write(self, data: Any) -> int:
         try:
-            while (written := super().write(data)) is None:  # somebody has made it non-blocking, and it is full
+            # None: the pipe is full, and another process that shares it has made it non-blocking. Wait for room.
+            while (written := super().write(data)) is None:
                 select.select([], [self.fileno()], [])
             return written
         except BrokenPipeError:
-            return len(data)
+            return len(data)  # as if written: BufferedWriter would try again for ever
         except OSError as error:
             self.error = self.error or error
             return len(data)
@@ -33,8 +34,8 @@ class _Descriptor(io.FileIO):
 def open_streams() -> None:
     """Take over this process' standard streams.
 
-    From here on only Python's ``sys.stdout`` is standard output; what C++ libraries print there is not a result, and
-    goes to standard error.
+    From here on only Python's ``sys.stdout`` is standard output. Descriptor 1, which C++ libraries print to, becomes
+    standard error: what they print is not a result.
     """
     closed = open_closed()
     _flush(sys.stdout)
@@ -47,22 +48,22 @@ def open_streams() -> None:
 
 
 def open_closed() -> list[int]:
-    """Open the null device in place of each standard stream that is closed, and return their numbers.
+    """Open the null device in place of every standard stream that is closed, and return their numbers.
 
     Otherwise the next file that is opened would get the number, and with it what libraries print.
     """
     closed = [number for number in (0, 1, 2) if not _is_open(number)]
     for number in closed:
-        null = os.open(os.devnull, os.O_RDWR)
+        null = os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is mostly the one that is wanted
         if null != number:
             os.dup2(null, number)
             os.close(null)
-        os.set_inheritable(number, True)
+        os.set_inheritable(number, True)  # Python's default is not, and workers need their streams, too
     return closed
 
 
 def text_stream(descriptor: int, like: io.TextIOBase | Any, *, line_buffering: bool = False) -> io.TextIOWrapper:
-    """A stream that writes to a file descriptor and does not fail, with the encoding of `like`, which may be None."""
+    """Return a stream that writes to a file descriptor and does not fail, with the encoding of `like` (may be None)."""
     raw = _Descriptor(descriptor, "w", closefd=False)
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
@@ -73,14 +74,14 @@ def text_stream(descriptor: int, like: io.TextIOBase | Any, *, line_buffering: b
 
 
 def replace_missing() -> None:
-    """Streams that Python has not, such as in a program without a console, become the null device."""
+    """Replace streams that are None, as in a program without a console, by the null device."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
 
 
 def lost_results() -> OSError | None:
-    """Why results could not be written to standard output, if so."""
+    """Return why results could not be written to standard output, or None."""
     _flush(sys.stdout)
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     return raw.error if isinstance(raw, _Descriptor) else None

@@ -1,6 +1,8 @@
-"""Temporary files and folders: how they are named, where they are made, and how what a killed process left is cleared.
+"""Temporary files and folders: their names, their places, and how those of killed processes are removed.
 
-Each name holds the number of its process, and each file or folder is locked while its process uses it:
+A killed process cannot clean up, so the next one does. It must not remove what a living process uses. Two signs tell:
+the name holds the number of its process, and the file or folder is locked (flock) while that process uses it. The
+kernel drops the lock when the process ends, in whatever way:
 
     TMPDIR/mobilenext-PID-RANDOM    a scratch folder
     FOLDER/.NAME.PID.tmp            what becomes FOLDER/NAME when it is whole
@@ -19,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mobilenext.errors import MobileNeXtError, OutputError
-from mobilenext.machine.stopping import held
+from mobilenext.machine.stopping import defer_signals
 
 ROOM_BYTES = 256 << 20  # a network in some formats, and what converters need; a place with less is the second choice
 VARIABLES = ("TMPDIR", "TEMP", "TMP")
@@ -30,7 +32,7 @@ _current: list[Path] = []  # scratch folders of this process that are in use
 
 @contextlib.contextmanager
 def scratch_folder(output: str | os.PathLike[str] | None = None) -> Iterator[Path]:
-    """Make a folder for temporary files, and remove it at the end; what killed processes left beside it goes, too.
+    """Make a folder for temporary files and remove it at the end, with those of killed processes beside it.
 
     Args:
         output: where results go: the place of last resort.
@@ -48,19 +50,19 @@ def scratch_folder(output: str | os.PathLike[str] | None = None) -> Iterator[Pat
             raise
         except (OSError, RuntimeError, MobileNeXtError) as error:  # converters say it in their own ways
             if shutil.disk_usage(folder).free >= 1 << 20:
-                raise
+                raise  # there is room, so the error is another one
             raise OutputError(
                 f"{folder.parent}, where temporary files go, is full: make room there, or set TMPDIR to another folder"
             ) from error
 
 
 def worker_environment() -> dict[str, str]:
-    """Variables for a process that this one starts: its temporary files belong to this one's, and go with them."""
+    """Return variables for a process that this one starts: its temporary files go into this one's scratch folder."""
     return {name: str(_current[-1]) for name in VARIABLES} if _current else {}
 
 
 def temporary_beside(path: Path) -> Path:
-    """The name of what becomes `path` when it is whole. What killed processes left of it is removed."""
+    """Return the name of a file that becomes `path` when it is whole; remove those of killed processes."""
     folder = path.parent
     prefix = f".{path.name}."
     with contextlib.suppress(OSError):  # nothing there, or not ours to list
@@ -75,26 +77,27 @@ def temporary_folder(folder: Path, mode: int = 0o777) -> Iterator[Path]:
     """Make `folder`, which must be new, lock it, and remove it at the end unless it has been renamed."""
     lock = None
     try:
-        with held():
+        with defer_signals():  # a folder without a lock would never be removed, or too early
             folder.mkdir(mode, parents=True)
             lock = os.open(folder, os.O_RDONLY)
             lock_file(lock)
         yield folder
     finally:
         if lock is not None:  # else it was there, or could not be made
-            with held():
+            # First the folder, then the lock: the other way round another process could remove it at the same time.
+            with defer_signals():
                 shutil.rmtree(folder, ignore_errors=True)
                 os.close(lock)
 
 
 def lock_file(descriptor: int) -> None:
-    """Show that an open temporary file is in use, where the file system can; the lock goes when it is closed."""
+    """Lock an open temporary file, if the file system can (NFS may not); closing it frees the lock."""
     with contextlib.suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def temporary_places() -> list[Path]:
-    """The usual folders for temporary files that can be written to, the preferred first."""
+    """Return the usual folders for temporary files that can be written to, the preferred first."""
     named = [os.environ.get(name, "") for name in VARIABLES]
     places = dict.fromkeys(Path(name) for name in (*named, *_PLACES) if name)
     return [place for place in places if _writable(place)]
@@ -119,7 +122,7 @@ def _new_scratch_folder(stack: contextlib.ExitStack, output: str | os.PathLike[s
 
 
 def _existing(output: str | os.PathLike[str] | None) -> Path | None:
-    """The folder nearest to `output` that is there."""
+    """Return `output` or the nearest folder above it that exists."""
     if output is None:
         return None
     path = Path(output).absolute()
@@ -138,17 +141,19 @@ def _clear_scratch_folders(place: Path) -> None:
 
 
 def _clear(path: Path, pid: int) -> None:
-    """Remove what a process that has ended left of this user's."""
+    """Remove a file or folder that a process of this user left, if that process has ended."""
     with contextlib.suppress(OSError):
         facts = path.lstat()
         folder = stat.S_ISDIR(facts.st_mode)
         if facts.st_uid != os.geteuid() or not (folder or stat.S_ISREG(facts.st_mode)):
             return
+        # TMPDIR is open to all users: a link that somebody put there must not be followed.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its process uses it
-            # Between making and locking it may be another's; a process of that number may be quite another one, and
-            # in containers every command may be number 1.
+            # Unlocked, but perhaps only just made: a process locks a moment after making. So it stays for a minute if
+            # a process of that number lives. That may be quite another process (in containers every command may be
+            # number 1), so it does not stay for ever.
             if pid != os.getpid() and _alive(pid) and time.time() - facts.st_mtime < _OLD_S:
                 return
             if folder:

@@ -25,7 +25,7 @@ from mobilenext.machine.packages import require_paddle
 from mobilenext.machine.pool import WorkerPool, available_cores
 from mobilenext.machine.process_environment import openmp_threads, prepare_process
 from mobilenext.machine.ranks import Ranks, launched_here
-from mobilenext.machine.stopping import handlers_kept
+from mobilenext.machine.stopping import keep_handlers
 from mobilenext.origin import now, origin
 from mobilenext.runs.run_folder import (
     BEST,
@@ -173,7 +173,7 @@ def _run(plan: Plan, folder: Path, execution: Execution, *, resume: bool) -> dic
     require_paddle()
     import paddle
 
-    with handlers_kept():
+    with keep_handlers():
         paddle.disable_signal_handler()  # it takes SIGTERM for a crash to report on; here it is a wish to stop
     paddle.set_device(execution.device)
     where = {**environment(), "device": execution.device, "threads": execution.threads}
