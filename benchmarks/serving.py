@@ -61,7 +61,7 @@ def export_fresh(folder: Path) -> Path:
     import paddle
 
     from mobilenext import create_model
-    from mobilenext.export.folder import export_model
+    from mobilenext.exporting import export_model
 
     paddle.seed(0)
     paddle.save(create_model(MODEL).state_dict(), str(folder / "fresh.pdparams"))

@@ -44,7 +44,6 @@ LONG_PARAMETER_LISTS = {
     "evaluation.prediction.predict",
     "evaluation.run.evaluate",
     "explanation.pictures.explain",
-    "export.folder.export_model",
     "quantization.quantize.quantize_model",
     "training.depthwise._differentiate",
     "training.run.train",
@@ -72,7 +71,7 @@ PACKAGES_WITH_FORBIDDEN_NAMES = {
     "classification", "cli", "evaluation", "explanation", "export", "quantization", "report", "runs", "runtime",
     "sources", "tipc", "training",
 }  # fmt: skip
-INITS_WITH_LOGIC = {"export"}
+INITS_WITH_LOGIC: set[str] = set()
 
 
 @cache

@@ -18,7 +18,7 @@ _HOMES = {
     "convert_checkpoint": "mobilenext.weights.convert",
     "create_model": "mobilenext.weights.pretrained",
     "evaluate": "mobilenext.evaluation.run",
-    "export_model": "mobilenext.export.folder",
+    "export_model": "mobilenext.exporting",
     "list_models": "mobilenext.models",
     "load_weights": "mobilenext.weights.load",
     "predict": "mobilenext.evaluation.prediction",

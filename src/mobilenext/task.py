@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
-from mobilenext.arrays import Floats
+from mobilenext.arrays import Outputs
 from mobilenext.job import Training
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from mobilenext.sources.prepare import Prepared
     from mobilenext.weights.record import WeightsRecord
 
-Outputs: TypeAlias = tuple[Floats, ...]  # of a network for N images, each [N, ...], in the order of its runtime
 # What decides how a task reads outputs and rows, such as the number of classes: fields that have the same names in
 # run.json, in the setup of a journal and in result.json, so that each of them will do.
 Facts: TypeAlias = Mapping[str, Any]
@@ -245,6 +244,19 @@ class Presentation:
     draw: Callable[[Image, Mapping[str, Any]], Image] = lambda image, answer: image
 
 
+# Export: the answers that an export is compared by, and what may follow the network in its files.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """What the export of a network needs of its task beside the names of the outputs, which the network has."""
+
+    # The outputs of Paddle's network and of the export for the same images: fields of the parity, and what is wrong.
+    agreement: Callable[[Outputs, Outputs], tuple[dict[str, Any], str | None]] = lambda expected, outputs: ({}, None)
+    # Appends to a checked ONNX graph, and returns the new one: decoding and suppression of boxes, for one.
+    post_processing: Callable[[Any, WeightsRecord], Any] | None = None
+
+
 @dataclass(frozen=True)
 class Task:
     """A task by its name."""
@@ -254,3 +266,4 @@ class Task:
     training: Training
     evaluation: Evaluation
     presentation: Presentation
+    export: Export = Export()

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from in_process import Here
+from mobilenext import exporting
 from mobilenext.errors import CheckFailed, DataError, MissingDependency, OutputError, UsageError
-from mobilenext.export import FORMATS
-from mobilenext.export import folder as export
-from mobilenext.export.folder import export_model, new_folder
+from mobilenext.export import FORMATS, checked
+from mobilenext.export.folder import new_folder
 from mobilenext.export.images import parity_images
 from mobilenext.export.sidecar import SIDECAR, Output, read_sidecar
+from mobilenext.exporting import export_model
 from mobilenext.machine.packages import installed
 from mobilenext.runtime import open_runtime
 from mobilenext.sources import prepare as preparation
@@ -32,7 +33,7 @@ SMALL = {"image_size": 32, "crop_pct": 1.0}
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "WorkerPool", Here)
+    monkeypatch.setattr(exporting, "WorkerPool", Here)
 
 
 def skip_if_not_writable(format: str) -> None:
@@ -146,7 +147,7 @@ def test_an_export_that_computes_something_else(world: World, tmp_path: Path, mo
         def predict(self, batch: np.ndarray) -> tuple[np.ndarray]:
             return (np.tile(np.arange(8, dtype=np.float32), (len(batch), 1)),)
 
-    monkeypatch.setattr(export, "open_runtime", Wrong)
+    monkeypatch.setattr(checked, "open_runtime", Wrong)
     output = tmp_path / "new" / "out"
     with pytest.raises(CheckFailed, match=r"does not compute what Paddle does, by paddle-inference .*: logits differ"):
         export_model(
@@ -157,11 +158,11 @@ def test_an_export_that_computes_something_else(world: World, tmp_path: Path, mo
 
 @pytest.mark.usefixtures("here")
 def test_an_export_that_fails_half_way(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def half(network: Any, name: str, folder: Path, size: int) -> str:
+    def half(network: Any, name: str, folder: Path, size: int, graph: Path) -> str:
         (folder / "inference.pdmodel").write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(export, "write_format", half)
+    monkeypatch.setattr(checked, "write_format", half)
     with pytest.raises(OutputError, match="No space left on device; choose another --output"):
         export_model(
             tmp_path / "out", format="paddle-legacy", weights=world.weights, preprocessing=SMALL, images=[world.data]

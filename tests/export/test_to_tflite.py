@@ -64,7 +64,7 @@ def test_every_network(model: str, options: dict[str, Any], size: int, tmp_path:
 def test_names_and_shapes(tmp_path: Path) -> None:
     from ai_edge_litert.interpreter import Interpreter
 
-    from mobilenext.export.formats import write_format
+    from mobilenext.export.writing import write_format
 
     network = build_network("mobilenext_x0_35", num_classes=7)
     network.eval()

@@ -69,7 +69,7 @@ def expected(digits: list[Path]) -> list[dict[str, Any]]:
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same network as an exported folder, named "folder"."""
-    from mobilenext.export.folder import export_model
+    from mobilenext.exporting import export_model
 
     output = tmp_path_factory.mktemp("exported") / "folder"
     export_model(output, model=DIGITS)

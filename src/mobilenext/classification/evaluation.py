@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mobilenext.arrays import Outputs
 from mobilenext.classification.comparison import compare
 from mobilenext.classification.diagnosis import diagnose
 from mobilenext.classification.fields import check_result
@@ -15,7 +16,7 @@ from mobilenext.data.class_names import classes_without_images, with_classes
 from mobilenext.data.list_file import read_list
 from mobilenext.json_files import Unfit
 from mobilenext.sources.prepare import Prepared
-from mobilenext.task import Evaluated, Evaluation, Facts, Outputs
+from mobilenext.task import Evaluated, Evaluation, Facts
 from mobilenext.weights.record import WeightsRecord
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from mobilenext.classification.evaluation import EVALUATION
+from mobilenext.classification.export import EXPORT
 from mobilenext.classification.presentation import PRESENTATION
 from mobilenext.classification.training import TRAINING
 from mobilenext.task import Metric, Task
 
 METRIC = Metric("top1", "points", label="top-1", field="top1_percent", symbol="%")
-TASK = Task("classification", METRIC, training=TRAINING, evaluation=EVALUATION, presentation=PRESENTATION)
+TASK = Task(
+    "classification", METRIC, training=TRAINING, evaluation=EVALUATION, presentation=PRESENTATION, export=EXPORT
+)

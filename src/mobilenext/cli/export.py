@@ -45,8 +45,8 @@ def _declare_export(command: argparse.ArgumentParser) -> None:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from mobilenext.export.folder import export_model
     from mobilenext.export.tables import parity_lines
+    from mobilenext.exporting import export_model
 
     parity = export_model(options.output, **values_of(options, "format", "images"), **source_of(options))
     print_report(parity_lines(parity), options, parity)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from PIL import Image
 
+from mobilenext.arrays import Outputs
 from mobilenext.data import find_images
 from mobilenext.data.images import as_rgb, decode_image, read_image
 from mobilenext.data.preprocessing import Pixels, Preprocessing
@@ -23,7 +24,6 @@ from mobilenext.sources.choice import check_positive, choose_one
 from mobilenext.sources.find import find_subject
 from mobilenext.sources.options import split_options
 from mobilenext.sources.prepare import prepare
-from mobilenext.task import Outputs
 from mobilenext.tasks import find_task
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import numpy as np
 from mobilenext.arrays import Outputs
 from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import DataError, UsageError
-from mobilenext.export import FORMATS
+from mobilenext.export.formats import FORMATS
 from mobilenext.files import sha256_of
 from mobilenext.json_files import Unfit, many, named, nullable, number, optional, read_json, record, sha256, text, whole
 from mobilenext.machine.environment import environment

@@ -11,14 +11,16 @@ from mobilenext.drawing.markdown import table
 def parity_lines(parity: Mapping[str, Any]) -> list[str]:
     """Return how close an export is to Paddle."""
     compared = {f"{parity['folded_batch_norms']} batch norms folded, in Paddle": parity["folding"]} | parity["runtimes"]
+    agreement = [field for field in parity["folding"] if not field.startswith("largest_difference")]  # of the task
     rows = [
         [
             name,
             f"{row['largest_difference']:.1e}",
             f"{row['largest_difference_of_std']:.1e}",
-            f"{row['equal_top1']} of {parity['images']}",
+            *(f"{row[field]} of {parity['images']}" for field in agreement),
         ]
         for name, row in compared.items()
     ]
-    heading = ["against Paddle on real images", "largest logit difference", "of the logits' std", "equal top-1"]
+    heading = ["against Paddle on real images", "largest difference of an output", "of its std"]
+    heading += [field.replace("_", " ") for field in agreement]
     return [table(heading, rows)]

@@ -1,17 +1,17 @@
 """ONNX, by paddle2onnx: checked, simplified, with names that stay.
 
-paddle2onnx may lose attributes that Paddle stores in double precision (Paddle2ONNX issue 1646), and says that it has
-succeeded when it has not (Paddle issue 69128); so the batch norms are read back, and the file is looked at.
+paddle2onnx may lose attributes that Paddle stores in double precision (Paddle2ONNX issue 1646), and reports success
+when it has failed (Paddle issue 69128); so the batch norms are read back, and the file is checked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobilenext.errors import CheckFailed
-from mobilenext.export import ONNX_PACKAGES
+from mobilenext.export.formats import ONNX_PACKAGES
 from mobilenext.export.to_paddle import write_paddle
 from mobilenext.machine.captured import captured_output
 from mobilenext.machine.packages import require
@@ -21,14 +21,18 @@ if TYPE_CHECKING:
     import onnx
     from paddle import nn
 
-OPSET = 13  # the first with quantisation per channel
+    from mobilenext.models.network import Network
+
+OPSET = 13  # the first with quantization per channel
+# Operators that simplification removes from a graph of convolutions: one that is left computes shapes at run time.
+SHAPE_OPERATORS = frozenset({"Shape", "Reshape", "Identity", "Gather"})
 
 
-def write_onnx(network: nn.Layer, onnx_file: Path, image_size: int) -> None:
-    """Write a network (evaluation mode): input ``image`` [batch, 3, S, S], output ``logits`` [batch, classes].
+def write_onnx(network: Network, onnx_file: Path, image_size: int) -> None:
+    """Write a network (evaluation mode): input ``image`` [batch, 3, S, S], outputs with the names that it gives them.
 
     Raises:
-        CheckFailed: the converter fails, or what it made is not what the network is.
+        CheckFailed: the converter fails, or its graph is not that of the network.
         MissingDependency: a package is not installed.
     """
     require(ONNX_PACKAGES, "onnx", "ONNX export")
@@ -37,11 +41,11 @@ def write_onnx(network: nn.Layer, onnx_file: Path, image_size: int) -> None:
     epsilons = used_epsilons(network)
     model = convert(network, image_size)
     check_batch_norms(model, epsilons)
-    onnx.save(simplify(model), onnx_file)
+    onnx.save(simplify(model, network.outputs, network.shape_operators), onnx_file)
 
 
 def convert(network: nn.Layer, image_size: int) -> onnx.ModelProto:
-    """What paddle2onnx makes of the network, as it is."""
+    """Return the graph that paddle2onnx makes of the network, as it is."""
     import onnx
     import paddle2onnx
 
@@ -49,21 +53,23 @@ def convert(network: nn.Layer, image_size: int) -> onnx.ModelProto:
         saved = folder / "network.json"
         write_paddle(network, saved, image_size)
         target = folder / "network.onnx"
-        with captured_output() as said:
+        with captured_output() as messages:
             # Its default optimiser would install packages on the way.
             paddle2onnx.export(
                 str(saved), str(saved.with_suffix(".pdiparams")), str(target), opset_version=OPSET, optimize_tool="none"
             )
         if not target.is_file() or not target.stat().st_size:
-            raise CheckFailed(f"paddle2onnx wrote nothing; it said: {''.join(said)[-500:].strip() or 'nothing'}")
+            raise CheckFailed(f"paddle2onnx wrote nothing; it said: {''.join(messages)[-500:].strip() or 'nothing'}")
         model = onnx.load(str(target))
     onnx.checker.check_model(model, full_check=True)
     return model
 
 
 def used_epsilons(network: nn.Layer) -> list[float]:
-    """Of the batch norms that a tensor passes; a folded network has none. To be asked before `convert`, which leaves
-    a network without hooks."""
+    """Return the epsilons of the batch norms that a tensor passes; a folded network has none.
+
+    Call it before `convert`, which leaves a network without hooks.
+    """
     import paddle
     from paddle import nn
 
@@ -82,34 +88,44 @@ def used_epsilons(network: nn.Layer) -> list[float]:
 
 
 def check_batch_norms(model: onnx.ModelProto, epsilons: Sequence[float]) -> None:
-    """Raises CheckFailed unless the graph's batch norms have these epsilons."""
-    found = sorted(
+    """Raise CheckFailed unless the graph's batch norms have these epsilons."""
+    in_graph = sorted(
         next((attribute.f for attribute in node.attribute if attribute.name == "epsilon"), 1e-5)
         for node in model.graph.node
         if node.op_type == "BatchNormalization"
     )
     expected = sorted(epsilons)
-    if len(found) != len(expected) or any(abs(a - b) > 1e-6 * b for a, b in zip(found, expected, strict=True)):
+    if len(in_graph) != len(expected) or any(abs(a - b) > 1e-6 * b for a, b in zip(in_graph, expected, strict=True)):
         raise CheckFailed(
-            f"the ONNX file has {len(found)} batch norms with the epsilons {sorted(set(found))}; the network has "
+            f"the ONNX file has {len(in_graph)} batch norms with the epsilons {sorted(set(in_graph))}; the network has "
             f"{len(expected)} with {sorted(set(expected))}. This is a fault of the converter: try another version of "
             "paddle2onnx"
         )
 
 
-def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Constants folded, identities removed; ``image`` and ``logits``, each with the free dimension ``batch``."""
+def simplify(model: onnx.ModelProto, outputs: Sequence[str], allowed: Collection[str] = ()) -> onnx.ModelProto:
+    """Fold constants, remove identities, and name the tensors.
+
+    Args:
+        model: is changed.
+        outputs: their names from now on; the input is ``image``. Each has the free dimension ``batch``.
+        allowed: those of SHAPE_OPERATORS that the graph may keep.
+
+    Raises:
+        CheckFailed: another one is left.
+    """
     import onnx
     import onnxslim
 
     model = onnxslim.slim(model)
-    rename_tensors(model, {model.graph.input[0].name: "image", model.graph.output[0].name: "logits"})
+    names = {value.name: name for value, name in zip(model.graph.output, outputs, strict=True)}
+    rename_tensors(model, {model.graph.input[0].name: "image", **names})
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     for index, node in enumerate(model.graph.node):
         node.name = f"{node.op_type.lower()}_{index}"
     del model.graph.value_info[:]  # sizes of every tensor in between, with the converter's names for the batch
-    left = sorted({node.op_type for node in model.graph.node} & {"Shape", "Reshape", "Identity", "Gather"})
+    left = sorted({node.op_type for node in model.graph.node} & SHAPE_OPERATORS - set(allowed))
     if left:
         raise CheckFailed(
             f"the simplified ONNX graph still has {', '.join(left)}; another version of onnxslim may help"

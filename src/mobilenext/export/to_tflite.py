@@ -26,7 +26,7 @@ TO_NHWC = (0, 2, 3, 1)
 
 
 def write_tflite(onnx_file: Path, tflite_file: Path) -> None:
-    """Write a network: input ``image`` [batch, S, S, 3], output ``logits`` [batch, classes], in float32.
+    """Write a network in float32: input ``image`` [batch, S, S, 3], outputs as in the ONNX file.
 
     Raises:
         DataError: an operator or attribute that is not known here.
@@ -40,7 +40,7 @@ class _Graph:
     """The TFLite graph while it grows."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
-        self._constants = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+        self._constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
         self._shapes = {
             value.name: [side.dim_value for side in value.type.tensor_type.shape.dim]  # 0: the batch
             for value in (*graph.input, *graph.value_info, *graph.output)
@@ -55,25 +55,25 @@ class _Graph:
         self._operators: list[Any] = []
         self._codes: list[int] = []
 
-        (taken,), (given,) = graph.input, graph.output
-        self._ends = {taken.name: self._activation(taken.name), given.name: -1}
+        (image,) = graph.input
+        self._input = (image.name, self._activation(image.name))
         for node in graph.node:
             if node.output[0] not in self._done:
                 emit = getattr(self, f"_{node.op_type.lower()}", None)
                 if emit is None:
                     raise _unknown(node, "operator")
-                emit(node, {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute})
-        self._ends[given.name] = self._index[given.name]
+                emit(node, {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute})
+        self._outputs = [(output.name, self._index[output.name]) for output in graph.output]
 
     def serialised(self) -> bytes:
         """The bytes of the file."""
-        (first, last) = self._ends
         subgraph = schema.SubGraphT()
         subgraph.name, subgraph.tensors, subgraph.operators = "main", self._tensors, self._operators
-        subgraph.inputs, subgraph.outputs = [self._ends[first]], [self._ends[last]]
+        subgraph.inputs, subgraph.outputs = [self._input[1]], [index for _, index in self._outputs]
         signature = schema.SignatureDefT()
         signature.signatureKey, signature.subgraphIndex = "serving_default", 0
-        signature.inputs, signature.outputs = ([_named(name, self._ends[name])] for name in (first, last))
+        signature.inputs = [_named(*self._input)]
+        signature.outputs = [_named(*output) for output in self._outputs]
         model = schema.ModelT()
         model.version, model.description = 3, "mobilenext"
         model.subgraphs, model.buffers, model.signatureDefs = [subgraph], self._buffers, [signature]
@@ -275,7 +275,7 @@ class _Graph:
         name, bias = node.output[0], np.zeros(len(weight), np.float32)
         follower = self._next.get(name)
         if follower is not None and follower.op_type == "Add" and self._uses[name] == 1:
-            (other,) = (each for each in follower.input if each != name)
+            (other,) = (operand for operand in follower.input if operand != name)
             if other in self._constants:
                 self._done.add(follower.output[0])
                 name, bias = follower.output[0], self._constants[other].ravel()

@@ -95,6 +95,8 @@ class Network(nn.Layer):  # type: ignore[misc]
     """
 
     outputs: tuple[str, ...] = ("logits",)  # the names, in exported graphs, of what `forward` returns
+    # Operators on shapes, such as Reshape, that its exported ONNX graph needs; without them no other may be left in it.
+    shape_operators: frozenset[str] = frozenset()
     num_classes: int
     # The last map at each of the strides 4, 8, 16 and 32; empty where a network does not have them all.
     features_info: tuple[Feature, ...] = ()

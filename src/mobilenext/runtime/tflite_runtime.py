@@ -1,4 +1,4 @@
-"""TFLite (LiteRT) on a CPU, with XNNPACK. Its images are NHWC, ours NCHW: they are turned round here."""
+"""TFLite (LiteRT) on a CPU, with XNNPACK. Its images and maps are NHWC, ours NCHW: they are transposed here."""
 
 from __future__ import annotations
 
@@ -39,4 +39,5 @@ class TFLite:
             self._shape = images.shape
         self._interpreter.set_tensor(self._input, images)
         self._interpreter.invoke()
-        return tuple(self._interpreter.get_tensor(index) for index in self._outputs)
+        outputs = [self._interpreter.get_tensor(index) for index in self._outputs]
+        return tuple(output.transpose(0, 3, 1, 2) if output.ndim == 4 else output for output in outputs)

@@ -58,7 +58,8 @@ def _prepare(subject: Subject, folder: Path, choice: Choice) -> Prepared:
 def prepare_weights(weights: Weights, folder: Path, choice: Choice) -> Prepared:
     """As `prepare`, of weights that have been read."""
     from mobilenext.export.folding import fold_batch_norms
-    from mobilenext.export.formats import check_format, write_format
+    from mobilenext.export.formats import check_format
+    from mobilenext.export.writing import write_format
     from mobilenext.runtime.paddle_eager import forward
     from mobilenext.weights.load import network_of
     from mobilenext.weights.write import write_weights

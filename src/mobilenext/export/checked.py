@@ -1,0 +1,139 @@
+"""Write the files of a network, and prove on real images that other programs compute the same with them.
+
+weights -> network -> batch norms folded -> format -> opened again -> outputs compared with Paddle's -> sidecar
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from mobilenext.errors import CheckFailed, UsageError
+from mobilenext.export.images import parity_images
+from mobilenext.export.parity import Agreement, ImageOutputs, compare, short
+from mobilenext.export.sidecar import write_sidecar
+from mobilenext.export.writing import convert_onnx, write_format
+from mobilenext.machine.packages import installed, require_paddle
+from mobilenext.machine.temporary import scratch_folder
+from mobilenext.runtime import RUNTIMES, RuntimeSpec, open_runtime
+from mobilenext.runtime.self_check import failure, probe
+from mobilenext.weights.load import network_of
+from mobilenext.weights.record import Weights, WeightsRecord
+
+if TYPE_CHECKING:
+    from mobilenext.models.network import Network
+
+# Appends to an ONNX graph (an `onnx.ModelProto`) whose outputs were compared what follows the network, and returns the
+# new graph; its outputs keep the batch as their first axis.
+PostProcessing: TypeAlias = Callable[[Any, WeightsRecord], Any]
+POST_PROCESSED = ("onnx", "openvino")  # formats that can hold more than the network
+
+
+def write_checked(
+    weights: Weights,
+    format: str,
+    folder: Path,
+    images: Sequence[str] | None,
+    agreement: Agreement,
+    post_processing: PostProcessing | None = None,
+) -> dict[str, Any]:
+    """Write the model and its sidecar into an empty folder.
+
+    Args:
+        weights: of the network.
+        format: a key of FORMATS.
+        folder: exists.
+        images: files and folders to compare on; None takes photos that scikit-learn brings.
+        agreement: compares the answers of the task.
+        post_processing: is appended to the graph of ONNX and OpenVINO after the outputs of the network were compared.
+
+    Returns:
+        The parity.
+
+    Raises:
+        CheckFailed: the files compute something else.
+    """
+    require_paddle()
+    from mobilenext.export.folding import fold_batch_norms
+    from mobilenext.runtime.paddle_eager import forward
+
+    pixels, sources = parity_images(images, weights.preprocessing)
+    batch, image = weights.preprocessing.normalize(pixels), probe(weights.preprocessing)  # [N, 3, S, S], [1, 3, S, S]
+    network = network_of(weights)
+    in_paddle = partial(forward, network)
+    original = ImageOutputs.of(network.outputs, in_paddle, batch)
+    expected = in_paddle(image)
+    folded = fold_batch_norms(network)
+    folding, _ = compare(original, ImageOutputs.of(network.outputs, in_paddle, batch), agreement)
+    parity: dict[str, Any] = {
+        "images": len(pixels),
+        "sources": sources,
+        **{f"{name}_std": short(deviation) for name, deviation in original.deviations().items()},
+        "folded_batch_norms": folded,
+        "folding": folding,
+        "runtimes": {},
+    }
+    with scratch_folder() as scratch:
+        graph = scratch / "network.onnx"
+        file = write_format(network, format, folder, weights.preprocessing.image_size, graph)
+        specs = _readers(format, folder, file, network)
+        for spec in specs:
+            parity["runtimes"][spec.describe()] = _compared(spec, format, original, batch, agreement)
+        if post_processing is not None and format in POST_PROCESSED:
+            outputs = _append(graph, post_processing, weights.record())
+            convert_onnx(format, graph, folder, weights.preprocessing.image_size, outputs)
+            specs = [replace(spec, outputs=outputs) for spec in specs]
+            expected = open_runtime(specs[0]).predict(image)
+    write_sidecar(specs[0], format, weights.record(), expected, parity)
+    return parity
+
+
+def _compared(
+    spec: RuntimeSpec, format: str, original: ImageOutputs, batch: Any, agreement: Agreement
+) -> dict[str, Any]:
+    """Return the differences of one runtime.
+
+    Raises:
+        CheckFailed: they are more than rounding, or it cannot run the files.
+    """
+    try:
+        outputs = ImageOutputs.of(spec.outputs, open_runtime(spec).predict, batch)
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        raise CheckFailed(f"{spec.describe()} cannot run the export: {failure(error)}") from error
+    differences, problem = compare(original, outputs, agreement)
+    if problem:
+        raise CheckFailed(
+            f"the {format} export does not compute what Paddle does, by {spec.describe()}: {problem}. Nothing was "
+            "written; another version of the converter may help"
+        )
+    return differences
+
+
+def _append(graph: Path, post_processing: PostProcessing, record: WeightsRecord) -> tuple[str, ...]:
+    """Append what follows the network to an ONNX file, and return the names of its outputs then."""
+    import onnx
+
+    model = post_processing(onnx.load(str(graph)), record)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, str(graph))
+    return tuple(output.name for output in model.graph.output)
+
+
+def _readers(format: str, folder: Path, file: str, network: Network) -> list[RuntimeSpec]:
+    """Return every installed runtime that opens the format, with the first engine that it has for it."""
+    specs = []
+    for card in RUNTIMES.values():
+        if format not in card.formats or not installed(card.package):
+            continue
+        engine = card.engines[0]
+        if card.name == "paddle-inference":
+            from mobilenext.runtime.paddle_inference import unavailable
+
+            engine = next(engine for engine in card.engines if not unavailable(engine, file))
+        specs.append(RuntimeSpec(card.name, engine, "cpu", 1, folder, file, outputs=network.outputs))
+    if not specs:
+        raise UsageError(f"no installed runtime opens {format}, so it could not be checked")
+    return specs

@@ -1,0 +1,73 @@
+"""Write a network in any format."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mobilenext.export.formats import FORMATS, check_format
+from mobilenext.machine.temporary import scratch_folder
+
+if TYPE_CHECKING:
+    from mobilenext.models.network import Network
+
+
+def write_format(network: Network, name: str, folder: Path, image_size: int, graph: Path | None = None) -> str:
+    """Write a network (evaluation mode) into `folder` and return the name of the model file.
+
+    Args:
+        network: its batch norms should be folded.
+        name: of the format.
+        folder: exists.
+        image_size: pixels, of the square images.
+        graph: where the ONNX file goes that formats other than Paddle's are made from; None: it is not kept.
+
+    Raises:
+        UsageError, MissingDependency: as `check_format`. CheckFailed: a converter fails.
+    """
+    check_format(name)
+    file = FORMATS[name].file
+    if name in ("paddle", "paddle-legacy"):
+        from mobilenext.export.to_paddle import write_paddle
+
+        write_paddle(network, folder / file, image_size)
+        return file
+    from mobilenext.export.to_onnx import write_onnx
+
+    with scratch_folder() as scratch:
+        onnx_file = graph or scratch / "network.onnx"
+        write_onnx(network, onnx_file, image_size)
+        convert_onnx(name, onnx_file, folder, image_size, network.outputs)
+    return file
+
+
+def convert_onnx(name: str, onnx_file: Path, folder: Path, image_size: int, outputs: Sequence[str]) -> None:
+    """Write an ONNX file in a format that is made from ONNX.
+
+    Args:
+        name: of the format: onnx, openvino, ncnn or tflite.
+        onnx_file: with the input ``image`` and the `outputs`.
+        folder: exists.
+        image_size: pixels, of the square images.
+        outputs: their names.
+
+    Raises:
+        CheckFailed, DataError: the converter fails or does not know an operator.
+    """
+    target = folder / FORMATS[name].file
+    if name == "onnx":
+        shutil.copyfile(onnx_file, target)
+    elif name == "openvino":
+        from mobilenext.export.to_openvino import write_openvino
+
+        write_openvino(onnx_file, target)
+    elif name == "ncnn":
+        from mobilenext.export.to_ncnn import write_ncnn
+
+        write_ncnn(onnx_file, target, image_size, outputs)
+    else:
+        from mobilenext.export.to_tflite import write_tflite
+
+        write_tflite(onnx_file, target)

@@ -1,0 +1,80 @@
+"""Export weights of any task to a folder that other programs run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mobilenext.data.images import paths_of
+from mobilenext.export.checked import write_checked
+from mobilenext.export.folder import new_folder
+from mobilenext.export.formats import check_format
+from mobilenext.machine.pool import WorkerPool, watched_scratch_folder
+from mobilenext.machine.process_environment import compute_environment
+from mobilenext.tasks import find_task
+from mobilenext.weights.pretrained import locate
+from mobilenext.weights.read import Selection, read_weights, refuse_unknown
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+log = logging.getLogger(__name__)
+
+
+def export_model(
+    output: str | os.PathLike[str],
+    *,
+    format: str = "onnx",
+    model: str | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None,
+    **options: Unpack[Selection],
+) -> dict[str, Any]:
+    """Write a folder with a model, and ``mobilenext.json`` that says how to use it.
+
+        mobilenext.export_model("exported", format="openvino", weights="best.safetensors")
+
+    Args:
+        output: the folder; an earlier export in it is replaced, anything else is refused.
+        format: a key of :data:`mobilenext.export.FORMATS`.
+        model, weights, preprocessing: as in ``evaluate``; ``image_size`` is that of the export.
+        images: what the export is compared on: files and folders, or one of them; None takes photos that scikit-learn
+            brings.
+        options: use, section and identity_divisor, as in ``evaluate``.
+
+    Returns:
+        The parity: images, the largest difference of an output, agreement of the answers.
+
+    Raises:
+        CheckFailed: the export computes something else. UsageError, DataError: an option or a file is wrong.
+        OutputError: the folder cannot be written. Nothing is left in `output` then.
+    """
+    refuse_unknown(options, Selection, "export_model")
+    check_format(format)
+    path = locate(model, weights)
+    name = model.partition(".")[0] if model else None
+    reading = {**options, "model": name, "preprocessing": dict(preprocessing or {})}
+    names = None if images is None else [str(path) for path in paths_of(images)]
+    with watched_scratch_folder(output), new_folder(Path(output)) as folder:
+        # Paddle and the converters stay out of this process.
+        with WorkerPool(1, compute_environment(1)) as single:
+            parity, notes = single.call(_export, path, reading, format, folder, names)
+        for note in notes:
+            log.info("%s", note)
+        shutil.rmtree(folder / "cache", ignore_errors=True)  # what OpenVINO in Paddle compiled
+    return parity
+
+
+def _export(
+    path: Path, reading: Mapping[str, Any], format: str, folder: Path, images: list[str] | None
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Read the weights and write them as their task asks, in a process of its own."""
+    weights = read_weights(path, **reading)
+    task = find_task(weights.task)
+    parity = write_checked(weights, format, folder, images, task.export.agreement, task.export.post_processing)
+    return parity, weights.notes
