@@ -52,11 +52,9 @@ LONG_FILES = {
     # Not yet split:
     "cli.grammar",
     "cli.program",
-    "data.image_claims",
     "evaluation.bench",
     "evaluation.run",
     "explanation.confusion",
-    "json_files",
     "report.sections",
     "tipc.driver",
     "training.loop",

@@ -150,7 +150,7 @@ def test_only_regular_files_of_bounded_size_are_read(tmp_path: Path, monkeypatch
         read_json(Path("/dev/zero"))
     with pytest.raises(DataError, match="here: train first"):
         read_json(tmp_path / "none", missing="is not here: train first")
-    monkeypatch.setattr("mobilenext.json_files.LARGEST", 10)
+    monkeypatch.setattr("mobilenext.json_files.reading.LARGEST", 10)
     with pytest.raises(DataError, match="more than 10 bytes"):
         read_json(good)
 
@@ -164,6 +164,6 @@ def test_lines_are_read_one_by_one_with_their_numbers(tmp_path: Path, monkeypatc
         next(rows)
     with pytest.raises(DataError, match=r"rows\.jsonl: line 4 is damaged: it is cut off"):
         list(read_json_lines(path))
-    monkeypatch.setattr("mobilenext.json_files.LONGEST_LINE", 5)
+    monkeypatch.setattr("mobilenext.json_files.reading.LONGEST_LINE", 5)
     with pytest.raises(DataError, match="line 1 has more than 5 bytes"):
         list(read_json_lines(path))

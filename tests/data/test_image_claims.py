@@ -29,7 +29,8 @@ from hostile_images import (
     text,
     whole_png,
 )
-from mobilenext.data.image_claims import Claims, container, read_claims
+from mobilenext.data.image_claims import container, read_claims
+from mobilenext.data.image_headers import Claims
 from mobilenext.data.image_limits import ImageLimits
 from mobilenext.data.images import FORMATS, available_formats, decode_image, read_image
 from mobilenext.errors import ImageError, UsageError

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-from mobilenext.data.image_claims import MOST_PARTS, ROW_BYTES, Claims
+from mobilenext.data.image_headers import MOST_PARTS, ROW_BYTES, Claims
 from mobilenext.data.image_limits import DEFAULT_LIMITS, ImageLimits
 from mobilenext.data.image_metadata import Info, without_metadata
 from mobilenext.errors import ImageError

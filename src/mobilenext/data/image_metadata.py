@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterable
 from typing import BinaryIO, cast
 
-from mobilenext.data.image_claims import PNG_KEPT, png_chunks
+from mobilenext.data.image_headers import PNG_KEPT, png_chunks
 
 Info = dict[str | tuple[int, int], object]  # as of Pillow's images
 

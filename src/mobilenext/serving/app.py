@@ -106,7 +106,7 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
             if overlay:
                 service.require_heat_map(chosen)
             answer, began = await answered(request, chosen, topk)
-            shown = await service.heat(answer, None, _overlay(answer.classes[0])) if overlay else None
+            shown = await service.heat_map(answer, None, _overlay(answer.classes[0])) if overlay else None
             labels = chosen.record.labels
             return Prediction(
                 model=chosen.name,
@@ -129,7 +129,7 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
             chosen = service.model(model)
             service.require_heat_map(chosen)
             answer, _ = await answered(request, chosen, 1)
-            picture = await service.heat(answer, class_id, lambda pixels, heat: png(laid_over(pixels, heat)))
+            picture = await service.heat_map(answer, class_id, lambda pixels, heat: png(laid_over(pixels, heat)))
             return Response(picture, media_type="image/png")
 
 
@@ -138,8 +138,8 @@ def _picture(description: str) -> dict[int | str, dict[str, Any]]:
 
 
 def _overlay(class_id: int) -> Any:
-    def draw(pixels: Pixels, heat: Floats) -> Overlay:
-        return Overlay(class_id=class_id, input_png=data_uri(pixels), heat_png=data_uri(heat_layer(heat)))
+    def draw(pixels: Pixels, heat_map: Floats) -> Overlay:
+        return Overlay(class_id=class_id, input_png=data_uri(pixels), heat_png=data_uri(heat_layer(heat_map)))
 
     return draw
 

@@ -1,7 +1,7 @@
-"""Concurrent requests to calls of a network: a bounded queue, and one task for each opened copy of the network.
+"""Batch concurrent requests: a bounded queue, and one task for each opened copy of the network.
 
-A task takes what waits, up to `max_batch` images, and may linger `max_wait_ms` for more. Everything but the call itself
-happens on the event loop, so there is nothing to lock.
+A task takes the images that wait, up to `max_batch`, and waits up to `max_wait_ms` for more. Everything but the call
+itself happens on the event loop, so there is nothing to lock.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mobilenext.serving.problems import Problem
 
 @dataclass
 class _Waiting:
-    image: Floats  # [3, S, S], normalised
+    image: Floats  # [3, S, S], normalized
     answer: asyncio.Future[Logits]  # logits [classes]
     since: float = field(default_factory=time.perf_counter)
 
@@ -34,7 +34,7 @@ class Batcher:
         networks: copies of it, each of which is called by one thread at a time.
         max_batch: images a call; max_wait_ms: how long one that is not full waits for more.
         max_queue: images that may wait; another one is answered 503.
-        observe: told of each call: images, seconds in the network, seconds that each image had waited.
+        observe: called after each call with its images, its seconds, and the seconds that each image had waited.
     """
 
     def __init__(
@@ -61,11 +61,11 @@ class Batcher:
         return len(self._queue)
 
     def start(self) -> None:
-        """Begin to call the networks, in the running event loop."""
+        """Start the tasks in the running event loop."""
         self._tasks = [asyncio.create_task(self._work(network)) for network in self._networks]
 
     async def stop(self) -> None:
-        """End the tasks; who still waits is answered 503."""
+        """End the tasks and answer 503 to the requests that still wait."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -76,7 +76,7 @@ class Batcher:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def predict(self, image: Floats) -> Logits:
-        """A normalised image [3, S, S] to its logits [classes]. Cancelling it takes the image off the queue.
+        """Return the logits [classes] of a normalized image [3, S, S]. Cancelling removes the image from the queue.
 
         Raises:
             Problem: 503 when the queue is full. Else what the network raises.
@@ -113,7 +113,7 @@ class Batcher:
                     request.answer.set_result(row)
 
     async def _next(self) -> list[_Waiting]:
-        """At least one image whose request has not been given up."""
+        """Return at least one request that has not been given up."""
         batch: list[_Waiting] = []
         until = 0.0
         while True:

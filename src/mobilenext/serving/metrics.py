@@ -1,4 +1,4 @@
-"""What Prometheus reads at /metrics: counts and times, no names of files or addresses."""
+"""Counts and times for Prometheus at /metrics; no names of files, no addresses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 class Metrics:
-    """The counters of one application; each has a registry of its own."""
+    """The counters of one application, in a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

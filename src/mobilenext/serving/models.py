@@ -1,4 +1,4 @@
-"""Networks opened for serving: prepared as for an evaluation, with a card that says what they are."""
+"""Networks opened for serving: prepared as for an evaluation, with a card that describes them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from mobilenext.runtime import Runtime, open_runtime
 from mobilenext.sources.choice import Choice
 from mobilenext.sources.find import Subject, weights_of
 from mobilenext.sources.prepare import Prepared, prepare
+from mobilenext.tasks import DEFAULT
 from mobilenext.weights.record import WeightsRecord
 
 HeatMap = Callable[[Pixels, int], Floats]  # uint8 [S, S, 3] and a class to float32 [S, S], 0 to 1
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 class ServedModel:
     """One model behind the server."""
 
-    name: str  # by which it is asked for
+    name: str  # that clients ask for
     prepared: Prepared
     networks: Sequence[Runtime]  # copies, one for each thread that calls it
     latency_ms: float  # median of one image in the network, when it was opened
@@ -44,7 +45,7 @@ class ServedModel:
         return self.prepared.record
 
     def card(self) -> dict[str, Any]:
-        """All that may be known about it; no path."""
+        """Return the facts about the model that clients may see; no path."""
         record, spec = self.record, self.prepared.spec
         published, architecture = record.published, MODELS.get(record.model)
         accuracy = published.published if published else None
@@ -82,10 +83,10 @@ class ServedModel:
 def open_models(
     subjects: Sequence[tuple[str, Subject]], folder: Path, *, runtime: str = "auto", threads: int = 1, copies: int = 1
 ) -> list[ServedModel]:
-    """Make the networks ready and open them.
+    """Prepare the networks and open them.
 
     Args:
-        subjects: what each is, with a name that is wanted for it ("" takes the weights').
+        subjects: a name for each ("": that of its weights) and the network.
         folder: for the files of the runtimes; it must outlive them.
         runtime: auto or a name; threads: of each copy; copies: opened of each model.
 
@@ -97,6 +98,10 @@ def open_models(
         prepared = prepare(subject, folder / str(number), Choice(runtime=runtime, threads=threads))
         for note in prepared.notes:
             log.info("%s", note)
+        if prepared.record.task not in (None, DEFAULT):
+            raise UsageError(
+                f"{prepared.record.path.name} is of the task {prepared.record.task}; only {DEFAULT} is served"
+            )
         networks = [open_runtime(prepared.spec) for _ in range(copies)]
         name = wanted or prepared.record.card or prepared.record.path.stem
         taken = {model.name for model in opened}
@@ -109,7 +114,7 @@ def open_models(
 
 
 def _latency_ms(networks: Sequence[Runtime], prepared: Prepared) -> float:
-    """The median of one image; every copy is used before it is timed."""
+    """Return the median latency of one image, measured after every copy was used once."""
     size = prepared.record.preprocessing.image_size
     image = np.zeros((1, 3, size, size), np.float32)
     for network in networks:
@@ -123,7 +128,7 @@ def _latency_ms(networks: Sequence[Runtime], prepared: Prepared) -> float:
 
 
 def _heat_map(subject: Subject) -> tuple[Callable[[], HeatMap] | None, str]:
-    """How to open the explanation of a network, or why there is none."""
+    """Return how to open the heat maps of a network, or None and why there are none."""
     if subject.kind != "weights":
         return (
             None,

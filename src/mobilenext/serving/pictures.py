@@ -1,4 +1,4 @@
-"""Heat as a layer to lay over a picture, and pixels as PNG."""
+"""A heat map as a layer to lay over a picture, and pixels as PNG."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from mobilenext.explanation.overlay import coloured
 SOLID = 0.85  # opacity of the hottest place
 
 
-def heat_layer(heat: Floats) -> Pixels:
-    """Heat [S, S], 0 to 1, to RGBA uint8 [S, S, 4]: the hotter, the more it covers."""
-    alpha = (255 * SOLID * np.sqrt(heat)).round().astype(np.uint8)
-    return np.concatenate([coloured(heat), alpha[..., None]], axis=-1)
+def heat_layer(heat_map: Floats) -> Pixels:
+    """Convert a heat map [S, S], 0 to 1, to RGBA uint8 [S, S, 4]: the hotter, the more it covers."""
+    alpha = (255 * SOLID * np.sqrt(heat_map)).round().astype(np.uint8)
+    return np.concatenate([coloured(heat_map), alpha[..., None]], axis=-1)
 
 
 def png(pixels: Pixels) -> bytes:
-    """uint8 [H, W, 3 or 4] as a PNG file."""
+    """Encode uint8 [H, W, 3 or 4] as a PNG file."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
 
 
 def data_uri(pixels: Pixels) -> str:
-    """The same as an address that holds it."""
+    """Return the PNG file as a data: URI."""
     return "data:image/png;base64," + base64.b64encode(png(pixels)).decode()

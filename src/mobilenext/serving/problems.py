@@ -1,4 +1,4 @@
-"""What goes wrong, as the client sees it: RFC 9457 problem details with a sentence, never a path or a traceback."""
+"""Problems as the client sees them: RFC 9457 details with a sentence, never a path or a traceback."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOWN = 500  # characters of a sentence that an image's content has part in
 
 
 class Problem(Exception):
-    """A request that is not answered with what it asks for."""
+    """A request that cannot be answered."""
 
     def __init__(self, status: int, detail: str, *, retry_after: int | None = None, close: bool = False) -> None:
         super().__init__(detail)
@@ -36,7 +36,7 @@ def problem_response(status: int, detail: str, headers: dict[str, str] | None = 
 
 
 def answer_problems(app: FastAPI) -> None:
-    """Let the application answer what is wrong with a request in this form."""
+    """Let the application answer problems of requests in this form."""
 
     async def problem(_: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)

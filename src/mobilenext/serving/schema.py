@@ -1,4 +1,4 @@
-"""The answers as /openapi.json describes them."""
+"""The answers, as /openapi.json describes them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Class(BaseModel):
 class Overlay(BaseModel):
     class_id: int = Field(description="The class that is explained.")
     input_png: str = Field(description="data: URI of what the network saw.")
-    heat_png: str = Field(description="data: URI of the heat, transparent where it is cold; lay it over the input.")
+    heat_png: str = Field(description="data: URI of the heat map, transparent where it is cold; lay it over the input.")
 
 
 class Prediction(BaseModel):
@@ -62,7 +62,7 @@ class Health(BaseModel):
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The part of a route's description on what else it answers."""
+    """Return the description of the problems that a route may answer with."""
     schema = {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}
     sentences = {
         400: "No image, or a form that cannot be read.",

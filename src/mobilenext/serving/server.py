@@ -1,4 +1,4 @@
-"""The application on a socket: started, announced, and stopped gracefully by SIGTERM or Ctrl-C."""
+"""Run the application on a socket, and stop it gracefully at SIGTERM or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -111,9 +111,9 @@ def serve(
     threads: int = 1,
     copies: int | None = None,
 ) -> None:
-    """Open the models and answer until a signal comes, which may be while they are opened.
+    """Open the models and answer requests until a signal comes, which may be while the models are opened.
 
-    Threads may still decode or compute then, for requests that have been given up; ``stopping.leave`` does not wait.
+    Threads may still decode or compute at the end, for requests that clients gave up; ``stopping.leave`` ends them.
 
     Args:
         subjects: of `subjects_of`.
@@ -146,10 +146,10 @@ def serve(
 
 @contextlib.contextmanager
 def _own_stderr() -> Iterator[None]:
-    """Only Python writes to standard error.
+    """Let only Python write to standard error.
 
-    libtiff prints there what it thinks of a file, as much as the file's author likes: it would fill the log, and where
-    nobody reads the log it would wait for ever.
+    libtiff prints warnings there, as many as the author of a file likes: they would fill the log, and where the log is
+    a pipe that nobody reads, the server would wait for ever.
     """
     python_stderr = sys.stderr
     try:
@@ -179,7 +179,7 @@ def _own_stderr() -> Iterator[None]:
 
 
 def require_extra() -> None:
-    """Raises MissingDependency, in one line, when what serving needs is not installed."""
+    """Raise MissingDependency, in one line, if a package that serving needs is not installed."""
     require(PACKAGES, "serve", "mobilenext serve")
 
 
@@ -205,7 +205,7 @@ def _is_local(host: str) -> bool:
 
 
 def _named(front: Front, local: bool) -> Front:
-    """With the names of this computer beside those that were given; a server for everybody answers to any name."""
+    """Add the names of this computer to the allowed ones; a server that is open to the network answers to any name."""
     if front.hosts is None and not local:
         return front
     return replace(front, hosts=(*LOCAL, *(front.hosts or ())))

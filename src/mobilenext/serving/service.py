@@ -1,4 +1,4 @@
-"""What the routes ask for: bytes of an image to classes and heat maps, with the slow parts off the event loop."""
+"""From the bytes of an image to classes and heat maps, with the slow parts off the event loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import TypeVar
 import numpy as np
 
 from mobilenext.arrays import Floats
-from mobilenext.classification.metrics import ranked, softmax
 from mobilenext.data.image_claims import container
 from mobilenext.data.images import decode_image
 from mobilenext.data.preprocessing import Pixels, Preprocessing
@@ -23,6 +22,7 @@ from mobilenext.serving.metrics import Metrics
 from mobilenext.serving.models import HeatMap, ServedModel
 from mobilenext.serving.pictures import png
 from mobilenext.serving.problems import Problem
+from mobilenext.tasks import find_task
 
 T = TypeVar("T")
 START_S = 60.0
@@ -39,7 +39,7 @@ class Answer:
 
 
 class Service:
-    """Models behind queues; between `start` and `stop` it answers."""
+    """Models behind queues. It answers between `start` and `stop`."""
 
     def __init__(self, models: Sequence[ServedModel], limits: Limits, metrics: Metrics) -> None:
         self.models: Mapping[str, ServedModel] = {model.name: model for model in models}
@@ -50,13 +50,13 @@ class Service:
         # Each thread waits for a process that decodes. More than cores: a few images that take long keep no other out.
         self._decoders = ThreadPoolExecutor(max(4, 2 * available_cores()), "decode")
         self._image_limits = limits.image
-        self._explaining = ThreadPoolExecutor(1, "heat-map")  # Paddle's gradients are one thread's business
+        self._explaining = ThreadPoolExecutor(1, "heat-map")  # Paddle's gradients belong to one thread
         self._heat_maps: dict[str, HeatMap] = {}
         self._queues: dict[str, Batcher] = {}
         metrics.watch(lambda: self.gate.inside)
 
     async def start(self) -> None:
-        """Open the queues, and use everything once: what is imported late should not be the first visitor's."""
+        """Open the queues and use everything once, so that the first client does not wait for late imports."""
         blank = png(np.zeros((8, 8, 3), np.uint8))
         for model in self.models.values():
             queue = Batcher(
@@ -74,6 +74,7 @@ class Service:
         self.ready = True
 
     async def stop(self) -> None:
+        """Refuse what still waits and end the threads, without waiting for what they compute."""
         self.ready = False
         for queue in self._queues.values():
             await queue.stop()
@@ -81,7 +82,7 @@ class Service:
             threads.shutdown(wait=False, cancel_futures=True)
 
     def model(self, name: str | None) -> ServedModel:
-        """The model of that name; without one, the first.
+        """Return the model of that name; without one, the first.
 
         Raises:
             Problem: 404 with the names there are.
@@ -93,15 +94,20 @@ class Service:
         return self.models[name]
 
     async def predict(self, content: bytes, model: ServedModel, topk: int) -> Answer:
-        """The best classes of an image.
+        """Return the best classes of an image.
 
         Raises:
             ImageError: it cannot be decoded. Problem: 503 queue full, 504 too late.
         """
         return await self._in_time(self._predict(content, model, topk))
 
-    async def heat(self, answer: Answer, class_id: int | None, draw: Callable[[Pixels, Floats], T]) -> T:
-        """What `draw` makes of the picture and the heat [S, S] of a class; None is the first of the answer's.
+    async def heat_map(self, answer: Answer, class_id: int | None, draw: Callable[[Pixels, Floats], T]) -> T:
+        """Return the drawing that `draw` makes of the picture and the heat map [S, S] of a class.
+
+        Args:
+            answer: has the picture, and the model.
+            class_id: the class to explain; None: the first of the answer.
+            draw: from the picture and the heat map to a drawing.
 
         Raises:
             Problem: 409 this model has no heat maps, 422 no such class, 504 too late.
@@ -112,10 +118,10 @@ class Service:
             raise Problem(
                 422, f"class {explained}: this model has the classes 0 to {answer.model.record.num_classes - 1}"
             )
-        heat_map = self._heat_maps[answer.model.name]
+        compute = self._heat_maps[answer.model.name]
 
         def drawn() -> T:
-            return draw(answer.pixels, heat_map(answer.pixels, explained))
+            return draw(answer.pixels, compute(answer.pixels, explained))
 
         began = time.perf_counter()
         result = await self._in_time(_in(self._explaining, drawn))
@@ -123,7 +129,7 @@ class Service:
         return result
 
     def require_heat_map(self, model: ServedModel) -> None:
-        """Raises Problem, 409, where a model cannot explain itself: before anything is computed for nothing."""
+        """Raise Problem, 409, for a model without heat maps, before anything is computed in vain."""
         if model.open_heat_map is None:
             raise Problem(409, model.no_heat_map)
 
@@ -134,12 +140,12 @@ class Service:
         pixels, image = await _in(self._decoders, self._read, content, model.record.preprocessing, until)
         self.metrics.stages.labels("decode").observe(time.perf_counter() - began)
         logits = (await self._queues[model.name].predict(image))[None]  # [1, classes]
-        (best,), (scores,) = ranked(logits, topk), softmax(logits)
+        (answer,) = find_task(model.record.task).evaluation.answer((logits,), model.record, {"topk": topk})
         self.metrics.images.labels(model.name).inc()
-        return Answer(model, pixels, [int(label) for label in best], [round(float(scores[label]), 6) for label in best])
+        return Answer(model, pixels, answer["classes"], answer["scores"])
 
     def _require_format(self, content: bytes) -> None:
-        """Raises Problem, 415, for a format of images that this server does not read."""
+        """Raise Problem, 415, for a format of images that this server does not read."""
         name = container(content[:32])
         if name and name not in self.limits.formats:
             raise Problem(
@@ -149,7 +155,7 @@ class Service:
             )
 
     def _read(self, content: bytes, preprocessing: Preprocessing, until: float) -> tuple[Pixels, Floats]:
-        """uint8 [S, S, 3], upright, and the same normalised [3, S, S]; nobody waits for it after `until`."""
+        """Return uint8 [S, S, 3], upright, and the same normalized [3, S, S]; no client waits for it after `until`."""
         wait_s = until - time.monotonic()
         if wait_s <= 0:
             raise self._too_late()
