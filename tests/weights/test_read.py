@@ -1,12 +1,10 @@
-"""Reading, writing and loading weights: strict on both sides, with everything that belongs to them."""
+"""Reading weights: the network, the preprocessing and everything else that belongs to them."""
 
 from __future__ import annotations
 
 import dataclasses
-import errno
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,49 +15,17 @@ import safetensors
 import safetensors.numpy
 
 from mobilenext.data.preprocessing import Preprocessing
-from mobilenext.errors import OutputError, UsageError, WeightsError
-from mobilenext.models import MODELS, build_network
+from mobilenext.errors import UsageError, WeightsError
+from mobilenext.models import MODELS
 from mobilenext.weights import read
-from mobilenext.weights.convert import convert_checkpoint
-from mobilenext.weights.load import load_backbone, load_weights, network_of
 from mobilenext.weights.read import read_weights
-from mobilenext.weights.record import FORMAT, names_of_classes
+from mobilenext.weights.record import FORMAT
 from mobilenext.weights.write import write_weights
-
-GOLDENS = Path(__file__).parents[1] / "goldens"
-
-
-def pytorch_tensors(recording: str = "mobilenext_x0.35_20classes_64px") -> dict[str, np.ndarray]:
-    """Random tensors with the names and shapes of a recorded PyTorch network."""
-    random = np.random.default_rng(1)
-    keys = json.loads((GOLDENS / f"{recording}.json").read_text())["keys"]
-    return {
-        key: np.full(shape, 3, np.int64) if key.endswith("tracked") else random.random(shape, np.float32)
-        for key, shape in keys
-    }
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    """PyTorch-named weights of mobilenext_x0_35 with 20 classes."""
-    path = tmp_path / "theirs.safetensors"
-    safetensors.numpy.save_file(pytorch_tensors(), path)
-    return path
+from weights_files import pytorch_tensors, save
 
 
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def names_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-def save(path: Path, changes: dict[str, np.ndarray | None], **metadata: str) -> Path:
-    """`pytorch_tensors` with other values for some names; None leaves one out."""
-    tensors = {key: tensor for key, tensor in (pytorch_tensors() | changes).items() if tensor is not None}
-    safetensors.numpy.save_file(tensors, path, metadata=metadata or None)
-    return path
 
 
 def test_what_is_read_from_a_pytorch_file(file: Path) -> None:
@@ -286,156 +252,3 @@ def test_published_weights_bring_their_card(file: Path, tmp_path: Path, monkeypa
     again = read_weights(tmp_path / "ours.safetensors")
     assert not asked  # the file says it itself
     assert (again.card, again.identity_divisor) == (weights.card, 2)
-
-
-# --- Writing ----------------------------------------------------------------------------------------------------------
-
-
-def test_pdparams_out_and_in_again(file: Path, tmp_path: Path) -> None:
-    weights, path = read_weights(file), tmp_path / "ours.pdparams"
-    written = write_weights(weights, path)
-    again = read_weights(path)
-    assert again.dialect == "paddle"
-    loaded = paddle.load(str(path))
-    assert written.keys() == loaded.keys() == again.tensors.keys() == weights.tensors.keys()
-    for key, tensor in weights.tensors.items():
-        assert again.tensors[key].tobytes() == loaded[key].numpy().tobytes() == tensor.tobytes()
-    build_network("mobilenext_x0_35", num_classes=20).set_state_dict(loaded)
-
-
-@pytest.mark.parametrize(("name", "to"), [("a.pth", "paddle"), ("a", "paddle"), ("a.pdparams", "pytorch")])
-def test_a_suffix_that_cannot_be_written(name: str, to: str, file: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"has the suffix '.*'; expected \.safetensors"):
-        write_weights(read_weights(file), tmp_path / name, to=to)
-    assert names_in(tmp_path) == [file.name]
-
-
-def test_a_folder_is_made_for_the_output(file: Path, tmp_path: Path) -> None:
-    write_weights(read_weights(file), tmp_path / "a" / "b" / "ours.safetensors")
-    assert names_in(tmp_path / "a" / "b") == ["ours.safetensors"]
-
-
-def test_an_output_in_what_is_no_folder(file: Path, tmp_path: Path) -> None:
-    before = file.read_bytes()
-    with pytest.raises(OutputError, match=r"cannot write .*ours\.safetensors"):
-        write_weights(read_weights(file), file / "ours.safetensors")
-    assert file.read_bytes() == before
-    assert names_in(tmp_path) == [file.name]
-
-
-def test_an_output_that_is_a_folder(file: Path, tmp_path: Path) -> None:
-    (tmp_path / "ours.safetensors").mkdir()
-    with pytest.raises(OutputError, match="cannot write"):
-        write_weights(read_weights(file), tmp_path / "ours.safetensors")
-    assert names_in(tmp_path) == ["ours.safetensors", file.name]
-
-
-def test_a_full_disk_leaves_the_old_file(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    weights, output = read_weights(file), tmp_path / "ours.safetensors"
-    output.write_bytes(b"old")
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OutputError, match=f"{os.strerror(errno.ENOSPC)}; nothing was changed there"):
-        write_weights(weights, output)
-    assert output.read_bytes() == b"old"
-    assert names_in(tmp_path) == ["ours.safetensors", file.name]
-
-
-# --- Loading ----------------------------------------------------------------------------------------------------------
-
-
-def test_network_of(file: Path) -> None:
-    weights = read_weights(file, identity_divisor=3)
-    network = network_of(weights)
-    assert not network.training
-    assert (network.num_classes, network.identity_divisor) == (20, 3)
-    assert all(np.array_equal(t.numpy(), weights.tensors[key]) for key, t in network.state_dict().items())
-
-
-def test_loading_a_file_or_what_was_read(file: Path) -> None:
-    network = build_network("mobilenext_x0_35", num_classes=20)
-    weights = load_weights(network, file)
-    assert weights.model == "mobilenext_x0_35"
-    assert load_weights(network, weights) is weights
-    assert np.array_equal(network.state_dict()["classifier.1.bias"].numpy(), weights.tensors["classifier.1.bias"])
-
-
-@pytest.mark.parametrize(
-    ("model", "classes", "shown"),
-    [
-        ("mobilenext_x0_35", 21, ["classifier.1.weight", "[1280, 21]", "[1280, 20]"]),
-        ("mobilenext_x0_5", 20, ["features.1.conv.5.weight", "[48, 8, 1, 1]", "[32, 8, 1, 1]"]),
-        ("mobilenetv2_x0_35", 20, ["features.1.conv.0.0.weight", "[16, 1, 3, 3]", "-"]),
-    ],
-)
-def test_a_network_is_untouched_by_what_does_not_fit(model: str, classes: int, shown: list[str], file: Path) -> None:
-    network = build_network(model, num_classes=classes)
-    before = {key: tensor.numpy() for key, tensor in network.state_dict().items()}
-    with pytest.raises(WeightsError) as caught:
-        load_weights(network, file)
-    assert "(mobilenext_x0_35, 20 classes) does not fit this network, which is unchanged" in str(caught.value)
-    lines = [line for line in str(caught.value).splitlines() if line.startswith(shown[0])]
-    assert [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in lines] == [shown]
-    assert all(np.array_equal(tensor.numpy(), before[key]) for key, tensor in network.state_dict().items())
-
-
-@pytest.mark.parametrize("recording", ["mobilenext_x0.35_20classes_64px", "mobilenext_s", "mobilenetv2_x0.35"])
-def test_a_network_without_head_takes_whole_weights(recording: str, tmp_path: Path) -> None:
-    path = tmp_path / "whole.safetensors"
-    safetensors.numpy.save_file(pytorch_tensors(recording), path)
-    weights = read_weights(path)
-    network = build_network(weights.model, num_classes=3)
-    network.keep_features_only()
-    load_weights(network, weights)
-    state = network.state_dict()
-    assert all(np.array_equal(tensor.numpy(), weights.tensors[key]) for key, tensor in state.items())
-    heads = ("classifier.", "_fc.", "_bn1.")
-    assert set(state) == {key for key in weights.tensors if not key.startswith(heads)}
-    missing = dataclasses.replace(weights, tensors={k: t for k, t in weights.tensors.items() if k != next(iter(state))})
-    with pytest.raises(WeightsError, match="1 differences"):
-        load_weights(network, missing)
-
-
-def test_a_thousand_classes_without_names_are_imagenets(file: Path) -> None:
-    own = read_weights(file).record()
-    assert names_of_classes(own) == (own.labels, False)
-    thousand = dataclasses.replace(own, num_classes=1000, labels=None)
-    names, assumed = names_of_classes(thousand)
-    assert assumed
-    assert names is not None
-    assert (names[0], names[954]) == ("tench, Tinca tinca", "banana")
-    published = dataclasses.replace(thousand, card="mobilenext_x1_0.in1k")
-    assert published.published is not None
-    assert names_of_classes(published) == (names, False)
-    named = dataclasses.replace(thousand, labels=tuple(map(str, range(1000))))
-    assert names_of_classes(named) == (named.labels, False)
-
-
-def test_the_task_travels_with_the_weights_and_classification_is_not_written(file: Path, tmp_path: Path) -> None:
-    weights = read_weights(file)
-    assert weights.task is None
-    assert "task" not in weights.metadata()
-    assert dataclasses.replace(weights, task="classification").metadata() == weights.metadata()
-    write_weights(dataclasses.replace(weights, task="brightness"), tmp_path / "b.safetensors")
-    assert read_weights(tmp_path / "b.safetensors").task == "brightness"
-    convert_checkpoint(tmp_path / "b.safetensors", tmp_path / "b.pdparams")  # its certificate has the metadata
-    assert read_weights(tmp_path / "b.pdparams").record().task == "brightness"
-    network = build_network("mobilenext_x0_35", num_classes=20)
-    assert load_weights(network, tmp_path / "b.pdparams").task == "brightness"
-
-
-def test_a_backbone_is_loaded_and_the_head_of_the_network_stays(file: Path) -> None:
-    network = build_network("mobilenext_x0_35", num_classes=3)
-    head = network.classifier[1].weight.numpy()
-    weights = load_backbone(network, file)
-    assert np.array_equal(network.classifier[1].weight.numpy(), head)
-    state = network.state_dict()
-    names = [name for name in state if not name.startswith("classifier.")]
-    assert len(names) == 370
-    assert all(np.array_equal(state[name].numpy(), weights.tensors[name]) for name in names)
-    network = build_network("mobilenext_x0_35", num_classes=3)
-    network.keep_pooled_only()
-    load_weights(network, weights)
-    assert np.array_equal(network.state_dict()[names[0]].numpy(), weights.tensors[names[0]])
