@@ -23,8 +23,8 @@ from PIL import Image
 from evaluation_folders import write_evaluation
 from mobilenext.classification import evaluation
 from mobilenext.classification.metrics import Counts, Prediction
+from mobilenext.classification.presentation import PRESENTATION
 from mobilenext.classification.terminal import picture
-from mobilenext.classification.training import TRAINING
 from mobilenext.data import Preprocessing
 from mobilenext.errors import MobileNeXtError
 from mobilenext.evaluation.outcome import finished_result
@@ -207,7 +207,7 @@ def sweep_log(folder: Path) -> None:
 
 def position_of(folder: Path) -> None:
     digest = config_digest(read_config(folder))
-    position, _ = read_state(folder / "checkpoint.safetensors", digest, TRAINING.summary)
+    position, _ = read_state(folder / "checkpoint.safetensors", digest, PRESENTATION.check_counts)
     json.dumps(asdict(position))
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from paddle import nn
 
     from mobilenext.data import Dataset, Record
-    from mobilenext.json_files import Check, Fields
+    from mobilenext.json_files import Fields
     from mobilenext.machine.ranks import Ranks
     from mobilenext.recipe import Recipe
     from mobilenext.weights.record import Weights
@@ -178,5 +178,4 @@ class Training:
     build: Callable[[Mapping[str, Any], Path | None], nn.Layer]
     job: Callable[[Mapping[str, Any], Recipe, Parts], Job]  # from run.json; raises UsageError for what does not fit
     stored: Fields  # checks of the task's own fields of run.json
-    summary: Check  # of a validation's summary that comes back from a file
     describe: Callable[[Mapping[str, Any]], str]  # what the network answers, from run.json, for people

@@ -454,7 +454,7 @@ def test_two_processes_that_are_stopped_end_alike(together: Together, tmp_path: 
         assert [process.returncode for process in processes] == [143, 143], said
     assert "Traceback" not in said[0] + said[1]
     position, _ = read_state(
-        folder / "checkpoint.safetensors", config_digest(read_config(folder)), TASK.training.summary
+        folder / "checkpoint.safetensors", config_digest(read_config(folder)), TASK.presentation.check_counts
     )
     assert position.global_step == rows(folder, "step")[-1]["global_step"] < len(rows(whole, "step"))
     where = f"stopped after step {position.step} of epoch {position.epoch + 1}, with a checkpoint; go on with: "

@@ -140,7 +140,9 @@ def wait_for_lines(folder: Path, count: int, process: Popen[str]) -> int:
 
 def tensors_of(checkpoint: Path) -> dict[str, np.ndarray]:
     """Of a checkpoint that can be read and belongs to the run beside it; with the part before each name."""
-    position, parts = read_state(checkpoint, config_digest(read_config(checkpoint.parent)), TASK.training.summary)
+    position, parts = read_state(
+        checkpoint, config_digest(read_config(checkpoint.parent)), TASK.presentation.check_counts
+    )
     assert position.global_step == position.epoch * STEPS + position.step
     assert {"network", "average"} <= set(parts) <= {"network", "average", "optimizer"}  # before its first step, none
     return {f"{part}/{name}": values for part, tensors in parts.items() for name, values in tensors.items()}
@@ -292,7 +294,7 @@ def test_stopped_by_signals_it_ends_alike(whole: Path, data: Path, tmp_path: Pat
     assert "stopped after step" in said
     assert f"--resume {folder}" in said
     position, _ = read_state(
-        folder / "checkpoint.safetensors", config_digest(read_config(folder)), TASK.training.summary
+        folder / "checkpoint.safetensors", config_digest(read_config(folder)), TASK.presentation.check_counts
     )
     assert position.global_step == rows(folder)[-1]["global_step"]
     assert position.step in (1, 2, 3)
@@ -366,7 +368,7 @@ def test_a_diverging_run_keeps_a_checkpoint_that_is_finite(
     assert tensors
     for name, values in tensors.items():
         assert np.isfinite(values).all(), name
-    position, _ = read_state(kept, config_digest(read_config(folder)), TASK.training.summary)
+    position, _ = read_state(kept, config_digest(read_config(folder)), TASK.presentation.check_counts)
     assert position.window.loss <= position.window.images * (5 * math.log(len(COLOURS)) + 10)
     assert not list(folder.glob(".*.tmp"))
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from mobilenext.classification.training import TRAINING
+from mobilenext.classification.presentation import PRESENTATION
 from mobilenext.errors import DataError, OutputError
 from mobilenext.training.state import FORMAT, Position, Sums, check_state, read_state, write_state
 
 RUN = "c0ffee" * 10
-SUMMARY = TRAINING.summary
+SUMMARY = PRESENTATION.check_counts
 LARGE = 40_000  # bytes, and more than the file system is made to take
 
 

@@ -24,6 +24,15 @@ def counted(fields: Fields) -> Check:
     return check
 
 
+# Of a validation. By each of the last a training run may choose its best weights; earlier versions stored fewer.
+check_counts = counted(
+    {
+        "images": whole(1),
+        "correct_top1": whole(0),
+        **dict.fromkeys(("loss", "mean_class_accuracy_percent", "macro_f1_percent"), optional(number())),
+    }
+)
+
 _COUNT, _PERCENT = whole(0), number(0, 100)
 _COMPARISON = {
     "expected_top1_percent": _PERCENT,

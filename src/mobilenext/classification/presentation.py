@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mobilenext.classification.answers import Answers, collect_answers
-from mobilenext.classification.fields import counted
+from mobilenext.classification.fields import check_counts
 from mobilenext.classification.metrics import TOP
 from mobilenext.classification.page import sections
 from mobilenext.classification.published import accuracy_mult_adds, published_top1
 from mobilenext.drawing.cells import Cell, fraction_text, number, percent_text, share
 from mobilenext.drawing.markdown import table
 from mobilenext.drawing.parts import Tile
-from mobilenext.json_files import whole
 from mobilenext.statistics import wilson_percent
 from mobilenext.task import Measured, Presentation
 
@@ -159,7 +158,7 @@ def draw(image: Image, answer: Mapping[str, Any]) -> Image:
 
 
 PRESENTATION = Presentation(
-    check_counts=counted({"images": whole(1), "correct_top1": whole(0)}),
+    check_counts=check_counts,
     measured=measured,
     collect=collect_answers,
     facts=("num_classes",),

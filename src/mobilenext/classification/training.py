@@ -16,14 +16,14 @@ from PIL import Image
 from mobilenext.classification.augmentation import Augmentation
 from mobilenext.classification.balance import balanced_order, weights_of_classes
 from mobilenext.classification.data import open_run, reopen_run
-from mobilenext.classification.fields import MOST_CLASSES, counted
+from mobilenext.classification.fields import MOST_CLASSES
 from mobilenext.classification.metrics import TOP, Counts
 from mobilenext.classification.mixing import Mix, mix_images, neighbors
 from mobilenext.classification.recipes import FROM_SCRATCH, FROM_WEIGHTS, RECIPES, ClassificationRecipe
 from mobilenext.data import Preprocessing, Record
 from mobilenext.errors import UsageError
 from mobilenext.job import Batch, Parts, Place, Sampler, Training
-from mobilenext.json_files import many, nullable, number, optional, text, whole
+from mobilenext.json_files import many, nullable, text, whole
 from mobilenext.machine.ranks import Ranks
 from mobilenext.recipe import Recipe
 
@@ -204,14 +204,6 @@ def build_network(config: Mapping[str, Any], weights: Path | None) -> nn.Layer:
     )
 
 
-_SUMMARY_FIELDS = counted(
-    {
-        "images": whole(1),
-        "correct_top1": whole(0),
-        **dict.fromkeys(("loss", "mean_class_accuracy_percent", "macro_f1_percent"), optional(number())),
-    }
-)
-
 TRAINING = Training(
     recipe=ClassificationRecipe,
     recipes=RECIPES,
@@ -222,6 +214,5 @@ TRAINING = Training(
     build=build_network,
     job=make_job,
     stored={"num_classes": whole(1, MOST_CLASSES), "labels": nullable(many(text()))},
-    summary=_SUMMARY_FIELDS,
     describe=lambda config: f"{config['num_classes']} classes",
 )

@@ -74,6 +74,7 @@ def write_weights_of(plan: Plan, network: Network, tensors: Mapping[str, Any], k
         identity_divisor=config["identity_divisor"],
         preprocessing=Preprocessing.from_dict(config["preprocessing"]),
         **plan.job.weights_fields,
+        task=config.get("task"),
         path=path,
         sha256="",
         source_name=f"mobilenext train, recipe {plan.recipe.name}, seed {config['seed']}",

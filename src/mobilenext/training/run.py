@@ -120,7 +120,7 @@ def train(
             log.info("%s is finished already", folder)
             return read_json(folder / RESULT, remedy=REMEDY)
         if (folder / CHECKPOINT).is_file():
-            check_state(folder / CHECKPOINT, plan.digest, plan.task.training.summary)
+            check_state(folder / CHECKPOINT, plan.digest, plan.task.presentation.check_counts)
     elif data is None or output is None:
         raise UsageError("expected a data set and an output folder, or --resume with the folder of a run")
     else:
@@ -257,7 +257,9 @@ def _make_loop(
             write_weights_of(plan, network, tensors, kind, files.folder / BEST)
 
     setup = Setup(recipe, job, ranks, seed)
-    records = Records(files, plan.digest, plan.task.training.summary, execution.log_every, execution.save_every)
+    records = Records(
+        files, plan.digest, plan.task.presentation.check_counts, execution.log_every, execution.save_every
+    )
     return Loop(setup, network, GradientStep(setup, network), feeder, validation, records, keep_best), compiled
 
 

@@ -1,0 +1,110 @@
+"""A task that is no classification trains by the same loop: see tests/brightness.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import brightness
+import mobilenext
+from mobilenext.errors import UsageError
+from mobilenext.runs.training_run import read_run
+from mobilenext.weights.read import read_weights
+
+MODEL = "mobilenext_x0_35"
+WEIGHTS = ("best.safetensors", "last.safetensors", "last_ema.safetensors")
+TIMES = ("seconds", "images_per_second", "reader_cost", "batch_cost")
+SCRIPT = """
+import json, sys
+import brightness, mobilenext
+mobilenext.train(**json.loads(sys.argv[1]), workers=0, log_every=1, save_every=0)
+"""
+
+
+def begin(**options: Any) -> subprocess.Popen[str]:
+    """Start a process that registers the task and trains."""
+    path = os.pathsep.join([str(Path(brightness.__file__).parent), os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, json.dumps(options)], env={**os.environ, "PYTHONPATH": path},
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """The log, without times."""
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name not in TIMES} for row in lines]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return brightness.write_images(tmp_path_factory.mktemp("brightness") / "data")
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run without a stop."""
+    folder = tmp_path_factory.mktemp("brightness") / "whole"
+    mobilenext.train(data, output=folder, model=MODEL, task="brightness", workers=2, log_every=1)
+    return folder
+
+
+def test_it_trains(whole: Path) -> None:
+    run = read_run(whole)
+    assert run.config["task"] == "brightness"
+    assert run.config["epochs"] == len(run.epochs) == 3
+    assert {"mean_error"} < set(run.steps[0])
+    assert not any("top1" in name for row in (*run.steps, *run.epochs) for name in row)
+    assert run.result
+    assert run.result["task"] == "brightness"
+    scores = {(row["val"][kind]["mean_error"], row["epoch"]) for row in run.epochs for kind in row["val"]}
+    assert (run.result["best"]["mean_error"], run.result["best"]["epoch"]) == min(scores)
+    assert (whole / "curves.png").is_file()
+    best = read_weights(whole / "best.safetensors")
+    assert (best.task, best.num_classes, best.labels) == ("brightness", 1, None)
+
+
+def test_killed_it_ends_alike(whole: Path, data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = begin(data=str(data), output=str(folder), model=MODEL, task="brightness")
+    deadline = time.monotonic() + 120
+    while not ((folder / "log.jsonl").is_file() and len(rows(folder)) >= 5):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (folder / "result.json").exists()
+    process = begin(resume=str(folder))
+    _, output = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    assert rows(folder) == rows(whole)
+    for name in WEIGHTS:
+        assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_weights_know_their_task(whole: Path, data: Path, tmp_path: Path) -> None:
+    """A run from weights is of their task."""
+    result = mobilenext.train(
+        data, output=tmp_path / "run", weights=whole / "best.safetensors", settings=["epochs=1"], workers=0
+    )
+    assert (result["task"], result["recipe"]["name"]) == ("brightness", "small")
+
+
+def test_what_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="unknown task 'brightnes'; did you mean 'brightness'"):
+        mobilenext.train(data, output=tmp_path / "run", model=MODEL, task="brightnes")
+    with pytest.raises(UsageError, match=r"unknown recipe 'tiny'.*; known: small"):
+        mobilenext.train(data, output=tmp_path / "run", model=MODEL, task="brightness", recipe="tiny")
+    with pytest.raises(UsageError, match="no recipe has the field 'label_smoothing'"):
+        mobilenext.train(data, output=tmp_path / "run", model=MODEL, task="brightness", settings=["label_smoothing=1"])
+    with pytest.raises(TypeError, match=r"train\(\) got an unexpected keyword argument 'modle'"):
+        mobilenext.train(data, output=tmp_path / "run", modle=MODEL)  # type: ignore[call-arg]
