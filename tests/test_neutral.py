@@ -16,8 +16,7 @@ NEUTRAL = ("training", "evaluation", "runs", "report")
 WORDS = frozenset({"label", "labels", "labelled", "labeled", "class", "classes", "top1", "top5", "correct", "logits"})
 OTHER_MEANINGS = frozenset({"classmethod", "ClassVar", "__class__"})  # what Python calls a class
 EXCEPTIONS = {
-    "runs": {"label", "_label"},  # the text beside a curve
-    "report": {"label", "labels"},  # the texts of charts
+    "report": {"labelExpr", "labelLimit"},  # of an axis in Vega-Lite
     "evaluation": {
         "correct",  # `Counts.correct` of a task, None where it has no such number
         "num_classes",  # of the record of weights, which a network is built by
@@ -26,7 +25,7 @@ EXCEPTIONS = {
 
 
 def identifiers(tree: ast.AST) -> Iterator[str]:
-    """Every name, attribute, argument, keyword and imported name."""
+    """Every name, attribute, argument, keyword and imported name, and every text that is the name of a field."""
     for node in ast.walk(tree):
         match node:
             case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name):
@@ -37,6 +36,8 @@ def identifiers(tree: ast.AST) -> Iterator[str]:
                 yield name
             case ast.ImportFrom(module=module, names=names):
                 yield from (part for name in names for part in (name.name, *(module or "").split(".")))
+            case ast.Constant(value=str(text)) if text.isidentifier():
+                yield text
             case ast.Import(names=names):
                 yield from (part for name in names for part in name.name.split("."))
 

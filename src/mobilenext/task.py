@@ -41,23 +41,27 @@ class Metric:
     name: str  # in the fields of a result, such as top1
     unit: str  # of its differences, such as points
     larger_is_better: bool = True
-    label: str = ""  # in a sentence, such as top-1; the name where it is empty
+    display: str = ""  # in a sentence, such as top-1; the name where it is empty
     field: str = ""  # of its value in a result, such as top1_percent; the name where it is empty
     symbol: str = ""  # of its values, such as %
 
     def __post_init__(self) -> None:
-        for name in ("label", "field"):
+        for name in ("display", "field"):
             object.__setattr__(self, name, getattr(self, name) or self.name)
+
+    def difference_field(self, name: str) -> str:
+        """Return the name of a field that holds a difference of its values, such as std_points."""
+        return f"{name}_{self.unit}" if self.unit else name
 
     @property
     def title(self) -> str:
-        """The label at the beginning of a heading."""
-        return self.label[:1].upper() + self.label[1:]
+        """The name at the beginning of a heading."""
+        return self.display[:1].upper() + self.display[1:]
 
     @property
     def axis(self) -> str:
-        """The label with the symbol of its values."""
-        return f"{self.label}, {self.symbol}" if self.symbol else self.label
+        """The name with the symbol of its values."""
+        return f"{self.display}, {self.symbol}" if self.symbol else self.display
 
 
 # Evaluation: from outputs to rows, from rows to counts, from counts to a result.

@@ -132,11 +132,11 @@ def _rows_panel(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for place, row in enumerate(rows):
         batch = row["batch_size"]
         median, low, high = (row[key] / batch for key in ("median_ms", "p10_ms", "p90_ms"))
-        label = f"{network_name(row)}, {row['threads']} thr., batch {batch}"
-        values.append({"run": runtime_name(row), "row": place, "label": label, "ms": median, "low": low, "high": high})
+        name = f"{network_name(row)}, {row['threads']} thr., batch {batch}"
+        values.append({"run": runtime_name(row), "row": place, "name": name, "ms": median, "low": low, "high": high})
         values[-1] |= {"end": max(high, median), "text": f"{median:.2f}"}
-    labels = {"labelExpr": f"{json.dumps([value['label'] for value in values])}[datum.value]", "labelLimit": 400}
-    y = {"field": "row", "type": "ordinal", "title": None, "axis": {**labels, "grid": False, "ticks": False}}
+    ticks = {"labelExpr": f"{json.dumps([value['name'] for value in values])}[datum.value]", "labelLimit": 400}
+    y = {"field": "row", "type": "ordinal", "title": None, "axis": {**ticks, "grid": False, "ticks": False}}
     title = "milliseconds an image: median, and a line from the 10th to the 90th percentile"
     x = axis("ms", title, scale={"type": "log", "nice": False, "padding": 30})
     look = {"y": y, "color": coloured(names)}

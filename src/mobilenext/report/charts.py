@@ -78,9 +78,8 @@ def accuracy_latency(evaluations: Sequence[Reported], task: Task) -> Chart | Non
         low, high = measured.interval or (value, value)
         span = f"{latency['p10']:.2f} to {latency['p90']:.2f}"
         interval = f" (95 %: {low:.2f} to {high:.2f} {metric.symbol})" if measured.interval else ""
-        tip = (
-            f"{run.name}: {metric.label} {measured.text}{interval}, {latency['median']:.2f} ms (p10 to p90: {span} ms)"
-        )
+        speed = f"{latency['median']:.2f} ms (p10 to p90: {span} ms)"
+        tip = f"{run.name}: {metric.display} {measured.text}{interval}, {speed}"
         values.append({"run": run.name, "ms": latency["median"], "p10": latency["p10"], "p90": latency["p90"]})
         values[-1] |= {metric.name: value, "low": low, "high": high, "tip": tip}
         rows.append([run.name, f"{latency['median']:.3f}", span, f"{value:.3f}", f"{low:.2f} to {high:.2f}"])

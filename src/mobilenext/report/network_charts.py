@@ -83,19 +83,19 @@ def _paper_latency(rows: Sequence[Mapping[str, Any]], names: Sequence[str], wher
                 "ms": row["ms_per_image"],
                 metric.name: _published(row, task),
                 "tip": f"{name}, {runtime}: {row['ms_per_image']:.2f} ms an image measured here, "
-                f"{metric.label} {published} as the paper reports",
+                f"{metric.display} {published} as the paper reports",
             }
         )
         cells.append([name, runtime, f"{row['ms_per_image']:.3f}", published])
     description = (
-        f"The paper's {metric.label} (ImageNet, not measured here) against the latency that was measured, {where}."
+        f"The paper's {metric.display} (ImageNet, not measured here) against the latency that was measured, {where}."
     )
-    across, up = ("ms", "milliseconds an image"), (metric.name, f"{metric.label} in the paper, {metric.symbol}")
+    across, up = ("ms", "milliseconds an image"), (metric.name, f"{metric.display} in the paper, {metric.symbol}")
     return Chart(
         f"The paper's accuracy against latency, {where}",
         description,
         _points(description, values, names, across, up, log=False),
-        ["network", "runtime", "ms an image", f"{metric.label}, the paper's"],
+        ["network", "runtime", "ms an image", f"{metric.display}, the paper's"],
         cells,
     )
 

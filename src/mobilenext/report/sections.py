@@ -96,7 +96,7 @@ def accuracy_table(runs: Sequence[Reported], task: Task) -> Table:
 def metric_columns(runs: Sequence[Reported], task: Task) -> tuple[list[str], list[list[Cell]]]:
     """Return the metric of a task that shows nothing else."""
     measured = [task.presentation.measured(run.result) for run in runs]
-    return [task.metric.label], [[measured_cell(one)] for one in measured]
+    return [task.metric.display], [[measured_cell(one)] for one in measured]
 
 
 def measured_cell(measured: Measured) -> Cell:
@@ -132,14 +132,14 @@ def training_table(runs: Sequence[TrainingRun], task: Task) -> Table:
             number(row["train_seconds"] / 3600, ".2f", " h"),
         ]
         rows.append(cells)
-    label = task.metric.label
-    scores = [f"final {label}, raw", f"final {label}, EMA", f"best {label}", "best at"]
+    metric = task.metric.display
+    scores = [f"final {metric}, raw", f"final {metric}, EMA", f"best {metric}", "best at"]
     return Table("training", "Training runs", ["run", "epochs", *scores, "training loss", "images/s", "time"], rows)
 
 
 def bench_table(bench: Bench, place: int, task: Task) -> Table:
     """Return every row of a bench beside the published metric, which is labeled as such."""
-    label, rows = task.metric.label, []
+    metric, rows = task.metric, []
     for row in bench.result["rows"]:
         adds = row.get("mult_adds")
         rows.append(
@@ -151,7 +151,7 @@ def bench_table(bench: Bench, place: int, task: Task) -> Table:
                 number(row["median_ms"], ".3f", " ms", note=f"{row['p10_ms']:.2f} to {row['p90_ms']:.2f}"),
                 number(row["images_per_second"], ",.1f"),
                 number(adds and adds / 1e6, ".0f", " M"),
-                number(task.presentation.published(row["network"]), ".2f", f" {task.metric.symbol}".rstrip()),
+                number(task.presentation.published(row["network"]), ".2f", f" {metric.symbol}".rstrip()),
                 number(row.get("times_compute_floor"), ".2f"),
                 number(row["start_up_ms"] / 1000, ".2f", " s"),
                 number(row.get("peak_memory_mib"), ".0f", " MiB"),
@@ -159,13 +159,13 @@ def bench_table(bench: Bench, place: int, task: Task) -> Table:
         )
     head = [
         *("network", "runtime", "threads", "batch", "median (p10 to p90)", "images/s", "mult-adds"),
-        *(f"{label} in the paper", "times the compute floor", "start-up", "memory"),
+        *(f"{metric.display} in the paper", "times the compute floor", "start-up", "memory"),
     ]
     where = bench.result["environment"]
     samples = bench.result["configuration"].get("samples")
     note = (
         f"{where.get('processor')}, {where.get('cores')} cores; medians of at least {samples} calls, interleaved. The "
-        f"paper's {label} is of ImageNet and was not measured here."
+        f"paper's {metric.display} is of ImageNet and was not measured here."
     )
     return Table(f"bench-{place}", f"Latency, {bench.name}", head, rows, searched="a network or runtime", note=note)
 

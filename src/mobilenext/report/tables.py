@@ -27,7 +27,7 @@ def result_table(result: Mapping[str, Any]) -> str:
 def metric_column(result: Mapping[str, Any], task: Task) -> dict[str, str]:
     """Return the metric of a task that shows nothing else."""
     measured = task.presentation.measured(result)
-    return {task.metric.label: f"{measured.text} ({measured.note})" if measured.note else measured.text}
+    return {task.metric.display: f"{measured.text} ({measured.note})" if measured.note else measured.text}
 
 
 def _environment(result: Mapping[str, Any]) -> str:

@@ -21,13 +21,13 @@ def training_charts(runs: Sequence[TrainingRun]) -> list[Chart]:
     validations = [point for run in runs for point in _validations(run)]
     if validations:
         text = (
-            f"Validation {metric.label} against the epoch; solid: the weights as trained, dashed: their moving average "
-            "(EMA)."
+            f"Validation {metric.display} against the epoch; solid: the weights as trained, dashed: their moving "
+            "average (EMA)."
         )
         spec = _curve(text, validations, names, metric.axis, dashes=True)
-        title = f"validation {metric.label}"
+        title = f"validation {metric.display}"
         head = ["run", "epoch", "training loss", f"{title}, raw", f"{title}, EMA"]
-        charts.append(Chart(f"Validation {metric.label}", text, spec, head, _table(runs)))
+        charts.append(Chart(f"Validation {metric.display}", text, spec, head, _table(runs)))
     loss = [point for run in runs for point in _steps(run, "loss")]
     if loss:
         text = "Training loss against the epoch, a value for each line of the log."

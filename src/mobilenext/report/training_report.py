@@ -14,9 +14,9 @@ from mobilenext.task import Measured, Metric
 def comparison_lines(runs: Sequence[TrainingRun]) -> list[str]:
     """Return all that is printed: the runs, what differs, and the spread over seeds."""
     task = task_of(runs)
-    label, measured = task.metric.label, task.presentation.measured
+    metric, measured = task.metric.display, task.presentation.measured
     result, names = comparison(runs), names_of(runs)
-    heading = ["run", "model", "divisor", "recipe", "seed", "epochs", f"final {label}", f"EMA {label}", "best"]
+    heading = ["run", "model", "divisor", "recipe", "seed", "epochs", f"final {metric}", f"EMA {metric}", "best"]
     rows = [_cells(row, measured) for row in result["runs"]]
     lines = [table([*heading, "train loss", "images/s", "hours"], rows), ""]
     for field, values in result["differences"].items():
@@ -52,7 +52,7 @@ def with_counts(measured: Measured) -> str:
 def group_lines(result: Mapping[str, Any], metric: Metric) -> list[str]:
     """Return the groups of a comparison, numbered so that the pairs below can be short."""
     number = {(row["group"], row["kind"]): f"#{place}" for place, row in enumerate(result["groups"], 1)}
-    values = (f"mean_{metric.field}", f"std_{metric.unit}", f"min_{metric.field}", f"max_{metric.field}")
+    values = (f"mean_{metric.field}", metric.difference_field("std"), f"min_{metric.field}", f"max_{metric.field}")
     rows = [
         [
             number[row["group"], row["kind"]],
@@ -63,12 +63,12 @@ def group_lines(result: Mapping[str, Any], metric: Metric) -> list[str]:
         ]
         for row in result["groups"]
     ]
-    title = f"final {metric.label} over seeds" + (f", {metric.symbol}" if metric.symbol else "")
+    title = f"final {metric.display} over seeds" + (f", {metric.symbol}" if metric.symbol else "")
     lines = [table(["", title, "weights", "n", "mean", "std", "min", "max"], rows), ""]
     for pair in result["pairs"]:
         name, other = (number[pair[key], pair["kind"]] for key in ("group", "minus"))
-        interval = "no interval without spread"
-        if pair[f"interval_{metric.unit}"]:
-            interval = "95 % (Welch): {:+.2f} to {:+.2f}".format(*pair[f"interval_{metric.unit}"])
-        lines.append(f"{name} minus {other}: {pair[f'difference_{metric.unit}']:+.2f} {metric.unit}; {interval}")
+        difference, interval = pair[metric.difference_field("difference")], "no interval without spread"
+        if pair[metric.difference_field("interval")]:
+            interval = "95 % (Welch): {:+.2f} to {:+.2f}".format(*pair[metric.difference_field("interval")])
+        lines.append(f"{name} minus {other}: {difference:+.2f} {metric.unit}; {interval}")
     return lines

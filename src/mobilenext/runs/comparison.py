@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -29,49 +30,60 @@ def task_of(runs: Sequence[TrainingRun]) -> Task:
     return runs[0].task
 
 
+@dataclass(frozen=True)
+class _Sample:
+    """The final metric of the runs of a group, one for each seed."""
+
+    run: TrainingRun  # one of them
+    group: str
+    kind: str  # of the weights
+    values: list[float]
+
+
 def comparison(runs: Sequence[TrainingRun]) -> dict[str, Any]:
     """Return a JSON-able summary of each run, what differs between them, groups over seeds, and pairs of groups."""
-    metric, names, groups, repeated = task_of(runs).metric, names_of(runs), [], []
-    samples: list[tuple[TrainingRun, str, str, list[float]]] = []  # a run of a group, its label and kind, its values
-    for label, members in grouped([run for run in runs if run.result]).items():
+    metric, names = task_of(runs).metric, names_of(runs)
+    samples: list[_Sample] = []
+    repeated: list[str] = []
+    for group, members in grouped([run for run in runs if run.result]).items():
         firsts = {run.config["seed"]: run for run in reversed(members)}  # the same seed again is not another sample
         repeated += [names[runs.index(run)] for run in members if firsts[run.config["seed"]] is not run]
         for kind in KINDS:
             counts = [run.result["final"].get(kind) for run in firsts.values() if run.result]
             if len(counts) > 1 and all(counts):
-                samples.append((members[0], label, kind, [members[0].measured(one).value for one in counts]))
-    for _, label, kind, values in samples:
-        groups.append(_group(label, kind, values, metric))
+                values = [members[0].measured(one).value for one in counts]
+                samples.append(_Sample(members[0], group, kind, values))
     return {
         "runs": [{"run": name, **_summary(run)} for name, run in zip(names, runs, strict=True)],
         "differences": differences(runs),
         "repeated": repeated,
-        "groups": groups,
+        "groups": [_group(sample, metric) for sample in samples],
         "pairs": [
-            {"group": label, "minus": other, "kind": kind, **_difference(values, others, metric)}
-            for (one, other, kind, others), (two, label, same, values) in combinations(samples, 2)
-            if kind == same and not any(map(is_checksum, differences([one, two])))
+            {"group": sample.group, "minus": other.group, "kind": sample.kind, **_difference(sample, other, metric)}
+            for other, sample in combinations(samples, 2)
+            if sample.kind == other.kind and not any(map(is_checksum, differences([other.run, sample.run])))
         ],
     }
 
 
-def _group(label: str, kind: str, values: Sequence[float], metric: Metric) -> dict[str, Any]:
+def _group(sample: _Sample, metric: Metric) -> dict[str, Any]:
+    values = sample.values
     return {
-        "group": label,
-        "kind": kind,
+        "group": sample.group,
+        "kind": sample.kind,
         "n": len(values),
         f"mean_{metric.field}": statistics.mean(values),
-        f"std_{metric.unit}": statistics.stdev(values),
+        metric.difference_field("std"): statistics.stdev(values),
         f"min_{metric.field}": min(values),
         f"max_{metric.field}": max(values),
     }
 
 
-def _difference(first: Sequence[float], second: Sequence[float], metric: Metric) -> dict[str, Any]:
-    difference, interval, degrees = welch(first, second)
+def _difference(first: _Sample, second: _Sample, metric: Metric) -> dict[str, Any]:
+    difference, interval, degrees = welch(first.values, second.values)
     return {
-        f"difference_{metric.unit}": difference,
-        f"interval_{metric.unit}": interval,
+        metric.difference_field("difference"): difference,
+        metric.difference_field("interval"): interval,
         "degrees_of_freedom": degrees,
     }
 
@@ -108,22 +120,22 @@ def names_of(runs: Sequence[TrainingRun]) -> list[str]:
 
 
 def grouped(runs: Sequence[TrainingRun]) -> dict[str, list[TrainingRun]]:
-    """Return the runs that differ in nothing but the seed, under a label that tells them from the others."""
+    """Return the runs that differ in nothing but the seed, under a name that tells them from the others."""
     setups: dict[str, list[TrainingRun]] = {}
     for run in runs:
         setup = {field: value for field, value in _flat(run.config).items() if field not in NOT_SETUP}
         setups.setdefault(json.dumps(setup, sort_keys=True), []).append(run)
     groups = {}
     for members in setups.values():
-        alike = [run for run, *_ in setups.values() if _label(run) == _label(members[0])]
+        alike = [run for run, *_ in setups.values() if _setup_name(run) == _setup_name(members[0])]
         different = {field: values for field, values in differences(alike).items() if field not in NOT_SETUP}
         place = alike.index(members[0])
         own = [f"{name.split('.')[-1]} {value_text(values[place])}" for name, values in different.items()]
-        groups[", ".join(dict.fromkeys([_label(members[0]), *own]))] = members
+        groups[", ".join(dict.fromkeys([_setup_name(members[0]), *own]))] = members
     return groups
 
 
-def _label(run: TrainingRun) -> str:
+def _setup_name(run: TrainingRun) -> str:
     divisor = run.config["identity_divisor"]
     return f"{run.config['model']}{f', divisor {divisor}' if divisor != 1 else ''}, {run.config['recipe']['name']}"
 

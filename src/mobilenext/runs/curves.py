@@ -34,7 +34,7 @@ def write_curves(runs: Sequence[TrainingRun], path: Path) -> None:
 def curves(runs: Sequence[TrainingRun]) -> dict[str, Any]:
     """Return the three panels as a Vega-Lite specification."""
     groups = grouped(runs)
-    names = [f"{label}, {_seeds(members)}" for label, members in groups.items()]
+    names = [f"{group}, {_seeds(members)}" for group, members in groups.items()]
     teams = list(groups.values())
     panels = [
         _panel("training loss", _loss(teams, names), "thin: single steps and seeds"),
@@ -63,12 +63,12 @@ def _loss(teams: Sequence[Sequence[TrainingRun]], names: Sequence[str]) -> list[
 def _validation(teams: Sequence[Sequence[TrainingRun]], names: Sequence[str]) -> list[Layer]:
     """The metric of the weights, and dashed that of their average."""
     layers = []
-    for kind, label in WEIGHTS.items():
+    for kind, weights in WEIGHTS.items():
         curves = [
             [{at: run.measured(counts).value for at, counts in run.validations(kind).items()} for run in members]
             for members in teams
         ]
-        layers += _seed_lines(curves, names, label)
+        layers += _seed_lines(curves, names, weights)
     return layers
 
 

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mobilenext.errors import DataError
-from mobilenext.json_files import Unfit, read_json_lines
-from mobilenext.runs.journal import PREDICTIONS, RESULT
+from mobilenext.json_files import Unfit
+from mobilenext.runs.journal import PREDICTIONS, RESULT, predictions_of
 from mobilenext.runs.result import read_result
 from mobilenext.task import Reported, Task
 from mobilenext.tasks import find_task
-
-_REMEDY = "evaluate again"
 
 
 def read_evaluation(folder: Path, name: str, *, expected: str) -> Reported:
@@ -34,7 +32,7 @@ def read_evaluation(folder: Path, name: str, *, expected: str) -> Reported:
     if path.is_file() and result["images"] > path.stat().st_size:
         raise _not_of_result(path, f"{result['images']} images cannot be in it")
     try:
-        evaluation: Reported = task.presentation.collect(name, result, _rows(path, result, task, missing))
+        evaluation: Reported = task.presentation.collect(name, result, _rows(folder, result, task, missing))
     except Unfit as error:
         raise _not_of_result(path, str(error)) from error
     if len(evaluation.paths) != result["images"]:
@@ -42,16 +40,16 @@ def read_evaluation(folder: Path, name: str, *, expected: str) -> Reported:
     return evaluation
 
 
-def _rows(path: Path, result: Mapping[str, Any], task: Task, missing: str) -> Iterator[Any]:
+def _rows(folder: Path, result: Mapping[str, Any], task: Task, missing: str) -> Iterator[Any]:
     """The rows one by one: those of 50,000 images would need several times the memory of their columns."""
-    for line, value in read_json_lines(path, remedy=_REMEDY, missing=missing):
-        if line > result["images"]:
-            raise _not_of_result(path, f"more than {result['images']} images")
-        try:
-            yield task.evaluation.read_row(value, line - 1, result, None)
-        except Unfit as error:
-            raise DataError(f"{path}: line {line} is damaged: {error}; {_REMEDY}") from error
+
+    def read_row(value: Any, place: int) -> Any:
+        if place >= result["images"]:
+            raise _not_of_result(folder / PREDICTIONS, f"more than {result['images']} images")
+        return task.evaluation.read_row(value, place, result, None)
+
+    return predictions_of(folder, read_row, missing)
 
 
 def _not_of_result(path: Path, problem: str) -> DataError:
-    return DataError(f"{path} is not of the {RESULT} beside it: {problem}; {_REMEDY}")
+    return DataError(f"{path} is not of the {RESULT} beside it: {problem}; evaluate again")

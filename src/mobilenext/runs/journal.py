@@ -42,15 +42,23 @@ def read_predictions(folder: Path, task: str | None = None) -> list[Any]:
     Raises:
         DataError: there are none, or they are damaged.
     """
-    path, remedy, rows = folder / PREDICTIONS, "evaluate again", []
     read_row = tasks.find_task(task).evaluation.read_row
     missing = "is missing; expected what `mobilenext evaluate -o` writes"
+    return list(predictions_of(folder, lambda value, place: read_row(value, place, {}, None), missing))
+
+
+def predictions_of(folder: Path, read_row: ReadRow, missing: str) -> Iterator[Any]:
+    """Yield the rows of a finished evaluation one by one; `missing` is the message where there are none.
+
+    Raises:
+        DataError: there are none, or they are damaged.
+    """
+    path, remedy = folder / PREDICTIONS, "evaluate again"
     for number, value in read_json_lines(path, remedy=remedy, missing=missing):
         try:
-            rows.append(read_row(value, number - 1, {}, None))
+            yield read_row(value, number - 1)
         except Unfit as error:
             raise DataError(f"{path}: line {number} is damaged: {error}; {remedy}") from error
-    return rows
 
 
 def encoded(text: str) -> bytes:
