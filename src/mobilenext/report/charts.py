@@ -82,7 +82,8 @@ def accuracy_latency(evaluations: Sequence[Reported], task: Task) -> Chart | Non
         tip = f"{run.name}: {metric.display} {measured.text}{interval}, {speed}"
         values.append({"run": run.name, "ms": latency["median"], "p10": latency["p10"], "p90": latency["p90"]})
         values[-1] |= {metric.name: value, "low": low, "high": high, "tip": tip}
-        rows.append([run.name, f"{latency['median']:.3f}", span, f"{value:.3f}", f"{low:.2f} to {high:.2f}"])
+        rows.append([run.name, f"{latency['median']:.3f}", span, f"{value:.3f}"])
+        rows[-1].append(f"{low:.2f} to {high:.2f}" if measured.interval else "-")
     description = (
         f"{metric.title} against milliseconds for one image: a point for each run, lines for 95 % interval and p10 to "
         "p90."
