@@ -20,7 +20,7 @@ from mobilenext.json_files import parse, read_bytes
 from mobilenext.models.tables import models_table
 from mobilenext.quantization.tables import quantization_table
 from mobilenext.report.bench_report import bench_note, bench_table, write_plot
-from mobilenext.report.names import network_name, runtime_name
+from mobilenext.report.names import network_name, runtime_of
 from mobilenext.report.tables import result_table
 from mobilenext.report.training_report import group_lines
 from mobilenext.tasks import find_task
@@ -245,9 +245,9 @@ def latency_rows(*names: str) -> list[dict[str, Any]]:
 
 def by_runtime(rows: list[dict[str, Any]], label: Callable[[dict[str, Any]], str], heading: str) -> str:
     """A row for each `label`, a column for each runtime: milliseconds an image with 1 and with 2 threads."""
-    runtimes = list(dict.fromkeys(runtime_name(row) for row in rows))
+    runtimes = list(dict.fromkeys(runtime_of(row) for row in rows))
     labels = list(dict.fromkeys(label(row) for row in rows))
-    found = {(label(row), runtime_name(row), row["threads"]): f"{row['ms_per_image']:.2f}" for row in rows}
+    found = {(label(row), runtime_of(row), row["threads"]): f"{row['ms_per_image']:.2f}" for row in rows}
     cells = [
         [
             name,
@@ -264,9 +264,9 @@ def by_runtime(rows: list[dict[str, Any]], label: Callable[[dict[str, Any]], str
 def bench_cpu() -> str:
     """The networks of width 1 at batch 1, for the README."""
     rows = [row for row in latency_rows("bench_batch1.json") if row["network"].endswith("x1_0")]
-    found = {(runtime_name(row), row["network"], row["threads"]): row for row in rows}
+    found = {(runtime_of(row), row["network"], row["threads"]): row for row in rows}
     cells = []
-    for runtime in dict.fromkeys(runtime_name(row) for row in rows):
+    for runtime in dict.fromkeys(runtime_of(row) for row in rows):
         next_, v2 = (
             " / ".join(f"{found[runtime, name, threads]['median_ms']:.1f}" for threads in (1, 2))
             for name in ("mobilenext_x1_0", "mobilenetv2_x1_0")

@@ -9,8 +9,12 @@ import pytest
 
 from evaluation_folders import write_evaluation
 from mobilenext.machine.environment import environment
+from mobilenext.report.names import runtime_of
+from mobilenext.report.sections import how_run
 from mobilenext.report.tables import result_table
+from mobilenext.runs.evaluation import read_evaluation
 from mobilenext.runtime import RUNTIMES
+from mobilenext.runtime.table import RuntimeSpec
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -23,6 +27,18 @@ def test_the_version_of_every_runtime_is_told(runtime: str, tmp_path: Path) -> N
         package = "paddlepaddle-gpu" if "paddlepaddle-gpu" in measured else "paddlepaddle"
     assert "None" not in cell
     assert measured.get(package, "of unknown version") in cell
+
+
+def test_a_run_on_a_gpu_has_one_name(tmp_path: Path) -> None:
+    folder = write_evaluation(
+        tmp_path, [0], [[0, 1]], [[0.9, 0.1]], classes=2, runtime="paddle-inference", engine="gpu", precision="fp16",
+        device="gpu",
+    )  # fmt: skip
+    result = json.loads((folder / "result.json").read_text())
+    spec = RuntimeSpec("paddle-inference", "gpu", "gpu", 1, tmp_path, precision="fp16")
+    assert spec.describe() == runtime_of(result) == "paddle-inference (fp16)"
+    assert "paddle-inference (fp16), GPU" in result_table(result)
+    assert how_run(read_evaluation(folder, "a", expected="")).startswith("paddle-inference (fp16), batch 1")
 
 
 def test_a_result_of_a_runtime_that_is_not_known(tmp_path: Path) -> None:

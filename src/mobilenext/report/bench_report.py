@@ -12,7 +12,7 @@ from mobilenext.drawing.markdown import table
 from mobilenext.drawing.picture import panel, side_by_side, write_picture
 from mobilenext.errors import MissingDependency
 from mobilenext.files import write_atomically
-from mobilenext.report.names import network_name, runtime_name
+from mobilenext.report.names import network_name, runtime_of
 from mobilenext.report.network_charts import latency_mult_adds
 
 MOST_POINTS = 40
@@ -27,7 +27,7 @@ def bench_table(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]] | N
     cells = [
         [
             network_name(row),
-            runtime_name(row),
+            runtime_of(row),
             str(row["threads"]),
             str(row["batch_size"]),
             f"{row['median_ms']:.2f} ms",
@@ -47,7 +47,7 @@ def row_line(row: Mapping[str, Any]) -> str:
     """Return one row in a line, as it is measured."""
     threads = f"{row['threads']} thread{'s' * (row['threads'] > 1)}"
     return (
-        f"{network_name(row)}, {runtime_name(row)}, {threads}, batch {row['batch_size']}: {row['median_ms']:.2f} ms "
+        f"{network_name(row)}, {runtime_of(row)}, {threads}, batch {row['batch_size']}: {row['median_ms']:.2f} ms "
         f"({row['images_per_second']:.1f} images/s)"
     )
 
@@ -117,7 +117,7 @@ def write_plot(result: Mapping[str, Any], path: Path) -> None:
 def _network_panels(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """A panel for each number of threads and batch size, as on the page, of networks with a whole shortcut."""
     rows = [row for row in rows if row["mult_adds"] and row["identity_divisor"] == 1]
-    names = list(dict.fromkeys(runtime_name(row) for row in rows))
+    names = list(dict.fromkeys(runtime_of(row) for row in rows))
     panels = []
     for threads, batch in dict.fromkeys((row["threads"], row["batch_size"]) for row in rows):
         here = [row for row in rows if (row["threads"], row["batch_size"]) == (threads, batch)]
@@ -128,12 +128,12 @@ def _network_panels(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _rows_panel(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """A line for each row from the 10th to the 90th percentile, a point at the median, and its number."""
-    values, names = [], list(dict.fromkeys(runtime_name(row) for row in rows))
+    values, names = [], list(dict.fromkeys(runtime_of(row) for row in rows))
     for place, row in enumerate(rows):
         batch = row["batch_size"]
         median, low, high = (row[key] / batch for key in ("median_ms", "p10_ms", "p90_ms"))
         name = f"{network_name(row)}, {row['threads']} thr., batch {batch}"
-        values.append({"run": runtime_name(row), "row": place, "name": name, "ms": median, "low": low, "high": high})
+        values.append({"run": runtime_of(row), "row": place, "name": name, "ms": median, "low": low, "high": high})
         values[-1] |= {"end": max(high, median), "text": f"{median:.2f}"}
     ticks = {"labelExpr": f"{json.dumps([value['name'] for value in values])}[datum.value]", "labelLimit": 400}
     y = {"field": "row", "type": "ordinal", "title": None, "axis": {**ticks, "grid": False, "ticks": False}}

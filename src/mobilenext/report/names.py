@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mobilenext.runtime.table import runtime_name
 
-def runtime_name(row: Mapping[str, Any]) -> str:
-    """Return the runtime with what is special about it in parentheses."""
-    inside = [str(row[key]) for key in ("engine", "precision") if row.get(key) not in (None, "", "eager", "fp32")]
-    return f"{row['runtime']} ({', '.join(inside)})" if inside else str(row["runtime"])
+
+def runtime_of(row: Mapping[str, Any]) -> str:
+    """Return the name of the runtime that a row or a result was measured with."""
+    return runtime_name(row["runtime"], row.get("engine"), row.get("precision"))
 
 
 def network_name(row: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from mobilenext.drawing.chart import PICK, TIP, Chart, axis, chart_spec, coloured, shaped, unless_picked
 from mobilenext.models.cards import FAMILIES, MODELS
-from mobilenext.report.names import network_name, runtime_name
+from mobilenext.report.names import network_name, runtime_of
 from mobilenext.runs.bench import Bench
 from mobilenext.task import Task
 
@@ -18,7 +18,7 @@ def bench_charts(bench: Bench, task: Task) -> list[Chart]:
     """Return for each number of threads and batch size latency against mult-adds, and the paper's metric by latency."""
     rows = [row for row in bench.result["rows"] if row.get("mult_adds")]
     panels = list(dict.fromkeys((row["threads"], row["batch_size"]) for row in rows))[:MOST_PANELS]
-    names = list(dict.fromkeys(runtime_name(row) for row in rows))
+    names = list(dict.fromkeys(runtime_of(row) for row in rows))
     charts = []
     for threads, batch in panels:
         here = [row for row in rows if (row["threads"], row["batch_size"]) == (threads, batch)]
@@ -45,11 +45,11 @@ def latency_mult_adds(rows: Sequence[Mapping[str, Any]], names: Sequence[str], w
     """Return milliseconds an image against mult-adds, a color for each runtime and a shape for each family."""
     values = [
         {
-            "run": runtime_name(row),
+            "run": runtime_of(row),
             "family": _family(row),
             "millions": row["mult_adds"] / 1e6,
             "ms": row["ms_per_image"],
-            "tip": f"{network_name(row)}, {runtime_name(row)}: {row['ms_per_image']:.2f} ms an image, "
+            "tip": f"{network_name(row)}, {runtime_of(row)}: {row['ms_per_image']:.2f} ms an image, "
             f"{row['mult_adds'] / 1e6:.0f} M mult-adds",
         }
         for row in rows
@@ -65,7 +65,7 @@ def latency_mult_adds(rows: Sequence[Mapping[str, Any]], names: Sequence[str], w
         ),
         ["network", "runtime", "mult-adds, M", "ms an image"],
         [
-            [network_name(row), runtime_name(row), f"{row['mult_adds'] / 1e6:.1f}", f"{row['ms_per_image']:.3f}"]
+            [network_name(row), runtime_of(row), f"{row['mult_adds'] / 1e6:.1f}", f"{row['ms_per_image']:.3f}"]
             for row in rows
         ],
     )
@@ -75,7 +75,7 @@ def _paper_latency(rows: Sequence[Mapping[str, Any]], names: Sequence[str], wher
     metric, cells = task.metric, []
     values = []
     for row in rows:
-        name, runtime, published = network_name(row), runtime_name(row), f"{_published(row, task)} {metric.symbol}"
+        name, runtime, published = network_name(row), runtime_of(row), f"{_published(row, task)} {metric.symbol}"
         values.append(
             {
                 "run": runtime,

@@ -8,7 +8,7 @@ from typing import Any
 from mobilenext.drawing.cells import EMPTY, Cell, Table, number, words
 from mobilenext.drawing.parts import Tile
 from mobilenext.models.cards import COUNTED_FOR, MODELS
-from mobilenext.report.names import network_name, runtime_name
+from mobilenext.report.names import network_name, runtime_of
 from mobilenext.runs.bench import Bench
 from mobilenext.runs.comparison import comparison
 from mobilenext.runs.training_run import TrainingRun
@@ -67,7 +67,7 @@ def how_run(run: Reported) -> str:
     result = run.result
     threads = result["latency"]["threads"]
     where = result["environment"].get("processor") if result.get("device") != "gpu" else "GPU"
-    return f"{runtime_name(result)}, batch 1, {threads} thread{'s' * (threads > 1)}, {where}"
+    return f"{runtime_of(result)}, batch 1, {threads} thread{'s' * (threads > 1)}, {where}"
 
 
 def accuracy_table(runs: Sequence[Reported], task: Task) -> Table:
@@ -145,7 +145,7 @@ def bench_table(bench: Bench, place: int, task: Task) -> Table:
         rows.append(
             [
                 words(network_name(row)),
-                words(runtime_name(row)),
+                words(runtime_of(row)),
                 number(row["threads"]),
                 number(row["batch_size"]),
                 number(row["median_ms"], ".3f", " ms", note=f"{row['p10_ms']:.2f} to {row['p90_ms']:.2f}"),

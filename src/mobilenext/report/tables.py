@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mobilenext.drawing.markdown import table
-from mobilenext.report.names import runtime_name
+from mobilenext.report.names import runtime_of
 from mobilenext.runtime import RUNTIMES
 from mobilenext.task import Task
 from mobilenext.tasks import find_task
@@ -34,7 +34,7 @@ def _environment(result: Mapping[str, Any]) -> str:
     """The runtime with its version and what is special about it, and the processor."""
     measured, runtime = result["environment"], result["runtime"]
     package = RUNTIMES[runtime].package.replace("_", "-") if runtime in RUNTIMES else runtime
-    name = runtime_name(result)
+    name = runtime_of(result)
     where = measured.get("processor") if result.get("device") == "cpu" else "GPU"
     if runtime.startswith("paddle"):
         paddle = measured.get("paddlepaddle") or measured.get("paddlepaddle-gpu")

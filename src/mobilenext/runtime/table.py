@@ -61,6 +61,15 @@ AUTOMATIC = ("onnxruntime", "openvino", "paddle-inference")
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 
 
+def runtime_name(runtime: str, engine: str | None = None, precision: str | None = None) -> str:
+    """Return how a runtime is called everywhere: with what is special about it, ``paddle-inference (onednn, bf16)``.
+
+    That it ran on a GPU is said where its processor would be named.
+    """
+    inside = [part for part in (engine, precision) if part not in (None, "", "eager", "gpu", "fp32")]
+    return f"{runtime} ({', '.join(map(str, inside))})" if inside else runtime
+
+
 @dataclass(frozen=True)
 class RuntimeSpec:
     """Everything that a process needs to open a network that lies in a folder."""
@@ -78,5 +87,5 @@ class RuntimeSpec:
     form: Form | None = None  # of a network of another maker; None: as all networks here
 
     def describe(self) -> str:
-        inside = [part for part in (self.engine, self.precision) if part not in ("", "eager", "gpu", "fp32")]
-        return f"{self.runtime} ({', '.join(inside)})" if inside else self.runtime
+        """Return the runtime as `runtime_name` has it."""
+        return runtime_name(self.runtime, self.engine, self.precision)
