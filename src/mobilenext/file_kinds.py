@@ -101,7 +101,7 @@ def _kind_of_folder(folder: Path) -> Kind | None:
 
 
 def _is_onnx(head: bytes) -> bool:
-    """A ModelProto: its IR version, then producer, domain and so on, which are text, until the graph or the opsets."""
+    """Recognize a ModelProto: IR version, then producer, domain and so on (text), until the graph or the opsets."""
     if head[:1] != b"\x08" or not 0 < int.from_bytes(head[1:2], "little") < 32:
         return False
     position = 2
@@ -229,14 +229,14 @@ _FILES: tuple[tuple[Callable[[bytes], bool], Kind], ...] = (
 
 
 def kind_of_head(head: bytes) -> Kind | None:
-    """What the file that begins with `head` is; None for what is not known, and for a ZIP archive."""
+    """Return the kind of the file that begins with `head`; None if it is not known, and for a ZIP archive."""
     if not head or head.startswith(b"PK\x03\x04"):
         return None
     return next((kind for is_it, kind in _FILES if is_it(head)), None)
 
 
 def kind_of_zip(names: Iterable[str]) -> Kind:
-    """What the ZIP archive with these entries is."""
+    """Return the kind of the ZIP archive with these entries."""
     names = list(names)
     ends = {name.rpartition("/")[2] for name in names}
     if "constants.pkl" in ends:
@@ -255,7 +255,7 @@ def kind_of_zip(names: Iterable[str]) -> Kind:
 
 
 def kind_of(path: str | os.PathLike[str]) -> Kind | None:
-    """What a file or folder is; None where that is not known or it cannot be read."""
+    """Return the kind of a file or folder; None if it is not known or cannot be read."""
     path = Path(path)
     try:
         if path.is_dir():
@@ -277,7 +277,7 @@ def kind_of(path: str | os.PathLike[str]) -> Kind | None:
 
 
 def _beside(path: Path) -> Kind | None:
-    """What a file is that only makes sense with the one beside it."""
+    """Return the kind of a file that is recognized by the file beside it."""
     if path.name == "mobilenext.json":
         return Kind("sidecar", "the description of an exported folder", _OF_EXPORTED)
     if path.suffix == ".bin" and path.with_suffix(".xml").is_file():
@@ -288,7 +288,7 @@ def _beside(path: Path) -> Kind | None:
 
 
 def _names_in_zip(tail: bytes) -> list[str]:
-    """The names in the part of a ZIP archive's directory that is in its last bytes."""
+    """Return the names in the part of a ZIP archive's directory that is in its last bytes."""
     names: list[str] = []
     position = tail.find(b"PK\x01\x02")
     while position >= 0 and len(names) < _MOST_NAMES and position + 46 <= len(tail):
@@ -299,7 +299,7 @@ def _names_in_zip(tail: bytes) -> list[str]:
 
 
 def _names_in_tar(path: Path) -> list[str]:
-    """The names of a tar archive's first members."""
+    """Return the names of a tar archive's first members."""
     names: list[str] = []
     position = 0
     with path.open("rb") as stream:
@@ -315,7 +315,7 @@ def _names_in_tar(path: Path) -> list[str]:
 
 
 def other_kind(path: str | os.PathLike[str], *fitting: str) -> str | None:
-    """A sentence for a file or folder that is plainly something else: what it is, and which option takes it.
+    """Return a sentence for a file or folder that is plainly something else: what it is, and which option takes it.
 
     Args:
         fitting: names of the kinds that may be what is expected here.

@@ -34,7 +34,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """The checksum of a file."""
+    """Return the checksum of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -43,7 +43,7 @@ def sha256_of(path: Path) -> str:
 
 
 def git_blob_id(path: str | os.PathLike[str]) -> str:
-    """The id Git gives to a file with this content: SHA-1 of b"blob <size>\\0" and the bytes, in hex.
+    """Return the id Git gives to a file with this content: SHA-1 of b"blob <size>\\0" and the bytes, in hex.
 
     Raises:
         WeightsError: the file cannot be read, or changed its size meanwhile.

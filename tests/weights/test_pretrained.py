@@ -239,7 +239,7 @@ def test_another_number_of_classes(
     network = create_model(model, weights=path, num_classes=5)
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert warning == (
-        f"5 classes instead of the weights' {weights.num_classes}: {fresh[0]} and {fresh[1]} are freshly initialised"
+        f"5 classes instead of the weights' {weights.num_classes}: {fresh[0]} and {fresh[1]} are freshly initialized"
     )
     state = {key: tensor.numpy() for key, tensor in network.state_dict().items()}
     assert network.num_classes == 5

@@ -24,7 +24,7 @@ SEARCH_SECONDS = 60
 
 
 def _decode(records: Sequence[Record]) -> list[tuple[int, int] | str]:
-    """Width and height of each image, or why it cannot be read."""
+    """Return width and height of each image, or why it cannot be read."""
     outcomes: list[tuple[int, int] | str] = []
     for record in records:
         try:
@@ -35,7 +35,7 @@ def _decode(records: Sequence[Record]) -> list[tuple[int, int] | str]:
 
 
 def _problems(preprocessing: Preprocessing | None, records: Sequence[Record]) -> list[str]:
-    """Why images cannot be read or, with `preprocessing`, cannot be resized."""
+    """Return why images cannot be read or, with `preprocessing`, cannot be resized."""
     problems = []
     for record in records:
         try:
@@ -48,7 +48,7 @@ def _problems(preprocessing: Preprocessing | None, records: Sequence[Record]) ->
 def unreadable_images(
     records: Sequence[Record], workers: int, preprocessing: Preprocessing | None = None
 ) -> tuple[list[str], bool]:
-    """A sentence for each of the first `PROBLEMS_SHOWN` images that cannot be read; whether these are all of them.
+    """Return a sentence on each of the first `PROBLEMS_SHOWN` images that cannot be read; whether these are all.
 
     With `preprocessing`, images that are too narrow to be resized count as well. After `SEARCH_SECONDS` the search
     ends with what it has.
@@ -74,7 +74,7 @@ def check_data(
     decode: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """What a data set holds, and what is wrong with it.
+    """Describe a data set and the problems in it.
 
     Args:
         data, list_file, split: as in ``evaluate``.
@@ -124,7 +124,7 @@ def check_data(
 
 
 def _training_verdict(root: Path, num_classes: int | None, unreadable: Sequence[str]) -> dict[str, Any] | None:
-    """Whether the data are usable for training, and why; None where there is nothing to train on.
+    """Return whether the data are usable for training, and why; None where there is nothing to train on.
 
     `unreadable` are images of the part that is evaluated, which is the whole where there are no parts.
     """

@@ -55,7 +55,7 @@ def open_class_folders(root: Path, folder: Path) -> LabelledDataset:
 
 
 def _class_folders(folder: Path) -> dict[str, str]:
-    """Folder by class: its name in the Unicode form NFC, which is the same whatever system has written it."""
+    """Return the folder of each class, by its name in the Unicode form NFC, the same whatever system has written it."""
     folder_of: dict[str, str] = {}
     for name in visible_folders(folder):
         class_name = unicodedata.normalize("NFC", name)

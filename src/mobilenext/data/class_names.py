@@ -78,7 +78,7 @@ def with_classes(
     owner: str = "the network",
     assumed: bool = False,
 ) -> LabelledDataset:
-    """The data set with the labels that its classes' names have among `names`; a list of numbers stays as it is.
+    """Return the data set with the labels that its classes' names have among `names`; a list of numbers stays as it is.
 
     Args:
         dataset: its class folders, or a list's names, are labelled by their place and not checked.
@@ -108,7 +108,7 @@ def with_classes(
 
 
 def classes_without_images(labels: Iterable[int], num_classes: int, names: Sequence[str] | None) -> str | None:
-    """A sentence on the classes that do not occur; None where all do."""
+    """Return a sentence on the classes that do not occur; None where all do."""
     missing = sorted(set(range(num_classes)) - set(labels))
     if not missing:
         return None
@@ -132,7 +132,7 @@ def _unknown_classes(dataset: LabelledDataset, matches: Matches, names: Sequence
 
 
 def _by_number(folders: Sequence[str], num_classes: int) -> Matches:
-    """Folders called by numbers, which are the numbers of classes that have names."""
+    """Match folders called by numbers with the numbers of classes that have names."""
     numbers = {folder: int(folder) for folder in folders}
     notes: tuple[str, ...] = ("class folders are called by numbers, which are taken for the numbers of the classes",)
     if sorted(numbers.values()) == list(range(1, num_classes + 1)):
@@ -146,7 +146,7 @@ def _by_number(folders: Sequence[str], num_classes: int) -> Matches:
 
 
 def _keys(name: str, wordnet_id: str | None) -> list[set[str]]:
-    """What the name is called, from the strictest to the loosest."""
+    """Return the keys of a name, from the strictest to the loosest."""
     match = _LEADING_WORDNET_ID.fullmatch(name)
     words = {match[2] or "" if match else name, _words_of().get(wordnet_id or "", "")} - {""}
     number = {str(int(name))} if _is_number(name) else set()
@@ -163,7 +163,7 @@ def _keys(name: str, wordnet_id: str | None) -> list[set[str]]:
 
 
 def _wordnet_ids(names: Sequence[str]) -> list[str | None]:
-    """The WordNet id of each class, where its name begins with one or is one of ImageNet's."""
+    """Return the WordNet id of each class, where its name begins with one or is one of ImageNet's."""
     ids = imagenet_wordnet_ids()
     if len(names) == len(ids):
         # In ImageNet's order the place tells even the two that are called crane.
@@ -186,7 +186,7 @@ def _words_of() -> dict[str, str]:
 
 @cache
 def _id_of_words() -> dict[str, str]:
-    """ImageNet's classes by all of their words, and by the first, where only one class has it."""
+    """Return ImageNet's classes by all of their words, and by the first, where only one class has it."""
     pairs = [
         (key, wordnet_id) for wordnet_id, words in _words_of().items() for key in {_folded(words), _first_word(words)}
     ]
@@ -200,7 +200,7 @@ def _first_word(name: str) -> str:
 
 
 def _short(name: str) -> str:
-    """The first of several words for a class."""
+    """Return the first of several words for a class."""
     return name.partition(",")[0]
 
 
@@ -209,7 +209,7 @@ def _nfc(name: str) -> str:
 
 
 def _folded(name: str) -> str:
-    """The name without what systems and programs change in it."""
+    """Return the name without what systems and programs change in it."""
     return re.sub(r"[\s_\-/\\]+", " ", _nfc(name).casefold()).strip()
 
 

@@ -75,7 +75,7 @@ def open_dataset(
 def open_training(
     root: PathLike, *, list_file: PathLike | None = None, num_classes: int | None = None, whole: bool = False
 ) -> LabelledDataset:
-    """The training part: of a list, ``train_list.txt``, class folders in ``train/``, or a list as ``train.csv``.
+    """Open the training part: of a list, ``train_list.txt``, class folders in ``train/``, or a list as ``train.csv``.
 
     With `whole`, class folders in `root` itself are the training part where there are no parts. Class folders are not
     checked: see `mobilenext.data.class_names`.
@@ -107,7 +107,7 @@ def open_training(
 def open_validation(
     root: PathLike, *, list_file: PathLike | None = None, num_classes: int | None = None, split: str | None = None
 ) -> LabelledDataset:
-    """The part that a training run is validated on: as `open_dataset`, but never the test part unasked.
+    """Open the part that a training run is validated on: as `open_dataset`, but never the test part unasked.
 
     Class folders are not checked: see `mobilenext.data.class_names`.
 
@@ -126,12 +126,12 @@ def open_validation(
 
 
 def validation_place(root: Path) -> Path | None:
-    """The list or the folder of the validation part in `root`, where there is one."""
+    """Return the list or the folder of the validation part in `root`, where there is one."""
     return find_list(root, "val") or find_layout(root).parts.get("val")
 
 
 def class_name_of(dataset: LabelledDataset, label: int) -> str:
-    """The name of a class, or its number where it has none."""
+    """Return the name of a class, or its number where it has none."""
     return dataset.class_names[label] if dataset.class_names else str(label)
 
 
@@ -150,7 +150,7 @@ def _existing(root: PathLike) -> Path:
 
 
 def _open_split(root: Path, split: str, num_classes: int | None) -> LabelledDataset:
-    """The part that `split` names, by a word for it or by the name of its folder or list."""
+    """Open the part that `split` names, by a word for it or by the name of its folder or list."""
     part = part_of(split)
     if part == "train":
         return open_training(root, num_classes=num_classes)
@@ -169,7 +169,7 @@ def _open_split(root: Path, split: str, num_classes: int | None) -> LabelledData
 
 
 def _open_folders(root: Path, num_classes: int | None, one_class: bool) -> LabelledDataset:
-    """The validation part, the test part where there is none, or the whole."""
+    """Open the validation part, the test part if there is none, or the whole."""
     layout = find_layout(root)
     part = next((part for part in ("val", "test") if part in layout.parts), None)
     if part is not None:

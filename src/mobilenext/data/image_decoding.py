@@ -46,7 +46,7 @@ class Order:
 
 
 def blocks(size: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
-    """Boxes of about a megabyte, from left to right and from above, that cover an image."""
+    """Yield boxes of about a megabyte, from left to right and from above, that cover an image."""
     width, height = size
     across = min(width, _BLOCK)
     down = max(1, _BLOCK // across)
@@ -57,13 +57,13 @@ def blocks(size: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
 
 @cache
 def available_formats() -> tuple[str, ...]:
-    """`FORMATS` without those that this build of Pillow lacks (AVIF came with 11.3); it would raise KeyError."""
+    """Return `FORMATS` without those that this build of Pillow lacks (AVIF came with 11.3); it would raise KeyError."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def decode(order: Order, file: BinaryIO, claims: Claims, opened: Callable[[int], None] = lambda _: None) -> Image.Image:
-    """The image in `file`, of mode "RGB", loaded and detached from the file.
+    """Return the image in `file`, of mode "RGB", loaded and detached from the file.
 
     Args:
         order: how; file: where; claims: what :func:`mobilenext.data.image_claims.read_claims` says of it.
@@ -81,7 +81,7 @@ def decode(order: Order, file: BinaryIO, claims: Claims, opened: Callable[[int],
 def _decode_in_spite_of_metadata(
     order: Order, file: BinaryIO, claims: Claims, opened: Callable[[int], None]
 ) -> Image.Image:
-    """What is not pixels does not decide: an image that is refused is tried without its metadata."""
+    """Open an image; one that is refused is tried without its metadata, which decides no pixel."""
     if claims.much_metadata:
         return _decode(order, *without_metadata(file, claims.format), opened)
     try:
@@ -117,7 +117,7 @@ def _decode(order: Order, file: BinaryIO, info: Info, opened: Callable[[int], No
 
 
 def convert(order: Order, image: Image.Image) -> Image.Image:
-    """An image that is open, of whatever mode, as one of mode "RGB"; raises as `decode`, within `pillow_errors`."""
+    """Convert an open image of any mode to mode "RGB"; raises as `decode`, within `pillow_errors`."""
     _require_size(order, image)
     image.load()
     rgb = _to_rgb(order, image)
@@ -135,7 +135,7 @@ def _require_size(order: Order, image: Image.Image) -> None:
 
 
 def _require_memory(order: Order, image: Image.Image) -> None:
-    """Raises ImageError where a container's parts, or the format itself, need more memory than the limit."""
+    """Raise ImageError where a container's parts, or the format itself, need more memory than the limit."""
     pixels = image.size[0] * image.size[1]
     allowed = order.limits.bytes_for(pixels)
     needed = 8 * pixels + ROW_BYTES * image.size[1]
@@ -163,7 +163,7 @@ def _require_memory(order: Order, image: Image.Image) -> None:
 
 
 def _first_frame_of_webp(image: Image.Image) -> Image.Image | None:
-    """RGB pixels with 12 bytes a pixel at most, where Pillow's own way takes 20; None where Pillow is another.
+    """Return RGB pixels with 12 bytes a pixel at most, where Pillow's own way takes 20; None where Pillow is another.
 
     Pillow keeps the decoder's two canvases while it copies their content twice.
     """
@@ -190,7 +190,7 @@ def _to_rgb(order: Order, image: Image.Image) -> Image.Image:
 
 
 def _high_byte(order: Order, image: Image.Image) -> Image.Image:
-    """Grey of 9 to 16 bits to mode "L"."""
+    """Convert grey of 9 to 16 bits to mode "L"."""
     bits = 16
     if isinstance(image, TiffImageFile):  # the one format whose grey Pillow does not scale to 16 bits
         (bits,) = image.tag_v2[ExifTags.Base.BitsPerSample]
@@ -207,7 +207,7 @@ def _high_byte(order: Order, image: Image.Image) -> Image.Image:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """What makes the image upright by its orientation (EXIF tag 274, as in PIL.ImageOps.exif_transpose)."""
+    """Return the transposition that makes the image upright (EXIF tag 274, as in PIL.ImageOps.exif_transpose)."""
     try:
         return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # the stated rule: broken EXIF, which raises nearly anything too, is an upright image
@@ -251,7 +251,7 @@ def pillow_errors(order: Order, file: BinaryIO | None = None) -> Iterator[None]:
 
 
 def _beginning(file: BinaryIO | None) -> str:
-    """The first bytes, and what begins so where that is known: a saved web page, a pointer file, weights."""
+    """Describe the first bytes and, if known, the kind of file: a saved web page, a pointer file, weights."""
     if file is None:
         return "b''"
     try:
@@ -264,5 +264,5 @@ def _beginning(file: BinaryIO | None) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """The text of an error without line breaks, at most 200 characters."""
+    """Return the text of an error without line breaks, at most 200 characters."""
     return " ".join(str(error).split())[:200]

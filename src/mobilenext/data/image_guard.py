@@ -89,7 +89,7 @@ class _Decoder:
             raise CannotStart(f"it ended with {self.process.returncode} before it was ready") from error
 
     def decode(self, order: Order, source: Path | bytes, deadline: float) -> tuple[Image.Image, bool]:
-        """The image, and whether this process may be used again.
+        """Return the image, and whether this process may be used again.
 
         Raises:
             ImageError: what the process said of the image.
@@ -271,7 +271,7 @@ def _end_all() -> None:
 
 
 def _after_fork() -> None:
-    """A copy of this process must not talk to its decoders."""
+    """Forget the decoders in a forked copy of this process, which must not talk to them."""
     global _lock
     _lock = threading.Lock()
     for decoder in _idle:

@@ -33,7 +33,7 @@ ROW_BYTES = 16  # Pillow keeps a pointer to each row, of an image and of what it
 _BLOCK_VISIT_S = 60e-9  # of one 8 x 8 block in one scan of a JPEG, also where the scan holds no data for it
 _JPEG_SCAN_S = 50e-6
 _JPEG_BYTE_S = 60e-9
-_PNG_PIXEL_S = 100e-9  # 16-bit colours, or rows of one pixel
+_PNG_PIXEL_S = 100e-9  # 16-bit colors, or rows of one pixel
 _PNG_CHUNK_S = 10e-6
 _PNG_ROW_S = 400e-9
 _RLE_PIXEL_S = 400e-9  # Pillow's decoder of run lengths is Python, and fills a line pixel by pixel
@@ -54,7 +54,7 @@ class Claims:
     too_many_parts: bool = False
 
     def bounded(self, limits: ImageLimits) -> bool:
-        """Whether it may be decoded, or refused when Pillow opens it, without a process of its own."""
+        """Return whether it may be decoded, or refused when Pillow opens it, without a process of its own."""
         refused = not self.format or (self.seconds < math.inf and self.pixels > limits.pixels)
         return refused or (
             self.pixels <= PLAIN_PIXELS
@@ -140,7 +140,7 @@ def _jpeg(file: BinaryIO, _: bytes) -> Claims:
 
 
 def _scans(file: BinaryIO, blocks: dict[int, int]) -> tuple[int, float, int]:
-    """The number of scans, of blocks that all of them together visit, and of the file's bytes."""
+    """Return the number of scans, of blocks that all of them together visit, and of the file's bytes."""
     file.seek(0)
     content = file.read(PLAIN_BYTES + 1)
     if len(content) > PLAIN_BYTES:
@@ -158,7 +158,7 @@ PNG_KEPT = frozenset({b"tRNS", b"acTL", b"fcTL", b"fdAT"})  # that decide pixels
 
 
 def png_chunks(file: BinaryIO) -> list[tuple[bytes, int, int]]:
-    """Name, position (of its length) and length of each chunk, up to the last or to what is no chunk."""
+    """Return name, position (of its length) and length of each chunk, up to the last or to what is no chunk."""
     chunks: list[tuple[bytes, int, int]] = []
     at = 8
     while len(chunks) <= MOST_PARTS:
@@ -209,7 +209,7 @@ _DIB_HEADERS = frozenset(struct.pack("<I", size) for size in (12, 40, 52, 56, 64
 
 
 def _dib_size(header: bytes) -> tuple[int, int, bool]:
-    """Width, height, and whether run lengths are stored, of a Windows bitmap's header."""
+    """Return width, height, and whether run lengths are stored, of a Windows bitmap's header."""
     (size,) = struct.unpack("<I", header[:4])
     if size == 12:
         return *struct.unpack("<HH", header[4:8]), False
@@ -242,7 +242,7 @@ def _ppm(file: BinaryIO, _: bytes) -> Claims:
 
 
 def _ico(file: BinaryIO, head: bytes) -> Claims:
-    """The image that Pillow takes: of the largest, by what the directory says, the one with most colours."""
+    """Return the image that Pillow takes: of the largest, by what the directory says, the one with most colors."""
     (count,) = struct.unpack("<H", head[4:6])
     file.seek(6)
     entries = [struct.unpack("<BBBBHHII", file.read(16)) for _ in range(count)]
@@ -293,7 +293,7 @@ def _jpeg2000(file: BinaryIO, _: bytes) -> Claims:
 
 
 def _too_much(format_name: str, pixels: int, memory: int, what: str) -> Claims:
-    """Claims of a format that needs at least so much memory."""
+    """Return the claims of a format that needs at least so much memory."""
     return Claims(format_name, pixels, memory, math.inf, what)
 
 

@@ -44,7 +44,7 @@ class ImageLimits:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> ImageLimits:
-        """The limits with what `MOBILENEXT_IMAGE_MEMORY_MIB` and `MOBILENEXT_IMAGE_SECONDS` set.
+        """Return the limits with what `MOBILENEXT_IMAGE_MEMORY_MIB` and `MOBILENEXT_IMAGE_SECONDS` set.
 
         Raises:
             UsageError: a value that is no number or outside its range.
@@ -58,7 +58,7 @@ class ImageLimits:
         )
 
     def bytes_for(self, pixels: int) -> int:
-        """The memory that an image of so many pixels may take."""
+        """Return the memory that an image of so many pixels may take."""
         return PIXEL_BYTES * pixels + int(self.memory_mib * 2**20)
 
 

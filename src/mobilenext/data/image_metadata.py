@@ -59,7 +59,7 @@ class _Sections(io.RawIOBase):
 
 
 def without_metadata(file: BinaryIO, format_name: str) -> tuple[BinaryIO, Info]:
-    """A view of a JPEG or PNG that holds pixels only, and what Pillow's ``info`` would hold of EXIF and XMP.
+    """Return a view of a JPEG or PNG that holds pixels only, and what Pillow's ``info`` would hold of EXIF and XMP.
 
     The view is `file` itself where there is nothing to leave out.
     """
@@ -78,7 +78,7 @@ def without_metadata(file: BinaryIO, format_name: str) -> tuple[BinaryIO, Info]:
 
 
 def _jpeg(file: BinaryIO, info: Info) -> list[tuple[int, int]]:
-    """Comments and application segments but those that decide colours: JFIF (0) and Adobe (14)."""
+    """Comments and application segments but those that decide colors: JFIF (0) and Adobe (14)."""
     left_out: list[tuple[int, int]] = []
     exif = b""
     at = 2
@@ -122,7 +122,7 @@ def _png(file: BinaryIO, info: Info) -> list[tuple[int, int]]:
 
 
 def _text(content: bytes) -> bytes:
-    """The text of an international text chunk, after its keyword."""
+    """Return the text of an international text chunk, after its keyword."""
     text = content[2:].split(b"\0", 2)[-1]
     if content[:1] != b"\1":
         return text
@@ -133,7 +133,7 @@ def _text(content: bytes) -> bytes:
 
 
 def _whole(file: BinaryIO, at: int, length: int) -> bool:
-    """Whether a chunk's checksum is right."""
+    """Return whether a chunk's checksum is right."""
     file.seek(at + 4)
     left, checksum = 4 + length, 0
     while left and (block := file.read(min(left, 65536))):

@@ -2,13 +2,13 @@
 
 What a file becomes (always mode "RGB", 8 bits a channel, by Pillow alone):
 
-    RGB, YCbCr, HSV, CMYK, YCCK     Pillow's own conversion; colour profiles are not applied
+    RGB, YCbCr, HSV, CMYK, YCCK     Pillow's own conversion; color profiles are not applied
     grey, 1-bit                     three equal channels
-    palette                         the palette's colours
-    alpha, palette transparency     dropped, not blended: hidden colours show, as in the reference pipelines
-    grey of 9 to 16 bits            its 8 highest bits, as Pillow does for 16-bit colour (its grey would clip to white)
+    palette                         the palette's colors
+    alpha, palette transparency     dropped, not blended: hidden colors show, as in the reference pipelines
+    grey of 9 to 16 bits            its 8 highest bits, as Pillow does for 16-bit color (its grey would clip to white)
     grey of 32 bits, signed, float  ImageError: such numbers have no defined black and white
-    CIE L*a*b*                      ImageError: needs colour management
+    CIE L*a*b*                      ImageError: needs color management
     several frames or pages         the first
     EXIF orientation                ignored, unless `apply_orientation`; one that cannot be read counts as upright.
                                     Pillow itself always turns a TIFF by its orientation tag, here as everywhere
@@ -107,7 +107,7 @@ def decode_image(
 
 
 def as_rgb(image: Image.Image, name: str = "image", *, apply_orientation: bool = False) -> Image.Image:
-    """An image that Pillow has opened or made, in mode "RGB"; rules and errors are those of `read_image`."""
+    """Return an image that Pillow has opened or made, in mode "RGB"; rules and errors are those of `read_image`."""
     order = _order(name, apply_orientation)
     with pillow_errors(order):
         if image.mode == "I" and image.format is None:  # of no file, which would tell how many of its bits count
@@ -124,7 +124,7 @@ def _order(
 
 
 def _decode(order: Order, file: BinaryIO, source: Path | bytes, wait_s: float | None = None) -> Image.Image:
-    """In this process where its claims bound what it costs, else, or with `wait_s`, in another one."""
+    """Decode in this process if the claims bound what it costs, else, or with `wait_s`, in another one."""
     first_bytes = file.read(512)
     if sentence := refusal_of(Path(order.name), first_bytes):
         raise ImageError(f"{sentence}, or take it off the list")
@@ -150,7 +150,7 @@ def _require_whole_images() -> None:
 
 
 def paths_of(paths: PathLike | Iterable[PathLike]) -> list[Path]:
-    """One path, or each of several: a text is never taken apart.
+    """Return one path, or several, as a list; a text is never taken apart.
 
     Raises:
         UsageError: something else.
@@ -163,8 +163,10 @@ def paths_of(paths: PathLike | Iterable[PathLike]) -> list[Path]:
 
 
 def find_images(paths: PathLike | Iterable[PathLike]) -> list[Path]:
-    """The image files that one path or several stand for, in order: a file for itself, whatever its name; a folder for
-    the images below it, as `mobilenext.data.listing` chooses and sorts them.
+    """Return the image files that one path or several stand for, in order.
+
+    A file stands for itself, whatever its name; a folder for the images below it, as `mobilenext.data.listing` chooses
+    and sorts them.
 
     Raises:
         DataError: a path that does not exist, a folder without images, or a folder that cannot be listed.

@@ -54,7 +54,7 @@ class LabelProblem(Exception):
 
 
 def structured(file_name: str, text: str) -> list[Entry] | None:
-    """The entries of a file in one of the forms of this module; None where it is lines of names."""
+    """Return the entries of a file in one of the forms of this module; None where it is lines of names."""
     try:
         return _structured(file_name, text)
     except RecursionError as error:
@@ -80,7 +80,7 @@ def _structured(file_name: str, text: str) -> list[Entry] | None:
 
 
 def _value(text: str) -> Any:
-    """The JSON or the Python literal that is the text."""
+    """Return the JSON or the Python literal that is the text."""
     try:
         return json.loads(text, object_pairs_hook=_each_key_once)
     except ValueError as error:
@@ -102,7 +102,7 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _python_as_json(text: str) -> str | None:
-    """A Python literal of strings, integers, lists, tuples and dicts as JSON; None where it is something else."""
+    """Convert a Python literal of strings, integers, lists, tuples and dicts to JSON; None for anything else."""
     tokens: list[str] = []
     place = 0
     text = text.rstrip()
@@ -167,7 +167,7 @@ def _is_id(value: Any) -> bool:
 
 
 def _name(value: Any) -> str:
-    """A name, or Keras' pair of a WordNet id and a name."""
+    """Return an entry from a name, or from Keras' pair of a WordNet id and a name."""
     if isinstance(value, dict):
         value = next((value[key] for key in _NAME_COLUMNS if isinstance(value.get(key), str)), value)
     if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
@@ -180,7 +180,7 @@ def _name(value: Any) -> str:
 
 
 def _from_label_map(text: str) -> list[Entry]:
-    """TensorFlow's ``item { id: 1 name: 'x' }``."""
+    """Parse TensorFlow's ``item { id: 1 name: 'x' }``."""
     entries: list[Entry] = []
     for match in _MAP_ITEM.finditer(text):
         fields = dict(_MAP_FIELD.findall(re.sub(r"(?m)^[ \t]*#.*$", "", match[1])))
@@ -193,7 +193,7 @@ def _from_label_map(text: str) -> list[Entry]:
 
 
 def _from_yaml(text: str) -> list[Entry]:
-    """The names in YOLO's ``data.yaml``, PaddleClas' ``inference.yml``: a list or a mapping, in a line or a block."""
+    """Parse names in YOLO's ``data.yaml``, PaddleClas' ``inference.yml``: a list or a mapping, in a line or a block."""
     lines = text.split("\n")
     keys = [(number, match) for number, line in enumerate(lines) if (match := _YAML_KEY.match(line))]
     if len(keys) != 1:
@@ -241,7 +241,7 @@ def _yaml_scalar(text: str) -> str:
 
 
 def _from_table(suffix: str, text: str) -> list[Entry] | None:
-    """The entries of a table whose first line names its columns; None where it does not."""
+    """Return the entries of a table whose first line names its columns; None where it does not."""
     first = text.partition("\n")[0]
     separator = next((mark for mark in "\t;," if mark in first), None)
     if separator is None:

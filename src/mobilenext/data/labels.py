@@ -43,7 +43,7 @@ _BACKGROUND = frozenset({"background", "__background__", "_background_", "dummy"
 
 
 def labels_of(labels: str | os.PathLike[str] | Iterable[str] | None) -> tuple[str, ...] | None:
-    """The names of the classes: those that are given, or those of a label file; None stays None.
+    """Return the names of the classes: those that are given, or those of a label file; None stays None.
 
     Raises:
         DataError: as of :func:`read_labels`.
@@ -54,7 +54,7 @@ def labels_of(labels: str | os.PathLike[str] | Iterable[str] | None) -> tuple[st
 
 
 def read_labels(path: str | os.PathLike[str], num_classes: int | None = None) -> tuple[str, ...]:
-    """The names of the classes 0, 1, 2, ... from a label file in any form that is known.
+    """Return the names of the classes 0, 1, 2, ... from a label file in any form that is known.
 
     A WordNet id before a name is left out where ImageNet's classes tell it from the name; else it stays in the name.
 
@@ -85,12 +85,12 @@ def read_labels(path: str | os.PathLike[str], num_classes: int | None = None) ->
 
 
 def imagenet_labels() -> tuple[str, ...]:
-    """The names of ImageNet's 1,000 classes (ILSVRC 2012); two of them are "crane"."""
+    """Return the names of ImageNet's 1,000 classes (ILSVRC 2012); two of them are "crane"."""
     return tuple(words for _, words in _imagenet())
 
 
 def imagenet_wordnet_ids() -> tuple[str, ...]:
-    """The WordNet ids of ImageNet's 1,000 classes, which its class folders are called."""
+    """Return the WordNet ids of ImageNet's 1,000 classes, which its class folders are called."""
     return tuple(wordnet_id for wordnet_id, _ in _imagenet())
 
 
@@ -120,7 +120,7 @@ def _text(path: Path) -> str:
 
 
 def _entries_of_lines(text: str, num_classes: int | None) -> list[Entry]:
-    """The names and ids of a file with one class on each line."""
+    """Return the names and ids of a file with one class on each line."""
     lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1)]
     lines = [(number, line) for number, line in lines if line != "#" and not line.startswith("# ")]  # comments
     while lines and not lines[-1][1]:
@@ -146,7 +146,7 @@ def _unquoted(line: str) -> str:
 
 
 def _numbered(names: list[str]) -> list[Entry]:
-    """Class ids where every line has one; a mixture is a problem where the numbers that are there can only be ids."""
+    """Return class ids if every line has one; a mixture is a problem if its numbers can only be ids."""
     matches = [_NUMBERED.fullmatch(name) for name in names]
     numbered = [(place, int(match[1]), match[2]) for place, match in enumerate(matches) if match]
     ids = [number for _, number, _ in numbered]
@@ -171,13 +171,13 @@ def _numbered(names: list[str]) -> list[Entry]:
 
 
 def _first_id(ids: Sequence[int]) -> int | None:
-    """0 or 1 where the ids are all numbers from there on, each once."""
+    """Return 0 or 1 if the ids are all numbers from there on, each once."""
     ordered = sorted(ids)
     return next((first for first in (0, 1) if ordered == list(range(first, first + len(ids)))), None)
 
 
 def _ordered(path: Path, entries: Sequence[Entry]) -> list[str]:
-    """The names by class.
+    """Return the names by class.
 
     Raises:
         LabelProblem: no name at all, a class without a name or with two, or some with an id and some without.
@@ -209,7 +209,7 @@ def _ordered(path: Path, entries: Sequence[Entry]) -> list[str]:
 
 
 def _without_wordnet_ids(names: Sequence[str]) -> list[str]:
-    """Names without the WordNet id before them, where ImageNet's classes tell the id from the rest of the name.
+    """Return names without the WordNet id before them, where ImageNet's classes tell the id from the rest of the name.
 
     Names that are nothing but WordNet ids of ImageNet's classes get the words of these classes.
     """

@@ -35,7 +35,7 @@ class ListedImages:
 
 
 def read_list(root: Path, list_file: Path, num_classes: int | None = None, *, repeats: bool = False) -> ListedImages:
-    """The images of a list, in its order; with `repeats` a line may come again, as training lists balance classes.
+    """Read the images of a list, in order; with `repeats` a line may come again, as training lists balance classes.
 
     Raises:
         DatasetError: a list that cannot be read or is empty, or the problems of its lines.
@@ -81,7 +81,7 @@ def read_list(root: Path, list_file: Path, num_classes: int | None = None, *, re
 
 
 def alike_notes(class_names: Iterable[str]) -> list[str]:
-    """A sentence on classes whose names differ in nothing but case and spaces: they may be meant for one."""
+    """Return a sentence on classes whose names differ in nothing but case and spaces: they may be meant for one."""
     alike: dict[str, list[str]] = {}
     for name in class_names:
         alike.setdefault(" ".join(name.casefold().replace("_", " ").split()), []).append(name)
@@ -97,7 +97,7 @@ class _LineProblem(Exception):
 
 
 def _class_names(rows: list[Row]) -> tuple[str, ...]:
-    """The names of classes, sorted, or by the numbers in another column; none where the labels are numbers."""
+    """Return the names of classes, sorted, or by the numbers in another column; none where the labels are numbers."""
     labels = {_nfc(row.label) for row in rows if row.problem is None}
     if not all(map(is_class_name, labels)):
         return ()

@@ -41,7 +41,7 @@ class Finder:
     """
 
     def __init__(self, root: Path, list_file: Path, bases: Sequence[Path] | None = None) -> None:
-        """Look names up in `bases`, where these are given."""
+        """Look names up in `bases`."""
         self.spellings: Counter[str] = Counter()  # how many names were found in another spelling
         self._root = f"{root.as_posix()}/"
         self._root_name = root.resolve().name
@@ -53,7 +53,7 @@ class Finder:
         self._elsewhere: tuple[str, ...] | None = None  # how absolute paths of another computer begin
 
     def is_file(self, name: str) -> bool:
-        """Whether there is a file for a name."""
+        """Return whether there is a file for a name."""
         try:
             self.find(name, count=False)
         except NotFound:
@@ -61,7 +61,7 @@ class Finder:
         return True
 
     def find(self, name: str, *, count: bool = True) -> tuple[Path, str]:
-        """The file, and its name relative to the root, or as it was written if it is elsewhere.
+        """Return the file, and its name relative to the root, or as it was written if it is elsewhere.
 
         Raises:
             NotFound: there is none.
@@ -92,11 +92,11 @@ class Finder:
         raise NotFound(f"no such file; looked below {', '.join(self._bases)} (upper and lower case differ)")
 
     def notes(self) -> list[str]:
-        """How names were found that are not those of files as they are written."""
+        """Return sentences on names that are not those of files as they are written."""
         return [f"names of the list found {how}: {count:,}" for how, count in self.spellings.items() if count]
 
     def _folders_of_images(self, root: Path, list_file: Path) -> list[Path]:
-        """Folders in `root` that hold the images of a list by their names: ``train/`` of train.csv, ``images/``."""
+        """Return the folders in `root` that by their names hold the images of a list: ``train/``, ``images/``."""
         part = part_of(list_file.stem)
         names = sorted(name for name, is_file in self._listing(root.as_posix()).items() if not is_file)
         of_part = [name for name in names if part and part_of(name) == part]
@@ -109,7 +109,7 @@ class Finder:
         return path.removeprefix(self._root) if path.startswith(self._root) else otherwise
 
     def _other_spellings(self, name: str) -> Iterator[tuple[str, str]]:
-        """What the name may stand for: how, and the path of a file."""
+        """Yield the files that the name may stand for: how, and the path."""
         decoded = unquote(name.removeprefix("file://"))
         if decoded != name:
             yield from (("percent-decoded", path) for path in self._paths(decoded) if self._is_there(path))
@@ -130,7 +130,7 @@ class Finder:
             yield from self._moved(name)
 
     def _moved(self, name: str) -> Iterator[tuple[str, str]]:
-        """An absolute path of another computer: its end below the data set, longest first."""
+        """Yield the ends of an absolute path of another computer, to be looked up below the data set, longest first."""
         kind = PureWindowsPath if PureWindowsPath(name).drive else PurePosixPath
         parts = kind(name).parts
         cuts: Sequence[int] = range(1, len(parts))
@@ -148,7 +148,7 @@ class Finder:
         return self._listing(folder or "/").get(last, False)
 
     def _in_form(self, path: str, form: Form) -> str | None:
-        """The file whose path is the same as `path` in a form of its names; None for none.
+        """Return the file whose path is the same as `path` in a form of its names; None for none.
 
         Raises:
             NotFound: several.

@@ -9,7 +9,7 @@ each for the whole list:
     a label before the name   3 photo.jpg
     names of classes          photo.jpg golden retriever
 
-Lists of other tasks are recognised by `mobilenext.data.list_tasks`.
+Lists of other tasks are recognized by `mobilenext.data.list_tasks`.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ Lines = Sequence[tuple[int, str]]  # number, text
 
 
 def parse_rows(lines: Sequence[str], is_file: IsFile) -> Rows:
-    """Names and labels of the lines of a list; `is_file` says whether there is a file of a name.
+    """Return names and labels of the lines of a list; `is_file` says whether there is a file of a name.
 
     Raises:
         NoList: a list of another task, or a table whose columns cannot be told.
@@ -111,7 +111,7 @@ def parse_rows(lines: Sequence[str], is_file: IsFile) -> Rows:
 
 
 def is_class_name(label: str) -> bool:
-    """Whether a label is a word, and not a number in some notation."""
+    """Return whether a label is a word, and not a number in some notation."""
     if not any(character.isalpha() for character in label) or PurePath(label).suffix.lower() in IMAGE_SUFFIXES:
         return False
     for number in (float, lambda text: int(text, 0)):
@@ -124,7 +124,7 @@ def is_class_name(label: str) -> bool:
 
 
 def unquoted(cell: str) -> str:
-    """A cell without the quotes around it."""
+    """Return a cell without the quotes around it."""
     cell = cell.strip()
     return (
         cell[1:-1].replace(cell[0] * 2, cell[0]) if len(cell) > 1 and cell[0] == cell[-1] and cell[0] in "\"'" else cell
@@ -168,7 +168,7 @@ class _Header:
 
 
 def _header(line: str, is_file: IsFile) -> _Header | None:
-    """The columns, where the line has a word for the names of files, or for labels beside one other column."""
+    """Return the columns, where the line has a word for the names of files, or for labels beside one other column."""
     for delimiter in (*_DELIMITERS, " "):
         columns = [unquoted(cell).strip().lower().replace(" ", "_") for cell in _cells(line, delimiter)]
         if len(columns) < 2 or any(map(NUMBER.fullmatch, columns)):
@@ -208,14 +208,14 @@ def _table_with_header(lines: Lines, header: _Header) -> list[Row]:
 
 
 def _holds_ids(index: int, header: _Header, body: Sequence[tuple[int, str, list[str]]]) -> bool:
-    """Whether a column holds the numbers of classes, and is not the one that is read as the label."""
+    """Return whether a column holds the numbers of classes, and is not the one that is read as the label."""
     if header.columns[index] not in _LABEL_COLUMNS or index in (header.name, header.label):
         return False
     return all(INTEGER.fullmatch(cells[index]) for _, _, cells in body if index < len(cells))
 
 
 def _without_boxes(rows: Rows) -> Rows:
-    """Labels without the boxes behind them, where all have some: ``n01440764 10 20 300 400``."""
+    """Return labels without the boxes behind them, where all have some: ``n01440764 10 20 300 400``."""
     matches = [_BOXES.fullmatch(row.label) for row in rows.rows]
     if not matches or not all(matches):
         return rows
@@ -231,7 +231,7 @@ def _column(columns: Sequence[str], words: Sequence[str]) -> int | None:
 
 
 def _table(lines: Lines, is_file: IsFile) -> list[Row] | None:
-    """Columns without a header: one holds files, another the labels; one may count the lines."""
+    """Return columns without a header: one holds files, another the labels; one may count the lines."""
     for delimiter in _DELIMITERS:
         table = [_cells(line, delimiter) for _, line in lines]
         width = len(table[0])
@@ -262,7 +262,7 @@ def _table(lines: Lines, is_file: IsFile) -> list[Row] | None:
 
 
 def _counts(cells: Sequence[str]) -> bool:
-    """Whether a column numbers the lines, from 0 or 1."""
+    """Return whether a column numbers the lines, from 0 or 1."""
     return any(list(cells) == [str(number) for number in range(start, start + len(cells))] for start in (0, 1))
 
 
@@ -276,7 +276,7 @@ def _label_first(lines: Lines, is_file: IsFile) -> list[Row] | None:
 
 
 def _class_names_last(lines: Lines, is_file: IsFile) -> list[Row] | None:
-    """The label is a word, or several, behind the longest name of a file that the line begins with."""
+    """Split a line into the longest name of a file that it begins with and the label, one word or several."""
     rows = []
     for number, line in lines:
         name, label = name_left, _ = cut(line)

@@ -1,4 +1,4 @@
-"""Lists that do not hold one label for each image, but several, numbers, files or parts: recognised and refused."""
+"""Lists that do not hold one label for each image, but several, numbers, files or parts: recognized and refused."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class NoList(Exception):
 
 
 def shortened(text: str) -> str:
-    """The text in quotes, or its beginning."""
+    """Return the text in quotes, or its beginning."""
     return repr(text if len(text) <= 100 else f"{text[:100]}...")
 
 
 def cut(line: str) -> tuple[str, str]:
-    """What stands left and right of the last separator."""
+    """Return the text left and right of the last separator."""
     line = line.rstrip(SEPARATORS)
     if line.endswith(('"', "'")) and (start := line.rfind(line[-1], 0, -1)) > 0 and line[start - 1] in SEPARATORS:
         return line[:start].rstrip(SEPARATORS), line[start:]
@@ -38,7 +38,7 @@ def cut(line: str) -> tuple[str, str]:
 
 
 def refuse_parts(columns: Sequence[str], table: Sequence[Sequence[str]], read: Sequence[int]) -> None:
-    """Raises NoList where a column that is not read says which part of the data an image belongs to."""
+    """Raise NoList where a column that is not read says which part of the data an image belongs to."""
     for index, word in enumerate(columns):
         values = {cells[index] for cells in table if index < len(cells)} - {""}
         are_parts = all(map(part_of, values)) or _IS_PART.fullmatch(word)
@@ -47,7 +47,7 @@ def refuse_parts(columns: Sequence[str], table: Sequence[Sequence[str]], read: S
 
 
 def refuse_joined_labels(labels: Sequence[str]) -> None:
-    """Raises NoList where cells hold several labels, as ``cat|dog``, and the single ones are labels, too."""
+    """Raise NoList where cells hold several labels, as ``cat|dog``, and the single ones are labels, too."""
     for mark in "|;,":
         several = {label: [part.strip() for part in label.split(mark)] for label in labels if mark in label}
         count = Counter(part for parts in several.values() for part in set(parts))
@@ -61,7 +61,7 @@ def refuse_joined_labels(labels: Sequence[str]) -> None:
 
 
 def refuse_other_tasks(lines: Sequence[tuple[int, str]]) -> None:
-    """Raises NoList for lists of several labels, of boxes and of pairs of files."""
+    """Raise NoList for lists of several labels, of boxes and of pairs of files."""
     matches = [_SEVERAL_NUMBERS.fullmatch(line) for _, line in lines]
     if all(matches):
         refuse_numbers([re.split(r"[\s,;|]+", match[2]) for match in matches if match])
@@ -75,7 +75,7 @@ def refuse_other_tasks(lines: Sequence[tuple[int, str]]) -> None:
 
 
 def refuse_numbers(numbers: Sequence[Sequence[str]]) -> None:
-    """Raises NoList where every line has several numbers in place of a label."""
+    """Raise NoList where every line has several numbers in place of a label."""
     if not numbers or any(len(row) < 2 or not all(map(NUMBER.fullmatch, row)) for row in numbers):
         return
     values = [[float(number) for number in row] for row in numbers]

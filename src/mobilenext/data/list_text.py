@@ -22,7 +22,7 @@ _NO_LISTS = (
 
 
 def read_lines(list_file: Path) -> list[str]:
-    """The lines of a list file, without what ends them.
+    """Return the lines of a list file, without what ends them.
 
     UTF-8, or UTF-16 and UTF-32 with a byte-order mark, as spreadsheets save "Unicode text".
 

@@ -105,12 +105,12 @@ class Listing:
     leftovers: list[Path] = field(default_factory=list)  # files, and folders that were not entered
 
     def notes(self) -> list[str]:
-        """A sentence about the leftovers and one about the other files, where there are any."""
+        """Return a sentence about the leftovers and one about the other files, where there are any."""
         return ignored_notes(self.leftovers, self.others)
 
 
 def list_folder(folder: Path) -> Listing:
-    """What is below `folder`, links followed.
+    """List the files below `folder`; links are followed.
 
     Raises:
         DataError: a folder that cannot be listed, instead of leaving out what is in it.
@@ -131,14 +131,14 @@ def list_folder(folder: Path) -> Listing:
 
 
 def visible_folders(folder: Path) -> list[str]:
-    """Names of the folders in `folder` that may hold data, sorted; none if it does not exist."""
+    """Return names of the folders in `folder` that may hold data, sorted; none if it does not exist."""
     if not folder.is_dir():
         return []
     return [name for name, is_folder, _ in _entries(folder) if is_folder and not is_leftover_name(name)]
 
 
 def holds_images(folder: Path, *, deep: bool = True) -> bool:
-    """Whether an image is in `folder` or, with `deep`, in a folder below it."""
+    """Return whether an image is in `folder` or, with `deep`, in a folder below it."""
     if deep:
         return any(
             not is_leftover and _kind_of(path, is_file) is not None for path, is_leftover, is_file in _walk(folder)
@@ -150,7 +150,7 @@ def holds_images(folder: Path, *, deep: bool = True) -> bool:
 
 
 def is_leftover_name(name: str) -> bool:
-    """Whether a system, an archive or a program leaves files or folders of this name beside data."""
+    """Return whether a system, an archive or a program leaves files or folders of this name beside data."""
     lower = name.lower()
     if lower.startswith("."):
         return not lower.endswith(".icloud")
@@ -160,7 +160,7 @@ def is_leftover_name(name: str) -> bool:
 
 
 def ignored_notes(leftovers: Iterable[Path | str], others: Iterable[Path | str]) -> list[str]:
-    """A sentence about leftovers and one about other files, each with a count and names; none for none."""
+    """Return a sentence about leftovers and one about other files, each with a count and names; none for none."""
     notes = []
     names = Counter("._*" if (name := Path(path).name).startswith("._") else name for path in leftovers)
     if names:
@@ -181,7 +181,7 @@ def ignored_notes(leftovers: Iterable[Path | str], others: Iterable[Path | str])
 
 
 def refusals(paths: Iterable[Path]) -> dict[Path, str]:
-    """A sentence for each of the files that is of an image format that is not read here, by its suffix and content."""
+    """Return a sentence for each file in an image format that is not read here, by its suffix and content."""
     sentences = {}
     for path in paths:
         if path.suffix.lower() in _KIND_OF_SUFFIX and (kind := _kind_of(path, True)):
@@ -190,18 +190,18 @@ def refusals(paths: Iterable[Path]) -> dict[Path, str]:
 
 
 def refusal_of(path: Path, first_bytes: bytes) -> str | None:
-    """What is wrong with a file of an image format that is not read here, and what to do; None for any other file."""
+    """Return the problem of a file in an image format that is not read here, and the way out; None for other files."""
     kind = _kind_of_content(path.suffix.lower(), first_bytes)
     return _refusal(path, kind) if kind else None
 
 
 def _refusal(path: Path, kind: str) -> str:
-    """What is wrong with a file of `kind`, and what to do."""
+    """Return the problem of a file of `kind`, and the way out."""
     return f"{path}: {kind} is not read here; {_UNREADABLE[kind][1]}"
 
 
 def _walk(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[tuple[Path, bool, bool]]:
-    """Each file and each leftover folder; whether it is a leftover, and whether it is a regular file."""
+    """Yield each file and each leftover folder; whether it is a leftover, and whether it is a regular file."""
     here = folder.resolve()
     if here in above:  # a link that leads back up
         return
@@ -215,7 +215,7 @@ def _walk(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[tuple[
 
 
 def _entries(folder: Path) -> list[tuple[str, bool, bool]]:
-    """Name, whether it is a folder and whether it is a file, of each entry; sorted by name."""
+    """Return name, whether it is a folder and whether it is a file, of each entry; sorted by name."""
     try:
         with os.scandir(folder) as entries:
             return sorted((entry.name, entry.is_dir(), entry.is_file()) for entry in entries)
@@ -224,7 +224,7 @@ def _entries(folder: Path) -> list[tuple[str, bool, bool]]:
 
 
 def _kind_of(path: Path, is_file: bool) -> str | None:
-    """None: no image. An empty text: an image. Else the kind of image that is not read here."""
+    """Return None for no image, "" for an image, else the kind of image that is not read here."""
     suffix = path.suffix.lower()
     if suffix in IMAGE_SUFFIXES:
         return ""
@@ -295,7 +295,7 @@ def _kind_of_bytes(content: bytes) -> str | None:
 
 
 def _is_bmp_or_ico(content: bytes) -> bool:
-    """Two and four bytes are little to know them by; their headers hold more that can be checked."""
+    """Check more of the header: two and four bytes are too few to recognize these formats by."""
     if content[:2] == b"BM":
         return content[14:18] in {bytes([size, 0, 0, 0]) for size in (12, 40, 52, 56, 64, 108, 124)}
     return content[:4] == b"\0\0\1\0" and 0 < int.from_bytes(content[4:6], "little") <= 64 and content[9:10] == b"\0"

@@ -48,18 +48,18 @@ _DEEPEST = 4  # single folders that a download may be wrapped in
 
 
 def part_of(name: str) -> str | None:
-    """``train``, ``val`` or ``test`` where a folder's or a list's name is a word for it; None for another name."""
+    """Return ``train``, ``val`` or ``test`` if the name of a folder or list is a word for it, else None."""
     part, rest = _part_and_rest(name)
     return None if rest else part
 
 
 def is_filler(name: str) -> bool:
-    """Whether a folder's name, such as ``images``, says nothing about what is in it."""
+    """Return whether a folder's name, such as ``images``, says nothing about what is in it."""
     return set(re.split(r"[\W\d_]+", name.casefold())) - {""} <= set(_FILLERS) and not name.isdecimal()
 
 
 def _part_and_rest(name: str) -> tuple[str | None, str]:
-    """The part that a word of the name stands for, and the words that say something else."""
+    """Return the part that a word of the name stands for, and the words that say something else."""
     text = unicodedata.normalize("NFKC", name).casefold()
     text = text.replace("hold-out", "holdout").replace("hold_out", "holdout").replace("held-out", "heldout")
     parts, rest = [], []
@@ -87,7 +87,7 @@ class Layout:
 
 
 def find_layout(root: Path) -> Layout:
-    """What the folders in `root` are; neither parts nor classes where they are nothing that is known.
+    """Find out whether the folders in `root` are parts or classes, or neither.
 
     Raises:
         DatasetError: two folders for one part, or folders that could be parts as well as classes.
@@ -109,7 +109,7 @@ def find_layout(root: Path) -> Layout:
 
 
 def _only_folder(folder: Path) -> str | None:
-    """The only folder in `folder`, or the only one with images: annotations and labels are often beside the images."""
+    """Return the only folder in `folder`, or the only one with images: annotations often lie beside the images."""
     subfolders = visible_folders(folder)
     if len(subfolders) < 2:
         return subfolders[0] if subfolders else None
@@ -157,7 +157,7 @@ def _layout_of(folder: Path) -> Layout:
 
 
 def _refuse_inner_parts(folder: Path, subfolders: list[str]) -> None:
-    """Raises DatasetError where folders that could be classes hold nothing but parts: several data sets, for one."""
+    """Raise DatasetError where folders that could be classes hold nothing but parts: several data sets, for one."""
     for name in subfolders[:_PROBED]:
         inner = visible_folders(folder / name)
         if inner and all(map(part_of, inner)):
@@ -168,12 +168,12 @@ def _refuse_inner_parts(folder: Path, subfolders: list[str]) -> None:
 
 
 def _lists_below(folder: Path) -> bool:
-    """Whether folders in `folder` are data sets with lists."""
+    """Return whether folders in `folder` are data sets with lists."""
     return any((folder / name / f"{part}_list.txt").exists() for name in visible_folders(folder) for part in PARTS)
 
 
 def _folders_by_part(names: list[str]) -> dict[str, list[str]]:
-    """The names that stand for each part: by its words alone, or with another word that two parts share."""
+    """Return the names that stand for each part: by its words alone, or with another word that two parts share."""
     split = {name: _part_and_rest(name) for name in names}
     parts_of_rest: dict[str, set[str]] = defaultdict(set)
     for part, rest in split.values():
@@ -202,7 +202,7 @@ def _one_folder_a_part(folder: Path, nested: dict[str, list[str]]) -> dict[str, 
 
 
 def find_list(folder: Path, part: str) -> Path | None:
-    """The list of a part in `folder`: ``val_list.txt``, else one that a word for the part names, as ``valid.csv``.
+    """Return the list of a part in `folder`: ``val_list.txt``, else one with a word for the part, as ``valid.csv``.
 
     Raises:
         DatasetError: several such lists.
@@ -219,7 +219,7 @@ def find_list(folder: Path, part: str) -> Path | None:
 
 
 def other_lists(folder: Path) -> list[Path]:
-    """Files that a word for a part and the suffix of a text or a table name as lists, sorted."""
+    """Return files that a word for a part and the suffix of a text or a table name as lists, sorted."""
     return sorted(
         path
         for path in folder.iterdir()

@@ -21,7 +21,7 @@ atexit.register(_kept.close)
 
 
 def user_home() -> Path:
-    """The user's own home folder, whether it can be written to or not.
+    """Return the user's own home folder, whether it can be written to or not.
 
     Raises:
         RuntimeError: there is none.

@@ -16,7 +16,7 @@ from mobilenext.machine.stopping import keep_handlers
 
 
 def has_distribution(name: str) -> bool:
-    """Whether a distribution of this name is installed."""
+    """Return whether a distribution of this name is installed."""
     try:
         importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -25,12 +25,12 @@ def has_distribution(name: str) -> bool:
 
 
 def installed(package: str) -> bool:
-    """Whether a package can be imported; it is not imported to find out."""
+    """Return whether a package can be imported; it is not imported to find out."""
     return importlib.util.find_spec(package) is not None
 
 
 def require(packages: Collection[str], extra: str, purpose: str) -> None:
-    """Raises MissingDependency, in one line with the pip command, when one of `packages` is not installed."""
+    """Raise MissingDependency, in one line with the pip command, when one of `packages` is not installed."""
     missing = [package for package in packages if not installed(package)]
     if missing:
         raise MissingDependency(

@@ -29,7 +29,7 @@ def compute_environment(threads: int) -> dict[str, str]:
 
 
 def openmp_threads() -> int:
-    """The threads that the environment asks for (``OMP_NUM_THREADS``, whose first number counts); 1 without it."""
+    """Return the threads that ``OMP_NUM_THREADS`` asks for (its first number counts); 1 without it."""
     first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     return int(first) if first.isdecimal() and int(first) else 1
 

@@ -77,7 +77,7 @@ def name_of(number: int) -> str:
 
 
 def is_second(number: int, first: float) -> bool:
-    """Whether a signal is a second wish, and not an echo of the one that came at the time `first` (monotonic).
+    """Return whether a signal is a second request, and not an echo of the one at the time `first` (monotonic).
 
     ``timeout`` sends its signal to the command and to the command's group, a supervisor adds SIGHUP to SIGTERM, and a
     terminal that goes away sends SIGHUP twice, once by its shell.

@@ -48,7 +48,7 @@ class Front:
         prefix: str = "",
         origins: Iterable[str] = (),
     ) -> Front:
-        """The record of what a user writes.
+        """Return the record of what a user writes.
 
         Raises:
             UsageError: a name, an address, a path or an origin that is none.
@@ -61,18 +61,18 @@ class Front:
         )
 
     def answers(self, host: str) -> bool:
-        """Whether a request to this name (of `host_of`) is answered; one without a name comes from no browser."""
+        """Return whether a request to this host is answered; one without a name comes from no browser."""
         if self.hosts is None or not host or "*" in self.hosts:
             return True
         return any(host == name or (name.startswith("*.") and host.endswith(name[1:])) for name in self.hosts)
 
     def trusts(self, address: str) -> bool:
-        """Whether this is the address of a proxy that was named."""
+        """Return whether this is the address of a proxy that was named."""
         parsed = _address(address)
         return parsed is not None and any(parsed in network for network in self.proxies)
 
     def client(self, peer: str, headers: Headers) -> str:
-        """Who asks: the nearest forwarded address that is no proxy's, where the peer is a proxy; else the peer."""
+        """Return the client's address: behind proxies the nearest forwarded one that is no proxy's, else the peer's."""
         if not self.trusts(peer):
             return peer
         nearest = peer
@@ -86,13 +86,13 @@ class Front:
         return nearest
 
     def host(self, peer: str, headers: Headers) -> str:
-        """The name and port that the client asked for: the Host header, or what a proxy says that it was."""
+        """Return the name and port that the client asked for: the Host header, or what a proxy says that it was."""
         forwarded = _values(headers, b"x-forwarded-host") if self.trusts(peer) else []
         values = forwarded[-1:] or _values(headers, b"host")[:1]
         return values[0].lower() if values else ""
 
     def is_own(self, origin: str, host: str) -> bool:
-        """Whether a page of this origin came from here, asked for as `host` (with its port)."""
+        """Return whether a page of this origin came from here, asked for as `host` (with its port)."""
         site = urlsplit(origin.lower())
         if site.scheme not in ("http", "https") or not site.netloc:
             return False
@@ -103,18 +103,18 @@ class Front:
         return bool(named) and Front(tuple(named)).answers(host_of(site.netloc))
 
     def is_allowed(self, origin: str) -> bool:
-        """Whether a page of another site may ask."""
+        """Return whether a page of another site may ask."""
         return "*" in self.origins or origin.lower() in self.origins
 
     def root_path(self, peer: str, headers: Headers) -> str:
-        """The prefix of this request's paths in the browser: the named one, or what a proxy says that it took away."""
+        """Return the prefix of this request's paths in the browser: the named one, or the one that a proxy removed."""
         forwarded = _values(headers, b"x-forwarded-prefix") if not self.prefix and self.trusts(peer) else []
         prefix = forwarded[-1].rstrip("/") if forwarded else ""
         return prefix if _PREFIX.fullmatch(prefix) else self.prefix
 
 
 def host_of(value: str) -> str:
-    """The name in a Host header, in lower case, without port and final dot."""
+    """Return the name in a Host header, in lower case, without port and final dot."""
     value = value.strip().lower()
     if value.startswith("["):
         return value.partition("]")[0] + "]"
@@ -122,18 +122,18 @@ def host_of(value: str) -> str:
 
 
 def below(path: str, prefix: str) -> str:
-    """A path below the root of the server, whether or not a proxy has taken the prefix away."""
+    """Return a path below the root of the server, whether or not a proxy has taken the prefix away."""
     return path[len(prefix) :] if prefix and (path == prefix or path.startswith(prefix + "/")) else path
 
 
 def _values(headers: Headers, name: bytes) -> list[str]:
-    """What all headers of a name list, in order."""
+    """Return the entries of all headers of a name, in order."""
     text = ",".join(value.decode("latin-1") for key, value in headers if key == name)
     return [value for part in text.split(",") if (value := part.strip())]
 
 
 def _forwarded(headers: Headers) -> list[str]:
-    """The addresses that proxies have passed on, the client's first: RFC 7239, or the older X-Forwarded-For."""
+    """Return the addresses that proxies have passed on, the client's first: RFC 7239, or the older X-Forwarded-For."""
     text = ",".join(value.decode("latin-1") for key, value in headers if key == b"forwarded")
     if text:
         return [value.strip('"') for value in _FOR.findall(text)]
@@ -141,7 +141,7 @@ def _forwarded(headers: Headers) -> list[str]:
 
 
 def _address(text: str) -> Address | None:
-    """An IP address with or without port, brackets and zone; an IPv4 address that is written as IPv6 is IPv4."""
+    """Return an IP address with or without port, brackets and zone; an IPv4 address that is written as IPv6 is IPv4."""
     text = text.strip().partition("%")[0]
     if text.startswith("["):
         text = text[1:].partition("]")[0]

@@ -108,7 +108,7 @@ class SafeHeaders:
             self._metrics.seconds.labels(route).observe(time.perf_counter() - began)
 
     def _refusal(self, path: str, host: str, headers: Headers, shared: bool) -> Response | None:
-        """The answer to who is not answered."""
+        """Return the answer to a request that is refused."""
         if path not in HEALTH and not self._front.answers(host_of(host)):
             return problem_response(
                 421, f"this server does not answer to the name {host_of(host)[:100]!r}; its operator can allow it: "
@@ -129,7 +129,7 @@ class SafeHeaders:
 
 
 def _answer(method: str, path: str, prefix: str) -> Response | None:
-    """What is answered before any route: OPTIONS, and the prefix without its slash, where relative links fail."""
+    """Return the answer that comes before any route: to OPTIONS, and to the prefix without its slash."""
     if method == "OPTIONS":
         return Response(status_code=204, headers={"Allow": METHODS})
     if prefix and not path:
@@ -138,7 +138,7 @@ def _answer(method: str, path: str, prefix: str) -> Response | None:
 
 
 def _shared_with(origin: str) -> dict[str, str]:
-    """Headers by which a browser gives the answer to a page of another site."""
+    """Return headers by which a browser gives the answer to a page of another site."""
     return {
         "Access-Control-Allow-Origin": origin,
         "Access-Control-Allow-Methods": METHODS,
@@ -151,7 +151,7 @@ def _shared_with(origin: str) -> dict[str, str]:
 
 
 def _path(scope: Scope) -> str:
-    """The path that is asked for; a proxy may write the whole address (RFC 9112, 3.2.2)."""
+    """Return the path that is asked for; a proxy may write the whole address (RFC 9112, 3.2.2)."""
     path: str = scope["path"]
     if path.lower().startswith(("http://", "https://")):
         path = urlsplit(path).path or "/"

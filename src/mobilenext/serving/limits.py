@@ -86,7 +86,7 @@ class Gate:
 
     @contextmanager
     def enter(self, client: str) -> Iterator[None]:
-        """Be inside for a while.
+        """Count a prediction as inside while the block runs.
 
         Raises:
             Problem: 503 when the server is full, 429 when this client has its share already.

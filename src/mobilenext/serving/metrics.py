@@ -38,7 +38,7 @@ class Metrics:
         self.inside = Gauge("mobilenext_predictions_inside", "Predictions under way.", registry=self.registry)
 
     def watch(self, inside: Callable[[], float]) -> None:
-        """Ask `inside` whenever the metrics are read."""
+        """Call `inside` whenever the metrics are read."""
         self.inside.set_function(inside)
 
     def network_called(self, images: int, seconds: float, waited: list[float]) -> None:

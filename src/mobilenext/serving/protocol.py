@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def timed_protocol(limits: Limits) -> type[H11Protocol]:
-    """The protocol class of a server with these limits."""
+    """Return the protocol class of a server with these limits."""
 
     class Limited(TimedProtocol):
         most_connections = limits.max_connections
@@ -86,7 +86,7 @@ class TimedProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """The answer to bytes that are no request: 400, or what h11 says that fits better, such as 431."""
+        """Return the answer to bytes that are no request: 400, or what h11 says that fits better, such as 431."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and not (self.cycle and self.cycle.response_started):
             status = getattr(sys.exc_info()[1], "error_status_hint", 400)  # it is called where h11's error is caught
             self.transport.write(self._refusal(status, _REFUSALS.get(status, _REFUSALS[400])))
@@ -106,7 +106,7 @@ class TimedProtocol(H11Protocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _enter(self, state: str, seconds: float) -> None:
-        """Be in a state; its clock starts when it is entered, and no byte winds it up again."""
+        """Enter a state; its clock starts now, and no byte restarts it."""
         if state == self._state:
             return
         self._stop_clock()
@@ -127,7 +127,7 @@ class TimedProtocol(H11Protocol):
 
 
 async def _crowded(scope: Any, receive: Any, send: Any) -> None:
-    """The application of a connection more than the limit."""
+    """Return the application of a connection more than the limit."""
     answer = problem_response(
         503, "the server has too many connections; try again", {**SAFE, "Retry-After": "1", "Connection": "close"}
     )

@@ -22,7 +22,7 @@ DRAIN_S = 1.0  # how long a body that is too large is read on and dropped, so th
 
 
 async def read_upload(request: Request, limits: Limits) -> bytes:
-    """The content of the one image in a request: the body itself, or the part `file` of a form.
+    """Return the content of the one image in a request: the body itself, or the part `file` of a form.
 
     Raises:
         Problem: 400 no image, 408 too slow, 413 too large, 415 another kind of body.
@@ -49,7 +49,7 @@ async def read_upload(request: Request, limits: Limits) -> bytes:
 
 
 def begins_as_image(content: bytes) -> bool:
-    """Whether the first bytes are those of an image file."""
+    """Return whether the first bytes are those of an image file."""
     return content.startswith(_BEGINNINGS) or content[4:8] == b"ftyp"
 
 

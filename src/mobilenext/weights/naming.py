@@ -58,7 +58,7 @@ class Entry:
 
 
 def entries_of(network: nn.Layer) -> tuple[Entry, ...]:
-    """Every tensor of the network's state dict, in order, with the rule of the layer that owns it."""
+    """Return every tensor of the network's state dict, in order, with the rule of the layer that owns it."""
     from paddle import nn  # here, because who only asks for names need not wait for Paddle
 
     owners = dict(network.named_sublayers())
@@ -74,7 +74,7 @@ def entries_of(network: nn.Layer) -> tuple[Entry, ...]:
 
 
 def own_name(name: str) -> tuple[str, str] | None:
-    """A name as (what wrappers put before it, what a network here may call it); None where it has none of our words.
+    """Split a name into (prefix of wrappers, name that a network here may have); None if it has none of our words.
 
     The last word that a network's names begin with begins the name, so that the prefix may hold the same word.
     """
@@ -88,7 +88,7 @@ def own_name(name: str) -> tuple[str, str] | None:
 
 
 def dialect_of(names: Iterable[str]) -> str:
-    """``"paddle"`` or ``"pytorch"``, by the names of the batch norm statistics.
+    """Return ``"paddle"`` or ``"pytorch"``, by the names of the batch norm statistics.
 
     Raises:
         WeightsError: neither, or both.
@@ -125,7 +125,7 @@ def _family(names: Iterable[str]) -> str:
 
 @lru_cache(maxsize=2 * len(MODELS))
 def _entries_by_name(model: str, num_classes: int) -> tuple[Entry, ...]:
-    """Kept, since a network has to be built for it."""
+    """Return the entries of a network, which has to be built for it: kept."""
     return entries_of(build_network(model, num_classes=num_classes))
 
 
@@ -140,7 +140,7 @@ class Recognized:
 
 
 def recognize(shapes: Mapping[str, tuple[int, ...]]) -> Recognized:
-    """The model, and its number of classes, that these tensors (name to shape) are the weights of.
+    """Recognize the model, and its number of classes, that these tensors (name to shape) are the weights of.
 
     All names and all shapes must fit; ``num_batches_tracked`` of the network's batch norms is passed over.
 
@@ -184,7 +184,7 @@ def recognize(shapes: Mapping[str, tuple[int, ...]]) -> Recognized:
 
 
 def differences(entries: Iterable[Entry], shapes: Mapping[str, tuple[int, ...]], dialect: str) -> list[str]:
-    """One line for every tensor that is missing, not expected or of another shape; empty when all fit."""
+    """Return a line for every tensor that is missing, not expected or of another shape; empty if all fit."""
     expected = {entry.name(dialect): entry.shape(dialect) for entry in entries}
     lines = []
     for name in [*expected, *(name for name in shapes if name not in expected)]:
@@ -196,13 +196,13 @@ def differences(entries: Iterable[Entry], shapes: Mapping[str, tuple[int, ...]],
 
 
 def table_of(lines: list[str], most: int = 12) -> str:
-    """The lines of :func:`differences` under a heading, the first `most` of them."""
+    """Return the lines of :func:`differences` under a heading, the first `most` of them."""
     more = [f"... and {len(lines) - most} more"] if len(lines) > most else []
     return "\n".join([f"{'tensor':44} {'expected':22} found", *lines[:most], *more])
 
 
 def to_paddle(tensors: Mapping[str, Array], recognized: Recognized) -> dict[str, Array]:
-    """The tensors under Paddle's names and layouts; every one but the counters exactly once."""
+    """Convert the tensors to Paddle's names and layouts; every one but the counters exactly once."""
     return {
         entry.paddle_name: _layout(tensors[entry.name(recognized.dialect)], entry, recognized.dialect)
         for entry in recognized.entries
@@ -210,10 +210,10 @@ def to_paddle(tensors: Mapping[str, Array], recognized: Recognized) -> dict[str,
 
 
 def to_pytorch(tensors: Mapping[str, Array], entries: Iterable[Entry]) -> dict[str, Array]:
-    """Paddle's tensors under PyTorch's names and layouts."""
+    """Convert Paddle's tensors to PyTorch's names and layouts."""
     return {entry.pytorch_name: _layout(tensors[entry.paddle_name], entry, "pytorch") for entry in entries}
 
 
 def _layout(tensor: Array, entry: Entry, other: str) -> Array:
-    """From or to the convention `other`; transposing is its own inverse."""
+    """Convert from or to the layout `other`; transposing is its own inverse."""
     return np.ascontiguousarray(tensor.T) if entry.transposed and other == "pytorch" else tensor

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def locate(model: str | None, weights: str | os.PathLike[str] | None) -> Path:
-    """The file that is meant, downloaded if need be.
+    """Return the file of weights that the options name, downloaded if need be.
 
     Args:
         model: a model's name, or ``model.tag``.
@@ -61,7 +61,7 @@ def locate(model: str | None, weights: str | os.PathLike[str] | None) -> Path:
 
 
 def _on_card(card: ModelCard | None, text: str) -> tuple[ModelCard, WeightsCard] | None:
-    """The published weights that a tag of `card`, or ``model.tag``, names."""
+    """Return the published weights that a tag of `card`, or ``model.tag``, names."""
     name, _, tag = text.rpartition(".")
     named = MODELS.get(name.lower()) if name else card
     if named is None or card not in (None, named):
@@ -70,7 +70,7 @@ def _on_card(card: ModelCard | None, text: str) -> tuple[ModelCard, WeightsCard]
 
 
 def _published(card: ModelCard, tag: str) -> Path:
-    """The weights of that tag, or without one the first that are no demonstration, which is only taken by name."""
+    """Return the weights of that tag; without a tag the first that are no demonstration."""
     entries = [entry for entry in card.weights if (entry.tag == tag if tag else not entry.bundled)]
     if entries:
         return file_of(card, entries[0])
@@ -89,7 +89,7 @@ def _nothing_of_that_name(card: ModelCard, text: str) -> WeightsError:
 
 
 def source_of(text: str) -> Path:
-    """What there is to convert: ``model.tag``, a file, or a model's name for the first weights on its card.
+    """Return the file to convert: ``model.tag``, a file, or a model's name for the first weights on its card.
 
     Raises:
         UsageError: a model without published weights.
@@ -104,7 +104,7 @@ def source_of(text: str) -> Path:
 
 
 def no_weights(card: ModelCard) -> str:
-    """What to tell somebody who wants weights that nobody has published."""
+    """Return the message for a model without published weights."""
     return (
         f"nobody has published ImageNet weights for {card.name}; name a file with --weights, or train it: "
         f"mobilenext train IMAGENET --model {card.name} --recipe released -o RUN"
@@ -112,7 +112,7 @@ def no_weights(card: ModelCard) -> str:
 
 
 def file_of(card: ModelCard, entry: WeightsCard) -> Path:
-    """The file of published weights, from the package, the cache or the network."""
+    """Return the file of published weights, from the package, the cache or the network."""
     if entry.source is None:
         return BUNDLED / entry.bundled
     if store.cached(entry.source) is None:
@@ -130,14 +130,14 @@ def create_model(
     pretrained: bool = False,
     **options: Unpack[Selection],
 ) -> Network:
-    """A network by name, with or without weights, in evaluation mode when it has some.
+    """Create a network by name, with or without weights; with weights it is in evaluation mode.
 
         network = mobilenext.create_model(weights="best.safetensors")
         vectors = mobilenext.create_model("mobilenext_x1_0", pretrained=True, num_classes=0)(images)  # [N, 1280]
 
     Args:
         name: one of :func:`mobilenext.list_models`, or ``model.tag``; None takes the model that the weights are of.
-        weights: a file or a tag of the model's card (``in1k``); None leaves the network freshly initialised.
+        weights: a file or a tag of the model's card (``in1k``); None leaves the network freshly initialized.
         num_classes: None takes the weights' (or 1000). Another number than the weights' makes a fresh classifier of
             that size, and the log says which two tensors are fresh. 0: no classifier; the network returns the pooled
             vector [N, C] of its last map, which is 1280 long for most. ``network.forward_features`` gives that map.
@@ -195,7 +195,7 @@ def _with_weights(
     elif count != loaded.num_classes or classes is not None:
         fresh = {key: tensor.numpy() for key, tensor in network.state_dict().items() if key.startswith(last)}
         log.warning(
-            "%d classes instead of the weights' %d: %s are freshly initialised",
+            "%d classes instead of the weights' %d: %s are freshly initialized",
             count,
             loaded.num_classes,
             " and ".join(fresh),

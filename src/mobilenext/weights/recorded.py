@@ -33,7 +33,7 @@ _ELSEWHERE = ("optimizer", "optim", "scheduler", "callbacks", "loops")  # what t
 
 
 def recorded_preprocessing(content: Any) -> tuple[dict[str, Any], list[str]]:
-    """Fields of `Preprocessing` that the plain tree of a checkpoint records, and a sentence on each.
+    """Return fields of `Preprocessing` that the plain tree of a checkpoint records, and a sentence on each.
 
     A value that cannot be one (text for a size, NaN, a mean on a scale of 0 to 255), or of which the file has two, is
     not taken, and a sentence says so. None and "", which argument parsers store for what was not given, say nothing.
@@ -88,7 +88,7 @@ def _take(field: str, values: Mapping[str, Any], fields: dict[str, Any], notes: 
 
 
 def _value(field: str, value: Any) -> Any:
-    """`value` as this field of a `Preprocessing`, or None."""
+    """Return `value` as this field of a `Preprocessing`, or None."""
     if field in ("image_size", "resize_size"):
         if isinstance(value, Mapping):  # as Hugging Face's processors write it
             value = tuple(value.values())
@@ -115,7 +115,7 @@ def _checked(field: str, value: Any) -> Any:
 
 
 def _records(tree: Any, path: str, depth: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every dict in the tree, with its key path."""
+    """Yield every dict in the tree, with its key path."""
     if not isinstance(tree, dict) or depth > _DEEPEST:
         return
     yield path, tree

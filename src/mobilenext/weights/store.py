@@ -44,7 +44,7 @@ _IMPOSTORS = {b"<": "a web page", b"version https://git-lfs": "a git-lfs pointer
 
 
 def cache_folder() -> Path:
-    """$MOBILENEXT_HOME, else $XDG_CACHE_HOME/mobilenext, else ~/.cache/mobilenext; not created here.
+    """Return $MOBILENEXT_HOME, else $XDG_CACHE_HOME/mobilenext, else ~/.cache/mobilenext; not created here.
 
     Raises OutputError where the user has no home folder and none of the variables is set.
     """
@@ -59,13 +59,13 @@ def cache_folder() -> Path:
 
 
 def cached(source: Download) -> Path | None:
-    """The file in the cache, if it is there and complete. Nothing is hashed: `verify` and `fetch` do that."""
+    """Return the file in the cache, if it is there and complete. Nothing is hashed: `verify` and `fetch` do that."""
     path = cache_folder() / source.filename
     return path if path.is_file() else None
 
 
 def fetch(source: Download, *, progress: bool | None = None) -> Path:
-    """The verified file in the cache, downloaded if it is not there. A file put there by hand is verified as well.
+    """Return the verified file in the cache, downloaded if it is not there; one put there by hand is verified, too.
 
     progress: draw a bar on standard error; None draws it only on a terminal.
 
@@ -89,7 +89,7 @@ def fetch(source: Download, *, progress: bool | None = None) -> Path:
 
 
 def verify(path: Path, source: Download) -> str | None:
-    """None when the content of `path` is the published one, else a sentence without its full stop that says why not.
+    """Return None if the content of `path` is the published one, else why not, without a full stop.
 
     Without a published checksum the sha256 recorded at download counts; a file put there by hand has none either, and
     is then only refused when it is plainly no checkpoint: empty, a web page or a git-lfs pointer.
@@ -170,7 +170,7 @@ def _transfer(source: Download, part: Path, progress: bool | None) -> None:
 
 
 def _attempt(client: httpx.Client, source: Download, part: Path, progress: bool | None) -> None:
-    """One request for the bytes that are missing."""
+    """Request the bytes that are missing, once."""
     start = _kept_bytes(part, source)
     headers = {"Accept-Encoding": "identity"}  # the file's own bytes and length, not those of a compressed transfer
     if start:
@@ -190,7 +190,7 @@ def _attempt(client: httpx.Client, source: Download, part: Path, progress: bool 
 
 
 def _check_status(response: httpx.Response, source: Download, part: Path, start: int) -> None:
-    """Only a whole file, or its rest from `start` on, passes."""
+    """Check that the answer is a whole file, or its rest from `start` on."""
     status = response.status_code
     answer = f"the server answered {status} {response.reason_phrase}".rstrip()
     is_other_range = not response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
@@ -234,19 +234,23 @@ def _receive(response: httpx.Response, source: Download, part: Path, start: int,
 
 
 def _total_bytes(response: httpx.Response) -> int | None:
-    """The length of the whole file, of which the body may be only the rest; None if the server does not say."""
+    """Return the length of the whole file, of which the body may be only the rest; None if the server does not say."""
     _, _, total = response.headers.get("Content-Range", "").rpartition("/")
     text = total or response.headers.get("Content-Length", "")
     return int(text) if text.isdecimal() else None
 
 
 def _kept_bytes(part: Path, source: Download) -> int:
-    """How much of an unfinished download the next request continues: nothing if no checksum guards the seam."""
+    """Return how much of an unfinished download the next request continues: 0 if no checksum guards the seam."""
     return part.stat().st_size if source.has_checksum and part.exists() else 0
 
 
 def _client(source: Download) -> httpx.Client:
-    """Follows redirects, but from https only to https. Raises DownloadError for settings that cannot work."""
+    """Return a client that follows redirects, but from https only to https.
+
+    Raises:
+        DownloadError: settings of the environment that cannot work.
+    """
 
     def refuse_downgrade(request: httpx.Request) -> None:
         if source.url.startswith("https:") and request.url.scheme != "https":
@@ -266,7 +270,7 @@ def _by_hand(source: Download) -> str:
 
 @contextmanager
 def _only_process(final: Path) -> Iterator[None]:
-    """One process at a time; the others wait here and say so."""
+    """Let one process at a time pass; the others log that they wait."""
     lock = FileLock(_beside(final, ".lock"))
     try:
         lock.acquire(timeout=0)

@@ -70,7 +70,7 @@ ELEMENTS["bfloat16"] = Element("bfloat16", "u2")
 
 
 def checked_shape(shape: Sequence[object]) -> tuple[int, ...]:
-    """`shape` as a tuple of ints, or a `Refusal`: negative, not whole, too many dimensions, too many elements."""
+    """Return `shape` as a tuple of ints; Refusal: negative, not whole, too many dimensions or elements."""
     sizes = tuple(size for size in shape if type(size) is int and size >= 0)
     claim = f"({', '.join(shown(size) for size in shape[:_MOST_DIMENSIONS])})"
     if len(sizes) != len(shape) or len(shape) > _MOST_DIMENSIONS:
@@ -90,7 +90,7 @@ def dense_array(
     byteorder: str = "<",
     fortran: bool = False,
 ) -> Array:
-    """An own array of `shape` from exactly as many bytes as it needs, in C or Fortran order."""
+    """Return an own array of `shape` from exactly as many bytes as it needs, in C or Fortran order."""
     needed = math.prod(shape) * element.itemsize
     if len(data) != needed:
         raise Refusal(f"{element.name} of shape {shape} takes {needed:,} bytes, {len(data):,} are there")
@@ -113,7 +113,7 @@ def strided_array(
     offset: int = 0,
     byteorder: str = "<",
 ) -> Array:
-    """An own, C-contiguous, native array of `shape` from a strided view of `data`.
+    """Return an own, C-contiguous, native array of `shape` from a strided view of `data`.
 
     Args:
         shape: from `checked_shape`.

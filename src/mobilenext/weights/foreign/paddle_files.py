@@ -21,7 +21,7 @@ _SLICED = "UnpackBigParamInfor@@"
 
 
 def read_paddle_pickle(data: bytes, budget: Budget) -> Any:
-    """The plain tree in a file of `paddle.save`, with its two ways to wrap a tensor undone.
+    """Return the plain tree in a file of `paddle.save`, with its two ways to wrap a tensor undone.
 
     A tensor outside a plain state dict is stored as (its name, array): the array remains. An array over 1 GiB is cut
     into flat slices by the pickle protocols 2 and 3: they are joined again.
@@ -40,7 +40,7 @@ def read_paddle_pickle(data: bytes, budget: Budget) -> Any:
 
 
 def _unwrapped(tree: Any, budget: Budget) -> Any:
-    """The tree without the names of tensors outside a state dict, and with bfloat16 widened to float32."""
+    """Return the tree without the names of tensors outside a state dict, and with bfloat16 widened to float32."""
     match tree:
         case dict():
             return {key: _unwrapped(value, budget) for key, value in tree.items()}
@@ -56,7 +56,7 @@ def _unwrapped(tree: Any, budget: Budget) -> Any:
 
 
 def _joined(tree: dict[Any, Any], budget: Budget) -> dict[Any, Any]:
-    """`tree` with each sliced array whole again; arrays keep their order, the joined ones come last."""
+    """Return `tree` with each sliced array whole again; arrays keep their order, the joined ones come last."""
     whole: dict[Any, Array] = {}
     used: set[Any] = {_SLICED}
     described = tree[_SLICED] if isinstance(tree[_SLICED], dict) else {}

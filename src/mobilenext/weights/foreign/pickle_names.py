@@ -31,7 +31,7 @@ class Global:
     make: Constructor | None = None
 
     def called(self, arguments: object, budget: Budget) -> object:
-        """What the file gets for calling this name."""
+        """Return what a call of this name in the file stands for."""
         if self.make is None or type(arguments) is not tuple:
             raise Refusal(f"the file calls {self.name}, which is not allowed. Nothing was executed", SAVE_STATE_DICT)
         return self.make(arguments, budget)
@@ -46,7 +46,7 @@ class StorageType:
 
 
 def find_global(module: str, name: str) -> Global | StorageType | Element:
-    """The entry of the table for `module`.`name`, or a `Refusal` with that name."""
+    """Return the entry of the table for `module`.`name`, or a `Refusal` with that name."""
     entry = _KNOWN.get(f"{module}.{name}")
     if entry is None:
         raise Refusal(
@@ -58,7 +58,7 @@ def find_global(module: str, name: str) -> Global | StorageType | Element:
 
 
 def is_scalar(value: object) -> bool:
-    """Whether `value` may be a dict key or a member of a set.
+    """Return whether `value` may be a dict key or a member of a set.
 
     Tuples may not: hashing one that is nested deeply, or that shares its parts, ends in a crash or never ends. Nor may
     huge integers, which can be chosen to collide.
@@ -195,7 +195,7 @@ def _tensor_v3(arguments: Arguments, budget: Budget) -> Tensor:
 
 
 def _refuse_lazy_bits(metadata: Arguments) -> None:
-    """PyTorch may store a tensor without its pending negation; to ignore that would flip every sign."""
+    """Refuse a pending negation, which PyTorch may store beside a tensor: to ignore it would flip every sign."""
     if any(metadata):
         raise Refusal("a tensor carries metadata such as a pending conjugation or negation", SAVE_STATE_DICT)
 

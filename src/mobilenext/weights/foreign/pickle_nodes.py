@@ -18,7 +18,7 @@ _MOST_VALUES = 1_000_000
 
 
 def plain(tree: object, budget: Budget) -> Any:
-    """`tree` with every node made into an array, a number, a string or a dict.
+    """Return `tree` with every node made into an array, a number, a string or a dict.
 
     The result is a tree in the strict sense: a container that the file mentions twice is built twice, so nothing in
     it is shared or refers to itself. Depth and size are bounded, which also ends self-reference and explosive sharing.
@@ -138,7 +138,7 @@ Stateful: TypeAlias = NumpyDtype | NumpyArray | Namespace  # completed by the pi
 
 
 def latin1(text: str) -> bytes:
-    """The bytes that older pickle protocols spell as text, one character for each."""
+    """Return the bytes that older pickle protocols spell as text, one character for each."""
     try:
         return text.encode("latin-1")
     except UnicodeEncodeError:

@@ -15,7 +15,7 @@ _MAGIC_BYTES = STREAM_MAGIC.to_bytes(10, "little")
 
 
 def recognize(head: bytes) -> str:
-    """The format of the file that begins with `head` (its first `HEAD` bytes, or all of them).
+    """Return the format of the file that begins with `head` (its first `HEAD` bytes, or all of them).
 
     Returns:
         "pytorch-zip", "pytorch-stream", "paddle-pickle" or "safetensors".

@@ -23,7 +23,7 @@ class Refusal(Exception):
 
 
 def shown(value: object) -> str:
-    """`value` as it may stand in a message: text escaped and cut short, anything but scalars by its type only.
+    """Return `value` as it may stand in a message: text escaped and cut short, anything but scalars by its type only.
 
     The text comes from an untrusted file, so it may be megabytes long or hold terminal control sequences.
     """

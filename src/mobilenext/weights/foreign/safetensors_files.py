@@ -34,7 +34,7 @@ _ELEMENTS = {
 
 
 def read_safetensors(data: bytes, budget: Budget) -> tuple[dict[str, Array], dict[str, str]]:
-    """All tensors in the order of their bytes, and the file's own metadata (empty where it has none).
+    """Return all tensors in the order of their bytes, and the file's own metadata (empty where it has none).
 
     Raises:
         Refusal: a header that is cut off or not JSON of the format; a name twice; an unknown kind of number; tensors

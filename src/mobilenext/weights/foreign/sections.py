@@ -68,7 +68,7 @@ class Section:
 
 
 def find_sections(file: ForeignFile, nameless: list[str]) -> Iterator[Section]:
-    """Every section with tensors, but those of an optimizer; lists of tensors without names go to `nameless`."""
+    """Yield every section with tensors, but those of an optimizer; lists of tensors without names go to `nameless`."""
     compared = 0
     for path, entries in _mappings(file.content, "", 0):
         if isinstance(entries, list):
@@ -89,7 +89,7 @@ def find_sections(file: ForeignFile, nameless: list[str]) -> Iterator[Section]:
 
 
 def _mappings(tree: Any, path: str, depth: int) -> Iterator[tuple[str, dict[Any, Any] | list[Array]]]:
-    """Every dict that holds tensors, and every list of nothing but tensors, with its key path."""
+    """Yield every dict that holds tensors, and every list of nothing but tensors, with its key path."""
     if depth > _DEEPEST or not isinstance(tree, dict | list | tuple):
         return
     entries = tree if isinstance(tree, dict) else dict(enumerate(tree))
@@ -107,12 +107,12 @@ def mapping_at(tree: Any, path: str) -> Any:
 
 
 def text_of(key: object) -> str:
-    """A key as it stands in a key path; it may hold anything, control characters too."""
+    """Return a key as it stands in a key path; it may hold anything, control characters too."""
     return shown(key)[1:-1] if isinstance(key, str) else shown(key)
 
 
 def _divided(path: str, tensors: dict[str, Array]) -> list[Section]:
-    """The sections of one mapping: one for each prefix before names that a network here may have."""
+    """Return the sections of one mapping: one for each prefix before names that a network here may have."""
     counters = [name for name, tensor in tensors.items() if _is_counter(name, tensor)]
     groups: dict[str, dict[str, str]] = {}  # prefix -> name in the file -> name without the prefix
     outside: list[str] = []
@@ -156,7 +156,7 @@ def _divided(path: str, tensors: dict[str, Array]) -> list[Section]:
 
 
 def _owner(name: str) -> str:
-    """`swa.` of `swa.n_averaged`."""
+    """Return `swa.` of `swa.n_averaged`."""
     return name[: name.rfind(".") + 1]
 
 
@@ -165,8 +165,7 @@ def _counts_averages(name: str) -> bool:
 
 
 def _is_counter(name: str, tensor: Array) -> bool:
-    """Whether this is a number that some tool counted with: a network learns no whole number and calls none of its
-    parameters `total_ops`."""
+    """Return whether a tool counted with this number: no network learns a whole number or has a `total_ops`."""
     leaf = name.rpartition(".")[2]
     if tensor.size != 1 or leaf in naming.LEAVES:
         return False
@@ -180,7 +179,7 @@ def _says_averaged(path: str) -> bool:
 
 
 def _without_wrappers(names: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Each name without the words that no network here has in the middle of one, and those words.
+    """Return each name without the words that no network here has in the middle of one, and those words.
 
     As they are where the parts of one module would come from under two paths: that is no wrapper.
     """

@@ -45,7 +45,7 @@ class StateDict:
 
 
 def select_state_dict(file: ForeignFile, use: str = "auto", section: str | None = None) -> StateDict:
-    """The state dict of a network, found anywhere in `file`.
+    """Return the state dict of a network, which may lie anywhere in `file`.
 
     Args:
         use: "raw" or "ema" (averaged) weights; "auto" takes the averaged ones where the file has them. Averaged are
@@ -96,7 +96,7 @@ def select_state_dict(file: ForeignFile, use: str = "auto", section: str | None 
 
 
 def _asked_for(file: ForeignFile, text: str, sections: Sequence[Section]) -> list[Section]:
-    """The sections that a key path means: itself, else what is below it, else a prefix of that name."""
+    """Return the sections that a key path means: itself, else what is below it, else a prefix of that name."""
     wanted = text.strip("/")
     word = wanted.rstrip(".")
     matches = (
@@ -139,7 +139,7 @@ def _of_kind(file: ForeignFile, use: str, candidates: Sequence[Section], there: 
 
 
 def _without_copies(fitting: list[Section], notes: list[str]) -> list[Section]:
-    """One of those that are equal to the bit."""
+    """Return one of the sections that are equal to the bit."""
     kept: list[Section] = []
     for section in fitting:
         same = next((other for other in kept if other.averaged == section.averaged and _equal(other, section)), None)
@@ -157,7 +157,7 @@ def _equal(one: Section, other: Section) -> bool:
 
 
 def _check_neighbors(file: ForeignFile, chosen: Section, sections: Sequence[Section], requested: str | None) -> None:
-    """Raises UsageError for tensors beside a network's, of which nobody said that they are to be left out."""
+    """Raise UsageError for tensors beside a network's, unless the caller has chosen a section without them."""
     networks = {section.prefix for section in sections if section.path == chosen.path and section.recognized}
     unknown = {prefix: count for prefix, count in chosen.neighbors.items() if prefix not in networks}
     if not unknown or (requested is not None and not f"{chosen.path}/".startswith(f"{requested.strip('/')}/")):
@@ -173,7 +173,7 @@ def _check_neighbors(file: ForeignFile, chosen: Section, sections: Sequence[Sect
 
 
 def _is_state_dict(section: Section, chosen: Section) -> bool:
-    """Whether it may be a network's: by the names, or by their number, since some tools write names without dots."""
+    """Return whether it may be a network's: by its names, or by their number, since some tools write no dots."""
     named = any(name.rpartition(".")[2] in naming.LEAVES for name in section.tensors)
     return named or len(section.tensors) > len(chosen.tensors) / 2
 
@@ -203,7 +203,7 @@ def _notes_on_names(section: Section) -> list[str]:
 
 
 def _strip_parallel(file: ForeignFile, tensors: dict[str, Array], notes: list[str]) -> dict[str, Array]:
-    """`tensors` of an unknown network without `module.` before the names. All or none have it."""
+    """Return `tensors` of an unknown network without `module.` before the names. All or none have it."""
     prefixed = [name for name in tensors if name.startswith(_PARALLEL)]
     if not prefixed:
         return tensors
@@ -218,7 +218,7 @@ def _strip_parallel(file: ForeignFile, tensors: dict[str, Array], notes: list[st
 
 
 def _no_tensors(file: ForeignFile, nameless: Sequence[str]) -> str:
-    """What is wrong with a file that has no names with tensors."""
+    """Return the problem of a file that has no names with tensors."""
     content = file.content
     if nameless or not isinstance(content, dict):
         remarks = f" ({'; '.join(nameless)})" if nameless else ""

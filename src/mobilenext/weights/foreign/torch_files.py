@@ -30,7 +30,7 @@ _MOST_ENTRIES = 100_000
 
 
 def read_torch_zip(data: bytes, budget: Budget) -> Any:
-    """The plain tree in PyTorch's archive: `<any>/data.pkl` and one `<any>/data/<key>` for each storage.
+    """Return the plain tree in PyTorch's archive: `<any>/data.pkl` and one `<any>/data/<key>` for each storage.
 
     Raises:
         Refusal: a damaged archive; compressed, overlapping or repeated entries; a storage whose size is not what the
@@ -85,7 +85,7 @@ class _Archive:
         self.byteorder = self._read_byteorder()
 
     def contents(self, name: str) -> memoryview:
-        """The bytes of `<prefix>/name`, checked against their CRC."""
+        """Return the bytes of `<prefix>/name`, checked against their CRC."""
         entry = self._entries.get(self._prefix + name)
         if entry is None:
             raise Refusal(f"the ZIP archive has no entry {shown(self._prefix + name)}")
@@ -151,7 +151,7 @@ class _Archive:
 
 
 def read_torch_stream(data: bytes, budget: Budget) -> Any:
-    """The plain tree in PyTorch's stream: magic, protocol, system, contents, storage keys, then the storages' data.
+    """Read PyTorch's stream to a plain tree: magic, protocol, system, contents, storage keys, then the storages' data.
 
     Each storage is its number of elements (8 bytes) and the elements, always little-endian.
 
@@ -187,7 +187,7 @@ def read_torch_stream(data: bytes, budget: Budget) -> Any:
 
 
 def _view(base: Storage, description: object) -> Storage:
-    """A part of a storage as a storage of its own, which early releases wrote: (its key, start, count) in elements."""
+    """Return a part of a storage as a storage of its own, as early releases wrote: (key, start, count) in elements."""
     match description:
         case (str() as key, int() as start, int() as count) if 0 <= start <= start + count <= base.count:
             return Storage(key, base.element, count, base=base, start=start)
