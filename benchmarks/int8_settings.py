@@ -1,4 +1,4 @@
-"""How the ranges of the activations are found, and what is quantised: the choices behind `mobilenext quantize`.
+"""How the ranges of the activations are found, and what is quantized: the choices behind `mobilenext quantize`.
 
     python benchmarks/int8_settings.py CHECKPOINT DATA [--image-size 64] [-o results/int8_settings.json]
 
@@ -12,13 +12,17 @@ import contextlib
 import io
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
+from onnxruntime.quantization import CalibrationDataReader, QuantType
 from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 
 from mobilenext.data import open_dataset, read_image
 from mobilenext.export.folding import fold_batch_norms
@@ -28,6 +32,7 @@ from mobilenext.origin import origin
 from mobilenext.quantization import onnx_int8
 from mobilenext.weights.load import network_of
 from mobilenext.weights.read import read_weights
+from mobilenext.weights.record import Weights
 
 METHODS: dict[str, tuple[CalibrationMethod, dict[str, Any]]] = {
     "smallest to largest value": (CalibrationMethod.MinMax, {}),
@@ -49,6 +54,60 @@ def logits(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
     return np.concatenate([session.run(None, {"image": images[i : i + 50]})[0] for i in range(0, len(images), 50)])
 
 
+class Batch(CalibrationDataReader):  # type: ignore[misc]
+    """One batch, in the form that ONNX Runtime's calibrator asks for."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.inputs = iter([{"image": images}])
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self.inputs, None)
+
+
+def ranges_of(network: Path, images: np.ndarray, method: CalibrationMethod, extra: dict[str, Any]) -> Any:
+    """Find the range of every tensor over images [N, 3, S, S] by one method."""
+    with contextlib.redirect_stdout(io.StringIO()):  # the calibrator prints its progress
+        calibrator = create_calibrator(
+            network,
+            list(onnx_int8.OPERATORS),
+            augmented_model_path=str(network.with_name("calibration.onnx")),
+            calibrate_method=method,
+            extra_options=extra,
+        )
+        for start in range(0, len(images), BATCH):
+            calibrator.collect_data(Batch(images[start : start + BATCH]))
+        return calibrator.compute_data()
+
+
+def quantized(network: Path, ranges: Any, operators: Sequence[str]) -> onnx.ModelProto:
+    """Quantize these operators, otherwise with the settings of `mobilenext quantize`."""
+    quantizer = QDQQuantizer(
+        load_model_with_shape_infer(network),
+        True,  # a scale for each channel
+        False,  # all 8 bits
+        QuantType.QInt8,
+        QuantType.QUInt8,
+        ranges,
+        [],
+        [],
+        list(operators),
+        dict(onnx_int8.SETTINGS),
+    )
+    quantizer.quantize_model()
+    quantizer.model.topological_sort()
+    model: onnx.ModelProto = quantizer.model.model
+    return model
+
+
+def float_network(weights: Weights, folder: Path) -> Path:
+    """Write the float32 network as ONNX, ready to be quantized."""
+    network = network_of(weights)
+    fold_batch_norms(network)
+    write_onnx(network, folder / "float.onnx", weights.preprocessing.image_size)
+    onnx_int8.make_ready(folder / "float.onnx", folder / "ready.onnx")
+    return folder / "ready.onnx"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
@@ -58,35 +117,20 @@ def main() -> None:
     options = parser.parse_args()
     weights = read_weights(options.checkpoint, preprocessing={"image_size": options.image_size, "crop_pct": 1.0})
     train = open_dataset(options.data, list_file=options.data / "train_list.txt").records
-    chosen = [train[i] for i in np.unique(np.linspace(0, len(train) - 1, 256).round().astype(int))]
-    calibration = np.stack([weights.preprocessing(read_image(record.path)) for record in chosen])
+    sample = [train[i] for i in np.unique(np.linspace(0, len(train) - 1, 256).round().astype(int))]
+    calibration = np.stack([weights.preprocessing(read_image(record.path)) for record in sample])
     val = open_dataset(options.data).records
     images = np.stack([weights.preprocessing(read_image(record.path)) for record in val])
     labels = np.array([record.label for record in val])
 
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        work = Path(scratch)
-        network = network_of(weights)
-        fold_batch_norms(network)
-        write_onnx(network, work / "float.onnx", options.image_size)
-        ready = work / "ready.onnx"
-        onnx_int8.make_ready(work / "float.onnx", ready)
-        before = logits(onnx.load(str(ready)), images)
+        network = float_network(weights, Path(scratch))
+        before = logits(onnx.load(str(network)), images)
         for name, (method, extra) in METHODS.items():
-            with contextlib.redirect_stdout(io.StringIO()):
-                calibrator = create_calibrator(
-                    ready,
-                    list(onnx_int8.OPERATORS),
-                    augmented_model_path=str(work / "calibration.onnx"),
-                    calibrate_method=method,
-                    extra_options=extra,
-                )
-                for start in range(0, len(calibration), BATCH):
-                    calibrator.collect_data(onnx_int8._Batches("image", calibration[start : start + BATCH]))
-                ranges = calibrator.compute_data()
+            ranges = ranges_of(network, calibration, method, extra)
             for what, operators in OPERATORS.items():
-                after = logits(onnx_int8._quantized(ready, ranges, operators=operators), images)
+                after = logits(quantized(network, ranges, operators), images)
                 noise = float(((after - before) ** 2).sum())
                 rows.append(
                     {
@@ -100,7 +144,7 @@ def main() -> None:
                 print(rows[-1])
     result = {
         "checkpoint": {"name": options.checkpoint.name, "sha256": weights.sha256, "model": weights.model},
-        "data": {"folder": options.data.name, "calibration_images": len(chosen), "images": len(val)},
+        "data": {"folder": options.data.name, "calibration_images": len(sample), "images": len(val)},
         "float_correct_top1": int((before.argmax(1) == labels).sum()),
         "rows": rows,
         **origin(),

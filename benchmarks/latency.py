@@ -13,6 +13,8 @@ import contextlib
 import json
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from mobilenext.sources.prepare import Prepared, prepare
 from result_tables import plain_table
 
 MODEL = "mobilenext_x1_0"
+ROUNDS = 10
 OURS = ("openvino", "onnxruntime", "paddle-inference:openvino", "paddle-inference:onednn", "paddle:auto")
 
 
@@ -55,6 +58,15 @@ def plain_openvino(file: str, threads: int) -> Any:
 PLAIN = {"plain ONNX Runtime": plain_onnxruntime, "plain OpenVINO": plain_openvino}
 
 
+@dataclass(frozen=True)
+class Timed:
+    """A way to run the network, with the seconds of its calls."""
+
+    way: str
+    threads: int
+    seconds: list[float]
+
+
 class Calling:
     """A function as a runtime."""
 
@@ -73,6 +85,61 @@ def prepared_by(pool: WorkerPool, subject: Subject, folder: Path, way: str) -> P
     return pool.call(prepare, subject, folder, Choice(runtime, engine or "auto"))
 
 
+def ways_to_run(work: Path) -> tuple[dict[str, Any], str]:
+    """Write the network for each of our runtimes; all ways by their names, and the ONNX file for the plain ones."""
+    weights = work / "fresh.safetensors"
+    with WorkerPool(1, compute_environment(1)) as single:
+        single.call(write_fresh_weights, MODEL, weights)
+    ways: dict[str, Any] = dict(PLAIN)
+    onnx_file = ""
+    for way in OURS:
+        with WorkerPool(1, compute_environment(1)) as single:
+            folder = work / way.replace(":", "-")
+            folder.mkdir()
+            spec = prepared_by(single, Subject(weights, "weights", MODEL, identity_divisor=1), folder, way).spec
+            ways[f"mobilenext, {spec.describe()}"] = spec
+            onnx_file = str(spec.folder / spec.file) if spec.runtime == "onnxruntime" else onnx_file
+    return ways, onnx_file
+
+
+def time_in_turns(threads: Sequence[int], samples: int) -> list[Timed]:
+    """Open every way with every number of threads, then go over all of them in rounds."""
+    with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
+        ways, onnx_file = ways_to_run(Path(scratch))
+        pools, timed = [], []
+        for count in threads:
+            for name, way in ways.items():
+                pool = stack.enter_context(WorkerPool(1, compute_environment(count)))
+                own = RuntimeSpec(**{**vars(way), "threads": count}) if isinstance(way, RuntimeSpec) else way
+                pool.call(open_here, own, onnx_file, count)
+                pool.call(warm_up)
+                pools.append(pool)
+                timed.append(Timed(name, count, []))
+        for _ in range(ROUNDS):
+            for pool, row in zip(pools, timed, strict=True):
+                row.seconds.extend(pool.call(burst, -(-samples // ROUNDS)))
+                if row.threads > 1:
+                    time.sleep(REST_SECONDS)
+    return timed
+
+
+def row_of(timed: Timed, everything: Sequence[Timed], gemm: float) -> dict[str, Any]:
+    """One row of the result: the latency, and its ratios to the best plain way and to the compute floor."""
+    plain = [other for other in everything if other.threads == timed.threads and other.way in PLAIN]
+    best_plain = min(np.median(other.seconds) for other in plain)
+    median = float(np.median(timed.seconds))
+    return {
+        "way": timed.way,
+        "threads": timed.threads,
+        "samples": len(timed.seconds),
+        "median_ms": round(1000 * median, 3),
+        "p10_ms": round(1000 * float(np.percentile(timed.seconds, 10)), 3),
+        "p90_ms": round(1000 * float(np.percentile(timed.seconds, 90)), 3),
+        "of_best_plain": round(median / float(best_plain), 3),
+        "times_compute_floor": round(median / (MODELS[MODEL].mult_adds / gemm / 1e9), 2),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", default="1,2")
@@ -80,56 +147,12 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("results/bench_plain.json"))
     options = parser.parse_args()
     threads = [int(part) for part in options.threads.split(",")]
-    macs = MODELS[MODEL].mult_adds
-    rows = []
-    with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
-        work = Path(scratch)
-        weights = work / "fresh.safetensors"
-        ways: dict[str, Any] = dict(PLAIN)
-        onnx_file = ""
-        for way in OURS:
-            with WorkerPool(1, compute_environment(1)) as single:
-                if not weights.is_file():
-                    single.call(write_fresh_weights, MODEL, weights)
-            with WorkerPool(1, compute_environment(1)) as single:
-                folder = work / way.replace(":", "-")
-                folder.mkdir()
-                spec = prepared_by(single, Subject(weights, "weights", MODEL, identity_divisor=1), folder, way).spec
-                ways[f"mobilenext, {spec.describe()}"] = spec
-                onnx_file = str(spec.folder / spec.file) if spec.runtime == "onnxruntime" else onnx_file
-        gemm = {count: gemm_gmacs(count) for count in threads}
-        opened = []
-        for count in threads:
-            for name, way in ways.items():
-                pool = stack.enter_context(WorkerPool(1, compute_environment(count)))
-                own = RuntimeSpec(**{**vars(way), "threads": count}) if isinstance(way, RuntimeSpec) else way
-                pool.call(open_here, own, onnx_file, count)
-                pool.call(warm_up)
-                opened.append((name, count, pool, list[float]()))
-        for _ in range(10):
-            for _name, count, pool, seconds in opened:
-                seconds += pool.call(burst, -(-options.samples // 10))
-                if count > 1:
-                    time.sleep(REST_SECONDS)
-        for name, count, _pool, seconds in opened:
-            best_plain = min(np.median(taken) for other, n, _, taken in opened if n == count and other in PLAIN)
-            median = float(np.median(seconds))
-            rows.append(
-                {
-                    "way": name,
-                    "threads": count,
-                    "samples": len(seconds),
-                    "median_ms": round(1000 * median, 3),
-                    "p10_ms": round(1000 * float(np.percentile(seconds, 10)), 3),
-                    "p90_ms": round(1000 * float(np.percentile(seconds, 90)), 3),
-                    "of_best_plain": round(median / float(best_plain), 3),
-                    "times_compute_floor": round(median / (macs / gemm[count] / 1e9), 2),
-                }
-            )
+    gemm = {count: gemm_gmacs(count) for count in threads}
+    timed = time_in_turns(threads, options.samples)
     result = {
         "model": MODEL,
         "gemm_gmacs": {str(count): round(value, 1) for count, value in gemm.items()},
-        "rows": rows,
+        "rows": [row_of(row, timed, gemm[row.threads]) for row in timed],
         **origin(),
         "environment": environment(),
     }

@@ -181,7 +181,6 @@ def _quantized(
     *,
     only: Sequence[str] = (),
     exclude: Sequence[str] = (),
-    operators: Sequence[str] = OPERATORS,
 ) -> onnx.ModelProto:
     # The quantiser changes the model that it is given, so it is read again each time.
     quantizer = QDQQuantizer(
@@ -193,7 +192,7 @@ def _quantized(
         ranges,
         list(only),
         list(exclude),
-        list(operators),
+        list(OPERATORS),
         dict(SETTINGS),
     )
     quantizer.quantize_model()
