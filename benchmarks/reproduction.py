@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ import numpy as np
 import paddle
 from PIL import Image
 
+from backward import backward, factor_of_variances
+from comparison_rows import EQUAL, Bound, Difference, Row, row
 from mobilenext.classification.loss import cross_entropy_sum
 from mobilenext.classification.metrics import Counts, predictions_of
 from mobilenext.data import Preprocessing, open_dataset, read_image
@@ -37,56 +39,22 @@ from mobilenext.weights.read import read_weights
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from golden import GOLDENS, computed_logits, recording
-from reference import (
-    TIMES,
-    allowed,
-    comparable_steps,
-    first_step,
-    gradient_errors,
-    has_effect,
-    losses,
-    network_from,
-    recipe,
-    reference,
-    statistics_errors,
-)
+from reference import TIMES, recipe, reference
 from reference_facts import REFERENCE, SMOOTHING, STARTS, batch
 
-Row = dict[str, Any]
 OF_STD = "the logits' standard deviation"
 # Float32 on the way to (pixel / 255 - mean) / std: 2^-25 for each of two numbers below 1 and half of it for the mean,
 # over the smallest std; and two roundings of a result of up to 2.7, of which one is that of std.
-NORMALISED = 2.5 * 2**-25 / 0.224 + 2 * 2.7 * 2**-24
-
-
-def row(
-    comparison: str, what: str, subject: str, against: str, values: int, absolute: float, relative: float, of: str,
-    bound: float, because: str, **more: Any,
-) -> Row:  # fmt: skip
-    return {
-        "comparison": comparison,
-        "what": what,
-        "subject": subject,
-        "reference": against,
-        "values": values,
-        "largest_absolute_difference": absolute,
-        "largest_relative_difference": relative,
-        "relative_to": of,
-        "allowed": bound,
-        "allowed_because": because,
-        "passed": bool(relative <= bound),
-        **more,
-    }
+NORMALIZED = 2.5 * 2**-25 / 0.224 + 2 * 2.7 * 2**-24
 
 
 # --- 1. Forward -------------------------------------------------------------------------------------------------------
 
 
-def of_logits(
-    what: str, subject: str, against: str, found: np.ndarray, expected: np.ndarray, bound: float, why: str
-) -> Row:
-    off = float(np.abs(found - expected).max())
-    return row("forward", what, subject, against, found.size, off, off / float(expected.std()), OF_STD, bound, why)
+def of_logits(what: str, subject: str, against: str, logits: np.ndarray, expected: np.ndarray, bound: Bound) -> Row:
+    off = float(np.abs(logits - expected).max())
+    difference = Difference(logits.size, off, off / float(expected.std()), OF_STD)
+    return row("forward", what, subject, against, difference, bound)
 
 
 def forward_of_recordings() -> Iterator[Row]:
@@ -97,18 +65,18 @@ def forward_of_recordings() -> Iterator[Row]:
         rounding = float(np.abs(single - double).max() / logits.std())
         yield of_logits(
             "formula weights, float32", name, "the authors' code in PyTorch, float32", single, logits,
-            max(1e-5, TIMES * rounding), f"1e-5 or {TIMES} x float32's distance from float64 in Paddle",
+            Bound(max(1e-5, TIMES * rounding), f"1e-5 or {TIMES} x float32's distance from float64 in Paddle"),
         )  # fmt: skip
         if name in exact:
             # Paddle's epsilon is rounded to float32. With PyTorch's rounded too, only float64's rounding is left.
             apart = float(np.abs(rounded[name] - exact[name]).max() / logits.std())
             yield of_logits(
                 "formula weights, float64, epsilon rounded", name, "PyTorch in float64 with epsilon in float32", double,
-                rounded[name], TIMES * rounding * 2**-29, f"{TIMES} x float32's distance from float64, by 2^29",
+                rounded[name], Bound(TIMES * rounding * 2**-29, f"{TIMES} x float32's distance from float64, by 2^29"),
             )  # fmt: skip
             yield of_logits(
-                "formula weights, float64", name, "PyTorch in float64", double, exact[name], TIMES * apart,
-                f"{TIMES} x what PyTorch's move by when epsilon is rounded to float32",
+                "formula weights, float64", name, "PyTorch in float64", double, exact[name],
+                Bound(TIMES * apart, f"{TIMES} x what PyTorch's move by when epsilon is rounded to float32"),
             )  # fmt: skip
 
 
@@ -153,9 +121,11 @@ def data(paths: list[Path], of: str, size: int, crop_pct: float, interpolation: 
     subject = f"{len(paths)} images of {of}, {size} pixels, crop {crop_pct:g}, {interpolation}"
     count = len(paths) * 3 * size * size
     against = "torchvision's rules, written out with Pillow and NumPy"
-    yield row("data", "pixels, uint8", subject, against, count, step, step / 255, "255", 0.0, "equal", unequal=unequal)
-    yield row("data", "network's input, float32", subject, f"{against} in float64", count, off, off, "1", NORMALISED,
-              "float32's roundings added up")  # fmt: skip
+    pixels_off = Difference(count, step, step / 255, "255")
+    yield row("data", "pixels, uint8", subject, against, pixels_off, EQUAL, unequal=unequal)
+    roundings = Bound(NORMALIZED, "float32's roundings added up")
+    what = "network's input, float32"
+    yield row("data", what, subject, f"{against} in float64", Difference(count, off, off, "1"), roundings)
 
 
 # --- 3. Metric and 4. Loss --------------------------------------------------------------------------------------------
@@ -166,80 +136,64 @@ def metric(what: str, subject: str, logits: np.ndarray, labels: list[int], expec
     for prediction in predictions_of(logits, range(len(labels)), [""] * len(labels), labels):
         counts.add(prediction)
     off = max(abs(counts.top1 - int(expected[2])), abs(counts.top5 - int(expected[3])))
-    return row("metric", what, subject, "torch.topk", 2, off, off / len(labels), "the number of images", 0.0, "equal",
-               correct_top1=counts.top1, correct_top5=counts.top5, images=len(labels))  # fmt: skip
+    difference = Difference(2, off, off / len(labels), "the number of images")
+    counted = {"correct_top1": counts.top1, "correct_top5": counts.top5, "images": len(labels)}
+    return row("metric", what, subject, "torch.topk", difference, EQUAL, **counted)
 
 
 def loss(subject: str, logits: np.ndarray, labels: Any, expected: float, smoothing: float) -> Row:
     total = cross_entropy_sum(paddle.to_tensor(logits), paddle.to_tensor(np.array(labels)), smoothing)
     off = abs(float(total) / len(labels) - expected)
     what = f"smoothing {smoothing:g}" if smoothing else "no smoothing"
-    return row("loss", what, subject, "torch cross_entropy in float64, the same logits", 1, off, off / expected,
-               "the loss", 1e-6, "some roundings of float32, in which our loss is")  # fmt: skip
+    against = "torch cross_entropy in float64, the same logits"
+    bound = Bound(1e-6, "some roundings of float32, in which our loss is")
+    return row("loss", what, subject, against, Difference(1, off, off / expected, "the loss"), bound)
 
 
-# --- 5. Backward ------------------------------------------------------------------------------------------------------
+def forward_of_checkpoint(
+    own: Mapping[str, np.ndarray], recorded: Mapping[str, np.ndarray], images: int
+) -> Iterator[Row]:
+    community = Bound(1e-5, "the bound of Paddle's community")
+    for kind, logits in own.items():
+        subject = f"{kind} weights, {images} images"
+        yield of_logits("trained checkpoint, float32", subject, "PyTorch, float32", logits, recorded[kind], community)
 
 
-VARIANTS = (
-    # dtype, compiled depthwise, whether our loss is left out, what PyTorch is moved by, in words
-    ("float64", False, True, "epsilon", "network alone, from PyTorch's gradient of the logits"),
-    ("float64", False, False, "loss32", "our loss, always in float32"),
-    ("float32", False, False, "orders", "Paddle's depthwise convolution"),
-    ("float32", True, False, "orders", "compiled depthwise convolution"),
-)
-MOVED_BY = {"epsilon": "epsilon in float32", "loss32": "a loss in float32", "orders": "float32, in eight orders"}
+def data_of(name: str, paths: list[Path], photos: Sequence[Path]) -> Iterator[Row]:
+    for crop_pct in (1.0, 0.875):
+        yield from data(paths, name, 64, crop_pct, "bicubic")
+    for folder in photos:
+        for interpolation in ("bicubic", "bilinear"):
+            yield from data(find_images([folder]), folder.name, 224, 0.875, interpolation)
 
 
-def backward(start: str) -> Iterator[Row]:
-    record, against = reference(start), "PyTorch in float64"
-    for dtype, compiled, alone, kind, variant in VARIANTS:
-        because = f"{TIMES} x what PyTorch's own move by ({MOVED_BY[kind]})"
-        subject, what = f"{start} weights, {variant}", f"{dtype}, {start} weights{', network alone' if alone else ''}"
-        network = network_from(start, dtype, compiled=compiled)
-        gradients, *_ = first_step(network, record["logits_gradient"] if alone else None)
-        errors = gradient_errors(gradients, record)
-        yield row(
-            "backward", f"gradients, {what}", subject, against, errors.values, errors.absolute, errors.relative,
-            "each gradient's norm", allowed(record, kind, "gradient"), because, worst=errors.worst,
-        )  # fmt: skip
-        if alone:
-            continue  # the rest has nothing to do with where the gradient comes from
-        zeros = sum(gradients[name].size for name in record["names"][~has_effect(record)].tolist())
-        yield row(
-            "backward", f"gradients that are zero, {dtype}", subject, "zero", zeros, errors.zero_absolute, errors.zero,
-            "the norm of all gradients", 8 * float(np.finfo(dtype).eps), "8 roundings",
-        )  # fmt: skip
-        for name, (absolute, relative) in statistics_errors(network, start, record).items():
-            if name == "biased":
-                continue
-            # Paddle's momentum is 0.9 in float32, off by 2.4e-8, of what is up to ten times the new statistic.
-            bound = 1e-6 if dtype == "float64" else max(1e-6, allowed(record, kind, name))
-            yield row(
-                "backward", f"running {name}s, {dtype}", subject, against, int(record["statistics/sizes"].sum()),
-                absolute, relative, "the standard deviation" if name == "mean" else "the variance", bound,
-                "1e-6, as Paddle's momentum is in float32" + ("" if dtype == "float64" else f", or {because}"),
-            )  # fmt: skip
-        steps = comparable_steps(record, kind)
-        own = losses(network_from(start, dtype, compiled=compiled))
-        off, of = np.abs(own - record["loss"])[:steps], record["loss"][:steps]
-        bound = TIMES * float((record[f"own/{kind}/loss"][:steps] / of).max())
-        yield row(
-            "backward", f"losses of {steps} {'steps' if steps > 1 else 'step'}, {what}", subject, against, steps,
-            float(off.max()), float((off / of).max()), "the loss", max(bound, 1e-6), f"1e-6 or {because}",
-            losses=own.tolist(), pytorch_losses=record["loss"].tolist(),
-            pytorch_losses_move_by=record[f"own/{kind}/loss"].tolist(),
-        )  # fmt: skip
-
-
-def factor_of_variances() -> dict[str, float]:
-    """How far Paddle's running variances are from PyTorch's when the unbiased variance is not taken into account."""
-    found = {}
+def counts_and_losses(
+    own: Mapping[str, np.ndarray], recorded: Mapping[str, np.ndarray], counted: Mapping[str, np.ndarray],
+    labels: list[int],
+) -> Iterator[Row]:  # fmt: skip
+    for kind, expected in counted.items():
+        yield metric("our counts of PyTorch's logits", f"{kind} weights", recorded[kind], labels, expected)
+        yield metric("our counts of our logits", f"{kind} weights", own[kind], labels, expected)
+    for kind, expected in counted.items():
+        subject = f"PyTorch's logits of {len(labels)} images, {kind} weights"
+        for smoothing, value in zip((0.0, SMOOTHING), expected[:2].tolist(), strict=True):
+            yield loss(subject, recorded[kind], labels, value, smoothing)
     for start in STARTS:
-        network = network_from(start)
-        first_step(network)
-        found[start] = statistics_errors(network, start, reference(start))["biased"][1]
-    return found
+        record = reference(start)
+        subject = f"PyTorch's logits in training, {start} weights"
+        yield loss(subject, record["logits"], batch()[1], float(record["loss"][0]), SMOOTHING)
+
+
+def table_of(rows: Sequence[Row]) -> str:
+    cells = [
+        [
+            row["comparison"], row["what"], row["subject"], f"{row['values']:,}",
+            f"{row['largest_relative_difference']:.1e}", f"{row['allowed']:.1e}",
+            "passed" if row["passed"] else "FAILED",
+        ]
+        for row in rows
+    ]  # fmt: skip
+    return table(["comparison", "what", "subject", "values", "difference", "allowed", ""], cells)
 
 
 def main() -> int:
@@ -258,37 +212,14 @@ def main() -> int:
     images = np.stack([prepare(read_image(path)) for path in paths])
     own = {kind: own_logits(options.checkpoint, images, kind) for kind in counted}
 
-    rows = list(forward_of_recordings())
-    for kind, logits in own.items():
-        subject = f"{kind} weights, {len(images)} images"
-        rows.append(of_logits("trained checkpoint, float32", subject, "PyTorch, float32", logits, recorded[kind], 1e-5,
-                              "the bound of Paddle's community"))  # fmt: skip
-    for crop_pct in (1.0, 0.875):
-        rows += data(paths, options.data.name, 64, crop_pct, "bicubic")
-    for folder in options.photos:
-        for interpolation in ("bicubic", "bilinear"):
-            rows += data(find_images([folder]), folder.name, 224, 0.875, interpolation)
-    for kind, expected in counted.items():
-        rows.append(metric("our counts of PyTorch's logits", f"{kind} weights", recorded[kind], labels, expected))
-        rows.append(metric("our counts of our logits", f"{kind} weights", own[kind], labels, expected))
-    for kind, expected in counted.items():
-        for smoothing, value in zip((0.0, SMOOTHING), expected[:2].tolist(), strict=True):
-            rows.append(loss(f"PyTorch's logits of {len(labels)} images, {kind} weights", recorded[kind], labels, value,
-                             smoothing))  # fmt: skip
-    for start in STARTS:
-        record = reference(start)
-        rows.append(loss(f"PyTorch's logits in training, {start} weights", record["logits"], batch()[1],
-                         float(record["loss"][0]), SMOOTHING))  # fmt: skip
-    for start in STARTS:
-        rows += backward(start)
-
-    heading = ["comparison", "what", "subject", "values", "difference", "allowed", ""]
-    cells = []
-    for each in rows:
-        found, bound = f"{each['largest_relative_difference']:.1e}", f"{each['allowed']:.1e}"
-        outcome = "passed" if each["passed"] else "FAILED"
-        cells.append([each["comparison"], each["what"], each["subject"], f"{each['values']:,}", found, bound, outcome])
-    print(table(heading, cells))
+    rows = [
+        *forward_of_recordings(),
+        *forward_of_checkpoint(own, recorded, len(images)),
+        *data_of(options.data.name, paths, options.photos),
+        *counts_and_losses(own, recorded, counted, labels),
+        *(row for start in STARTS for row in backward(start)),
+    ]
+    print(table_of(rows))
     weights = read_weights(options.checkpoint, use="raw")
     result = {
         "checkpoint": {"name": options.checkpoint.name, "sha256": weights.sha256, "model": weights.model},
@@ -303,7 +234,7 @@ def main() -> int:
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(result, indent=1) + "\n")
-    return 0 if all(each["passed"] for each in rows) else 1
+    return 0 if all(row["passed"] for row in rows) else 1
 
 
 if __name__ == "__main__":

@@ -97,13 +97,12 @@ def gradient_confusion(
         images: the number of images, sampled at random, the same for every network. All their gradients are in memory:
             4 bytes for each parameter and image.
         list_file: another list, such as that of the training images.
-        preprocessing: fields that replace the first weights' or the default ones; all networks share one.
+        preprocessing: fields that replace those of the first weights, or the default ones; all networks share one.
         progress: called with the number of networks that are done, and of all.
 
     Returns:
-        ``data``, ``preprocessing``, ``started``, ``finished``, ``command``, ``environment`` and ``rows``: one for each
-        network, with its ``model``, ``weights`` or ``seed``, ``parameters``, ``mean_loss``, and in ``groups`` the
-        statistics of :func:`cosine_statistics` for all parameters and for each part.
+        The data, the preprocessing, the environment and ``rows``, one for each network, with the statistics of
+        :func:`cosine_statistics` for all parameters and for each part in ``groups``.
 
     Raises:
         UsageError: no network, fewer than two images, or weights of another preprocessing or too few classes.
@@ -115,8 +114,6 @@ def gradient_confusion(
     if images < 2:
         raise UsageError(f"images is {images}; expected two or more, since pairs are compared")
     dataset = open_dataset(data, list_file=list_file, check_classes=False)
-    for note in dataset.all_notes():
-        log.info("%s", note)
     names = [find_model(name).name for name in models]
     files = [read_weights(source_of(str(file)), preprocessing=preprocessing) for file in weights]
     applied = files[0].preprocessing if files else Preprocessing().replace(**(preprocessing or {}))
@@ -133,18 +130,22 @@ def gradient_confusion(
         if progress:
             progress(len(rows), total)
     return {
-        "data": {
-            "folder": dataset.root.name,
-            "list_file": dataset.list_file.name if dataset.list_file else None,
-            "classes": classes,
-            "images": len(records),
-            "pairs": len(records) * (len(records) - 1) // 2,
-            "digest": dataset.digest(),
-        },
+        "data": _described(dataset, classes, len(records)),
         "preprocessing": applied.to_dict(),
         "rows": rows,
         **origin(started),
         "environment": environment(),
+    }
+
+
+def _described(dataset: LabelledDataset, classes: int, images: int) -> dict[str, Any]:
+    return {
+        "folder": dataset.root.name,
+        "list_file": dataset.list_file.name if dataset.list_file else None,
+        "classes": classes,
+        "images": images,
+        "pairs": images * (images - 1) // 2,
+        "digest": dataset.digest(),
     }
 
 
@@ -196,7 +197,9 @@ def _measure(network: Network, batch: Floats, labels: npt.NDArray[Any]) -> dict[
 
 
 def _with_classes_of(files: Sequence[Weights], dataset: LabelledDataset) -> LabelledDataset:
-    """Return the data set with labels by the names of the weights' classes, where they have any."""
+    """Return the data set with labels by the names of the weights' classes, where they have any; log its notes."""
+    for note in dataset.all_notes():
+        log.info("%s", note)
     named = {labels: assumed for labels, assumed in map(names_of_classes, files) if labels}
     if len(named) > 1 and dataset.class_names:
         raise UsageError("the weights have classes of different names, so the same labels cannot serve all of them")

@@ -29,15 +29,22 @@ def plot(kinds: Kinds, bins: npt.NDArray[np.float64], everything: str) -> bytes:
         {"hconcat": [_distributions(kinds, names, state, bins, everything), _means(kinds, names, state, everything)]}
         for state in dict.fromkeys(state for _, state in kinds)
     ]
-    labels = {"labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal"}
+    fonts = {"labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal"}
     spec = {
         "background": "white",
         "vconcat": panels,
         "config": {
             "view": {"stroke": None},
             "title": {"fontSize": 12, "fontWeight": "normal"},
-            "axis": {"grid": False, **labels},
-            "legend": {"orient": "bottom", "columns": 2, "labelLimit": 400, "title": None, **labels},
+            "axis": {"grid": False, **fonts},
+            "legend": {
+                "orient": "bottom",
+                "columns": 2,
+                "labelLimit": 400,
+                "title": None,
+                "symbolOpacity": 1,
+                **fonts,
+            },
         },
     }
     picture: bytes = vl_convert.vegalite_to_png(spec, scale=1.5)

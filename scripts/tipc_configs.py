@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mobilenext.models import MODELS
@@ -26,33 +26,21 @@ SLOW = {"mobilenext_s": 4, "mobilenext_l": 4, "mobilenext_l_ghost": 2}  # so tha
 BATCH_SIZES = "lite_train_lite_infer=16|lite_train_whole_infer=16|whole_train_whole_infer=64"
 
 
-def long_config(
-    model: str,
-    *,
-    train: str,
-    export: str,
-    infer: str = f"{TIPC} infer",
-    gpus: str = "-1",
-    use_gpu: str = "False",
-    auto_cast: str = "null",
-    infer_use_gpu: str = "False",
-    mkldnn: str = "True|False",
-    threads: str = "1|2",
-    batch_sizes: str = "1|4",
-    tensorrt: str = "False",
-    precision: str = "fp32",
-    other_trainer: str = "null:null",
-    trainers: str = "norm_train",
-) -> list[str]:
-    """The 51 lines of the specification."""
+def long_config(model: str, changes: Mapping[int, str] | None = None) -> list[str]:
+    """Return the 51 lines of the specification for a model: one process on a CPU, Paddle Inference in float32.
+
+    Args:
+        model: name of the model.
+        changes: other lines, by their numbers from 1.
+    """
     weights = f"test_tipc/weights/{model}"
-    return [
+    lines = [
         _banner("train_params"),
         f"model_name:{model}",
         "python:python",
-        f"gpu_list:{gpus}",
-        f"--use-gpu:{use_gpu}",
-        f"auto_cast:{auto_cast}",
+        "gpu_list:-1",
+        "--use-gpu:False",
+        "auto_cast:null",
         f"--epochs:{epochs(model)}",
         "--output-dir:null",
         f"--batch-size:{BATCH_SIZES}",
@@ -61,13 +49,9 @@ def long_config(
         f"train_infer_img_dir:{IMAGES}",
         "null:null",
         "##",
-        f"trainer:{trainers}",
-        f"norm_train:{train}",
-        "pact_train:null",
-        "fpgm_train:null",
-        "distill_train:null",
-        other_trainer,
-        "null:null",
+        "trainer:norm_train",
+        f"norm_train:{train_command(model)}",
+        *(f"{name}:null" for name in ("pact_train", "fpgm_train", "distill_train", "null", "null")),
         "##",
         _banner("eval_params"),
         f"eval:{TIPC} eval --data={DATA}",
@@ -76,29 +60,33 @@ def long_config(
         _banner("infer_params"),
         "--save-inference-dir:null",
         "--pretrained:null",
-        f"norm_export:{export}",
-        "quant_export:null",
-        "fpgm_export:null",
-        "distill_export:null",
-        "export1:null",
-        "export2:null",
+        f"norm_export:{TIPC} export",
+        *(f"{name}:null" for name in ("quant_export", "fpgm_export", "distill_export", "export1", "export2")),
         "##",
         f"infer_model:{weights}",
-        f"infer_export:{export}",
+        f"infer_export:{TIPC} export",
         "infer_quant:False",
-        f"inference:{infer}",
-        f"--use-gpu:{infer_use_gpu}",
-        f"--use-mkldnn:{mkldnn}",
-        f"--cpu-threads:{threads}",
-        f"--batch-size:{batch_sizes}",
-        f"--use-tensorrt:{tensorrt}",
-        f"--precision:{precision}",
+        f"inference:{TIPC} infer",
+        "--use-gpu:False",
+        "--use-mkldnn:True|False",
+        "--cpu-threads:1|2",
+        "--batch-size:1|4",
+        "--use-tensorrt:False",
+        "--precision:fp32",
         "--model-dir:null",
         f"--image-dir:{IMAGES}",
         "--save-log-path:null",
         "--benchmark:True",
         "null:null",
     ]
+    for number, line in (changes or {}).items():
+        lines[number - 1] = line
+    return lines
+
+
+def exported_by(command: str) -> dict[int, str]:
+    """The two lines that export, after a training and for `whole_infer`."""
+    return {30: f"norm_export:{command}", 38: f"infer_export:{command}"}
 
 
 def prod_config(model: str) -> list[str]:
@@ -145,8 +133,7 @@ def paddleclas_config(model: str) -> list[str]:
         f"{TIPC} export --pretrained=test_tipc/weights/{model} --calibration={DATA} --max-drop=5 "
         "--save-inference-dir=test_tipc/quant_post_static_model"
     )
-    lines = long_config(model, train=train_command(model), export=f"{TIPC} export", mkldnn="True|False")
-    for number, line in {
+    changes = {
         5: "-o Global.device:cpu",
         6: "-o Global.auto_cast:null",
         7: f"-o Global.epochs:{epochs(model)}",
@@ -169,9 +156,8 @@ def paddleclas_config(model: str) -> list[str]:
         47: "-o Global.inference_model_dir:null",
         48: f"-o Global.infer_imgs:../{IMAGES}",
         50: "-o Global.benchmark:True",
-    }.items():
-        lines[number - 1] = line
-    return lines
+    }
+    return long_config(model, changes)
 
 
 def epochs(model: str) -> str:
@@ -192,9 +178,8 @@ def configurations() -> dict[Path, list[str]]:
     """All of them, by their place."""
     files = {}
     for model in MODELS:
-        train, export = train_command(model), f"{TIPC} export"
         here = CONFIGS / model
-        files[here / "train_infer_python.txt"] = long_config(model, train=train, export=export)
+        files[here / "train_infer_python.txt"] = long_config(model)
         files[here / "train_infer_python_gpu.txt"] = _gpu_config(model)
         files[here / "train_infer_python_prod.txt"] = prod_config(model)
         files[CONFIGS / "paddleclas" / f"{model}_train_infer_python.txt"] = paddleclas_config(model)
@@ -203,34 +188,36 @@ def configurations() -> dict[Path, list[str]]:
 
 def _gpu_config(model: str) -> list[str]:
     """Rows for one GPU and for two, with TensorRT; not run where these files were written."""
-    return long_config(
-        model,
-        train=train_command(model, LAUNCHED),
-        export=f"{TIPC} export --format=pdmodel",
-        gpus="0|0,1",
-        use_gpu="True|True",
-        auto_cast="null|amp",
-        infer_use_gpu="True",
-        tensorrt="False|True",
-        precision="fp32|fp16",
-    )
+    changes = {
+        4: "gpu_list:0|0,1",
+        5: "--use-gpu:True|True",
+        6: "auto_cast:null|amp",
+        16: f"norm_train:{train_command(model, LAUNCHED)}",
+        **exported_by(f"{TIPC} export --format=pdmodel"),
+        41: "--use-gpu:True",
+        45: "--use-tensorrt:False|True",
+        46: "--precision:fp32|fp16",
+    }
+    return long_config(model, changes)
 
 
 def _further(model: str) -> dict[Path, list[str]]:
     """One chain for each way beside the basic one."""
-    train, export = train_command(model), f"{TIPC} export"
+    export = f"{TIPC} export"
     launched = f"-m paddle.distributed.launch --nproc_per_node=2 --log_dir=test_tipc/output/launch {LAUNCHED}"
-    no_onednn = {"mkldnn": "False", "threads": "1", "batch_sizes": "1|4"}
-    chains = {
-        "to_static": long_config(model, train=f"{train} --to-static=True", export=export, threads="1"),
-        "two_processes": long_config(model, train=train_command(model, launched), export=export, threads="1"),
-        "ptq": long_config(
-            model, train=train, export=f"{export} --calibration={DATA} --max-drop=5", precision="int8", **no_onednn
-        ),
-        "paddle2onnx": long_config(model, train=train, export=f"{export} --format=onnx", **no_onednn),
-        "legacy": long_config(model, train=train, export=f"{export} --format=pdmodel", threads="1"),
+    one_thread = {43: "--cpu-threads:1"}
+    no_onednn = {42: "--use-mkldnn:False", **one_thread}
+    chains: dict[str, dict[int, str]] = {
+        "to_static": {16: f"norm_train:{train_command(model)} --to-static=True", **one_thread},
+        "two_processes": {16: f"norm_train:{train_command(model, launched)}", **one_thread},
+        "ptq": {**exported_by(f"{export} --calibration={DATA} --max-drop=5"), 46: "--precision:int8", **no_onednn},
+        "paddle2onnx": {**exported_by(f"{export} --format=onnx"), **no_onednn},
+        "legacy": {**exported_by(f"{export} --format=pdmodel"), **one_thread},
     }
-    return {CONFIGS / model / f"train_{name}_infer_python.txt": lines for name, lines in chains.items()}
+    return {
+        CONFIGS / model / f"train_{name}_infer_python.txt": long_config(model, changes)
+        for name, changes in chains.items()
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
