@@ -32,7 +32,6 @@ LONG_FUNCTIONS = {
     "explanation.anatomy.anatomy",
     "explanation.confusion.gradient_confusion",
     "explanation.pictures.explain",
-    "quantization.quantize.quantize_model",
     "report.charts.confusion_matrix",
     "report.charts.latency_histogram",
     "report.charts.reliability",
@@ -44,7 +43,6 @@ LONG_PARAMETER_LISTS = {
     "evaluation.prediction.predict",
     "evaluation.run.evaluate",
     "explanation.pictures.explain",
-    "quantization.quantize.quantize_model",
     "training.depthwise._differentiate",
     "training.run.train",
 }

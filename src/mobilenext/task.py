@@ -257,6 +257,10 @@ class Export:
 
     # The outputs of Paddle's network and of the export for the same images: fields of the parity, and what is wrong.
     agreement: Callable[[Outputs, Outputs], tuple[dict[str, Any], str | None]] = lambda expected, outputs: ({}, None)
+    # Of a quantization: fields of a result that its report repeats (none: that of the metric), and the answer in a row,
+    # of which the equal ones are counted.
+    scores: Sequence[str] = ()
+    answer: Callable[[Any], Any] | None = None
     # Appends to a checked ONNX graph, and returns the new one: decoding and suppression of boxes, for one.
     post_processing: Callable[[Any, WeightsRecord], Any] | None = None
 

@@ -191,3 +191,8 @@ def test_what_is_quantised_already(quantized: tuple[Path, dict[str, Any]], long_
     with pytest.raises(UsageError, match="is int8 already; quantise the float32 one"):
         quantize_model(tmp_path / "out", calibration=long_world.data, exported=quantized[0])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_keywords_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"quantize_model\(\) got an unexpected keyword argument 'threads'"):
+        quantize_model(tmp_path / "out", calibration=tmp_path, threads=2)  # type: ignore[call-arg]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from mobilenext.arrays import Outputs
+from mobilenext.classification.metrics import Prediction
 from mobilenext.export.parity import ALLOWED
 from mobilenext.task import Export
 
@@ -23,4 +24,13 @@ def agreement(expected: Outputs, outputs: Outputs) -> tuple[dict[str, Any], str 
     return {"equal_top1": int((other == first).sum())}, problem
 
 
-EXPORT = Export(agreement=agreement)
+def first_class(row: Prediction) -> int:
+    """Return the first class of an image."""
+    return row.top5[0]
+
+
+EXPORT = Export(
+    agreement=agreement,
+    scores=("correct_top1", "correct_top5", "top1_percent", "top5_percent"),
+    answer=first_class,
+)

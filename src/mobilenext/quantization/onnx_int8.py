@@ -1,4 +1,4 @@
-"""int8 of an ONNX file by ONNX Runtime's quantiser, with the settings that were measured best (docs/deployment.md).
+"""int8 of an ONNX file by ONNX Runtime's quantizer, with the settings that were measured best (docs/deployment.md).
 
 Weights are signed 8-bit numbers with a scale for each output channel: with one scale for all, depthwise convolutions,
 whose channels differ most, lose all accuracy. Activations are unsigned with one scale for each tensor, which is the
@@ -47,7 +47,7 @@ Ranges: TypeAlias = Any  # onnxruntime.quantization.calibrate.TensorsData: the r
 
 @dataclass(frozen=True)
 class LayerLoss:
-    """What quantising one layer alone does to the logits."""
+    """How the logits change when one layer alone is quantized."""
 
     layer: str
     signal_to_noise_db: float  # power of the logits over that of their error
@@ -90,8 +90,8 @@ def _check_float32(model: onnx.ModelProto, path: Path) -> None:
         raise UsageError(f"{path} holds 16-bit weights, which cannot be quantised here; quantise the float32 one")
 
 
-class _Batches(CalibrationDataReader):  # type: ignore[misc]
-    """One batch, in the form that the calibrator asks for."""
+class OneBatch(CalibrationDataReader):  # type: ignore[misc]
+    """One batch, in the form that the calibrator needs."""
 
     def __init__(self, name: str, batch: npt.NDArray[Any]) -> None:
         self._inputs: Iterator[dict[str, npt.NDArray[Any]]] = iter([{name: batch}])
@@ -101,7 +101,7 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc]
 
 
 def calibrate(onnx_file: Path, batches: Iterable[Floats], scratch: Path, form: Form = OURS) -> Ranges:
-    """The range of every tensor over normalised images.
+    """Return the range of every tensor over normalized images.
 
     Args:
         onnx_file: made ready.
@@ -109,7 +109,7 @@ def calibrate(onnx_file: Path, batches: Iterable[Floats], scratch: Path, form: F
         scratch: a folder for what the calibrator writes.
         form: of the network.
     """
-    with contextlib.redirect_stdout(io.StringIO()):  # it talks
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints
         calibrator = create_calibrator(
             onnx_file,
             list(OPERATORS),
@@ -120,7 +120,7 @@ def calibrate(onnx_file: Path, batches: Iterable[Floats], scratch: Path, form: F
         name = calibrator.infer_session.get_inputs()[0].name
         for batch in batches:  # one by one: all tensors of all images at once would not fit into memory
             for array, _ in form.inputs(batch):
-                calibrator.collect_data(_Batches(name, array))
+                calibrator.collect_data(OneBatch(name, array))
         return calibrator.compute_data()
 
 
@@ -143,11 +143,11 @@ def quantize(onnx_file: Path, int8_file: Path, ranges: Ranges, keep_float: Seque
                 f"keep_float names {name!r}, which is no layer of this network{nearest(name, known)}; the layers are "
                 f"{known[0]} to {known[-1]}, the report lists those that lose most"
             )
-    onnx.save(_quantized(onnx_file, ranges, exclude=keep_float), str(int8_file))
+    onnx.save(quantized_model(onnx_file, ranges, exclude=keep_float), str(int8_file))
 
 
 def layers(onnx_file: Path) -> list[str]:
-    """The names of the nodes that compute, in the order of the network."""
+    """Return the names of the nodes that compute, in the order of the network."""
     model = onnx.load(str(onnx_file), load_external_data=False)
     return [node.name for node in model.graph.node if node.op_type in LAYERS]
 
@@ -155,7 +155,7 @@ def layers(onnx_file: Path) -> list[str]:
 def layer_losses(
     onnx_file: Path, ranges: Ranges, images: Floats, output: str | None = None, form: Form = OURS
 ) -> list[LayerLoss]:
-    """Every layer quantised alone, the one that disturbs the logits most first.
+    """Quantize every layer alone, and return the one that disturbs the logits most first.
 
     Args:
         onnx_file: made ready.
@@ -167,22 +167,31 @@ def layer_losses(
     expected = _logits(onnx.load(str(onnx_file)), images, output, form)
     losses = []
     for name in layers(onnx_file):
-        found = _logits(_quantized(onnx_file, ranges, only=[name]), images, output, form)
-        noise = max(float(((found - expected) ** 2).sum()), 1e-30)
+        logits = _logits(quantized_model(onnx_file, ranges, only=[name]), images, output, form)
+        noise = max(float(((logits - expected) ** 2).sum()), 1e-30)
         decibels = 10 * float(np.log10(float((expected**2).sum()) / noise))
-        changed = int((found.argmax(1) != expected.argmax(1)).sum())
+        changed = int((logits.argmax(1) != expected.argmax(1)).sum())
         losses.append(LayerLoss(name, round(decibels, 2), changed))
     return sorted(losses, key=lambda loss: loss.signal_to_noise_db)
 
 
-def _quantized(
+def quantized_model(
     onnx_file: Path,
     ranges: Ranges,
     *,
     only: Sequence[str] = (),
     exclude: Sequence[str] = (),
 ) -> onnx.ModelProto:
-    # The quantiser changes the model that it is given, so it is read again each time.
+    """Return the int8 graph.
+
+    Args:
+        onnx_file: made ready.
+        ranges: of `calibrate`.
+        only: names of the nodes to quantize; none: all.
+        exclude: names of nodes that stay float32.
+        operators: the kinds of nodes to quantize.
+    """
+    # The quantizer changes its model, so it is read again each time.
     quantizer = QDQQuantizer(
         load_model_with_shape_infer(onnx_file),
         True,  # a scale for each channel
@@ -202,7 +211,7 @@ def _quantized(
 
 
 def _logits(model: onnx.ModelProto, images: Floats, output: str | None, form: Form) -> Logits:
-    """[N, classes]."""
+    """Return the logits [N, classes] of a graph."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
