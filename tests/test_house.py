@@ -29,12 +29,6 @@ LONG_FUNCTIONS = {
     "evaluation.bench.bench",
     "evaluation.prediction.predict",
     "evaluation.run.evaluate",
-    "explanation.anatomy.anatomy",
-    "explanation.confusion.gradient_confusion",
-    "explanation.pictures.explain",
-    "report.charts.confusion_matrix",
-    "report.charts.latency_histogram",
-    "report.charts.reliability",
     "training.run.train",
 }
 LONG_PARAMETER_LISTS = {
@@ -42,7 +36,6 @@ LONG_PARAMETER_LISTS = {
     "evaluation.bench.bench",
     "evaluation.prediction.predict",
     "evaluation.run.evaluate",
-    "explanation.pictures.explain",
     "training.depthwise._differentiate",
     "training.run.train",
 }
@@ -52,8 +45,6 @@ LONG_FILES = {
     "cli.program",
     "evaluation.bench",
     "evaluation.run",
-    "explanation.confusion",
-    "report.sections",
     "tipc.driver",
     "training.loop",
     "recipe",
@@ -64,7 +55,7 @@ FORBIDDEN_NAMES = frozenset({"found", "made", "said", "given", "held", "asked"})
 FORBIDDEN_LOOP_VARIABLES = frozenset({"each"})
 # Not yet clean:
 PACKAGES_WITH_FORBIDDEN_NAMES = {
-    "classification", "cli", "evaluation", "explanation", "export", "quantization", "report", "runs", "runtime",
+    "classification", "cli", "evaluation", "export", "quantization", "runtime",
     "sources", "tipc", "training",
 }  # fmt: skip
 INITS_WITH_LOGIC: set[str] = set()

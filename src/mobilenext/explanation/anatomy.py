@@ -1,4 +1,4 @@
-"""What a network is made of, told by itself: an image is passed through and what happens is recorded.
+"""What a network is made of: an image is passed through it, and what happens is recorded.
 
 Channels, shapes, strides, parameters and mult-adds are those of the layers and tensors that were seen, counted as
 ``models.counting`` does, and an activation is what turns one layer's output into the next one's input.
@@ -6,8 +6,9 @@ Channels, shapes, strides, parameters and mult-adds are those of the layers and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -84,91 +85,67 @@ class Anatomy:
     mult_adds: int
 
     def to_dict(self) -> dict[str, Any]:
-        from dataclasses import asdict
-
         return asdict(self)
 
 
 @dataclass
-class _Seen:
-    """What the hooks note while the image passes."""
+class _Recorder:
+    """Hooks that record what passes the layers and blocks of a network."""
 
-    layers: list[Layer] = field(default_factory=list)
-    blocks: dict[str, tuple[Tensor, Tensor, int, int]] = field(
-        default_factory=dict
-    )  # input, output, layers from and to
+    layers: list[Layer] = field(default_factory=list)  # in the order in which they ran
+    inputs: dict[str, Tensor] = field(default_factory=dict)  # of the blocks, by their names
+    outputs: dict[str, Tensor] = field(default_factory=dict)
+    first: dict[str, int] = field(default_factory=dict)  # layers of a block: the place of the first in `layers`,
+    stop: dict[str, int] = field(default_factory=dict)  # and that behind the last
+
+    def run(self, network: Network, image: Tensor) -> Tensor:
+        """Return what the network in evaluation mode makes of `image` [1, 3, S, S], and record the way to it."""
+        import paddle
+        from paddle import nn
+
+        handles = []
+        for name, layer in network.named_sublayers():
+            if isinstance(layer, nn.Conv2D | nn.BatchNorm2D | nn.Linear):
+                handles.append(layer.register_forward_post_hook(partial(self._layer, name)))
+        for name, block in network.blocks():
+            handles.append(block.register_forward_pre_hook(partial(self._begin, name)))
+            handles.append(block.register_forward_post_hook(partial(self._end, name)))
+        training = network.training
+        network.eval()
+        try:
+            with paddle.no_grad():
+                output: Tensor = network(paddle.to_tensor(image)).numpy()
+        finally:
+            for handle in handles:
+                handle.remove()
+            network.train() if training else network.eval()
+        return output
+
+    def _layer(self, name: str, layer: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        self.layers.append((name, layer, inputs[0].numpy(), output.numpy()))
+
+    def _begin(self, name: str, block: Any, inputs: tuple[Any, ...]) -> None:
+        self.inputs[name], self.first[name] = inputs[0].numpy(), len(self.layers)
+
+    def _end(self, name: str, block: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        self.outputs[name], self.stop[name] = output.numpy(), len(self.layers)
 
 
 def anatomy(network: Network, image_size: int = 224) -> Anatomy:
-    """Pass a random image through the network, in evaluation mode, and tell what happens in it."""
-    import paddle
-    from paddle import nn
-
-    seen = _Seen()
-    handles = []
-
-    def watch(name: str) -> Callable[[Any, Any, Any], None]:
-        def note(layer: Any, inputs: tuple[Any, ...], output: Any) -> None:
-            seen.layers.append((name, layer, inputs[0].numpy(), output.numpy()))
-
-        return note
-
-    def begin(name: str) -> Callable[[Any, Any], None]:
-        def note(layer: Any, inputs: tuple[Any, ...]) -> None:
-            seen.blocks[name] = (inputs[0].numpy(), inputs[0].numpy(), len(seen.layers), 0)
-
-        return note
-
-    def end(name: str) -> Callable[[Any, Any, Any], None]:
-        def note(layer: Any, inputs: tuple[Any, ...], output: Any) -> None:
-            before, _, first, _ = seen.blocks[name]
-            seen.blocks[name] = (before, output.numpy(), first, len(seen.layers))
-
-        return note
-
-    blocks = network.blocks()
-    for name, layer in network.named_sublayers():
-        if isinstance(layer, nn.Conv2D | nn.BatchNorm2D | nn.Linear):
-            handles.append(layer.register_forward_post_hook(watch(name)))
-    for name, block in blocks:
-        handles += [block.register_forward_pre_hook(begin(name)), block.register_forward_post_hook(end(name))]
-    training = network.training
-    network.eval()
+    """Pass a random image through a network, in evaluation mode, and return what happens in it."""
+    recorder = _Recorder()
     image = np.random.default_rng(0).standard_normal((1, 3, image_size, image_size)).astype(np.float32)
-    try:
-        with paddle.no_grad():
-            logits = network(paddle.to_tensor(image)).numpy()
-    finally:
-        for handle in handles:
-            handle.remove()
-        network.train() if training else network.eval()
-
-    parts: list[Part] = []
-    first = seen.blocks[blocks[0][0]]
-    if first[2] > 0:  # layers before the first block
-        parts.append(_part("stem", "stem", seen.layers[: first[2]], image, first[0]))
-    for name, block in blocks:
-        before, after, start, stop = seen.blocks[name]
-        joined = _joined(block, before, after)
-        parts.append(_part(name, _kind_of(block), seen.layers[start:stop], before, after, joined))
-    last = seen.blocks[blocks[-1][0]]
-    parts.append(_part("head", "mean, linear", seen.layers[last[3] :], last[1], logits[..., None, None]))
-    parameters = sum(int(each.size) for each in network.parameters() if not each.stop_gradient)
+    logits = recorder.run(network, image)  # [1, classes]
+    parts = _parts(network, recorder, image, logits)
+    parameters = sum(int(values.size) for values in network.parameters() if not values.stop_gradient)
     unused = parameters - sum(part.parameters for part in parts)
     if unused:  # S and L carry a batch norm of their code base that no tensor passes
         nothing = (network.num_classes, 1, 1)
-        parts.append(
-            Part(
-                name="unused",
-                kind="batch norm",
-                before=nothing,
-                after=nothing,
-                shortcut=0,
-                steps=(),
-                parameters=unused,
-                mult_adds=0,
-            )
-        )
+        part = Part(
+            name="unused", kind="batch norm", before=nothing, after=nothing, shortcut=0, steps=(), parameters=unused,
+            mult_adds=0,
+        )  # fmt: skip
+        parts.append(part)
     return Anatomy(
         image_size=image_size,
         num_classes=network.num_classes,
@@ -177,6 +154,21 @@ def anatomy(network: Network, image_size: int = 224) -> Anatomy:
         parameters=parameters,
         mult_adds=sum(part.mult_adds for part in parts),
     )
+
+
+def _parts(network: Network, recorder: _Recorder, image: Tensor, logits: Tensor) -> list[Part]:
+    """The stem where there is one, the blocks, and the head."""
+    parts: list[Part] = []
+    layers, blocks = recorder.layers, network.blocks()
+    first, last = blocks[0][0], blocks[-1][0]
+    if recorder.first[first] > 0:  # layers before the first block
+        parts.append(_part("stem", "stem", layers[: recorder.first[first]], image, recorder.inputs[first]))
+    for name, block in blocks:
+        before, after = recorder.inputs[name], recorder.outputs[name]
+        own = layers[recorder.first[name] : recorder.stop[name]]
+        parts.append(_part(name, _kind_of(block), own, before, after, _joined(block, before, after)))
+    head = layers[recorder.stop[last] :]
+    return [*parts, _part("head", "mean, linear", head, recorder.outputs[last], logits[..., None, None])]
 
 
 def _kind_of(block: Any) -> str:
@@ -220,7 +212,7 @@ def _steps(part: str, layers: Sequence[Layer], branch: Tensor) -> Iterable[Step]
     for start, stop in zip(starts, [*starts[1:], len(layers)], strict=True):
         name, layer, before, after = layers[start]
         follows = layers[stop][2] if stop < len(layers) else branch
-        held = [each for _, each, *_ in layers[start:stop]]
+        step_layers = [inner for _, inner, *_ in layers[start:stop]]
         kind, activation = _kind_of_step(name, layer), _activation(layers[stop - 1][3], follows)
         convolution = isinstance(layer, nn.Conv2D)
         # One output value costs in_channels / groups * k * k, which is the size of one filter.
@@ -235,9 +227,9 @@ def _steps(part: str, layers: Sequence[Layer], branch: Tensor) -> Iterable[Step]
             else 1,
             before=_shape(before),
             after=_shape(after),
-            norm=len(held) > 1,
+            norm=len(step_layers) > 1,
             activation="sigmoid" if kind == "excite" else activation,
-            parameters=sum(int(p.size) for each in held for p in each.parameters() if not p.stop_gradient),
+            parameters=sum(int(p.size) for inner in step_layers for p in inner.parameters() if not p.stop_gradient),
             mult_adds=int(after.size * cost),
         )
 

@@ -200,8 +200,8 @@ def _described(part: Part, index: int) -> str:
     label = step.label
     if step.kind == "excite":
         return f"{label}: a factor for each channel"
-    held = part.steps[index - 1].after[0] if index else part.before[0]
-    return label if step.before[0] == held else f"{label}; takes {step.before[0]}"
+    channels = part.steps[index - 1].after[0] if index else part.before[0]
+    return label if step.before[0] == channels else f"{label}; takes {step.before[0]}"
 
 
 def _title(title: str, subtitle: str) -> list[str]:

@@ -105,7 +105,7 @@ class Explainer:
                 x = layer(x)
             logits = self.network.head(x)  # [1, classes]
             values = logits.detach().numpy()
-            best = [int(each) for each in ranked(values, topk)[0]]
+            best = [int(number) for number in ranked(values, topk)[0]]
             explained = best[0] if class_id is None else int(class_id)
             (gradient,) = paddle.grad(logits[0, explained], activation)  # [1, K, h, w]
         alpha = gradient.numpy()[0].mean(axis=(1, 2))  # [K]
@@ -116,7 +116,7 @@ class Explainer:
         height, width = pixels.shape[:2]
         return Explanation(
             classes=tuple(best),
-            scores=tuple(float(scores[each]) for each in best),
+            scores=tuple(float(scores[number]) for number in best),
             class_id=explained,
             score=float(scores[explained]),
             heat=enlarged(small, np.arange(height) + 0.5, np.arange(width) + 0.5, (height, width)),

@@ -64,10 +64,10 @@ def explain(
         MissingDependency: vl-convert is not installed.
         TypeError: another keyword.
     """
-    given: dict[str, Any] = dict(options)
-    source = take_options(WeightsSource, given)
-    if given:
-        raise TypeError(f"explain() got an unexpected keyword argument {next(iter(given))!r}")
+    rest: dict[str, Any] = dict(options)
+    source = take_options(WeightsSource, rest)
+    if rest:
+        raise TypeError(f"explain() got an unexpected keyword argument {next(iter(rest))!r}")
     if topk < 1:
         raise UsageError(f"topk is {topk}; expected a whole number from 1 up")
     paths = find_images(images)

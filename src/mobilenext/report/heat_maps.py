@@ -36,7 +36,7 @@ class HeatMaps:
         if weights:
             require_paddle()
         self._folder = folder
-        files = [with_suffix(locate(None, os.fspath(each))) for each in weights]
+        files = [with_suffix(locate(None, os.fspath(name))) for name in weights]
         self._files = {sha256_of(file): file for file in files}
         self._explainers: dict[tuple[str | None, ...], tuple[Explainer, Preprocessing]] = {}
 

@@ -90,10 +90,10 @@ def report_html(inputs: Inputs, images: Images) -> str:
 
 def _as_data(value: Any) -> str:
     """JSON that can stand in a script element: ASCII, and no character that HTML reads."""
-    found = json.dumps(_finite(value), separators=(",", ":"), allow_nan=False)
+    content = json.dumps(_finite(value), separators=(",", ":"), allow_nan=False)
     from markupsafe import Markup
 
-    return Markup(found.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+    return Markup(content.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
 def _finite(value: Any) -> Any:

@@ -69,7 +69,7 @@ class RunFolder:
         self.folder = folder
         self._begun = False
         try:
-            self._made = [each for each in (folder, *folder.parents) if not each.exists()]
+            self._new_folders = [path for path in (folder, *folder.parents) if not path.exists()]
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(folder / ".lock")
             self._lock.acquire(timeout=0)
@@ -90,8 +90,8 @@ class RunFolder:
         if not (self.folder / CONFIG).exists():
             with contextlib.suppress(OSError):  # something else is in it
                 (self.folder / LOCK).unlink()
-                for made in self._made:
-                    made.rmdir()
+                for path in self._new_folders:
+                    path.rmdir()
 
     @property
     def checkpoint(self) -> Path:
