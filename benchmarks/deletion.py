@@ -127,7 +127,7 @@ def _hide(
         "hidden_percent_of_area": round(100 * side * side / (size * size), 2),
         "random_squares": RANDOM_SQUARES,
         "seed": seed,
-        "without_heat": sum(not each.any() for each in maps),
+        "without_heat": sum(not heat.any() for heat in maps),
         "other_at_the_same_place": int(equal),
         "score_before": _mean_of(before),
         "loses": {kind: _mean_of(values) for kind, values in losses.items()},

@@ -76,7 +76,7 @@ def measure(
 
 def turned_mobilenetv2(path: Path) -> Any:
     """Our MobileNetV2 x1.0 with the kernels of the file, turned by 180 degrees, and its biases."""
-    tensors = {each.name: numpy_helper.to_array(each) for each in onnx.load(path).graph.initializer}
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
     nodes = onnx.load(path).graph.node
     convolutions = [[tensors[name] for name in node.input[1:]] for node in nodes if node.op_type == "Conv"]
     ((weight, bias),) = ([tensors[name] for name in node.input[1:]] for node in nodes if node.op_type == "Gemm")

@@ -90,7 +90,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("-o", "--output", default="results/image_costs.json")
     options.add_argument("--side", type=int, default=3000)
-    asked = options.parse_args()
+    arguments = options.parse_args()
     sys.path.insert(0, str(TESTS))
     from hostile_images import HOSTILE as hostile
 
@@ -98,7 +98,7 @@ def main() -> None:
     worst: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image"
-        for name, (image, how) in pictures(asked.side).items():
+        for name, (image, how) in pictures(arguments.side).items():
             image.save(path, name.split()[0], **how)
             pixels = image.size[0] * image.size[1]
             pillow, _, pillow_s, _ = measured(path, "pillow")
@@ -127,14 +127,14 @@ def main() -> None:
     limits = ImageLimits()
     result = {
         **origin(),
-        "side": asked.side,
+        "side": arguments.side,
         "limits": {"pixels": MAX_PIXELS, "memory_mib": limits.memory_mib, "seconds": limits.seconds},
         "formats": costs,
         "hostile": worst,
-        "load_average_after": [round(each, 2) for each in os.getloadavg()],
+        "load_average_after": [round(load, 2) for load in os.getloadavg()],
         "environment": environment(),
     }
-    Path(asked.output).write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    Path(arguments.output).write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

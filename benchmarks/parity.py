@@ -50,15 +50,15 @@ def main() -> int:
             with tempfile.TemporaryDirectory() as folder:
                 spec = prepare_weights(weights, Path(folder), Choice(runtime, engine or "auto")).spec
                 network = open_runtime(spec)
-                found = np.concatenate([network.predict(images[i : i + 50])[0] for i in range(0, len(images), 50)])
-            best = ranked(found)
+                logits = np.concatenate([network.predict(images[i : i + 50])[0] for i in range(0, len(images), 50)])
+            best = ranked(logits)
             rows.append(
                 {
                     "weights": kind,
                     "runtime": spec.describe(),
                     "images": len(images),
-                    "largest_difference": float(np.abs(found - expected).max()),
-                    "largest_difference_of_std": float(np.abs(found - expected).max() / expected.std()),
+                    "largest_difference": float(np.abs(logits - expected).max()),
+                    "largest_difference_of_std": float(np.abs(logits - expected).max() / expected.std()),
                     "equal_predictions": int((best[:, 0] == ranked(expected)[:, 0]).sum()),
                     "correct_top1": int((best[:, 0] == labels).sum()),
                     "correct_top5": int((best == labels[:, None]).any(axis=1).sum()),

@@ -39,19 +39,19 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("-o", "--output", type=Path, default=Path("results/bench_report.json"))
-    asked = options.parse_args()
+    arguments = options.parse_args()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         runs = [write_large_evaluation(Path(folder) / f"run{seed}", seed=seed) for seed in range(2)]
         for count in (1, 2):
             page = Path(folder) / "report.html"
-            times = [measured(runs[:count], page) for _ in range(asked.rounds)]
+            times = [measured(runs[:count], page) for _ in range(arguments.rounds)]
             rows.append(
                 {
                     "evaluations": count,
                     "images": 50_000,
                     "classes": 1000,
-                    "rounds": asked.rounds,
+                    "rounds": arguments.rounds,
                     "median_seconds": round(statistics.median(one["seconds"] for one in times), 2),
                     "slowest_seconds": round(max(one["seconds"] for one in times), 2),
                     "peak_memory_mib": round(max(one["peak_memory_mib"] for one in times), 1),
@@ -59,7 +59,7 @@ def main() -> None:
                 }
             )
             print(rows[-1])
-    asked.output.write_text(json.dumps({"rows": rows, **origin(), "environment": environment()}, indent=1) + "\n")
+    arguments.output.write_text(json.dumps({"rows": rows, **origin(), "environment": environment()}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

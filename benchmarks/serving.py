@@ -82,16 +82,16 @@ class Server:
         )
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            if found := re.search(r"http://\S+?:(\d+) ", line):
-                self.port = int(found[1])
+            if match := re.search(r"http://\S+?:(\d+) ", line):
+                self.port = int(match[1])
                 return
         raise SystemExit("the server did not start")
 
     def memory_mib(self) -> float:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = re.search(r"VmRSS:\s+(\d+)", status)
-        assert found is not None
-        return int(found[1]) / 1024
+        match = re.search(r"VmRSS:\s+(\d+)", status)
+        assert match is not None
+        return int(match[1]) / 1024
 
     def stop(self) -> None:
         self.process.terminate()
@@ -177,7 +177,7 @@ def main() -> None:
     options.add_argument("-o", "--output", default="results/bench_serving.json")
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--seconds", type=float, default=8)
-    asked = options.parse_args()
+    arguments = options.parse_args()
     os.environ.update(FAST_PROCESS | {"OMP_NUM_THREADS": "1"})
     content = photo()
     rows: list[dict[str, Any]] = []
@@ -189,12 +189,12 @@ def main() -> None:
             for server in servers.values():
                 load(server.port, 8, 2, content)  # warm
             where = environment()
-            for number in range(asked.rounds):
-                limits.append({stages: limit(exported, asked.seconds / 2, stages) for stages in ("network", "all")})
+            for number in range(arguments.rounds):
+                limits.append({stages: limit(exported, arguments.seconds / 2, stages) for stages in ("network", "all")})
                 print(limits[-1], flush=True)
                 for size, server in servers.items():
                     for clients in CLIENTS:
-                        row = load(server.port, clients, asked.seconds, content)
+                        row = load(server.port, clients, arguments.seconds, content)
                         rows.append({"round": number, "max_batch": size, **row})
                         print(rows[-1], flush=True)
             server = servers[BATCHES[0]]
@@ -208,15 +208,15 @@ def main() -> None:
     result = {
         "model": MODEL,
         "image": {"format": "JPEG", "size": [500, 375], "bytes": len(content)},
-        "seconds": asked.seconds,
+        "seconds": arguments.seconds,
         "limits_images_per_second": limits,
         "rows": rows,
-        "memory_mib_every_500_requests": [round(each, 1) for each in memory],
-        "load_average_after": [round(each, 2) for each in os.getloadavg()],
+        "memory_mib_every_500_requests": [round(value, 1) for value in memory],
+        "load_average_after": [round(value, 2) for value in os.getloadavg()],
         **origin(),
         "environment": where,
     }
-    Path(asked.output).write_text(json.dumps(result, indent=1) + "\n")
+    Path(arguments.output).write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -133,10 +133,10 @@ def measure(case: dict[str, Any], variant: str) -> dict[str, Any]:
         started = time.perf_counter()
         step()
         seconds.append(time.perf_counter() - started)
-    found: dict[str, Any] = {"seconds": seconds}
+    result: dict[str, Any] = {"seconds": seconds}
     if variant in ("plain", "train"):
-        found["operators"] = operators(step, paddle)
-    return found
+        result["operators"] = operators(step, paddle)
+    return result
 
 
 def operators(step: Any, paddle: Any) -> dict[str, float]:
@@ -157,7 +157,7 @@ def operators(step: Any, paddle: Any) -> dict[str, float]:
     items = StatisticData(result.get_data(), result.get_extra_info()).event_summary.items
     times = {name.removeprefix("Global_").removesuffix(" dygraph"): item.cpu_time for name, item in items.items()}
     times["rest"] = total - sum(times.values())
-    shares = {name: round(value / total, 4) for name, value in sorted(times.items(), key=lambda each: -each[1])}
+    shares = {name: round(value / total, 4) for name, value in sorted(times.items(), key=lambda item: -item[1])}
     return {name: share for name, share in shares.items() if share >= 0.01}
 
 
@@ -212,7 +212,7 @@ def main() -> None:
         rounds = []
         for number in range(options.rounds):
             rounds.append({variant: run(case_name, variant) for variant in variants})
-            speeds = {variant: round(found["images_per_second"], 1) for variant, found in rounds[-1].items()}
+            speeds = {variant: round(result["images_per_second"], 1) for variant, result in rounds[-1].items()}
             print(f"{case_name}, round {number + 1}: {speeds}", file=sys.stderr, flush=True)
         for variant in variants:
             rates = [one[variant]["images_per_second"] for one in rounds]

@@ -102,14 +102,14 @@ def certify(drivers: dict[str, Path]) -> dict[str, Any]:
                 prepare = ["bash", "test_tipc/prepare.sh", BASIC[layout], mode]
                 subprocess.run(prepare, cwd=folder, env={**os.environ, "PATH": path}, check=True, capture_output=True)
                 started = time.perf_counter()
-                found, code = run_driver(folder, BASIC[layout], mode, path)
+                commands, code = run_driver(folder, BASIC[layout], mode, path)
                 rows.append(
                     {
                         "layout": layout,
                         "config": BASIC[layout],
                         "mode": mode,
-                        "successful": sum(success for success, _ in found),
-                        "failed": [command for success, command in found if not success],
+                        "successful": sum(success for success, _ in commands),
+                        "failed": [command for success, command in commands if not success],
                         "exit_code": code,
                         "seconds": round(time.perf_counter() - started, 1),
                         "driver_sha256": hashlib.sha256((driver / DRIVER).read_bytes()).hexdigest(),
@@ -139,11 +139,11 @@ def record(drivers: dict[str, Path]) -> list[dict[str, Any]]:
                 for number, line in changes.items():
                     lines[number - 1] = line
                 (folder / config).write_text("\n".join(lines) + "\n")
-                found, _ = run_driver(folder, config, mode, os.pathsep.join([tools, os.environ["PATH"]]))
+                commands, _ = run_driver(folder, config, mode, os.pathsep.join([tools, os.environ["PATH"]]))
             entry: dict[str, Any] = {"layout": layout, "config": config, "mode": mode}
             if changes:
                 entry["changes"] = {str(number): line for number, line in changes.items()}
-            entries.append({**entry, "commands": [command for _, command in found]})
+            entries.append({**entry, "commands": [command for _, command in commands]})
     return entries
 
 
@@ -153,7 +153,7 @@ def main() -> int:
     parser.add_argument("--record", action="store_true", help=f"write {RECORD.relative_to(ROOT)} instead")
     parser.add_argument("-o", "--output", type=Path, default=Path("results/tipc_official.json"))
     options = parser.parse_args()
-    drivers = {layout: Path(folder) for layout, _, folder in (each.partition("=") for each in options.drivers)}
+    drivers = {layout: Path(folder) for layout, _, folder in (argument.partition("=") for argument in options.drivers)}
     if set(drivers) != set(BASIC):
         parser.error(f"expected {', '.join(f'{layout}=DIR' for layout in BASIC)}")
     if options.record:

@@ -1,6 +1,6 @@
 """The commands that a driver makes of a configuration, one after the other.
 
-What is said here of each layout is what its official driver does, oddities included: the fixed two epochs of
+For every layout this is what its official driver does, oddities included: the fixed two epochs of
 PaddleClas', and that it infers in the folder ``deploy``; that the 32-line driver tells neither the training where the
 data are nor the inference which images to take.
 """

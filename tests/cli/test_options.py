@@ -16,7 +16,7 @@ CALLS = {
     "explain": "mobilenext.explanation.pictures.explain",
     "diagram": "mobilenext.explanation.diagram.write_diagram",
     "train": "mobilenext.training.run.train",
-    "export": "mobilenext.export.folder.export_model",
+    "export": "mobilenext.exporting.export_model",
     "quantize": "mobilenext.quantization.quantize.quantize_model",
     "bench": "mobilenext.evaluation.bench.bench",
     "check-data": "mobilenext.data.check.check_data",

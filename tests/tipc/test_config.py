@@ -51,8 +51,8 @@ def test_values_by_mode() -> None:
     config = read_config(LONG)
     assert [config.of_mode("epochs", mode) for mode in MODES] == ["8", "8", "5", ""]
     assert config["threads"].values == ("1", "2")
-    assert not config["pretrained"].given
-    assert config["threads"].given
+    assert not config["pretrained"].is_set
+    assert config["threads"].is_set
 
 
 def _edited(path: Path, tmp_path: Path, **changes: str) -> Path:

@@ -35,7 +35,7 @@ from mobilenext.machine.stopping import first_signal
 
 def _declare(command: argparse.ArgumentParser) -> None:
     several: dict[str, Any] = {"nargs": "+", "default": []}
-    each: dict[str, Any] = {"type": numbers, "default": (1,), "metavar": "N,N"}
+    listed: dict[str, Any] = {"type": numbers, "default": (1,), "metavar": "N,N"}
     runtimes = f"runtimes: auto (default), all, NAME:ENGINE, or some of {RUNTIME_NAMES}"
     add_flags(
         command,
@@ -46,9 +46,9 @@ def _declare(command: argparse.ArgumentParser) -> None:
         RUNTIME(nargs="+", default=["auto"], help=runtimes),
         ENGINE(help="engine of paddle-inference: openvino, onednn or native (default: auto)"),
         PRECISION,
-        THREADS(**each, help="numbers of threads, one row each (default: 1)"),
-        BATCH_SIZE(**each, help="batch sizes, one row each (default: 1)"),
-        IDENTITY_DIVISOR(**each, help="identity divisors, one row each (default: 1)"),
+        THREADS(**listed, help="numbers of threads, one row each (default: 1)"),
+        BATCH_SIZE(**listed, help="batch sizes, one row each (default: 1)"),
+        IDENTITY_DIVISOR(**listed, help="identity divisors, one row each (default: 1)"),
         IMAGE_SIZE(help="side of the input in pixels (default: that of the weights, or 224)"),
     )
     command.add_argument("--samples", type=int, default=50, help="timed calls per row (default: 50, at least 30)")
@@ -87,7 +87,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _writable(output: Path | None, write: Callable[[None, Path], Any]) -> Iterator[None]:
-    """Try to write before the work, and remove the folders again that were made for it where the work fails."""
+    """Try to write before the work; where the work fails, remove the new folders again."""
     if output is None:
         yield
         return

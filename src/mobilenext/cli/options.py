@@ -126,7 +126,7 @@ def add_network(command: argparse.ArgumentParser) -> None:
 
 
 def source_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the record Source of the values that a verb was given; what was not given is left out."""
+    """Return the record Source of a verb's values, without those that the user has left out."""
     source = values_of(options, *Source.__annotations__)
     if preprocessing := preprocessing_of(options):
         source["preprocessing"] = preprocessing
@@ -134,18 +134,18 @@ def source_of(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def execution_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the record Execution of the values that a verb was given; what was not given is left out."""
+    """Return the record Execution of a verb's values, without those that the user has left out."""
     return values_of(options, *Execution.__annotations__)
 
 
 def preprocessing_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the fields of the preprocessing that were given."""
+    """Return the fields of the preprocessing that the user has set."""
     fields = values_of(options, *(flag.names[0][2:].replace("-", "_") for flag in PREPROCESSING))
     return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
 
 def values_of(options: argparse.Namespace, *names: str) -> dict[str, Any]:
-    """Return the values of these names, without those that the verb does not have or that were not given."""
+    """Return the values of these names, without those that the verb does not have or the user has left out."""
     return {name: value for name in names if (value := getattr(options, name, None)) is not None}
 
 

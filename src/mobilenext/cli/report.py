@@ -1,4 +1,4 @@
-"""``report`` and ``compare``: what evaluations and runs have given, on one page or in one table."""
+"""``report`` and ``compare``: results of evaluations and runs on one page or in one table."""
 
 from __future__ import annotations
 

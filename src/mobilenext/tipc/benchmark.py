@@ -46,7 +46,7 @@ def report_lines(times: StageTimes, *, model: str, image_size: int, execution: M
             "runtime_device": device,
             "runtime": execution["runtime"],
             "ir_optim": True,
-            "enable_memory_optim": False,  # fails on Paddle 3's .json models, and is not asked for
+            "enable_memory_optim": False,  # never enabled: it fails on .json models of Paddle 3
             "enable_tensorrt": execution["engine"] == "tensorrt",
             "enable_mkldnn": execution["engine"] == "onednn",
             "cpu_math_library_num_threads": execution["threads"],

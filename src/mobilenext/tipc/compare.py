@@ -26,9 +26,9 @@ class Answer:
     scores: tuple[float, ...]
 
     def disagreement(self, other: Answer, atol: float) -> str | None:
-        """None where `other` is this answer but for `atol` in a score, else what differs.
+        """Return how `other` differs from this answer; None where no score is off by more than `atol`.
 
-        Classes may change places, or fall off the end, only where their scores are that close.
+        Classes may change places, or drop out at the end, only where their scores are that close.
         """
         allowed = atol + _ROUNDING
         if len(self.classes) != len(other.classes):
@@ -49,10 +49,10 @@ def _columns(answer: Answer) -> tuple[tuple[int, ...], tuple[float, ...]]:
 
 
 def read_answers(path: Path, *, only: bool = False) -> dict[str, Answer]:
-    """The predictions in a file, by the name of the image.
+    """Read the predictions in a file, by the name of the image.
 
     Args:
-        path: a log, in which other lines are passed over.
+        path: a log, whose other lines are skipped.
         only: whether every line must be a prediction.
 
     Raises:
@@ -88,25 +88,25 @@ def _answer(text: str) -> Answer | None:
 
 
 def disagreements(
-    expected: Mapping[str, Answer], found: Mapping[str, Answer], atol: float, names: Iterable[str] | None = None
+    expected: Mapping[str, Answer], actual: Mapping[str, Answer], atol: float, names: Iterable[str] | None = None
 ) -> list[str]:
-    """A sentence for each of `names` (default: all that are expected) for which the two differ."""
+    """Return a sentence for every name (default: all that are expected) for which the two differ."""
     problems = []
     for name in expected if names is None else names:
-        if name not in found or name not in expected:
-            where = "" if name not in found else " among those expected"
+        if name not in actual or name not in expected:
+            where = "" if name not in actual else " among those expected"
             problems.append(f"{name}: no prediction{where}")
-        elif problem := expected[name].disagreement(found[name], atol):
+        elif problem := expected[name].disagreement(actual[name], atol):
             problems.append(f"{name}: {problem}")
     return problems
 
 
-def compare_files(expected: str, found: str, atol: float) -> list[str]:
-    """Compare logs with reference files, by the precision that stands in their names; a sentence for each log.
+def compare_files(expected: str, actual: str, atol: float) -> list[str]:
+    """Compare logs with reference files of the precision in their names; return a sentence for every log.
 
     Args:
-        expected: a pattern for reference files, each line of which is a prediction.
-        found: a pattern for logs.
+        expected: a pattern for reference files, in which every line is a prediction.
+        actual: a pattern for logs.
         atol: of a score.
 
     Raises:
@@ -116,18 +116,18 @@ def compare_files(expected: str, found: str, atol: float) -> list[str]:
     for path, answers in references.items():
         if not answers:
             raise DataError(f"{path} has no predictions; expected lines <name>TAB[[ids],[scores]]")
-    said, problems = [], []
-    for log_file in _files(found):
+    sentences, problems = [], []
+    for log_file in _files(actual):
         reference = _reference_for(log_file, references)
         differing = disagreements(references[reference], read_answers(log_file), atol)
         if differing:
             more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
             problems.append(f"{log_file} differs from {reference}: {'; '.join(differing[:_SHOWN])}{more}")
         else:
-            said.append(f"{log_file}: {len(references[reference])} images as in {reference}, within {atol:g}")
+            sentences.append(f"{log_file}: {len(references[reference])} images as in {reference}, within {atol:g}")
     if problems:
         raise CheckFailed("\n".join(problems))
-    return said
+    return sentences
 
 
 def _files(pattern: str) -> list[Path]:
@@ -138,7 +138,7 @@ def _files(pattern: str) -> list[Path]:
 
 
 def _reference_for(log_file: Path, references: Mapping[Path, Any]) -> Path:
-    """The one reference, or the one of the log's precision."""
+    """Return the only reference, or the only one of the log's precision."""
     precisions = {path: set(re.findall("|".join(PRECISIONS), path.name)) for path in (*references, log_file)}
     of_log = precisions[log_file]
     fitting = [path for path in references if not of_log or not precisions[path] or precisions[path] & of_log]

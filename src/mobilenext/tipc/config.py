@@ -1,6 +1,6 @@
 """A driver's configuration: lines ``key:value`` that mean something by their number.
 
-Three layouts are in use, none of which a file says by itself:
+Three layouts are in use, and no file says which one it has:
 
     specification   51 lines   test_tipc/configs/<model>/train_infer_python.txt
     prod            32 lines   the same place, in Paddle's reference repository
@@ -8,7 +8,7 @@ Three layouts are in use, none of which a file says by itself:
 
 The drivers split a file at line ends and drop blank lines, so that one blank line moves all later ones. They take the
 text between the first and the second colon for the value, and their shell expands ``*`` and ``?``. All that they would
-misread without a word is an error here, with its line.
+misread silently is an error here, with its line.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SPECIFICATION, PROD, PADDLECLAS = "specification", "prod", "paddleclas"
 
 @dataclass(frozen=True)
 class Layout:
-    """What stands in which line."""
+    """What every line means."""
 
     name: str
     lines: int
@@ -84,7 +84,7 @@ class Line:
     value: str
 
     @property
-    def given(self) -> bool:
+    def is_set(self) -> bool:
         """Whether the driver writes it at all."""
         return NULL not in (self.key, self.value) and bool(self.value)
 
@@ -207,7 +207,7 @@ def _problems_of_values(lines: Mapping[str, Line]) -> list[str]:
     expect(lines["trainers"], set(lines["trainers"].values) <= set(trainers), f"some of {', '.join(trainers)}")
     for field in (*_BOOLEAN_LISTS, *_NUMBER_LISTS, *_BY_MODE):
         line = lines.get(field)
-        if line is None or not line.given:
+        if line is None or not line.is_set:
             continue
         if field in _BOOLEAN_LISTS:
             expect(line, set(line.values) <= {"True", "False"}, "True or False")

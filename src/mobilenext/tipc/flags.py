@@ -62,15 +62,15 @@ def points(text: str) -> float:
 
 
 def parse(arguments: Sequence[str], options: Sequence[Option], without_effect: Mapping[str, str]) -> dict[str, Any]:
-    """The values that were given, by the options' names.
+    """Return the values by the names of the options.
 
     Args:
-        arguments: what stands behind the verb.
-        options: what is understood.
+        arguments: the words behind the verb.
+        options: the options of the verb.
         without_effect: keys that are known and change nothing, and why; the log repeats it.
 
     Raises:
-        UsageError: an unknown key, a key without a value, or a value that is none.
+        UsageError: an unknown key, a key without a value, or an invalid value.
     """
     known = {_normal(key): option for option in options for key in option.keys}
     ignored = {_normal(key): reason for key, reason in without_effect.items()}
@@ -103,7 +103,7 @@ def _normal(key: str) -> str:
 
 
 def _pairs(arguments: Sequence[str]) -> list[tuple[str, str]]:
-    """Keys and values, in order."""
+    """Split the words into keys and values, in order."""
     pairs = []
     rest = list(arguments)
     while rest:

@@ -1,4 +1,4 @@
-"""The flags of each verb, in the spellings of all drivers, and those that change nothing here."""
+"""The flags of every verb, in the spellings of all drivers, and those that change nothing here."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ OPTIONS: Mapping[str, tuple[Option, ...]] = {
     ),
     "compare": (
         Option("expected", ("--gt-file", "--expected")),
-        Option("found", ("--log-file", "--found")),
+        Option("actual", ("--log-file", "--found")),
         Option("atol", ("--atol",), points),
     ),
 }  # fmt: skip

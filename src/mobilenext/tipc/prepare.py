@@ -1,12 +1,12 @@
-"""The data and weights that a configuration's commands name, made without a network connection.
+"""Make the data and weights that a configuration's commands name, without a network connection.
 
     DATA/imgs/train/*, DATA/imgs/val/*     so that the folder of the validation images can be inferred as it is
     DATA/train_list.txt, DATA/val_list.txt, DATA/labels.txt
-    DATA/prepared.json                     what it was made of: only a folder with it is ever replaced
+    DATA/prepared.json                     its source: only a folder with this file is ever replaced
     WEIGHTS.safetensors                    for whole_infer
 
-The images are scikit-learn's handwritten digits, or those of an archive or folder that is given. The lite modes take
-some of each class.
+The images are scikit-learn's handwritten digits, or those of an archive or folder. The lite modes take some of every
+class.
 """
 
 from __future__ import annotations
@@ -37,42 +37,42 @@ from mobilenext.tipc.options import OPTIONS, WITHOUT_EFFECT
 
 log = logging.getLogger(__name__)
 MARK = "prepared.json"
-LITE_TRAIN, LITE_VAL = 16, 4  # images of each class
+LITE_TRAIN, LITE_VAL = 16, 4  # images per class
 WEIGHTS_EPOCHS = 3
 _LITE_PARTS = {"lite_train_lite_infer": ("train", "val"), "lite_train_whole_infer": ("train",)}
 
 
 def prepare(config_file: Path, mode: str, source: Path | None = None) -> None:
-    """Make what the configuration's commands will read in `mode`.
+    """Make the data, and for `whole_infer` the weights, that the configuration's commands read in `mode`.
 
     Args:
-        config_file: of any layout.
+        config_file: a configuration of any layout.
         mode: one of the drivers' modes.
         source: a tar archive, or a folder, with ``train_list.txt``, ``val_list.txt`` and images; None: the digits.
 
     Raises:
-        UsageError: an unknown mode; commands that name no data; a folder there that was not made here.
-        DataError: what was given cannot be read. OutputError: nothing can be written there.
+        UsageError: an unknown mode; commands that name no data; a data folder that this function has not made.
+        DataError: the source cannot be read. OutputError: nothing can be written there.
     """
     check_mode(mode)
     config = read_config(config_file)
-    asked = words_of(config, "norm_train", "train")
-    if "data" not in asked:
+    values = words_of(config, "norm_train", "train")
+    if "data" not in values:
         raise UsageError(
             f"{config_file}, line {config['norm_train'].number}: no --data=FOLDER, so none can be prepared"
         )
-    data = Path(asked["data"])
+    data = Path(values["data"])
     try:
         with _source(source) as folder:
             _write_data(folder, data, mode, str(source) if source else "scikit-learn's digits")
         if mode == "whole_infer":
-            _write_weights(config, asked, data)
+            _write_weights(config, values, data)
     except (OSError, shutil.Error) as error:
         raise OutputError(f"cannot prepare {data}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def words_of(config: Config, field: str, verb: str) -> dict[str, Any]:
-    """What a command of this adapter asks for in a line of a configuration.
+    """Read the values that a line of a configuration hands to a verb of this adapter.
 
     Raises:
         UsageError: the line runs something else, or has flags that are not understood.
@@ -90,23 +90,23 @@ def words_of(config: Config, field: str, verb: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _source(given: Path | None) -> Iterator[Path]:
-    """A folder with both lists."""
-    if given is not None and given.is_dir():
-        yield given
+def _source(source: Path | None) -> Iterator[Path]:
+    """Yield a folder with both lists."""
+    if source is not None and source.is_dir():
+        yield source
         return
     with scratch_folder() as folder:
-        if given is None:
+        if source is None:
             yield write_digits(write_digits(folder, "train"), "val")
             return
         try:
-            with tarfile.open(given) as archive:
+            with tarfile.open(source) as archive:
                 archive.extractall(folder, filter="data")
         except (OSError, tarfile.TarError) as error:
-            raise DataError(f"{given} cannot be unpacked: {error}; expected a tar archive or a folder") from error
+            raise DataError(f"{source} cannot be unpacked: {error}; expected a tar archive or a folder") from error
         lists = sorted(folder.rglob(TRAIN_LIST), key=lambda path: len(path.parts))
         if not lists:
-            raise DataError(f"{given} has no {TRAIN_LIST}; expected that, val_list.txt and images")
+            raise DataError(f"{source} has no {TRAIN_LIST}; expected that, val_list.txt and images")
         yield lists[0].parent
 
 
@@ -124,7 +124,7 @@ def _write_data(source: Path, data: Path, mode: str, described: str) -> None:
 
 
 def _fill(fresh: Path, source: Path, parts: Mapping[str, LabelledDataset], mode: str) -> dict[str, int]:
-    """Copy the images that `mode` takes, and write their lists; the number of images of each part."""
+    """Copy the images that `mode` takes, and write their lists; return the number of images in both parts."""
     images = {}
     for name, dataset in parts.items():
         records: Sequence[LabelledImage] = dataset.records
@@ -153,8 +153,8 @@ def _some_of_each(records: Sequence[LabelledImage], number: int) -> list[Labelle
     return chosen
 
 
-def _write_weights(config: Config, asked: dict[str, Any], data: Path) -> None:
-    """Weights for what infers without training: those that lie there, the bundled ones, or trained for a moment."""
+def _write_weights(config: Config, values: dict[str, Any], data: Path) -> None:
+    """Write the weights that are inferred without a training: the bundled ones, or some that are trained briefly."""
     from mobilenext.models import find_model
     from mobilenext.runs.run_folder import BEST
     from mobilenext.weights.pretrained import BUNDLED
@@ -162,19 +162,19 @@ def _write_weights(config: Config, asked: dict[str, Any], data: Path) -> None:
     for weights in _weights_of(config):
         file = weights.with_name(f"{weights.name}.safetensors")
         if file.is_file():
-            log.info("%s is there already, and kept", file)
+            log.info("%s exists already, and is kept", file)
             continue
         file.parent.mkdir(parents=True, exist_ok=True)
-        model = find_model(asked["model"]).name
+        model = find_model(values["model"]).name
         bundled = BUNDLED / f"{model}.digits.safetensors"
         if bundled.is_file() and _is_digits(data):
             shutil.copyfile(bundled, file)
             log.info("%s: the bundled weights of %s", file, model)
             continue
         with scratch_folder(file.parent) as scratch:
-            verbs.train({**asked, "output": scratch / "run", "epochs": WEIGHTS_EPOCHS})
+            verbs.train({**values, "output": scratch / "run", "epochs": WEIGHTS_EPOCHS})
             shutil.copyfile(scratch / "run" / BEST, file)
-        log.info("%s: trained for %d epochs, to have some", file, WEIGHTS_EPOCHS)
+        log.info("%s: trained for %d epochs, for lack of others", file, WEIGHTS_EPOCHS)
 
 
 def _is_digits(data: Path) -> bool:
@@ -182,7 +182,7 @@ def _is_digits(data: Path) -> bool:
 
 
 def _weights_of(config: Config) -> list[Path]:
-    """What whole_infer exports: named without a suffix, since one driver exports into a folder of that name."""
+    """Return the weights that whole_infer exports, without a suffix: one driver exports into a folder of that name."""
     if config.layout.name == "paddleclas":
         if config.value("other_export_1") in (NULL, "False", ""):
             return []

@@ -33,12 +33,12 @@ def _need(values: Mapping[str, Any], name: str, key: str) -> Any:
 
 
 def _some(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """The values that were given, of those that a public function takes under the same name."""
+    """Return those of the values that a public function takes under the same name."""
     return {name: values[name] for name in names if name in values}
 
 
 def _device(values: Mapping[str, Any]) -> dict[str, str]:
-    """The keyword ``device``, from either flag; none where neither was given."""
+    """Return the keyword ``device`` from either flag; nothing without one."""
     if "use_gpu" in values:
         return {"device": "gpu" if values["use_gpu"] else "cpu"}
     return _some(values, "device")
@@ -82,7 +82,7 @@ def train(values: Mapping[str, Any]) -> int:
 
 
 def _run_folder(values: Mapping[str, Any]) -> Path:
-    """The folder of the run: PaddleClas names the one above it, and the run is named after the network."""
+    """Return the folder of the run: PaddleClas names the one above it, and the run is named after the network."""
     if "above_output" in values:
         return Path(values["above_output"], _need(values, "model", "--model"))
     return Path(_need(values, "output", "--output-dir"))
@@ -140,7 +140,7 @@ def export(values: Mapping[str, Any]) -> int:
     """Export weights into a folder that has other files too, in place of an earlier export there."""
     folder = Path(_need(values, "output", "--save-inference-dir"))
     weights = _need(values, "weights", "--pretrained")
-    exported = folder / f".export.{os.getpid()}"  # apart: an export replaces the whole folder that it is given
+    exported = folder / f".export.{os.getpid()}"  # a folder of its own, since an export replaces the whole folder
     print("\n".join(_export_or_quantize(values, weights, exported)))
     try:
         _move_export(exported, folder)
@@ -153,7 +153,7 @@ def export(values: Mapping[str, Any]) -> int:
 
 
 def _export_or_quantize(values: Mapping[str, Any], weights: str, exported: Path) -> list[str]:
-    """Write an export of float32, or of int8 where the driver names calibration images; the lines to print."""
+    """Write a float32 export, or an int8 one where the driver names calibration images; return the lines to print."""
     model = values.get("model")
     if "calibration" in values:
         from mobilenext.quantization.quantize import quantize_model
@@ -229,7 +229,7 @@ def infer(values: Mapping[str, Any]) -> int:
 
 
 def _images(values: Mapping[str, Any]) -> list[Path]:
-    """The images that the driver names, or sample photos: one driver names none after a training."""
+    """Return the images that the driver names, or sample photos: one driver names none after a training."""
     if "images" in values:
         return [Path(values["images"])]
     from mobilenext.export.images import sample_photo_files
@@ -240,13 +240,13 @@ def _images(values: Mapping[str, Any]) -> list[Path]:
 
 
 def _name(path: Path, images: Sequence[Path]) -> str:
-    """The name of an image in the output: its path below the folder that was named, with slashes."""
+    """Return the name of an image in the output: its path below the folder that was named, with slashes."""
     folder = next((image for image in images if image.is_dir()), path.parent)
     return path.relative_to(folder).as_posix()
 
 
 def _runtime_and_engine(values: Mapping[str, Any], device: str, form: str) -> tuple[str, str]:
-    """The runtime and its engine that the flags ask for, given the format of the export."""
+    """Choose the runtime and its engine by the flags and the format of the export."""
     accelerators = [name for name in ("mkldnn", "tensorrt") if values.get(name)]
     if not form.startswith("paddle"):
         if accelerators:
@@ -272,6 +272,6 @@ def compare(values: Mapping[str, Any]) -> int:
     """Compare the predictions in logs with reference files, and print a line for each log."""
     from mobilenext.tipc.compare import compare_files
 
-    expected, found = _need(values, "expected", "--gt-file"), _need(values, "found", "--log-file")
-    print("\n".join(compare_files(expected, found, values.get("atol", 1e-3))))
+    expected, actual = _need(values, "expected", "--gt-file"), _need(values, "actual", "--log-file")
+    print("\n".join(compare_files(expected, actual, values.get("atol", 1e-3))))
     return 0
