@@ -115,7 +115,7 @@ def _answers(
     """Return a row for each image of a batch, and add the seconds of the stages to `times`."""
     began = time.perf_counter()
     pixels = [_pixels(name, image, preprocessing) for name, image in images]
-    readable = [each for each in pixels if not isinstance(each, str)]
+    readable = [array for array in pixels if not isinstance(array, str)]
     batch = preprocessing.normalize(np.stack(readable)) if readable else None  # [N, 3, S, S]
     read = time.perf_counter()
     outputs = runtime.predict(batch) if batch is not None else ()  # each [N, ...]

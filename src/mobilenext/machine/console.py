@@ -77,11 +77,11 @@ def progress_bar(share: str | None = None, unit: str = " images") -> Iterator[An
 
     bar = tqdm(unit=unit, disable=None, dynamic_ncols=True, file=sys.stderr)
 
-    def show(done: int, total: int, counted: int = 0) -> None:
+    def show(done: int, total: int, counted: int | None = 0) -> None:
         if bar.total != total or done < bar.n:  # the first call tells what a resumed run already has, at no cost
             bar.reset(total)
             bar.initial = bar.n = done
-        if share and done:
+        if share and done and counted is not None:
             bar.set_postfix_str(f"{share} {100 * counted / done:.2f} %", refresh=False)
         bar.update(done - bar.n)
 

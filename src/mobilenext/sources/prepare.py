@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mobilenext.arrays import Floats, Outputs
 from mobilenext.errors import CheckFailed, UsageError
@@ -31,6 +31,15 @@ class Prepared:
     files: Mapping[str, str] = field(default_factory=dict)  # all others that decide what it computes, and their sha256
     setup: Mapping[str, Any] = field(default_factory=dict)  # what else decides it, of a network of another form
     labels_assumed: bool = False  # the names of the classes are ImageNet's for want of others
+
+
+class ModelFile(NamedTuple):
+    """What a runtime opens."""
+
+    folder: Path
+    file: str
+    input: str  # name of the input
+    outputs: tuple[str, ...]  # names of the outputs
 
 
 def prepare(subject: Subject, folder: Path, choice: Choice) -> Prepared:
@@ -84,7 +93,7 @@ def prepare_weights(weights: Weights, folder: Path, choice: Choice) -> Prepared:
     fold_batch_norms(network)
     written: dict[str, Path] = {}
 
-    def files(candidate: Candidate) -> tuple[Path, str, str, tuple[str, ...]]:
+    def files(candidate: Candidate) -> ModelFile:
         name = candidate.format
         if name not in written:
             check_format(name)
@@ -92,9 +101,9 @@ def prepare_weights(weights: Weights, folder: Path, choice: Choice) -> Prepared:
             target.mkdir(parents=True, exist_ok=True)
             write_format(network, name, target, weights.preprocessing.image_size)
             written[name] = target
-        return written[name], FORMATS[name].file, "image", network.outputs
+        return ModelFile(written[name], FORMATS[name].file, "image", network.outputs)
 
-    spec, notes = _first_that_works(candidates, files, choice, precision, folder, image, expected)
+    spec, notes = _first_that_works(candidates, files, choice, precision, folder, (image, expected))
     return Prepared(weights.record(), spec, (*weights.notes, *notes))
 
 
@@ -113,19 +122,17 @@ def _prepare_exported(subject: Subject, folder: Path, choice: Choice) -> Prepare
         choice.runtime, choice.engine, choice.device, formats=[sidecar.format], precision=precision
     )
 
-    def files(candidate: Candidate) -> tuple[Path, str, str, tuple[str, ...]]:
-        return subject.path, sidecar.file, sidecar.input, tuple(output.name for output in sidecar.outputs)
+    def files(candidate: Candidate) -> ModelFile:
+        return ModelFile(subject.path, sidecar.file, sidecar.input, tuple(output.name for output in sidecar.outputs))
 
-    # What Paddle was asked was normalised as the sidecar says, whatever is asked for now.
-    image = probe(sidecar.record.preprocessing)
-    spec, notes = _first_that_works(
-        candidates, files, choice, precision, folder, image, sidecar.expected_outputs(), sidecar.form
-    )
+    # The picture that Paddle was shown was normalized as the sidecar says, whatever is asked for now.
+    check = probe(sidecar.record.preprocessing), sidecar.expected_outputs()
+    spec, notes = _first_that_works(candidates, files, choice, precision, folder, check, sidecar.form)
     return Prepared(record, spec, tuple(notes), sidecar.files, _setup(sidecar.form))
 
 
 def _overridden(record: WeightsRecord, subject: Subject) -> WeightsRecord:
-    """The record with the preprocessing that was asked for; the size of the image is the network's."""
+    """Return the record with the preprocessing that was asked for; the size of the image is the network's."""
     size = subject.preprocessing.get("image_size", record.preprocessing.image_size)
     if size != record.preprocessing.image_size:
         raise UsageError(
@@ -142,15 +149,15 @@ def _prepare_foreign(subject: Subject, folder: Path, choice: Choice) -> Prepared
         choice.runtime, choice.engine, choice.device, formats=[format_of(subject)], precision=precision
     )
     network = read_model(subject)
-    found = network.recognized
+    recognized = network.recognized
 
-    def files(candidate: Candidate) -> tuple[Path, str, str, tuple[str, ...]]:
-        return subject.path.parent, subject.path.name, found.input, (found.output,)
+    def files(candidate: Candidate) -> ModelFile:
+        return ModelFile(subject.path.parent, subject.path.name, recognized.input, (recognized.output,))
 
     # There is no Paddle network to compare with: the format's own reference stands in.
-    image = probe(network.record.preprocessing)
-    spec, notes = _first_that_works(candidates, files, choice, precision, folder, image, (found.logits,), found.form)
-    setup = _setup(found.form) | ({} if subject.output is None else {"output": subject.output})
+    check = probe(network.record.preprocessing), (recognized.logits,)
+    spec, notes = _first_that_works(candidates, files, choice, precision, folder, check, recognized.form)
+    setup = _setup(recognized.form) | ({} if subject.output is None else {"output": subject.output})
     return Prepared(network.record, spec, (*network.notes, *notes), network.files, setup)
 
 
@@ -160,30 +167,44 @@ def _setup(form: Form | None) -> dict[str, Any]:
 
 def _first_that_works(
     candidates: Sequence[Candidate],
-    files: Callable[[Candidate], tuple[Path, str, str, tuple[str, ...]]],
+    files: Callable[[Candidate], ModelFile],
     choice: Choice,
     precision: str,
     scratch: Path,
-    image: Floats,
-    expected: Outputs,
+    check: tuple[Floats, Outputs],
     form: Form | None = None,
 ) -> tuple[RuntimeSpec, list[str]]:
-    """The first candidate that gives the `expected` outputs, and a sentence on each that was passed over."""
+    """Choose a way to run a network.
+
+    Args:
+        candidates: ways to run it, the fastest first.
+        files: writes or names the model file for a candidate.
+        choice, precision: how it is to run.
+        scratch: where an engine may keep what it compiles.
+        check: a picture [1, 3, S, S], and the outputs that are expected for it.
+        form: of a network of another maker.
+
+    Returns:
+        The first candidate that gives the expected outputs, and a sentence on each that was passed over.
+
+    Raises:
+        CheckFailed: none does.
+    """
     passed: list[str] = []
     for candidate in candidates:
         name = f"{candidate.runtime} ({candidate.engine})" if candidate.engine else candidate.runtime
         try:
-            where, file, first, last = files(candidate)
+            model = files(candidate)
         except (UsageError, CheckFailed) as error:
             if choice.runtime != "auto":
                 raise
             passed.append(f"{name} is passed over: {error}")
             continue
         spec = RuntimeSpec(
-            candidate.runtime, candidate.engine, choice.device, choice.threads, where, file, precision, first, last,
-            scratch, form,
+            candidate.runtime, candidate.engine, choice.device, choice.threads, model.folder, model.file, precision,
+            model.input, model.outputs, scratch, form,
         )  # fmt: skip
-        problem = problem_of(spec, image, expected)
+        problem = problem_of(spec, *check)
         if problem is None:
             return spec, [*passed, *_reason(spec, choice, candidates)]
         passed.append(f"{name} is passed over: {problem}")
@@ -194,7 +215,7 @@ def _first_that_works(
 
 
 def _reason(spec: RuntimeSpec, choice: Choice, candidates: Sequence[Candidate]) -> list[str]:
-    """Why `auto` took this one."""
+    """Return a sentence on why `auto` took this one."""
     if choice.runtime != "auto" or choice.engine != "auto":
         return []
     names = list(dict.fromkeys(candidate.runtime for candidate in candidates))

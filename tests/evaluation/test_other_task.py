@@ -1,0 +1,133 @@
+"""A task that is not classification goes through the evaluation as it is: journal, resuming, result, prediction."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import paddle
+import pytest
+
+import brightness
+from in_process import Here
+from mobilenext import evaluate, predict
+from mobilenext.data import Preprocessing, pixels_of
+from mobilenext.errors import DataError
+from mobilenext.evaluation import run
+from mobilenext.runs.journal import JOURNAL, PREDICTIONS, RESULT, read_predictions
+from mobilenext.runs.result import read_result
+from mobilenext.weights.pretrained import create_model
+from mobilenext.weights.read import read_weights
+from mobilenext.weights.write import write_weights
+
+if TYPE_CHECKING:
+    from tests.conftest import World
+
+SMALL: dict[str, Any] = {"image_size": 32, "crop_pct": 1.0}
+HOW: dict[str, Any] = {"runtime": "paddle", "device": "cpu", "workers": 1, "batch_size": 5}
+
+
+class Pool(Here):
+    """A pool of one worker that is this process."""
+
+    workers = 1
+
+    def __init__(self, *arguments: Any, **options: Any) -> None: ...
+
+    def map(self, function: Any, items: Any) -> Any:
+        return map(function, items)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_process() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(run, "WorkerPool", Pool)
+        yield
+
+
+@pytest.fixture(scope="module")
+def weights(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "brightness.safetensors"
+    stored = read_weights(world.weights, preprocessing=SMALL)
+    write_weights(replace(stored, task=brightness.NAME), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return brightness.write_images(tmp_path_factory.mktemp("images"), [("val", 24)])
+
+
+@pytest.fixture(scope="module")
+def whole(images: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    evaluate(images, weights=weights, output=folder, **HOW)
+    return folder
+
+
+def kill_after_ten(images: str, weights: str, folder: str) -> None:
+    """Evaluate, and kill this process as soon as ten images are in the journal."""
+    run.WorkerPool = Pool  # type: ignore[assignment,misc]
+
+    def progress(done: int, total: int, correct: object) -> None:
+        assert correct is None
+        if done >= 10:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    evaluate(images, weights=weights, output=folder, progress=progress, **HOW)
+
+
+def test_result_and_predictions(whole: Path, images: Path, weights: Path) -> None:
+    result = read_result(whole / RESULT)
+    rows = read_predictions(whole, result["task"])
+    assert result["task"] == brightness.NAME
+    assert not {"num_classes", "correct_top1", "per_class", "top1_percent"} & set(result)
+    assert [row.path for row in rows] == [f"val/{number:02}.png" for number in range(24)]
+    errors = [abs(row.answer - row.brightness) for row in rows]
+    assert result["mean_error"] == pytest.approx(sum(errors) / len(errors), abs=1e-6)
+    network, preprocessing = create_model("mobilenext_x0_35", weights=weights), Preprocessing(**SMALL)
+    pixels = np.stack([pixels_of(images / row.path, preprocessing) for row in rows])
+    expected = network.eval()(paddle.to_tensor(preprocessing.normalize(pixels)))[:, 0].tolist()
+    assert [row.answer for row in rows] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_killed_evaluation_is_resumed(whole: Path, images: Path, weights: Path, tmp_path: Path) -> None:
+    arguments = [str(images), str(weights), str(tmp_path)]
+    killed = subprocess.run(
+        [sys.executable, "-c", f"import test_other_task as t; t.kill_after_ten(*{arguments!r})"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    header, *rows = (tmp_path / JOURNAL).read_bytes().splitlines()
+    assert (len(rows), json.loads(header)["setup"]["task"]) == (10, brightness.NAME)
+    result = evaluate(images, weights=weights, output=tmp_path, resume=True, **HOW)
+    assert result["resumed_images"] == 10
+    assert (tmp_path / PREDICTIONS).read_bytes() == (whole / PREDICTIONS).read_bytes()
+    assert result["setup_digest"] == read_result(whole / RESULT)["setup_digest"]
+
+
+def test_a_result_of_an_unknown_task_is_refused(whole: Path, tmp_path: Path) -> None:
+    result = json.loads((whole / RESULT).read_text()) | {"task": "brightnes"}
+    (tmp_path / RESULT).write_text(json.dumps(result))
+    with pytest.raises(DataError, match="unknown task 'brightnes'; did you mean 'brightness'"):
+        read_result(tmp_path / RESULT)
+
+
+def test_answers_for_single_images(whole: Path, images: Path, weights: Path) -> None:
+    first, *_ = read_predictions(whole, brightness.NAME)
+    (row,) = predict(images / first.path, weights=weights, runtime="paddle", device="cpu")
+    assert row == {"path": str(images / first.path), "brightness": pytest.approx(first.answer, abs=1e-4)}
+
+
+def test_workers_get_the_task_by_reference() -> None:
+    assert pickle.loads(pickle.dumps(brightness.EVALUATION.rows)) is brightness.rows
