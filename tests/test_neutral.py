@@ -17,10 +17,7 @@ WORDS = frozenset({"label", "labels", "labelled", "labeled", "class", "classes",
 OTHER_MEANINGS = frozenset({"classmethod", "ClassVar", "__class__"})  # what Python calls a class
 EXCEPTIONS = {
     "report": {"labelExpr", "labelLimit"},  # of an axis in Vega-Lite
-    "evaluation": {
-        "correct",  # `Counts.correct` of a task, None where it has no such number
-        "num_classes",  # of the record of weights, which a network is built by
-    },
+    "evaluation": {"correct"},  # `Counts.correct` of a task, None where it has no such number
 }
 
 

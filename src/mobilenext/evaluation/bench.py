@@ -23,13 +23,13 @@ from mobilenext.machine.packages import installed, require_paddle
 from mobilenext.machine.pool import WorkerPool, available_cores, watched_scratch_folder
 from mobilenext.machine.process_environment import compute_environment
 from mobilenext.machine.stopping import Stop
-from mobilenext.models import MODELS, find_model
+from mobilenext.models import find_model
 from mobilenext.origin import now, origin
 from mobilenext.runtime import RUNTIMES, RuntimeSpec
 from mobilenext.sources.choice import Choice
 from mobilenext.sources.find import Subject, find_subject
 from mobilenext.sources.options import take_options
-from mobilenext.sources.prepare import Prepared, prepare
+from mobilenext.sources.prepare import Prepared, count_mult_adds, prepare
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -224,17 +224,12 @@ def _rows(work: Path, networks: Sequence[Network], ways: Ways) -> tuple[list[Row
             choice = Choice(runtime, chosen, precision=ways.get("precision"))
             try:
                 with WorkerPool(1, compute_environment(1)) as single:
-                    prepared, mult_adds = single.call(_prepare, network, folder, choice)
+                    prepared, known = single.call(_prepare, network, folder, choice)
             except (UsageError, CheckFailed, MissingDependency) as error:
                 if not everything:
                     raise
                 skipped.append({"network": network.name, "runtime": f"{runtime} {chosen}", "reason": str(error)})
                 continue
-            record = prepared.record
-            known = replace(
-                network, identity_divisor=record.identity_divisor, image_size=record.preprocessing.image_size,
-                mult_adds=mult_adds,
-            )  # fmt: skip
             rows += [
                 Row(known, replace(prepared.spec, threads=threads), batch_size)
                 for batch_size in ways.get("batch_sizes", (1,))
@@ -255,18 +250,15 @@ def _every_pair() -> list[tuple[str, str]]:
     ]
 
 
-def _prepare(network: Network, folder: Path, choice: Choice) -> tuple[Prepared, int | None]:
-    """Make a network ready to run; return it with the mult-adds of one image, where they can be counted."""
+def _prepare(network: Network, folder: Path, choice: Choice) -> tuple[Prepared, Network]:
+    """Make a network ready to run; return it with what is known of it then, its mult-adds if they can be counted."""
     folder.mkdir()
     prepared = prepare(network.subject, folder, choice)
-    record = prepared.record
-    if network.mult_adds is not None or record.model not in MODELS:
-        return prepared, network.mult_adds
-    from mobilenext.models import build_network
-    from mobilenext.models.counting import count
-
-    layers = build_network(record.model, num_classes=record.num_classes)
-    return prepared, count(layers, record.preprocessing.image_size).mult_adds
+    record, mult_adds = prepared.record, network.mult_adds
+    size, divisor = record.preprocessing.image_size, record.identity_divisor
+    if mult_adds is None:
+        mult_adds = count_mult_adds(record)
+    return prepared, replace(network, identity_divisor=divisor, image_size=size, mult_adds=mult_adds)
 
 
 # Measuring.

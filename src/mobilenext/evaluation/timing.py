@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -49,10 +48,10 @@ class Timing:
 
 
 class Opened:
-    """The network and the input of this process."""
+    """The network and the input of this process: attributes of the type itself, as there is one of each."""
 
-    runtime: ClassVar[Runtime]
-    batch: ClassVar[Floats]
+    runtime: Runtime
+    batch: Floats
 
 
 def noise(batch_size: int, image_size: int) -> Floats:

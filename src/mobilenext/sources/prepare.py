@@ -12,6 +12,7 @@ from mobilenext.errors import CheckFailed, UsageError
 from mobilenext.export import FORMATS
 from mobilenext.export.sidecar import read_sidecar
 from mobilenext.machine.environment import processor
+from mobilenext.models import MODELS, build_network
 from mobilenext.runtime import Candidate, RuntimeSpec, check_precision, resolve_runtime
 from mobilenext.runtime.form import Form
 from mobilenext.runtime.self_check import probe, problem_of
@@ -223,3 +224,13 @@ def _reason(spec: RuntimeSpec, choice: Choice, candidates: Sequence[Candidate]) 
         f"runtime {spec.describe()}, which gives the expected logits: the fastest such of those that are installed and "
         f"fit ({', '.join(names)})"
     ]
+
+
+def count_mult_adds(record: WeightsRecord) -> int | None:
+    """Return the multiply-accumulates of one image; None for a network of another project."""
+    if record.model not in MODELS:
+        return None
+    from mobilenext.models.counting import count  # imports Paddle
+
+    network = build_network(record.model, num_classes=record.num_classes)
+    return count(network, record.preprocessing.image_size).mult_adds
