@@ -58,7 +58,9 @@ def one_process() -> Iterator[None]:
 def weights(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "brightness.safetensors"
     stored = read_weights(world.weights, preprocessing=SMALL)
-    write_weights(replace(stored, task=brightness.NAME), path)
+    classifier = {name for name in stored.tensors if name.startswith("classifier.")}
+    tensors = {name: tensor[..., :1] if name in classifier else tensor for name, tensor in stored.tensors.items()}
+    write_weights(replace(stored, tensors=tensors, num_classes=1, task=brightness.NAME), path)
     return path
 
 
