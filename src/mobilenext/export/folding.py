@@ -8,15 +8,15 @@ from paddle import nn
 
 
 def fold_batch_norms(network: nn.Layer) -> int:
-    """Merge, in place, every batch norm of `network` (evaluation mode) into the convolution whose output it takes.
+    """Merge every batch norm of `network` (evaluation mode), in place, into the convolution whose output it takes.
 
         gamma (w * x + b - mean) / sqrt(var + epsilon) + beta  =  (s w) * x + (b - mean) s + beta,
         s = gamma / sqrt(var + epsilon)
 
-    The sums are made in float64 and rounded once.
+    The sums are computed in float64 and rounded once.
 
     Returns:
-        How many were merged. A batch norm that no tensor passes stays.
+        The number of merged batch norms. One that no tensor passes stays.
     """
     merged = 0
     for convolution, norm, parent, name in _pairs(network):
@@ -34,9 +34,12 @@ def fold_batch_norms(network: nn.Layer) -> int:
 
 
 def _pairs(network: nn.Layer) -> list[tuple[nn.Conv2D, nn.BatchNorm2D, nn.Layer, str]]:
-    """Convolution, the batch norm that takes its output, and where that is; found by passing an image through."""
+    """Return each convolution, the batch norm that takes its output, and that one's parent and name there.
+
+    They are found by running an image through the network.
+    """
     outputs: dict[int, tuple[nn.Conv2D, paddle.Tensor]] = {}  # the tensors are kept, or their ids would be reused
-    found: list[tuple[nn.Conv2D, nn.BatchNorm2D, nn.Layer, str]] = []
+    pairs: list[tuple[nn.Conv2D, nn.BatchNorm2D, nn.Layer, str]] = []
     handles = []
     for parent in network.sublayers(include_self=True):
         for name, layer in parent.named_children():
@@ -52,14 +55,14 @@ def _pairs(network: nn.Layer) -> list[tuple[nn.Conv2D, nn.BatchNorm2D, nn.Layer,
                     layer: nn.Layer, inputs: tuple[paddle.Tensor], parent: nn.Layer = parent, name: str = name
                 ) -> None:
                     if id(inputs[0]) in outputs:
-                        found.append((outputs[id(inputs[0])][0], layer, parent, name))
+                        pairs.append((outputs[id(inputs[0])][0], layer, parent, name))
 
                 handles.append(layer.register_forward_pre_hook(pair))
     with paddle.no_grad():
         network(paddle.zeros([1, 3, 32, 32], dtype=next(iter(network.parameters())).dtype))
     for handle in handles:
         handle.remove()
-    return found
+    return pairs
 
 
 def _float64(tensor: paddle.Tensor) -> np.ndarray:

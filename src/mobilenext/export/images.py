@@ -21,7 +21,7 @@ FEWEST = 8
 def parity_images(
     images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None, preprocessing: Preprocessing
 ) -> tuple[Pixels, list[str]]:
-    """64 images, uint8 [N, S, S, 3], resized and cropped, and where they are from.
+    """Return 64 images, uint8 [N, S, S, 3], resized and cropped, and their names.
 
     Args:
         images: files, and folders that are searched through, or one of them: 64 images, spread evenly. None: parts of
@@ -42,7 +42,7 @@ def parity_images(
 
 
 def sample_photo_files() -> list[Path]:
-    """Two photos of 640 x 427 pixels (China, a flower) that come with scikit-learn.
+    """Return two photos of 640 x 427 pixels (China, a flower) that come with scikit-learn.
 
     Raises:
         MissingDependency: it is not installed.
@@ -58,7 +58,7 @@ def sample_photo_files() -> list[Path]:
 
 
 def _sample_photos(preprocessing: Preprocessing) -> tuple[Pixels, list[str]]:
-    """The sample photos, cut into pieces of many sizes."""
+    """Return the sample photos, cut into pieces of many sizes."""
     pixels, names = [], []
     for file in sample_photo_files():
         whole = read_image(file)

@@ -74,7 +74,7 @@ class Output:
 
 @dataclass(frozen=True, kw_only=True)
 class Sidecar:
-    """What an exported folder holds."""
+    """The content of an exported folder."""
 
     format: str  # one of FORMATS
     file: str  # the model file
@@ -82,7 +82,7 @@ class Sidecar:
     input: str
     outputs: tuple[Output, ...]
     layout: str  # of the input: NCHW or NHWC
-    form: Form | None = None  # of a network of another maker, whose input or output is unlike ours
+    form: Form | None = None  # of a network of another project, whose input or output differs from ours
     record: WeightsRecord
     files: Mapping[str, str]  # every file beside the sidecar, and its sha256
     # What Paddle gives for mobilenext.runtime.self_check.probe: the values of all outputs, one after the other.
@@ -98,10 +98,10 @@ class Sidecar:
 
     def write(self, folder: Path) -> None:
         """Write it into `folder`."""
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
         values["output"] = self.outputs[0].name
         values["outputs"] = [asdict(output) for output in self.outputs]
-        record = {each.name: getattr(self.record, each.name) for each in fields(WeightsRecord)}
+        record = {item.name: getattr(self.record, item.name) for item in fields(WeightsRecord)}
         record.update(preprocessing=self.record.preprocessing.to_dict(), path=self.record.path.name)
         if self.record.task is None:
             del record["task"]
@@ -161,26 +161,26 @@ def read_sidecar(folder: Path) -> Sidecar:
         raise DataError(f"{path} is damaged: {error}; {_REMEDY}") from error
     for name, expected in sidecar.files.items():
         try:
-            found = sha256_of(folder / name)
+            digest = sha256_of(folder / name)
         except OSError as error:
             raise DataError(f"{folder / name} cannot be read: {error.strerror}; export again") from error
-        if found != expected:
+        if digest != expected:
             raise DataError(
-                f"{folder / name} is not the file that {SIDECAR} was written for (sha256 {found[:12]}…, expected "
+                f"{folder / name} is not the file that {SIDECAR} was written for (sha256 {digest[:12]}…, expected "
                 f"{expected[:12]}…): it may be of another model, or cut short; export again"
             )
     return sidecar
 
 
 def _from_dict(values: Mapping[str, Any], folder: Path) -> Sidecar:
-    """The sidecar from checked fields; those that this version does not know are left out."""
-    record = {each.name: values["record"].get(each.name) for each in fields(WeightsRecord)}
+    """Make a sidecar of checked fields; those that this version does not know are left out."""
+    record = {item.name: values["record"].get(item.name) for item in fields(WeightsRecord)}
     record["preprocessing"] = Preprocessing.from_dict(record["preprocessing"])
     record["labels"] = tuple(record["labels"]) if record["labels"] else None
     record["notes"] = tuple(record["notes"])
     record["section"], record["assumed"] = record["section"] or "", tuple(record["assumed"] or ())
     record["path"] = folder / values["file"]
-    known = {each.name: values[each.name] for each in fields(Sidecar) if each.name not in ("form", "outputs")}
+    known = {item.name: values[item.name] for item in fields(Sidecar) if item.name not in ("form", "outputs")}
     known["form"] = Form.from_dict(values["form"]) if values.get("form") is not None else None
     known["record"] = WeightsRecord(**record)
     known["self_check"] = tuple(map(float, values["self_check"]))

@@ -51,7 +51,7 @@ def _older_format() -> Iterator[None]:
 
 
 def _sigmoid(x: paddle.Tensor, name: str | None = None) -> paddle.Tensor:
-    """The operator ``sigmoid`` of the older representation."""
+    """Compute the operator ``sigmoid`` of the older representation."""
     from paddle.base.layer_helper import LayerHelper
 
     helper = LayerHelper("sigmoid")

@@ -1,7 +1,7 @@
 """TFLite (LiteRT), built from the ONNX file with LiteRT's own schema.
 
-The converters there are ask for TensorFlow (600 MB) or PyTorch; our networks need a dozen operators, so their graph is
-written down directly. Images are NHWC in TFLite: weights are transposed here, once, and no tensor is at run time.
+The existing converters need TensorFlow (600 MB) or PyTorch; our networks have a dozen operators, so their graph is
+written directly. Images are NHWC in TFLite: weights are transposed here, once, and no tensor at run time.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def write_tflite(onnx_file: Path, tflite_file: Path) -> None:
         OutputError: the file cannot be written.
     """
     model = shape_inference.infer_shapes(onnx.load(str(onnx_file)), strict_mode=True)
-    write_atomically(tflite_file, _Graph(model.graph).serialised())
+    write_atomically(tflite_file, _Graph(model.graph).serialized())
 
 
 class _Graph:
-    """The TFLite graph while it grows."""
+    """The TFLite graph while it is built."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self._constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
@@ -65,8 +65,8 @@ class _Graph:
                 emit(node, {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute})
         self._outputs = [(output.name, self._index[output.name]) for output in graph.output]
 
-    def serialised(self) -> bytes:
-        """The bytes of the file."""
+    def serialized(self) -> bytes:
+        """Return the bytes of the file."""
         subgraph = schema.SubGraphT()
         subgraph.name, subgraph.tensors, subgraph.operators = "main", self._tensors, self._operators
         subgraph.inputs, subgraph.outputs = [self._input[1]], [index for _, index in self._outputs]
@@ -89,7 +89,7 @@ class _Graph:
     # --- tensors
 
     def _activation(self, name: str, shape: Sequence[int] | None = None) -> int:
-        """A tensor between operators; `shape` is NHWC with 0 for the batch, by default that of the ONNX tensor."""
+        """Add a tensor between operators; `shape` is NHWC with 0 for the batch, by default that of the ONNX tensor."""
         if shape is None:
             sides = self._shapes[name]
             shape = [sides[axis] for axis in TO_NHWC] if len(sides) == 4 else sides
@@ -99,7 +99,7 @@ class _Graph:
         return index
 
     def _constant(self, name: str, values: np.ndarray) -> int:
-        """Weights, or the small numbers that an operator is told."""
+        """Add weights, or the small numbers that are inputs of an operator."""
         buffer = schema.BufferT()
         buffer.data = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
         self._buffers.append(buffer)
@@ -163,7 +163,7 @@ class _Graph:
             )  # fmt: skip
 
     def _with_clip(self, node: onnx.NodeProto) -> tuple[int, str]:
-        """RELU6 and the clip's output where that is all the node's output is for; else no activation."""
+        """Return RELU6 and the clip's output where only a clip uses the node's output; else no activation."""
         name = node.output[0]
         follower = self._next.get(name)
         if follower is None or follower.op_type != "Clip" or self._uses[name] != 1:
@@ -184,7 +184,7 @@ class _Graph:
     def _padded(
         self, node: onnx.NodeProto, attributes: dict[str, Any], strides: Sequence[int], kernel: Sequence[int]
     ) -> tuple[int, int]:
-        """The tensor to convolve and TFLite's word for its padding; what it has no word for becomes an operator."""
+        """Return the tensor to convolve and TFLite's name for its padding; a padding without a name is an operator."""
         image, name = self._index[node.input[0]], node.output[0]
         top, left, bottom, right = attributes.get("pads", [0, 0, 0, 0])
         if not any((top, left, bottom, right)):
@@ -203,7 +203,7 @@ class _Graph:
         return padded, schema.Padding.VALID
 
     def _parts(self, name: str, image: int, source: str, groups: int) -> list[int]:
-        """The channels of `image` in equal parts."""
+        """Return the channels of `image` in equal parts."""
         _, channels, height, width = self._shapes[source]
         if self._tensors[image].shape[1:3] != [height, width]:  # padded
             height, width = self._tensors[image].shape[1:3]

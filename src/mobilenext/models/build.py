@@ -1,4 +1,4 @@
-"""Build a network by its name. Paddle is imported when a network is made."""
+"""Build a network by its name. Paddle is imported when one is built."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DIVISORS = (1, 2, 3, 4, 6)  # those of the paper and its README; they divide eve
 
 
 def build_network(name: str, *, num_classes: int = 1000, identity_divisor: int = 1) -> Network:
-    """A freshly initialised network in training mode.
+    """Build a freshly initialized network in training mode.
 
     Args:
         name: one of :func:`list_models`.
@@ -46,7 +46,7 @@ def build_network(name: str, *, num_classes: int = 1000, identity_divisor: int =
 
 
 def check_identity_divisor(card: ModelCard, identity_divisor: int) -> None:
-    """Raises UsageError for a divisor that the model's shortcuts cannot have."""
+    """Raise UsageError for a divisor that the model's shortcuts cannot have."""
     if isinstance(identity_divisor, bool) or not isinstance(identity_divisor, int) or identity_divisor not in DIVISORS:
         raise UsageError(f"identity_divisor is {identity_divisor!r}; expected 1, 2, 3, 4 or 6 (1: the full shortcut)")
     if identity_divisor != 1 and card.family != "mobilenext":

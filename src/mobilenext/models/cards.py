@@ -1,7 +1,7 @@
 """One table of everything that has a name: the models, their sizes, and the weights that exist for them.
 
 Plain data without Paddle, so that it can be listed at once. Sizes are those of 1000 classes at 224 x 224 pixels;
-the tests hold them against the built networks. Published numbers are quoted from where ``origin`` says.
+the tests compare them with the built networks. Published numbers are quoted from where ``origin`` says.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Download:
 
     @property
     def has_checksum(self) -> bool:
-        """Whether the publisher says what the content must be."""
+        """Whether the publisher states a checksum of the content."""
         return bool(self.git_blob or self.sha256)
 
     @property
@@ -47,7 +47,7 @@ class Download:
 
 @dataclass(frozen=True)
 class Published:
-    """An accuracy that somebody else reported, and on what."""
+    """An accuracy that somebody else reported, with the data set."""
 
     dataset: str
     images: int
@@ -57,7 +57,7 @@ class Published:
 
 @dataclass(frozen=True)
 class WeightsCard:
-    """Weights that can be had: ``model.tag``, where from, and what they need to be used rightly."""
+    """Weights that can be downloaded: ``model.tag``, their origin, and everything needed to use them correctly."""
 
     tag: str
     origin: str
@@ -99,7 +99,7 @@ _AUTHORS_FILES = "https://github.com/zhoudaquan/rethinking_bottleneck_design/raw
 def _released(
     tag: str, folder: str, git_blob: str, top1: float, top5: float, epoch: int, divisor: int = 1, use: str = "raw"
 ) -> WeightsCard:
-    """One of the authors' five checkpoints; `git_blob` is the file's id in their repository."""
+    """Describe one of the authors' five checkpoints; `git_blob` is the file's id in their repository."""
     return WeightsCard(
         tag=tag,
         origin=f"{AUTHORS}, folder {folder}",
@@ -224,7 +224,7 @@ MODELS: Mapping[str, ModelCard] = MappingProxyType(
 
 
 def find_model(name: str) -> ModelCard:
-    """The card of a model; case does not matter, so PaddleClas' ``MobileNeXt_x1_0`` is known too.
+    """Return the card of a model; case does not matter, so PaddleClas' ``MobileNeXt_x1_0`` is known too.
 
     Raises:
         UsageError: no such model; the nearest name is in the message.
@@ -238,12 +238,12 @@ def find_model(name: str) -> ModelCard:
 
 
 def list_models() -> list[str]:
-    """The names of all models, smallest of each family first."""
+    """Return the names of all models, smallest of each family first."""
     return list(MODELS)
 
 
 def find_weights_card(*, git_blob: str = "", sha256: str = "") -> tuple[ModelCard, WeightsCard] | None:
-    """The published checkpoint that a file with this id or checksum is, if it is one."""
+    """Return the cards of the published checkpoint with this id or checksum, if there is one."""
     for card in MODELS.values():
         for weights in card.weights:
             source = weights.source

@@ -66,7 +66,7 @@ def make_ready(onnx_file: Path, target: Path) -> None:
     size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     if size > LARGEST:
         raise DataError(f"{onnx_file} has {size / 2**30:.1f} GiB of weights; up to 2 can be quantised")
-    version = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
+    version = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if version < OPSET:
         try:
             model = onnx.version_converter.convert_version(model, OPSET)
@@ -90,7 +90,7 @@ def _check_float32(model: onnx.ModelProto, path: Path) -> None:
         raise UsageError(f"{path} holds 16-bit weights, which cannot be quantised here; quantise the float32 one")
 
 
-class OneBatch(CalibrationDataReader):  # type: ignore[misc]
+class _Batch(CalibrationDataReader):  # type: ignore[misc]
     """One batch, in the form that the calibrator needs."""
 
     def __init__(self, name: str, batch: npt.NDArray[Any]) -> None:
@@ -120,7 +120,7 @@ def calibrate(onnx_file: Path, batches: Iterable[Floats], scratch: Path, form: F
         name = calibrator.infer_session.get_inputs()[0].name
         for batch in batches:  # one by one: all tensors of all images at once would not fit into memory
             for array, _ in form.inputs(batch):
-                calibrator.collect_data(OneBatch(name, array))
+                calibrator.collect_data(_Batch(name, array))
         return calibrator.compute_data()
 
 
@@ -143,7 +143,7 @@ def quantize(onnx_file: Path, int8_file: Path, ranges: Ranges, keep_float: Seque
                 f"keep_float names {name!r}, which is no layer of this network{nearest(name, known)}; the layers are "
                 f"{known[0]} to {known[-1]}, the report lists those that lose most"
             )
-    onnx.save(quantized_model(onnx_file, ranges, exclude=keep_float), str(int8_file))
+    onnx.save(_quantized(onnx_file, ranges, exclude=keep_float), str(int8_file))
 
 
 def layers(onnx_file: Path) -> list[str]:
@@ -167,7 +167,7 @@ def layer_losses(
     expected = _logits(onnx.load(str(onnx_file)), images, output, form)
     losses = []
     for name in layers(onnx_file):
-        logits = _logits(quantized_model(onnx_file, ranges, only=[name]), images, output, form)
+        logits = _logits(_quantized(onnx_file, ranges, only=[name]), images, output, form)
         noise = max(float(((logits - expected) ** 2).sum()), 1e-30)
         decibels = 10 * float(np.log10(float((expected**2).sum()) / noise))
         changed = int((logits.argmax(1) != expected.argmax(1)).sum())
@@ -175,7 +175,7 @@ def layer_losses(
     return sorted(losses, key=lambda loss: loss.signal_to_noise_db)
 
 
-def quantized_model(
+def _quantized(
     onnx_file: Path,
     ranges: Ranges,
     *,
@@ -189,7 +189,6 @@ def quantized_model(
         ranges: of `calibrate`.
         only: names of the nodes to quantize; none: all.
         exclude: names of nodes that stay float32.
-        operators: the kinds of nodes to quantize.
     """
     # The quantizer changes its model, so it is read again each time.
     quantizer = QDQQuantizer(

@@ -1,7 +1,7 @@
-"""What turns a batch of images into logits: one small interface, one module for each engine behind it.
+"""Run a network on a batch of images: one small interface, one module for each engine behind it.
 
-A network is first written in a format (``mobilenext.export``), then opened from its folder by as many processes as
-are wanted (``open_runtime``). Nothing here is imported before it is chosen.
+A network is first written in a format (``mobilenext.export``), then opened from its folder by any number of
+processes (``open_runtime``). The module of an engine is imported when it is chosen.
 """
 
 from mobilenext.runtime.choice import Candidate, check_precision, resolve_device, resolve_runtime

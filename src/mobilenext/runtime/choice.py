@@ -1,4 +1,4 @@
-"""Which device, runtime and precision run a network, of those asked for and those that are here."""
+"""Choose the device, the runtime and the precision of a network, from the options and from what is installed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Candidate:
 
 
 def resolve_device(device: str) -> str:
-    """``cpu`` or ``gpu``; ``auto`` takes a GPU where this build of Paddle has one.
+    """Return ``cpu`` or ``gpu``; ``auto`` takes a GPU where this build of Paddle has one.
 
     Raises:
         UsageError: an unknown name, or a GPU that is not there.
@@ -35,20 +35,20 @@ def resolve_device(device: str) -> str:
     compiled = paddle.device.is_compiled_with_cuda()
     present = compiled and paddle.device.cuda.device_count() > 0
     if device == "gpu" and not present:
-        found = "finds no GPU" if compiled else "is a CPU build"
-        raise UsageError(f"device gpu was asked for, but Paddle {paddle.__version__} {found}; use --device cpu")
+        problem = "finds no GPU" if compiled else "is a CPU build"
+        raise UsageError(f"device gpu was asked for, but Paddle {paddle.__version__} {problem}; use --device cpu")
     return "gpu" if present else "cpu"
 
 
 def resolve_runtime(
     runtime: str, engine: str, device: str, *, formats: Collection[str] | None = None, precision: str = "fp32"
 ) -> list[Candidate]:
-    """The ways to run a network that fit what was asked for, in the order in which they are to be tried.
+    """Return the ways to run a network that fit the options, in the order in which they are to be tried.
 
     Args:
         runtime: ``auto`` or a name; engine: ``auto`` or one of Paddle Inference on the device.
         device: ``cpu`` or ``gpu``.
-        formats: those that lie there already; None: any can be written.
+        formats: those that exist already; None: any can be written.
         precision: one of PRECISIONS.
 
     Raises:
@@ -78,9 +78,9 @@ def resolve_runtime(
         card = RUNTIMES[name]
         if device in card.devices and precision in card.precisions_on(device):
             usable = card.formats[:1] if formats is None else [form for form in card.formats if form in formats]
-            candidates += [Candidate(name, each, usable[0]) for each in _engines(name, engine, device) if usable]
+            candidates += [Candidate(name, inside, usable[0]) for inside in _engines(name, engine, device) if usable]
     if runtime == "auto":
-        candidates = [each for each in candidates if installed(RUNTIMES[each.runtime].package)]
+        candidates = [candidate for candidate in candidates if installed(RUNTIMES[candidate.runtime].package)]
     if not candidates:
         raise UsageError(_no_candidate(runtime, device, formats, precision))
     return candidates
@@ -103,7 +103,7 @@ def _engines(runtime: str, engine: str, device: str) -> tuple[str, ...]:
 
 
 def _no_candidate(runtime: str, device: str, formats: Collection[str] | None, precision: str) -> str:
-    """Why nothing is left, and what would be."""
+    """Say why no candidate is left, and which runtime would be one."""
     able = [
         card.name
         for card in RUNTIMES.values()
@@ -112,17 +112,17 @@ def _no_candidate(runtime: str, device: str, formats: Collection[str] | None, pr
         and (formats is None or set(card.formats) & set(formats))
     ]
     what = f"a network in the format {' or '.join(sorted(formats))}" if formats is not None else "this network"
-    asked = "no installed runtime runs" if runtime == "auto" else f"runtime {runtime} does not run"
+    problem = "no installed runtime runs" if runtime == "auto" else f"runtime {runtime} does not run"
     extras = sorted({RUNTIMES[name].extra for name in able})
     advice = f"{' or '.join(able)} would (pip install 'mobilenext[{extras[0]}]')" if able else "no runtime here would"
-    return f"{asked} {what} in {precision} on {device}; {advice}"
+    return f"{problem} {what} in {precision} on {device}; {advice}"
 
 
 def check_precision(precision: str, features: Collection[str]) -> None:
-    """Raises UsageError where this processor would only emulate `precision`.
+    """Raise UsageError where this processor would only emulate `precision`.
 
     Args:
-        features: of the processor, as ``evaluation.environment.processor`` names them.
+        features: of the processor, as ``machine.environment.processor`` names them.
     """
     needed = {
         "bf16": ("avx512_bf16", "amx_bf16", "asimdbf16", "bf16"),

@@ -1,7 +1,7 @@
-"""Recognise the form of another maker's classifier: from what its file declares, and from what it gives for images.
+"""Recognize the form of a classifier of another project, from the declarations in its file and from its outputs.
 
-What a file declares is often less than the truth: dimensions without a name, a batch that only an inner reshape fixes,
-scores that are probabilities. So the network is run on a few pictures, and what it gives decides.
+A file often declares too little: dimensions without a name, a batch that only an inner reshape fixes, scores that are
+probabilities. So the network is run on a few pictures, and its outputs decide.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class ForeignNetwork(Protocol):
     """An opened network whose form is not known yet."""
 
     def declared(self) -> tuple[Sequence[Declared], Sequence[Declared]]:
-        """Its inputs and its outputs."""
+        """Return its inputs and its outputs."""
 
     def run(self, feed: Scores, outputs: Sequence[str]) -> list[Scores]:
-        """Some outputs for its one input. RuntimeError, ValueError: it cannot take this input."""
+        """Return some outputs for its one input; RuntimeError or ValueError: it cannot take this input."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Recognized:
 
 
 def image_input(path: Path, network: ForeignNetwork) -> ImageInput:
-    """The image that a network takes.
+    """Return what a network takes as an image.
 
     Raises:
         DataError: it takes something else, or images that are not square RGB in a type that is known here.
@@ -121,15 +121,15 @@ def recognize(
     any_output: bool = False,
     ends_in_softmax: Callable[[str], bool] = lambda output: False,
 ) -> Recognized:
-    """Run a network on a few pictures, and say what it takes and what it gives.
+    """Run a network on a few pictures, and return what it takes and gives.
 
     Args:
         path: of the model, for messages.
         network: opened.
         image: of :func:`image_input`.
-        preprocessing: what the pictures are normalised with.
-        output: the name of the output that is wanted; None: the one that can be scores of classes.
-        num_classes: how many classes there are, where that is known.
+        preprocessing: normalizes the pictures.
+        output: the name of the output with the scores; None: the one that can be scores of classes.
+        num_classes: the number of classes, where it is known.
         any_output: take the first output that can be the scores.
         ends_in_softmax: asked where scores lie between 0 and 1 but, in 8 bits for one, do not add up to 1.
 
@@ -141,7 +141,7 @@ def recognize(
     names = _floating(path, outputs, output)
     pictures = probes(preprocessing)
     problems: list[str] = []
-    given = ""
+    shapes = ""
     for form in _forms(image):
         try:
             answers = _answers(network, form, pictures, names)
@@ -156,10 +156,10 @@ def recognize(
             notes = [*_input_notes(form, image), *_output_notes(chosen, outputs, answers[chosen][0]), *note]
             logits = form.logits(answers[chosen][0], form.batch or len(pictures))[:1]
             return Recognized(image.name, chosen, form, logits, tuple(notes))
-        given = given or ", ".join(f"{name} {list(answers[name][0].shape)}" for name in names)
-    if given:
+        shapes = shapes or ", ".join(f"{name} {list(answers[name][0].shape)}" for name in names)
+    if shapes:
         raise DataError(
-            f"{path} gives {given} for {len(pictures)} images; expected scores of two or more classes for each, "
+            f"{path} gives {shapes} for {len(pictures)} images; expected scores of two or more classes for each, "
             "[N, classes]"
         )
     raise DataError(
@@ -169,27 +169,27 @@ def recognize(
 
 
 def probes(preprocessing: Preprocessing) -> Floats:
-    """Four unlike pictures [4, 3, S, S], normalised: waves, noise, blurred noise and one grey; always the same."""
+    """Return four different pictures [4, 3, S, S], normalized: waves, noise, blurred noise, gray; always the same."""
     size = preprocessing.image_size
     generator = np.random.default_rng(0)
     noise = generator.integers(0, 256, (size, size, 3), np.uint8)
     cells = generator.integers(0, 256, (8, 8, 3), np.uint8)
     blocks = cells[np.arange(size) * 8 // size][:, np.arange(size) * 8 // size]
-    grey = np.full_like(noise, 128)
-    return np.concatenate([probe(preprocessing), preprocessing.normalize(np.stack([noise, blocks, grey]))])
+    gray = np.full_like(noise, 128)
+    return np.concatenate([probe(preprocessing), preprocessing.normalize(np.stack([noise, blocks, gray]))])
 
 
 def _floating(path: Path, outputs: Sequence[Declared], wanted: str | None) -> list[str]:
-    """The outputs that can be scores; `wanted` alone, if it is named."""
-    names = [each.name for each in outputs]
+    """Return the outputs that can be scores; `wanted` alone, if it is named."""
+    names = [output.name for output in outputs]
     if wanted is not None and wanted not in names:
         raise UsageError(f"{path} has no output {wanted!r}; it has {', '.join(names)}{nearest(wanted, names)}")
-    able = [each.name for each in outputs if each.dtype in FLOATING and wanted in (None, each.name)]
+    able = [output.name for output in outputs if output.dtype in FLOATING and wanted in (None, output.name)]
     if able:
         return able
-    if any("map" in each.dtype for each in outputs):
+    if any("map" in output.dtype for output in outputs):
         why = "a table for each image, as scikit-learn's exporter writes (ZipMap); export it with zipmap=False"
-    elif all(each.dtype.startswith(("int", "uint")) for each in outputs):
+    elif all(output.dtype.startswith(("int", "uint")) for output in outputs):
         why = "whole numbers, which are class ids (an argmax inside) or scores in 8 bits; export it with float32 scores"
     else:
         why = "no scores of classes, [N, classes] in float32"
@@ -197,7 +197,7 @@ def _floating(path: Path, outputs: Sequence[Declared], wanted: str | None) -> li
 
 
 def _forms(image: ImageInput) -> list[Form]:
-    """What may be, the most likely first: a batch that is declared as free may be fixed to 1 inside."""
+    """Return the possible forms, the most likely first: a batch that is declared as free may be fixed to 1 inside."""
     return [
         Form(batch, layout, image.dtype)
         for layout in image.layouts
@@ -206,13 +206,13 @@ def _forms(image: ImageInput) -> list[Form]:
 
 
 def _answers(network: ForeignNetwork, form: Form, pictures: Floats, names: Sequence[str]) -> dict[str, list[Scores]]:
-    """What each output gives, a call at a time."""
+    """Return the arrays of each output, one for each call."""
     calls = [network.run(array, names) for array, _ in form.inputs(pictures)]
     return {name: [call[index] for call in calls] for index, name in enumerate(names)}
 
 
 def _scores(answers: Sequence[Scores], form: Form, count: int) -> Scores | None:
-    """Scores [count, classes], unit axes aside, or None where it is something else."""
+    """Return scores [count, classes], unit axes aside, or None for an output of another shape."""
     images = form.batch or count
     rows = []
     for answer in answers:
@@ -227,7 +227,7 @@ def _scores(answers: Sequence[Scores], form: Form, count: int) -> Scores | None:
 
 
 def _chosen(path: Path, scores: Mapping[str, Scores], num_classes: int | None) -> str:
-    """The output that holds the scores of the classes."""
+    """Return the name of the output that holds the scores of the classes."""
     fitting = [name for name, rows in scores.items() if num_classes in (None, rows.shape[1])] or list(scores)
     if len(fitting) > 1:
         listed = ", ".join(f"{name} [N, {scores[name].shape[1]}]" for name in fitting)
@@ -236,7 +236,7 @@ def _chosen(path: Path, scores: Mapping[str, Scores], num_classes: int | None) -
 
 
 def _kind(scores: Scores, ends_in_softmax: Callable[[], bool]) -> tuple[str, list[str]]:
-    """``logits`` or ``probabilities``, and a sentence where there is something to say."""
+    """Return ``logits`` or ``probabilities``, and a sentence where a user should know why."""
     rows = scores.astype(np.float64)  # [N, classes]
     tolerance = SUM_TOLERANCE[scores.dtype.name]
     if (rows >= 0).all() and (np.abs(rows.sum(axis=1) - 1) <= tolerance).all():
@@ -280,7 +280,7 @@ def _input_notes(form: Form, image: ImageInput) -> list[str]:
 def _output_notes(name: str, outputs: Sequence[Declared], answer: Scores) -> list[str]:
     notes = []
     if len(outputs) > 1:
-        notes.append(f"of its outputs {', '.join(each.name for each in outputs)}, {name} is taken for the scores")
+        notes.append(f"of its outputs {', '.join(output.name for output in outputs)}, {name} is taken for the scores")
     if answer.ndim != 2:
         notes.append(f"its output has the shape {list(answer.shape)}, of which axes of length 1 are left out")
     return notes

@@ -1,4 +1,4 @@
-"""How networks of other makers take images and give scores, and what turns that into what is used everywhere here.
+"""The forms of networks of other projects, and the adapter that gives them the form that all networks have here.
 
 Everywhere here, a network takes normalised images, float32 [N, 3, S, S] with any N, and gives logits [N, classes].
 """
@@ -45,20 +45,20 @@ class Form:
             raise ValueError(f"layout {self.layout!r}, batch {self.batch!r}")
 
     def to_dict(self) -> dict[str, Any]:
-        """The form as JSON can hold it; `from_dict` gives an equal one back."""
+        """Return the form as JSON can hold it; `from_dict` makes an equal one of it."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Form:
-        """The inverse of :meth:`to_dict`.
+        """Make a form of the values of :meth:`to_dict`.
 
         Raises:
             KeyError, TypeError, ValueError: anything else.
         """
-        return cls(**{each.name: values[each.name] for each in fields(cls)})
+        return cls(**{field.name: values[field.name] for field in fields(cls)})
 
     def inputs(self, images: Floats) -> Iterator[tuple[npt.NDArray[Any], int]]:
-        """What the network is given for normalised images [N, 3, S, S], a call at a time.
+        """Yield the input of each call for normalized images [N, 3, S, S].
 
         Returns:
             The input of each call, and how many of its images are real: a fixed batch is filled up with copies.
@@ -76,7 +76,7 @@ class Form:
             yield (part if "N" in self.layout else part[0]), count
 
     def logits(self, scores: npt.NDArray[Any], count: int) -> Logits:
-        """Logits [count, classes] of what the network gives for one call, of which the first `count` images are real.
+        """Return logits [count, classes] from the scores of one call, of which the first `count` images are real.
 
         Of probabilities these are the logarithms, whose softmax is the probabilities again; in float64, so that no two
         different ones become equal, and 0 as half the smallest number of its type, below all others.
@@ -91,7 +91,7 @@ class Form:
         return np.log(np.maximum(rows.astype(np.float64), max(smallest / 2, 1e-320)))
 
     def comparable(self, logits: Logits) -> Logits:
-        """Logits of which the differences mean something."""
+        """Return logits whose differences mean something: logarithms of tiny probabilities are cut off."""
         return logits if self.output == "logits" else np.maximum(logits, LEAST_LOGARITHM)
 
 

@@ -17,7 +17,7 @@ PASSING = {
 
 
 def external_files(path: Path) -> list[str]:
-    """The files that hold tensors of the model in `path`, sorted, relative to its folder.
+    """Return the files that hold tensors of the model in `path`, sorted, relative to its folder.
 
     Raises:
         DataError: the model cannot be read, or a file is missing or lies outside the folder.
@@ -45,7 +45,7 @@ def external_files(path: Path) -> list[str]:
 
 
 def ends_in_softmax(path: Path, output: str) -> bool:
-    """Whether an output is that of a softmax, whatever is done to its shape and precision after it."""
+    """Return whether an output is that of a softmax, whatever is done to its shape and precision after it."""
     model = onnx.load(str(path), load_external_data=False)
     makers = {name: node for node in model.graph.node for name in node.output}
     seen: set[str] = set()

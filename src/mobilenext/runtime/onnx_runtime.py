@@ -21,7 +21,7 @@ NUMPY_NAMES = {"float": "float32", "double": "float64"}  # the other names of ON
 
 
 def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
-    """A session that computes with `threads` threads.
+    """Open a session that computes with `threads` threads.
 
     Raises:
         DataError: the file cannot be read as ONNX.
@@ -50,13 +50,13 @@ class ONNXRuntime:
         return tuple(self._run(self._outputs, {self._input: batch}))
 
     def declared(self) -> tuple[list[Declared], list[Declared]]:
-        """The inputs and outputs of a file of unknown origin."""
-        return [_declared(each) for each in self._session.get_inputs()], [
-            _declared(each) for each in self._session.get_outputs()
+        """Return the inputs and outputs of a file of unknown origin."""
+        return [_declared(value) for value in self._session.get_inputs()], [
+            _declared(value) for value in self._session.get_outputs()
         ]
 
     def run(self, feed: npt.NDArray[Any], outputs: Sequence[str]) -> list[npt.NDArray[Any]]:
-        """Some outputs for the one input of a file of unknown origin."""
+        """Return some outputs for the one input of a file of unknown origin."""
         return self._run(outputs, {self._session.get_inputs()[0].name: feed})
 
     def _run(self, outputs: Sequence[str], feeds: dict[str, npt.NDArray[Any]]) -> list[Any]:

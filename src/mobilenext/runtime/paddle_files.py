@@ -11,12 +11,12 @@ PROGRAMS = (".json", ".pdmodel")
 
 
 def parameters_of(program: Path) -> Path:
-    """The file with the parameters of a program."""
+    """Return the file with the parameters of a program."""
     return program.with_name("__params__") if program.name == OLDEST else program.with_suffix(".pdiparams")
 
 
 def find_program(path: Path) -> Path:
-    """The program of the one model in a folder, or the program that `path` is, with its parameters beside it.
+    """Return the program of the one model in a folder, or the program that `path` is, with its parameters beside it.
 
     Raises:
         DataError: there is none, or several are in the folder.

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from mobilenext.arrays import Floats, Outputs
     from mobilenext.runtime import RuntimeSpec
 
-LARGEST_BATCH = 64  # of TensorRT, which is told in advance
+LARGEST_BATCH = 64  # of TensorRT, which needs it in advance
 
 
 def unavailable(engine: str, file: str) -> str | None:
-    """Why an engine cannot run the model `file` in this build of Paddle, or None."""
+    """Return why an engine cannot run the model `file` in this build of Paddle, or None."""
     if engine != "openvino":
         return None
     if not hasattr(inference.Config, "enable_openvino_engine"):
@@ -74,7 +74,7 @@ class PaddleInference:
         return tuple(self.run(batch, self._outputs))
 
     def declared(self) -> tuple[list[Declared], list[Declared]]:
-        """The inputs and outputs of a file of unknown origin."""
+        """Return the inputs and outputs of a file of unknown origin."""
         read = _declared_json if self._model.suffix == ".json" else _declared_protobuf
         try:
             return read(self._model)
@@ -84,7 +84,7 @@ class PaddleInference:
             ) from error
 
     def run(self, feed: npt.NDArray[Any], outputs: Sequence[str]) -> list[npt.NDArray[Any]]:
-        """Some outputs for the one input."""
+        """Return some outputs for the one input."""
         self._input.reshape(feed.shape)
         self._input.copy_from_cpu(feed)
         self._predictor.run()

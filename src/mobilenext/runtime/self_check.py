@@ -15,10 +15,10 @@ ALLOWED_OF_STD = {"fp32": 1e-2, "bf16": 1.0, "fp16": 1.0, "int8": 2.0}
 
 
 def probe(preprocessing: Preprocessing) -> Floats:
-    """A picture of overlapping waves [1, 3, S, S], normalised; the same to the bit on every machine."""
+    """Return a picture of overlapping waves [1, 3, S, S], normalized; the same to the bit on every machine."""
     side = np.arange(preprocessing.image_size, dtype=np.int64)
     rows, columns = side[:, None, None], side[None, :, None]
-    slopes = np.array([[3, 1], [1, 4], [2, 2]], np.int64).T  # a direction for each colour
+    slopes = np.array([[3, 1], [1, 4], [2, 2]], np.int64).T  # a direction for each color
     waves = rows * slopes[0] + columns * slopes[1] + rows * columns // 16  # [S, S, 3]
     pixels = np.abs((waves + 255) % 510 - 255).astype(np.uint8)  # up and down again, without a jump
     return preprocessing.normalize(pixels[None])
@@ -51,7 +51,7 @@ def problem_of(spec: RuntimeSpec, image: Floats, expected: Outputs) -> str | Non
 
 
 def failure(error: Exception) -> str:
-    """One sentence instead of a C++ trace."""
+    """Return one sentence in place of a C++ trace."""
     text = str(error)
     if "ConvertPirAttribute2RuntimeAttribute" in text:
         return (

@@ -12,7 +12,7 @@ from mobilenext.runtime.form import Form
 
 @dataclass(frozen=True)
 class RuntimeCard:
-    """One runtime: where its code is, what it opens, what must be installed for it."""
+    """One runtime: its module, the formats that it opens, the package that it needs."""
 
     name: str
     module: str  # in this folder
@@ -27,7 +27,7 @@ class RuntimeCard:
     gpu_precisions: tuple[str, ...] = ("fp32",)
 
     def precisions_on(self, device: str) -> tuple[str, ...]:
-        """What it computes in on a device."""
+        """Return the precisions that it computes in on a device."""
         return self.gpu_precisions if device == "gpu" else self.precisions
 
 
@@ -84,7 +84,7 @@ class RuntimeSpec:
     input: str = "image"
     outputs: tuple[str, ...] = ("logits",)  # the names of the arrays that `predict` returns, in order
     scratch: Path | None = None  # where an engine may keep what it compiles; None: beside the model file
-    form: Form | None = None  # of a network of another maker; None: as all networks here
+    form: Form | None = None  # of a network of another project; None: as all networks here
 
     def describe(self) -> str:
         """Return the runtime as `runtime_name` has it."""
