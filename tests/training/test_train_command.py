@@ -230,7 +230,7 @@ def test_few_images_and_weights_of_other_classes(mobilenext: Run, places: Places
     assert done.returncode == 0, done.stderr
     for sentence in (
         "batch: 2 images instead of the recipe's 64, since there are 7; the learning rate is scaled with it, 0.02 to ",
-        "3 classes instead of the weights' 10: classifier.1.weight and classifier.1.bias are freshly initialised",
+        "3 classes instead of the weights' 10: classifier.1.weight and classifier.1.bias are freshly initialized",
         "recipe: finetune (",
         f"data: 7 training and 3 validation images of {places.data}, ",
         "epoch 2/2, validation (ema): top-1 ",
