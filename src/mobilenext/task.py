@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 from mobilenext.arrays import Outputs
+from mobilenext.drawing.cells import interval_text
 from mobilenext.job import Training
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ class Measured:
     @property
     def note(self) -> str:
         """The counts and the interval, without a unit behind it."""
-        interval = "95 %: {:.2f} to {:.2f}".format(*self.interval) if self.interval else ""
+        interval = interval_text(*self.interval) if self.interval else ""
         return "; ".join(filter(None, (self.counts, interval)))
 
 

@@ -16,8 +16,8 @@ from mobilenext.data.images import FORMATS, MAX_PIXELS, available_formats, decod
 from mobilenext.data.listing import list_folder
 from mobilenext.errors import DataError, ImageError, UsageError
 
-COLOURS = np.random.default_rng(7).integers(0, 256, (5, 8, 3), dtype=np.uint8)  # [H, W, 3]
-GREY = COLOURS[..., 0]  # [H, W]
+COLORS = np.random.default_rng(7).integers(0, 256, (5, 8, 3), dtype=np.uint8)  # [H, W, 3]
+GREY = COLORS[..., 0]  # [H, W]
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -40,8 +40,8 @@ def png(header: tuple[int, ...], data: bytes) -> bytes:
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "ppm", "tif", "webp"])
 def test_colours_come_back_unchanged(tmp_path: Path, suffix: str) -> None:
-    Image.fromarray(COLOURS).save(tmp_path / f"a.{suffix}", lossless=True)
-    np.testing.assert_array_equal(pixels(tmp_path / f"a.{suffix}"), COLOURS)
+    Image.fromarray(COLORS).save(tmp_path / f"a.{suffix}", lossless=True)
+    np.testing.assert_array_equal(pixels(tmp_path / f"a.{suffix}"), COLORS)
 
 
 def test_grey_becomes_three_equal_channels(tmp_path: Path) -> None:
@@ -144,12 +144,12 @@ def test_an_animation_stands_for_its_first_frame(tmp_path: Path) -> None:
 
 
 def test_the_content_decides_and_not_the_suffix(tmp_path: Path) -> None:
-    Image.fromarray(COLOURS).save(tmp_path / "a.JPEG", format="PNG")
-    np.testing.assert_array_equal(pixels(tmp_path / "a.JPEG"), COLOURS)
+    Image.fromarray(COLORS).save(tmp_path / "a.JPEG", format="PNG")
+    np.testing.assert_array_equal(pixels(tmp_path / "a.JPEG"), COLORS)
 
 
 def test_the_file_is_closed_and_the_image_independent(tmp_path: Path) -> None:
-    Image.fromarray(COLOURS).save(tmp_path / "a.png")
+    Image.fromarray(COLORS).save(tmp_path / "a.png")
     image = read_image(str(tmp_path / "a.png"))
     (tmp_path / "a.png").unlink()
     assert type(image) is Image.Image
@@ -165,8 +165,8 @@ def test_orientation_is_applied_only_on_request(tmp_path: Path, suffix: str, ori
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = tmp_path / f"a.{suffix}"
-    Image.fromarray(COLOURS).save(path, exif=exif, lossless=True)
-    np.testing.assert_array_equal(pixels(path), COLOURS)
+    Image.fromarray(COLORS).save(path, exif=exif, lossless=True)
+    np.testing.assert_array_equal(pixels(path), COLORS)
     upright = read_image(path, apply_orientation=True)
     with Image.open(path) as image:
         expected = ImageOps.exif_transpose(image)
@@ -177,31 +177,31 @@ def test_orientation_is_applied_only_on_request(tmp_path: Path, suffix: str, ori
 def test_a_quarter_turn_goes_the_right_way(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera's top is the image's right: turn clockwise
-    Image.fromarray(COLOURS).save(tmp_path / "a.png", exif=exif)
+    Image.fromarray(COLORS).save(tmp_path / "a.png", exif=exif)
     upright = np.asarray(read_image(tmp_path / "a.png", apply_orientation=True))
-    np.testing.assert_array_equal(upright, np.rot90(COLOURS, k=-1))
+    np.testing.assert_array_equal(upright, np.rot90(COLORS, k=-1))
 
 
 @pytest.mark.parametrize(
     "exif", [b"Exif\0\0nonsense", b"Exif\0\0MM\0*\0\0\xff\xff", b"Exif\0\0II*\0\x08\0\0\0\xff\xff"]
 )
 def test_broken_exif_is_upright(tmp_path: Path, exif: bytes) -> None:
-    Image.fromarray(COLOURS).save(tmp_path / "a.jpg", exif=exif)
+    Image.fromarray(COLORS).save(tmp_path / "a.jpg", exif=exif)
     assert read_image(tmp_path / "a.jpg", apply_orientation=True).tobytes() == read_image(tmp_path / "a.jpg").tobytes()
 
 
 def test_an_undefined_orientation_is_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 99
-    Image.fromarray(COLOURS).save(tmp_path / "a.png", exif=exif)
-    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "a.png", apply_orientation=True)), COLOURS)
+    Image.fromarray(COLORS).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "a.png", apply_orientation=True)), COLORS)
 
 
 @pytest.mark.parametrize("apply_orientation", [False, True])
 def test_tiff_is_turned_by_pillow_itself_and_only_once(tmp_path: Path, apply_orientation: bool) -> None:
-    Image.fromarray(COLOURS).save(tmp_path / "a.tif", tiffinfo={0x0112: 6})
+    Image.fromarray(COLORS).save(tmp_path / "a.tif", tiffinfo={0x0112: 6})
     image = read_image(tmp_path / "a.tif", apply_orientation=apply_orientation)
-    np.testing.assert_array_equal(np.asarray(image), np.rot90(COLOURS, k=-1))
+    np.testing.assert_array_equal(np.asarray(image), np.rot90(COLORS, k=-1))
 
 
 # --- what is refused
@@ -252,7 +252,7 @@ def test_missing_empty_folder_and_pipe(tmp_path: Path) -> None:
 
 
 def test_a_postscript_file_is_not_even_opened(tmp_path: Path) -> None:
-    Image.fromarray(COLOURS).save(tmp_path / "a.jpg", format="EPS")
+    Image.fromarray(COLORS).save(tmp_path / "a.jpg", format="EPS")
     assert "a.jpg: vector graphics is not read here; render it to PNG" in refused(tmp_path / "a.jpg")
     assert "EPS" not in FORMATS
 
@@ -281,7 +281,7 @@ def test_an_icon_that_holds_a_larger_image_than_it_announces(tmp_path: Path, mon
 
 
 def test_whatever_pillow_raises_is_an_image_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Image.fromarray(COLOURS).save(tmp_path / "a.png")
+    Image.fromarray(COLORS).save(tmp_path / "a.png")
     for error in (MemoryError(), struct.error("bad"), IndexError("x"), RecursionError(), SyntaxError("broken\nPNG")):
 
         def fail(*_args: object, error: Exception = error, **_kwargs: object) -> None:
@@ -299,7 +299,7 @@ def test_any_cut_and_any_damage_is_an_image_or_an_image_error(tmp_path: Path) ->
     outcomes = {"read": 0, "refused": 0}
     for suffix in ("png", "jpg", "gif", "bmp", "tif", "webp", "ppm", "jp2", "ico"):
         whole_path = tmp_path / f"whole.{suffix}"
-        Image.fromarray(COLOURS).resize((32, 32)).save(whole_path)
+        Image.fromarray(COLORS).resize((32, 32)).save(whole_path)
         whole = whole_path.read_bytes()
         for number in range(40):
             damaged = bytearray(whole if number % 2 else whole[: random.integers(1, len(whole) + 1)])

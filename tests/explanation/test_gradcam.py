@@ -12,7 +12,7 @@ from mobilenext import create_model
 from mobilenext.data import Preprocessing
 from mobilenext.errors import UsageError
 from mobilenext.explanation.gradcam import Explainer, crop_box, heat_map, on_image
-from mobilenext.explanation.overlay import coloured, overlay
+from mobilenext.explanation.overlay import colored, overlay
 from mobilenext.models.network import Feature, Network
 from networks import give_statistics, logits
 
@@ -182,7 +182,7 @@ def test_heat_map_of_a_whole_image() -> None:
 
 def test_colours() -> None:
     heat = np.linspace(0, 1, 256, dtype=np.float32)[None]
-    colours = coloured(heat)[0].astype(float)
+    colours = colored(heat)[0].astype(float)
     lightness = colours @ [0.2126, 0.7152, 0.0722]
     assert (np.diff(lightness) >= -1).all()
     assert colours[0].tolist() == [0, 0, 4]

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from tests.conftest import World
 
 MOBILENEXT = Path(sys.executable).with_name("mobilenext")
-COLOURS = ((200, 60, 60), (60, 200, 60), (60, 60, 200), (200, 200, 60))
+COLORS = ((200, 60, 60), (60, 200, 60), (60, 60, 200), (200, 200, 60))
 TRAINING, VALIDATION, EPOCHS = 48, 23, 2  # an odd number cannot be shared evenly
 # Of each step's loss, relative; measured: 1e-4 at the last step. S is the network to see it with: the plain ones have
 # gradients a hundred times as long at first, by which rounding grows to per cents, in one process as in two.
@@ -73,11 +73,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("colours")
     for part, count in (("train", TRAINING), ("val", VALIDATION)):
         for number in range(count):
-            label = number % len(COLOURS)
+            label = number % len(COLORS)
             folder = root / part / f"colour {label}"
             folder.mkdir(parents=True, exist_ok=True)
             noise = np.random.default_rng([number, len(part)])
-            pixels = np.array(COLOURS[label]) + noise.normal(0, 40, (24, 28, 3))
+            pixels = np.array(COLORS[label]) + noise.normal(0, 40, (24, 28, 3))
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{number:02}.png")
     return root
 

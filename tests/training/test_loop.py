@@ -41,7 +41,7 @@ Run = Callable[..., CompletedProcess[str]]
 Start = Callable[..., Popen[str]]
 
 MODEL = "mobilenext_x0_35"
-COLOURS = ((200, 60, 60), (60, 200, 60), (60, 60, 200), (200, 200, 60))
+COLORS = ((200, 60, 60), (60, 200, 60), (60, 60, 200), (200, 200, 60))
 EPOCHS, STEPS, TRAINING, VALIDATION = 8, 4, 48, 24
 RECIPE = {
     "epochs": EPOCHS, "batch_size": 12, "lr_batch_size": 12, "lr": 0.003, "warmup_epochs": 1, "image_size": 32,
@@ -67,12 +67,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("colours")
     for part, count in (("train", TRAINING), ("val", VALIDATION)):
         for number in range(count):
-            label = number % len(COLOURS)
+            label = number % len(COLORS)
             folder = root / part / f"colour {label}"
             folder.mkdir(parents=True, exist_ok=True)
             noise = np.random.default_rng([number, len(part)])
             width, height = noise.integers(16, 33, 2)
-            pixels = np.array(COLOURS[label]) + noise.normal(0, 40, (height, width, 3))
+            pixels = np.array(COLORS[label]) + noise.normal(0, 40, (height, width, 3))
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{number:02}.png")
     return root
 
@@ -153,7 +153,7 @@ def tensors_of(checkpoint: Path) -> dict[str, np.ndarray]:
 
 def test_it_learns(learnt: Path) -> None:
     epochs = [row for row in rows(learnt) if row["event"] == "epoch"]
-    guessing = math.log(len(COLOURS))
+    guessing = math.log(len(COLORS))
     assert epochs[0]["train_loss"] > 0.5 * guessing
     assert sum(row["train_loss"] for row in epochs[-4:]) / 4 < 0.3 * guessing
     result = json.loads((learnt / "result.json").read_text())
@@ -369,7 +369,7 @@ def test_a_diverging_run_keeps_a_checkpoint_that_is_finite(
     for name, values in tensors.items():
         assert np.isfinite(values).all(), name
     position, _ = read_state(kept, config_digest(read_config(folder)), TASK.presentation.check_counts)
-    assert position.window.loss <= position.window.images * (5 * math.log(len(COLOURS)) + 10)
+    assert position.window.loss <= position.window.images * (5 * math.log(len(COLORS)) + 10)
     assert not list(folder.glob(".*.tmp"))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from mobilenext.classification.answers import Answers
 from mobilenext.drawing.cells import fraction_text, percent_text
-from mobilenext.drawing.chart import TIP, Chart, axis, chart_spec, coloured, shaped
+from mobilenext.drawing.chart import TIP, Chart, axis, chart_spec, colored, shaped
 from mobilenext.models.cards import FAMILIES, MODELS
 
 MEASURED = "measured here"
@@ -61,7 +61,7 @@ def _of_paper(family: str) -> str:
 
 def _spec(description: str, values: Sequence[dict[str, Any]], kinds: Sequence[str]) -> dict[str, Any]:
     x, y = axis("millions", "mult-adds at 224 pixels, millions"), axis("top1", "top-1, %")
-    look = {"color": coloured(kinds), "shape": shaped(kinds), "tooltip": TIP}
+    look = {"color": colored(kinds), "shape": shaped(kinds), "tooltip": TIP}
     return chart_spec(
         description,
         300,
@@ -69,7 +69,7 @@ def _spec(description: str, values: Sequence[dict[str, Any]], kinds: Sequence[st
         layer=[
             {
                 "mark": {"type": "line", "strokeDash": [3, 3], "opacity": 0.5},
-                "encoding": {"x": x, "y": y, "color": coloured(kinds)},
+                "encoding": {"x": x, "y": y, "color": colored(kinds)},
                 "transform": [{"filter": f"datum.run != '{MEASURED}'"}],
             },
             {

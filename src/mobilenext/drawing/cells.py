@@ -70,8 +70,12 @@ def fraction_text(count: int, of: int) -> str:
 
 def share_note(count: int, of: int) -> str:
     """Return the counts of a share and its 95 % interval, in percent but without the sign."""
-    low, high = wilson_percent(count, of)
-    return f"{fraction_text(count, of)}; 95 %: {low:.2f} to {high:.2f}"
+    return f"{fraction_text(count, of)}; {interval_text(*wilson_percent(count, of))}"
+
+
+def interval_text(low: float, high: float) -> str:
+    """Return a 95 % interval without its unit."""
+    return f"95 %: {low:.2f} to {high:.2f}"
 
 
 def shortened(name: str, longest: int = LONGEST_NAME) -> str:

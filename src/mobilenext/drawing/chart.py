@@ -1,6 +1,6 @@
 """What all charts of the report page have in common.
 
-A chart is a Vega-Lite specification: plain data that Vega draws in the browser as SVG. Colours are the page's CSS
+A chart is a Vega-Lite specification: plain data that Vega draws in the browser as SVG. Colors are the page's CSS
 variables, so that light, dark and print are one drawing. Each chart comes with the table of its values: what the
 picture says can also be read, heard and copied.
 """
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-COLOURS = 7  # --c1 to --c7 of the style sheet
+COLORS = 7  # --c1 to --c7 of the style sheet
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"  # a name, never fetched
 
@@ -28,13 +28,13 @@ class Chart:
     note: str = ""  # why there is no drawing, where the specification is empty
 
 
-def colour(place: int) -> str:
-    """The colour of the run at `place`, as CSS."""
-    return f"var(--c{place % COLOURS + 1})"
+def color(place: int) -> str:
+    """Return the color of the run at `place`, as CSS."""
+    return f"var(--c{place % COLORS + 1})"
 
 
 def chart_spec(description: str, height: int, **parts: Any) -> dict[str, Any]:
-    """A specification as wide as its place in the page and `height` pixels high, legend and all."""
+    """Return a specification as wide as its place in the page and `height` pixels high, legend and all."""
     return {
         "$schema": SCHEMA,
         "description": description,
@@ -47,7 +47,7 @@ def chart_spec(description: str, height: int, **parts: Any) -> dict[str, Any]:
 
 
 def axis(name: str, title: str, **more: Any) -> dict[str, Any]:
-    """The encoding of a number by its place; a linear scale need not begin at 0."""
+    """Return the encoding of a number by its place; a linear scale need not begin at 0."""
     scale = more.pop("scale", {})
     scale = scale if scale.get("type") == "log" else {"zero": False} | scale
     return {"field": name, "type": "quantitative", "title": title, "scale": scale, **more}
@@ -58,23 +58,23 @@ TIP = {"field": "tip", "type": "nominal"}
 PICK = [{"name": "picked", "select": {"type": "point", "fields": ["run"]}, "bind": "legend"}]
 
 
-def coloured(names: Sequence[str], title: str | None = None) -> dict[str, Any]:
-    """The encoding of the field ``run`` by colour, in the order of `names`."""
+def colored(names: Sequence[str], title: str | None = None) -> dict[str, Any]:
+    """Return the encoding of the field ``run`` by color, in the order of `names`."""
     return {
         "field": "run",
         "type": "nominal",
         "title": title,
-        "scale": {"domain": list(names), "range": [colour(place) for place in range(len(names))]},
+        "scale": {"domain": list(names), "range": [color(place) for place in range(len(names))]},
         "legend": {"orient": "bottom", "columns": 1, "labelLimit": 300, "symbolOpacity": 1},
     }
 
 
 def shaped(names: Sequence[str]) -> dict[str, Any]:
-    """The same by shape, for those who cannot tell the colours apart."""
+    """Return the same by shape, for those who cannot tell the colours apart."""
     shapes = [SHAPES[place % len(SHAPES)] for place in range(len(names))]
-    return {**coloured(names), "scale": {"domain": list(names), "range": shapes}}
+    return {**colored(names), "scale": {"domain": list(names), "range": shapes}}
 
 
 def unless_picked(opacity: float) -> dict[str, Any]:
-    """The encoding of an opacity that only what is picked in the legend keeps."""
+    """Return the encoding of an opacity that only what is picked in the legend keeps."""
     return {"condition": {"param": "picked", "value": opacity}, "value": 0.06}

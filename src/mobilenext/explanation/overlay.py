@@ -20,7 +20,7 @@ ANCHORS = np.array([[int(color[at : at + 2], 16) for at in (0, 2, 4)] for color 
 STRENGTH = 0.75  # share of the color where the heat is 1, falling with its root; the rest is the picture in gray
 
 
-def coloured(heat: Heat) -> Pixels:
+def colored(heat: Heat) -> Pixels:
     """Return heat [H, W] from 0 to 1 as colors, uint8 [H, W, 3]."""
     at = np.linspace(0, 1, len(ANCHORS))
     channels = [np.interp(heat, at, ANCHORS[:, channel]) for channel in range(3)]
@@ -41,7 +41,7 @@ def overlay(pixels: Pixels, heat: Heat) -> Pixels:
         raise UsageError(f"pixels {list(pixels.shape)} and heat {list(heat.shape)}; expected [H, W, 3] and [H, W]")
     gray = pixels @ np.array([0.299, 0.587, 0.114])  # [H, W]
     share = STRENGTH * np.sqrt(heat)[..., None]  # [H, W, 1]
-    blend = (1 - share) * gray[..., None] + share * coloured(heat)  # [H, W, 3]
+    blend = (1 - share) * gray[..., None] + share * colored(heat)  # [H, W, 3]
     return np.asarray(blend.round(), np.uint8)
 
 

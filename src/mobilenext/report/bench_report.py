@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mobilenext.drawing.chart import axis, coloured
+from mobilenext.drawing.chart import axis, colored
 from mobilenext.drawing.markdown import table
 from mobilenext.drawing.picture import panel, side_by_side, write_picture
 from mobilenext.errors import MissingDependency
@@ -139,7 +139,7 @@ def _rows_panel(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     y = {"field": "row", "type": "ordinal", "title": None, "axis": {**ticks, "grid": False, "ticks": False}}
     title = "milliseconds an image: median, and a line from the 10th to the 90th percentile"
     x = axis("ms", title, scale={"type": "log", "nice": False, "padding": 30})
-    look = {"y": y, "color": coloured(names)}
+    look = {"y": y, "color": colored(names)}
     ends = {"x": {**x, "field": "low"}, "x2": {"field": "high"}}
     layers = [
         {"mark": {"type": "rule", "strokeWidth": 2.5, "opacity": 0.5}, "encoding": {**look, **ends}},

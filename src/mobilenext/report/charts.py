@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mobilenext.drawing.chart import TIP, Chart, axis, chart_spec, coloured, shaped
+from mobilenext.drawing.cells import interval_text
+from mobilenext.drawing.chart import TIP, Chart, axis, chart_spec, colored, shaped
 from mobilenext.task import Reported, Task
 
 
@@ -77,7 +78,7 @@ def accuracy_latency(evaluations: Sequence[Reported], task: Task) -> Chart | Non
         value = round(measured.value, 3)
         low, high = measured.interval or (value, value)
         span = f"{latency['p10']:.2f} to {latency['p90']:.2f}"
-        interval = f" (95 %: {low:.2f} to {high:.2f} {metric.symbol})" if measured.interval else ""
+        interval = f" ({interval_text(low, high)} {metric.symbol})" if measured.interval else ""
         speed = f"{latency['median']:.2f} ms (p10 to p90: {span} ms)"
         tip = f"{run.name}: {metric.display} {measured.text}{interval}, {speed}"
         values.append({"run": run.name, "ms": latency["median"], "p10": latency["p10"], "p90": latency["p90"]})
@@ -97,7 +98,7 @@ def accuracy_latency(evaluations: Sequence[Reported], task: Task) -> Chart | Non
 def _crosses(names: Sequence[str], task: Task) -> list[dict[str, Any]]:
     """A point for each run, with a line for the interval of the metric and one for that of the latency."""
     x, y = axis("ms", "milliseconds for one image"), axis(task.metric.name, task.metric.axis)
-    ends = {"color": coloured(names), "tooltip": TIP}
+    ends = {"color": colored(names), "tooltip": TIP}
     return [
         {
             "mark": {"type": "rule"},
@@ -109,6 +110,6 @@ def _crosses(names: Sequence[str], task: Task) -> list[dict[str, Any]]:
         },
         {
             "mark": {"type": "point", "filled": True, "size": 110, "opacity": 1},
-            "encoding": {"x": x, "y": y, "color": coloured(names), "shape": shaped(names), "tooltip": TIP},
+            "encoding": {"x": x, "y": y, "color": colored(names), "shape": shaped(names), "tooltip": TIP},
         },
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mobilenext.drawing.chart import PICK, TIP, Chart, axis, chart_spec, coloured, shaped, unless_picked
+from mobilenext.drawing.chart import PICK, TIP, Chart, axis, chart_spec, colored, shaped, unless_picked
 from mobilenext.models.cards import FAMILIES, MODELS
 from mobilenext.report.names import network_name, runtime_of
 from mobilenext.runs.bench import Bench
@@ -113,7 +113,7 @@ def _points(
     scale = {"type": "log", "nice": False, "padding": 14} if log else {"padding": 14}
     axis_y = axis(*y, scale=scale if log else {})
     across = axis(*x, scale={**scale, "type": "log", "nice": False})
-    place = {"x": across, "y": axis_y, "color": coloured(names)}
+    place = {"x": across, "y": axis_y, "color": colored(names)}
     shape = shaped(families) | {"field": "family"}
     return chart_spec(
         description,

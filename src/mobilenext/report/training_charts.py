@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mobilenext.drawing.chart import PICK, TIP, Chart, axis, chart_spec, coloured, unless_picked
+from mobilenext.drawing.chart import PICK, TIP, Chart, axis, chart_spec, colored, unless_picked
 from mobilenext.report.training_report import with_counts
 from mobilenext.runs.comparison import task_of
 from mobilenext.runs.training_run import KINDS, TrainingRun
@@ -84,7 +84,7 @@ def _thinned(rows: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float
 def _curve(
     description: str, values: Sequence[Mapping[str, Any]], names: Sequence[str], title: str, *, dashes: bool = False
 ) -> dict[str, Any]:
-    at = {"x": axis("epoch", "epoch"), "y": axis("value", title), "color": coloured(names)}
+    at = {"x": axis("epoch", "epoch"), "y": axis("value", title), "color": colored(names)}
     line: dict[str, Any] = {
         "mark": {"type": "line", "strokeWidth": 2},
         "encoding": {**at, "opacity": unless_picked(1)},

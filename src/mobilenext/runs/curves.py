@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mobilenext.drawing.chart import COLOURS, axis, colour
+from mobilenext.drawing.chart import COLORS, axis, color
 from mobilenext.drawing.picture import side_by_side, write_picture
 from mobilenext.runs.comparison import grouped, task_of
 from mobilenext.runs.training_run import KINDS, TrainingRun
@@ -103,7 +103,7 @@ def _seed_lines(teams: Sequence[Sequence[Curve]], names: Sequence[str], weights:
         shared = [at for at in curves[0] if all(at in curve for curve in curves)]
         mean = _points({at: statistics.mean(curve[at] for curve in curves) for at in shared}, name, 0, weights)
         means += mean
-        if len(mean) == 1 or place >= COLOURS:  # no line goes through one point; colors are used a second time
+        if len(mean) == 1 or place >= COLORS:  # no line goes through one point; colors are used a second time
             single += mean
     layers = [_line(means, names, strokeWidth=_thickness(names))]  # also where there is nothing: axes and legend
     if seeds:
@@ -128,7 +128,7 @@ def _line(points: Sequence[Mapping[str, Any]], names: Sequence[str], mark: str =
             "field": "run",
             "type": "nominal",
             "title": None,
-            "scale": {"domain": list(names), "range": [colour(place) for place in range(len(names))]},
+            "scale": {"domain": list(names), "range": [color(place) for place in range(len(names))]},
             "legend": {"orient": "bottom", "columns": _columns(names), "symbolType": "stroke", "symbolStrokeWidth": 3}
             | {"symbolOpacity": 1, "symbolSize": 600},
         },

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mobilenext.arrays import Floats
 from mobilenext.data.preprocessing import Pixels
-from mobilenext.explanation.overlay import coloured
+from mobilenext.explanation.overlay import colored
 
 SOLID = 0.85  # opacity of the hottest place
 
@@ -18,7 +18,7 @@ SOLID = 0.85  # opacity of the hottest place
 def heat_layer(heat_map: Floats) -> Pixels:
     """Convert a heat map [S, S], 0 to 1, to RGBA uint8 [S, S, 4]: the hotter, the more it covers."""
     alpha = (255 * SOLID * np.sqrt(heat_map)).round().astype(np.uint8)
-    return np.concatenate([coloured(heat_map), alpha[..., None]], axis=-1)
+    return np.concatenate([colored(heat_map), alpha[..., None]], axis=-1)
 
 
 def png(pixels: Pixels) -> bytes:
