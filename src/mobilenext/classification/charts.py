@@ -125,12 +125,12 @@ def confusion_matrix(answers: Answers, pairs: Sequence[Confusion], most: int = 2
         count, total = int(counts[row, column]), totals[row]
         tip = f"{names[row]} taken for {names[column]}: {count:,} of {total:,} images"
         if row == column:
-            tip = f"{names[row]} recognised: {count:,} of {total:,} images"
+            tip = f"{names[row]} recognized: {count:,} of {total:,} images"
         values.append({"label": names[row], "predicted": ids[column], "share": round(count / total, 4)})
         values[-1] |= {"images": count, "kind": "correct" if row == column else "wrong", "tip": tip}
     which = "all classes" if len(classes) == answers.result["num_classes"] else "the classes most often confused"
     description = (
-        f"Confusion matrix of {which}: the stronger the colour of a cell, the larger its share of the row's images."
+        f"Confusion matrix of {which}: the stronger the color of a cell, the larger its share of the row's images."
     )
     height = max(180, 22 * len(classes)) + 60
     spec = chart_spec(description, height, data={"values": values}, **_matrix_look(names, ids))

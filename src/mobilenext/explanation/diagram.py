@@ -118,7 +118,7 @@ def network_svg(name: str, seen: Anatomy) -> str:
             body.append(_text(place, y + height / 2 + TEXT * 0.36, text, "quiet" if column == 1 else "", column > 4))
     notes = [
         "Outlines: from top to bottom the channels after each convolution, as wide as their square root.",
-        "Each colour is a stride: 2, 4, 8, 16 and 32 pixels of the image for one of the map.",
+        "Each color is a stride: 2, 4, 8, 16 and 32 pixels of the image for one of the map.",
         "Arrows: shortcuts, with the channels that they join. Mult-adds: multiply-accumulates of one image.",
     ]
     for note in notes:

@@ -1,6 +1,6 @@
 "use strict";
 (function () {
-  // Colours: the system's, or what the reader chose last.
+  // Colors: the system's, or what the reader chose last.
   const theme = document.getElementById("theme");
   const remembered = function (value) {
     try { // a page in a file may have no storage
