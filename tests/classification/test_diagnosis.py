@@ -5,8 +5,6 @@ import pytest
 
 from mobilenext.classification.diagnosis import diagnose
 from mobilenext.classification.metrics import Prediction
-from mobilenext.data.check import size_problems
-from mobilenext.data.preprocessing import Preprocessing
 
 NOT_EXPLAINED = "no shift or permutation"
 
@@ -111,24 +109,6 @@ def test_unreadable_images_do_not_count() -> None:
     unreadable = [Prediction(index, "", 0, (), (), None, "broken") for index in range(5000)]
     assert diagnose([*rows_of(truth, predicted), *unreadable], 20) == []
     assert diagnose(unreadable, 20) == []
-
-
-@pytest.mark.parametrize(
-    ("size", "crop_pct", "images", "sentence"),
-    [
-        (64, 0.875, [(64, 64)] * 3, "64 px already, and crop_pct 0.875 enlarges them to 73 px"),
-        (224, 0.875, [(64, 64), (80, 64), (64, 90)], "64 px and are enlarged to 256 px for a network of 224 px"),
-        (64, 1.0, [(64, 64)] * 3, None),
-        (224, 0.875, [(500, 375), (224, 224), (640, 480)], None),
-        (224, 0.875, [], None),
-    ],
-)
-def test_images_that_do_not_suit_size_and_crop(
-    size: int, crop_pct: float, images: list[tuple[int, int]], sentence: str | None
-) -> None:
-    remarks = size_problems(images, Preprocessing(image_size=size, crop_pct=crop_pct))
-    assert len(remarks) == (sentence is not None)
-    assert sentence is None or sentence in remarks[0]
 
 
 def test_a_bad_score_names_size_and_crop() -> None:

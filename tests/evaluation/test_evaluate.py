@@ -7,7 +7,6 @@ import shutil
 import signal
 import statistics
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,22 +15,19 @@ import pytest
 from PIL import Image
 
 from mobilenext import evaluate, predict
-from mobilenext.classification.comparison import compare
-from mobilenext.classification.metrics import Counts, Prediction
+from mobilenext.classification.metrics import Prediction
 from mobilenext.data import Preprocessing, open_dataset, pixels_of
 from mobilenext.data.digits import write_digits
 from mobilenext.errors import DatasetError, ImageError, OutputError, UsageError
 from mobilenext.evaluation.outcome import write_outcome
 from mobilenext.evaluation.pipeline import Job, predict_records
 from mobilenext.machine.pool import WorkerPool
-from mobilenext.models.cards import Published, WeightsCard
 from mobilenext.runs.journal import JOURNAL, LOG, PREDICTIONS, RESULT, Journal
 from mobilenext.runtime import AUTOMATIC
 from mobilenext.sources.choice import Choice
 from mobilenext.sources.prepare import prepare_weights
 from mobilenext.tasks import find_task
 from mobilenext.weights.read import read_weights
-from mobilenext.weights.record import Weights
 
 if TYPE_CHECKING:
     import subprocess
@@ -275,88 +271,6 @@ def test_no_room_for_the_predictions(tmp_path: Path, monkeypatch: pytest.MonkeyP
         write_outcome(tmp_path, journal, {})
     journal.close()
     assert [path.name for path in tmp_path.iterdir()] == [JOURNAL]
-
-
-# --- the comparison with a published number
-
-CARD = WeightsCard(
-    tag="t",
-    origin="a paper",
-    licence="none",
-    source=None,
-    published=Published("a data set", 1000, 74.0, 91.0),
-    use="raw",
-    preprocessing=Preprocessing(**SMALL),
-)
-
-
-def counts_of(correct: int, images: int) -> Counts:
-    counts = Counts(8)
-    for index in range(images):
-        counts.add(Prediction(index, "", 0, (0 if index < correct else 1,), (1.0,), 0.0))
-    return counts
-
-
-@pytest.fixture(scope="module")
-def weights(world: World) -> Weights:
-    return read_weights(world.weights, preprocessing=SMALL)
-
-
-@pytest.mark.parametrize(
-    ("correct", "verdict", "difference"),
-    [(740, "reproduced", 0.0), (741, "reproduced", 0.1), (742, "differs", 0.2), (738, "differs", -0.2)],
-)
-def test_verdicts(correct: int, verdict: str, difference: float, world: World, weights: Weights) -> None:
-    found = compare(CARD, counts_of(correct, 1000), open_dataset(world.data), weights, "fp32")
-    assert found is not None
-    assert (found["verdict"], found["difference_points"]) == (verdict, difference)
-    assert (found["expected_top1_percent"], found["measured_top1_percent"]) == (74.0, correct / 10)
-
-
-@pytest.mark.parametrize(
-    ("images", "published", "verdict"),
-    [
-        (50_000, 73.95, "reproduced"),
-        (50_000, 74.05, "reproduced"),
-        (50_000, 73.949, "differs"),
-        (1000, 73.85, "reproduced"),  # an image of a small data set is more than 0.05 points
-        (1000, 73.849, "differs"),
-    ],
-)
-def test_the_bound_of_the_verdict(images: int, published: float, verdict: str, world: World, weights: Weights) -> None:
-    card = replace(CARD, published=Published("a data set", images, published, 91.0))
-    found = compare(card, counts_of(images * 74 // 100, images), open_dataset(world.data), weights, "fp32")
-    assert found is not None
-    assert found["verdict"] == verdict
-
-
-@pytest.mark.parametrize(
-    ("images", "change", "reason"),
-    [
-        (999, {}, "999 images instead of 1000"),
-        (1000, {"preprocessing": Preprocessing(image_size=32)}, "another preprocessing"),
-        (1000, {"identity_divisor": 2}, "identity divisor 2 instead of 1"),
-        (1000, {"kind": "ema"}, "ema weights instead of raw"),
-    ],
-)
-def test_what_cannot_be_compared(
-    images: int, change: dict[str, Any], reason: str, world: World, weights: Weights
-) -> None:
-    found = compare(CARD, counts_of(740, images), open_dataset(world.data), replace(weights, **change), "fp32")
-    assert found is not None
-    assert (found["verdict"], found["reason"]) == ("not comparable", reason)
-    assert "difference_points" not in found
-
-
-def test_another_precision_than_the_published_is_not_compared(world: World, weights: Weights) -> None:
-    found = compare(CARD, counts_of(700, 1000), open_dataset(world.data), weights, "int8")
-    assert found is not None
-    assert (found["verdict"], found["reason"]) == ("not comparable", "int8 instead of fp32")
-
-
-def test_nothing_published_nothing_compared(world: World, weights: Weights) -> None:
-    for card in (None, replace(CARD, published=None)):
-        assert compare(card, counts_of(1, 1), open_dataset(world.data), weights, "fp32") is None
 
 
 # --- what fails before anything is started

@@ -1,11 +1,10 @@
-"""A measured accuracy beside the one that was published for the same weights."""
+"""Compare a measured accuracy with the one that was published for the same weights."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from mobilenext.classification.metrics import Counts
-from mobilenext.data import Dataset
 from mobilenext.models import WeightsCard
 from mobilenext.weights.record import WeightsRecord
 
@@ -13,10 +12,15 @@ SAME_POINTS = 0.05  # decoders and kernels move a published top-1 by this much
 SAME_IMAGES = 1.5  # and, of a small data set, by an image at least
 
 
-def compare(
-    card: WeightsCard | None, counts: Counts, dataset: Dataset, weights: WeightsRecord, precision: str
-) -> dict[str, Any] | None:
-    """The published number beside the measured one: expected, measured, difference, verdict."""
+def compare(card: WeightsCard | None, counts: Counts, weights: WeightsRecord, precision: str) -> dict[str, Any] | None:
+    """Return the published accuracy, the measured one, their difference and a verdict; None without a published one.
+
+    Args:
+        card: of the published weights.
+        counts: of the evaluation.
+        weights: that were evaluated; their preprocessing and identity divisor must be those of the card.
+        precision: that they ran in.
+    """
     if card is None or card.published is None:
         return None
     published = card.published

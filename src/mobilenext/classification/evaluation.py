@@ -106,7 +106,7 @@ def result(evaluated: Evaluated) -> dict[str, Any]:
         **counts.summary(),
         **counts.scores().summary(),
         "classes_with_images": int((counts.by_class[:, 0] > 0).sum()),
-        "comparison": compare(network.published, counts, dataset, network, prepared.spec.precision),
+        "comparison": compare(network.published, counts, network, prepared.spec.precision),
         "diagnosis": diagnose(evaluated.rows, network.num_classes, evaluated.remarks),
         "per_class": counts.per_class(names),
         "class_names": list(names) if names else None,

@@ -23,7 +23,7 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network said of one image: one line of ``predictions.jsonl``."""
+    """The answer of the network for one image: one line of ``predictions.jsonl``."""
 
     index: int
     path: str
@@ -48,7 +48,7 @@ class Prediction:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Prediction:
-        """The inverse of :meth:`to_dict`; what comes from a file has passed :func:`check_prediction`."""
+        """Invert :meth:`to_dict`; values from a file must have passed :func:`check_prediction`."""
         return cls(
             index=values["index"],
             path=values["path"],
@@ -64,7 +64,7 @@ class Prediction:
 def check_prediction(row: Any, index: int, num_classes: int | None = None) -> None:
     """Check that a line of predictions from a file is that of image number `index`.
 
-    Written out and not declared as other fields are: a report reads 50,000 of them.
+    The checks are written out, and not declared as those of other files: a report reads 50,000 lines.
 
     Raises:
         Unfit: a field is missing or is not what it should be.
@@ -107,14 +107,14 @@ def check_prediction(row: Any, index: int, num_classes: int | None = None) -> No
 
 
 def softmax(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Probabilities [N, classes] in float64."""
+    """Return probabilities [N, classes] in float64."""
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     exponents = np.exp(shifted)
     return np.asarray(exponents / exponents.sum(axis=1, keepdims=True))
 
 
 def ranked(logits: npt.NDArray[Any], k: int = TOP) -> npt.NDArray[np.int64]:
-    """The `k` best class ids [N, k] by the ranking rule.
+    """Return the `k` best class ids [N, k] by the ranking rule.
 
     Raises:
         WeightsError: a logit is NaN or infinite.
@@ -131,7 +131,7 @@ def ranked(logits: npt.NDArray[Any], k: int = TOP) -> npt.NDArray[np.int64]:
 def predictions_of(
     logits: npt.NDArray[Any], indices: Iterable[int], paths: Iterable[str], labels: Iterable[int]
 ) -> list[Prediction]:
-    """One :class:`Prediction` for each row of `logits` [N, classes]."""
+    """Return a :class:`Prediction` for each row of `logits` [N, classes]."""
     best = ranked(logits)
     probabilities = softmax(logits)
     rows = []
@@ -187,11 +187,11 @@ class Counts:
         self.predicted = vector[-self.num_classes :].astype(np.int64)
 
     def scores(self) -> ClassScores:
-        """How well each class is found, and the means over the classes."""
+        """Return recall, precision and F1 of each class."""
         return class_scores(self.by_class[:, 0], self.predicted, self.by_class[:, 1])
 
     def summary(self) -> dict[str, Any]:
-        """Counts, percentages, 95 % intervals and the loss, as they stand in ``result.json``."""
+        """Return counts, percentages, 95 % intervals and the loss, as they stand in ``result.json``."""
         readable = self.images - self.unreadable
         return {
             "images": self.images,
@@ -206,7 +206,7 @@ class Counts:
         }
 
     def per_class(self, labels: tuple[str, ...] | None) -> list[dict[str, Any]]:
-        """The classes that have images, with their counts, top-1 percentage (recall), precision and F1."""
+        """Return a row for each class that has images: counts, top-1 percentage (recall), precision and F1."""
         scores = self.scores()
         return [
             {
@@ -235,7 +235,7 @@ class ClassScores:
 
     @property
     def mean_class_accuracy(self) -> float:
-        """The mean recall, which is also called balanced accuracy or macro recall."""
+        """The mean recall, also called balanced accuracy or macro recall."""
         return float(np.nanmean(self.recall))
 
     @property
@@ -249,7 +249,7 @@ class ClassScores:
         return float(np.nanmean(self.f1))
 
     def summary(self) -> dict[str, float]:
-        """The three means in percent, to the thousandth."""
+        """Return the three means in percent, to the thousandth."""
         return {
             "mean_class_accuracy_percent": round(100 * self.mean_class_accuracy, 3),
             "macro_precision_percent": round(100 * self.macro_precision, 3),
@@ -258,7 +258,7 @@ class ClassScores:
 
 
 def class_scores(images: npt.ArrayLike, predicted: npt.ArrayLike, correct: npt.ArrayLike) -> ClassScores:
-    """Scores of each class from its counts [classes].
+    """Compute the scores of each class from its counts [classes].
 
     Args:
         images: that belong to the class, at least one of one class; an unreadable one counts here only.

@@ -1,4 +1,4 @@
-"""How long one image takes: warm, alone, the median of many runs; reading and preprocessing apart."""
+"""Measure the latency of one image after warming up; reading and preprocessing are timed apart from the network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WARM_UP_RUNS = 10
 def measure_latency(
     spec: RuntimeSpec, preprocessing: Preprocessing, images: Sequence[Path], runs: int = RUNS
 ) -> dict[str, Any]:
-    """Milliseconds for one image at batch 1 in this process.
+    """Measure the milliseconds for one image at batch 1 in this process.
 
     Args:
         spec: a prepared network.
@@ -52,7 +52,7 @@ def measure_latency(
 
 
 def _timed(call: Callable[[], object], warm_up: int, runs: int) -> np.ndarray[Any, Any]:
-    """Seconds of each of `runs` calls."""
+    """Return the seconds of each of `runs` calls."""
     for _ in range(warm_up):
         call()
     seconds = np.empty(runs)
@@ -70,7 +70,7 @@ def _ms(seconds: np.floating[Any]) -> float:
 def interleaved_latency(
     specs: Mapping[str, RuntimeSpec], image_size: int, runs: int = RUNS
 ) -> dict[str, dict[str, Any]]:
-    """Milliseconds for one image at batch 1 of several networks in turns, so that the machine's mood meets them all.
+    """Measure several networks in turns at batch 1, so that a slow drift of the machine meets them all alike.
 
     Args:
         specs: prepared networks, by name.
@@ -78,7 +78,7 @@ def interleaved_latency(
         runs: of each, after warming up.
 
     Returns:
-        ``median``, ``p10``, ``p90``, ``runs`` and ``threads`` of each.
+        ``median``, ``p10``, ``p90`` (milliseconds), ``runs`` and ``threads`` of each.
     """
     opened = {name: open_runtime(spec) for name, spec in specs.items()}
     image = np.random.default_rng(0).standard_normal((1, 3, image_size, image_size), dtype=np.float32)

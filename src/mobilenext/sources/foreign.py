@@ -31,7 +31,7 @@ HOW_TO_NORMALIZE = (
 
 @dataclass(frozen=True)
 class ReadModel:
-    """What is known about it after it was run on a few pictures."""
+    """A model of another project, after it was run on a few pictures."""
 
     record: WeightsRecord
     recognized: Recognized
@@ -47,7 +47,7 @@ def format_of(model: Subject) -> str:
 
 
 def names_of(labels: Labels | None, num_classes: int) -> tuple[str, ...] | None:
-    """The names of the classes, from a file or as they are.
+    """Return the names of the classes, from a file or as they are.
 
     Raises:
         DataError: the file cannot be read, or has names for another number of classes.
@@ -68,7 +68,7 @@ def read_model(model: Subject) -> ReadModel:
 
     Raises:
         DataError: it cannot be opened, or is no classifier of images.
-        UsageError: what only its user knows was not said: image size, mean and std.
+        UsageError: image size, mean or std is missing: only its user knows them.
         MissingDependency: what opens it is not installed.
     """
     path = model.path
@@ -100,7 +100,7 @@ def read_model(model: Subject) -> ReadModel:
 
 
 def _files_beside(model: Subject) -> list[str]:
-    """All other files that decide what it computes."""
+    """Return the names of all other files that decide what it computes."""
     if model.kind != "onnx":
         return [parameters_of(model.path).name]
     require(["onnxruntime", "onnx"], "onnx", "an ONNX file")
@@ -110,7 +110,7 @@ def _files_beside(model: Subject) -> list[str]:
 
 
 def _softmax_of(model: Subject) -> Callable[[str], bool]:
-    """Whether an output comes out of a softmax, as far as the file is read for that: ONNX."""
+    """Return a function that tells whether an output comes out of a softmax; only ONNX files are read for that."""
     if model.kind != "onnx":
         return lambda output: False
     from mobilenext.runtime.onnx_files import ends_in_softmax
@@ -119,14 +119,14 @@ def _softmax_of(model: Subject) -> Callable[[str], bool]:
 
 
 def _sha256_of_all(files: Mapping[str, str]) -> str:
-    """Of one file its own; of several that of the lines which ``sha256sum FILE FILE`` prints."""
+    """Return the checksum of one file; of several, that of the lines which ``sha256sum FILE FILE`` prints."""
     if len(files) == 1:
         return next(iter(files.values()))
     return hashlib.sha256("".join(f"{digest}  {name}\n" for name, digest in files.items()).encode()).hexdigest()
 
 
 def _opened(model: Subject) -> ForeignNetwork:
-    """By the reference of its format: there is no network of ours to compare with."""
+    """Open it with the reference of its format: there is no network of ours to compare with."""
     runtime, engine = ("onnxruntime", "") if model.kind == "onnx" else ("paddle-inference", "native")
     spec = RuntimeSpec(runtime, engine, "cpu", 1, model.path.parent, model.path.name)
     try:
@@ -139,10 +139,10 @@ def _opened(model: Subject) -> ForeignNetwork:
 
 
 def _preprocessing(model: Subject, image: ImageInput) -> tuple[Preprocessing, list[str]]:
-    """What images are prepared with, and a sentence on what nobody has said.
+    """Return how images are prepared, and a sentence on what had to be assumed.
 
     Raises:
-        UsageError: what cannot be assumed is missing, or is not the model's.
+        UsageError: a field that cannot be assumed is missing, or contradicts the model.
     """
     path, fields = model.path, dict(model.preprocessing)
     if image.image_size is not None and fields.setdefault("image_size", image.image_size) != image.image_size:

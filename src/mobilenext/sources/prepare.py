@@ -31,7 +31,7 @@ class Prepared:
     notes: tuple[str, ...]
     files: Mapping[str, str] = field(default_factory=dict)  # all others that decide what it computes, and their sha256
     setup: Mapping[str, Any] = field(default_factory=dict)  # what else decides it, of a network of another form
-    labels_assumed: bool = False  # the names of the classes are ImageNet's for want of others
+    labels_assumed: bool = False  # the names of the classes are ImageNet's, as there are no others
 
 
 class ModelFile(NamedTuple):
@@ -44,7 +44,7 @@ class ModelFile(NamedTuple):
 
 
 def prepare(subject: Subject, folder: Path, choice: Choice) -> Prepared:
-    """Make ready to run: the first candidate that computes what Paddle does. Files are written into `folder`.
+    """Make a network ready to run by the first candidate that computes what Paddle does; write its files into `folder`.
 
     Raises:
         CheckFailed: a runtime that was asked for by name computes something else; with ``auto``, all do.
@@ -66,7 +66,7 @@ def _prepare(subject: Subject, folder: Path, choice: Choice) -> Prepared:
 
 
 def prepare_weights(weights: Weights, folder: Path, choice: Choice) -> Prepared:
-    """As `prepare`, of weights that have been read."""
+    """Do the same as `prepare` for weights that have been read."""
     from mobilenext.export.folding import fold_batch_norms
     from mobilenext.export.formats import check_format
     from mobilenext.export.writing import write_format
