@@ -1,4 +1,4 @@
-"""The network, or one block of it, as an SVG that is drawn from what :mod:`anatomy` saw.
+"""The network, or one block of it, as an SVG that is drawn from its :mod:`anatomy`.
 
 Light or dark as the reader has it. All text is in a monospaced face whose width is known beforehand, and columns are as
 wide as their longest text, so that no two texts can meet.
@@ -46,7 +46,7 @@ def write_diagram(
     image_size: int = 224,
     block: int | str | None = None,
 ) -> Anatomy:
-    """Draw a freshly initialised network, or one block of it.
+    """Draw a freshly initialized network, or one block of it.
 
     Args:
         path: a .svg.
@@ -74,7 +74,7 @@ def write_diagram(
 
 
 def network_svg(name: str, seen: Anatomy) -> str:
-    """Every part on a line: its outline, channels, output, shortcut, parameters and mult-adds."""
+    """Return an SVG with a line for each part: its outline, channels, output, shortcut, parameters and mult-adds."""
     height, outline = 38, 190  # pixels, of a line and of the widest outline
     headings = ("part", "", "channels", "output", "shortcut", "parameters", "mult-adds")
     lines = [
@@ -129,7 +129,7 @@ def network_svg(name: str, seen: Anatomy) -> str:
 
 
 def block_svg(name: str, seen: Anatomy, part: Part) -> str:
-    """One part from top to bottom: the tensors with their shapes, and what turns one into the next."""
+    """Return an SVG of one part from top to bottom: the tensors with their shapes, and what turns one into the next."""
     drawing, height = 300, 52  # pixels, of the widest tensor and of one step
     left, top = MARGIN + 40, 104
     largest = max([part.before[0], *(max(step.before[0], step.after[0]) for step in part.steps)])
@@ -180,7 +180,7 @@ def block_svg(name: str, seen: Anatomy, part: Part) -> str:
 
 
 def chain(channels: Sequence[int]) -> str:
-    """Channels along the way, each change once."""
+    """Return the channels along the way as text, every change once."""
     changes = [number for index, number in enumerate(channels) if index == 0 or number != channels[index - 1]]
     return " > ".join(map(str, changes))
 
@@ -190,7 +190,7 @@ def shape_text(shape: Shape) -> str:
 
 
 def width_of(text: str, size: float = TEXT) -> float:
-    """Pixels that a text takes, at most."""
+    """Return the most pixels that a text takes."""
     return len(text) * ADVANCE * size
 
 

@@ -58,7 +58,8 @@ class Explainer:
     """Grad-CAM of one network at one block. Sets the network to evaluation mode; keeps no state between calls."""
 
     def __init__(self, network: Network, preprocessing: Preprocessing, block: int | str | None = None) -> None:
-        """
+        """Choose the block.
+
         Args:
             network: of ``create_model`` or ``network_of``.
             preprocessing: the one that belongs to its weights.
@@ -140,7 +141,7 @@ def heat_map(
     *,
     block: int | str | None = None,
 ) -> Heat:
-    """Grad-CAM on the pixels of a whole image: float32 [height, width] from 0 to 1, zero outside the crop.
+    """Return Grad-CAM on the pixels of a whole image: float32 [height, width] from 0 to 1, zero outside the crop.
 
     Args:
         network: open already; set to evaluation mode.
@@ -157,7 +158,7 @@ def heat_map(
 
 
 def block_position(network: Network, block: int | str | None, image_size: int) -> int:
-    """The position in ``network.blocks()`` of a block by position, name or position as text.
+    """Return the position in ``network.blocks()`` of a block by position, name or position as text.
 
     ``last`` is the last. None is the last whose map has `CELLS` on a side or more: of images of 64 pixels the last map
     has 2 x 2, and where its cells are says nothing about where in the image something is (docs/explanations.md).
@@ -183,7 +184,7 @@ def block_position(network: Network, block: int | str | None, image_size: int) -
 
 
 def crop_box(preprocessing: Preprocessing, size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of the crop, in pixels of an image of `size` (width, height) before resizing."""
+    """Return left, top, right and bottom of the crop, in pixels of an image of `size` (width, height)."""
     width, height = size
     (resized_width, resized_height), (left, top) = preprocessing.placement(width, height)
     side = preprocessing.image_size
@@ -192,7 +193,7 @@ def crop_box(preprocessing: Preprocessing, size: tuple[int, int]) -> tuple[float
 
 
 def on_image(small: Heat, preprocessing: Preprocessing, size: tuple[int, int], zoom: int = 1) -> Heat:
-    """A map [h, w] of the crop to float32 [height, width] of the image of `size` (width, height) that it was cut from.
+    """Return a map [h, w] of the crop on the image of `size` (width, height) around it: float32 [height, width].
 
     Zero where the crop does not reach. With `zoom`, so many points for each pixel of the image in each direction.
     """
@@ -203,9 +204,9 @@ def on_image(small: Heat, preprocessing: Preprocessing, size: tuple[int, int], z
 
 
 def enlarged(small: Heat, down: Points, across: Points, extent: tuple[float, float]) -> Heat:
-    """`small` [h, w], stretched over `extent` (height, width), at the points `down` [H] and `across` [W]: [H, W].
+    """Stretch `small` [h, w] over `extent` (height, width), and return it at points `down` [H], `across` [W]: [H, W].
 
-    Bilinear between the centres of its cells, constant beyond the outermost centres, zero outside the extent.
+    Bilinear between the centers of its cells, constant beyond the outermost centers, zero outside the extent.
     """
     rows, columns = _interpolation(down, extent[0], small.shape[0]), _interpolation(across, extent[1], small.shape[1])
     return np.clip(rows @ small @ columns.T, 0, 1).astype(np.float32)  # [H, h] x [h, w] x [w, W]

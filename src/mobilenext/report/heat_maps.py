@@ -23,10 +23,11 @@ class HeatMaps:
     """Heat maps of the networks whose weights are given, on the images of one folder."""
 
     def __init__(self, folder: Path | None, weights: Sequence[str | os.PathLike[str]]) -> None:
-        """
+        """Find the weights.
+
         Args:
             folder: of the images.
-            weights: files, or ``model.tag``; each belongs to the evaluations that were made with it.
+            weights: files, or ``model.tag``; each belongs to the evaluations that used it.
 
         Raises:
             UsageError: weights without a folder. MissingDependency: there is no Paddle. Else as ``locate``.
@@ -46,7 +47,7 @@ class HeatMaps:
         return bool(self._files)
 
     def check(self, results: Sequence[Mapping[str, Any]]) -> None:
-        """Raises UsageError for weights that none of these evaluations was made with."""
+        """Raises UsageError for weights that none of these evaluations used."""
         used = {result["weights"]["sha256"] for result in results}
         for digest, file in self._files.items():
             if digest not in used:

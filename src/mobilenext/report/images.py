@@ -15,7 +15,8 @@ class Images:
     """The images of one folder, as the sections of a task ask for them (`mobilenext.task.PageImages`)."""
 
     def __init__(self, folder: Path | None, weights: Sequence[str | os.PathLike[str]] = ()) -> None:
-        """
+        """Prepare to read the images.
+
         Args:
             folder: of the images; without it there are no pictures.
             weights: files, or ``model.tag``, for heat maps.

@@ -25,7 +25,7 @@ EXPECTED = (
 
 @dataclass(frozen=True)
 class Inputs:
-    """All that a page is about, in the order in which it was named."""
+    """Everything that a page shows, in the order in which the folders were named."""
 
     evaluations: list[Any]  # of the type that their task makes of them, a `Reported`
     training: list[TrainingRun]

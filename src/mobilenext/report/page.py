@@ -1,4 +1,4 @@
-"""A self-contained report page of evaluations, training runs and benches: one HTML file that asks nobody for anything.
+"""A self-contained report page of evaluations, training runs and benches: one HTML file that loads nothing.
 
 Everything stands in the file: style, script, Vega, charts, thumbnails. A content security policy names the two scripts
 and the style by their checksums and allows nothing else, so that no file name or class name can become code.
@@ -89,7 +89,7 @@ def report_html(inputs: Inputs, images: Images) -> str:
 
 
 def _as_data(value: Any) -> str:
-    """JSON that can stand in a script element: ASCII, and no character that HTML reads."""
+    """Encode JSON for a script element: in ASCII, and without a character that HTML reads."""
     content = json.dumps(_finite(value), separators=(",", ":"), allow_nan=False)
     from markupsafe import Markup
 
@@ -97,7 +97,7 @@ def _as_data(value: Any) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """A loss may have become NaN, which JSON has no word for."""
+    """Replace numbers that are not finite, such as a diverged loss, by None: JSON has no word for them."""
     if isinstance(value, dict):
         return {key: _finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -22,7 +22,7 @@ class Thumbnails:
     """Thumbnails of the images of one folder; what could not be read is counted, never replaced."""
 
     def __init__(self, folder: Path | None) -> None:
-        """Without a folder there are no pictures.
+        """Prepare to read the images of a folder; without one there are no pictures.
 
         Raises:
             DataError: there is no such folder.
@@ -35,7 +35,7 @@ class Thumbnails:
         self._made: dict[str, str | None] = {}
 
     def of(self, name: str) -> str | None:
-        """A data URI of the image with this name in the predictions, or None; runs that share images share it."""
+        """Return a data URI of the image with this name in the predictions, or None; runs share their images."""
         if self.folder is None:
             return None
         if name not in self._made:
@@ -52,7 +52,7 @@ class Thumbnails:
         return as_data_uri(np.asarray(image))
 
     def check(self) -> None:
-        """Raises DataError where none of the images that were asked for is there: another folder was meant."""
+        """Raises DataError where none of the images could be read: the user meant another folder."""
         if self.folder is not None and self.missing and not self.shown:
             raise DataError(
                 f"--data {self.folder}: none of {len(self.missing)} images can be read there, {self.missing[0]!r} the "
@@ -61,7 +61,7 @@ class Thumbnails:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The file that a prediction names.
+    """Return the file that a prediction names.
 
     The page may be passed on: predictions of unknown origin must not fetch other files into it.
 
@@ -75,7 +75,7 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def as_data_uri(pixels: Pixels) -> str:
-    """uint8 [H, W, 3] as a JPEG of at most SIDE pixels, in a data URI."""
+    """Encode uint8 [H, W, 3] as a JPEG of at most SIDE pixels, in a data URI."""
     image = Image.fromarray(pixels)
     image.thumbnail((SIDE, SIDE))
     content = io.BytesIO()

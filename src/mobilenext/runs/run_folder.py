@@ -42,7 +42,7 @@ _ROW = record({"event": text(), "global_step": whole(0), "epoch": optional(whole
 
 
 def config_digest(config: Mapping[str, Any]) -> str:
-    """A checksum of everything that decides what a run computes."""
+    """Return a checksum of everything that decides what a run computes."""
     compared = {name: value for name, value in config.items() if name not in NOT_COMPARED}
     return hashlib.sha256(json.dumps(compared, sort_keys=True).encode()).hexdigest()
 
@@ -65,7 +65,12 @@ class RunFolder:
     """The files of one run, while it is under way; no other run can write there at the same time."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises OutputError where nothing can be written, UsageError where a run is under way."""
+        """Make the folder and lock it.
+
+        Raises:
+            OutputError: the folder cannot be written.
+            UsageError: another run is writing to it.
+        """
         self.folder = folder
         self._begun = False
         try:
@@ -85,7 +90,7 @@ class RunFolder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let others in; a folder in which no run has begun goes."""
+        """Release the lock; remove a folder in which no run has begun."""
         self._lock.release()
         if not (self.folder / CONFIG).exists():
             with contextlib.suppress(OSError):  # something else is in it
@@ -99,21 +104,21 @@ class RunFolder:
         return self.folder / CHECKPOINT
 
     def check_new(self) -> None:
-        """Raises UsageError where a run has begun already."""
+        """Raises UsageError where the folder holds a run already."""
         if self.checkpoint.exists():
             raise UsageError(
                 f"{self.folder} holds a run already; go on with it by --resume {self.folder}, or choose another output"
             )
 
     def begin(self, config: Mapping[str, Any], lists: Mapping[str, bytes] | None = None) -> None:
-        """Write what the new run is, and the lists of its images by their names."""
+        """Write the configuration of a new run, and the lists of its images by their names."""
         (self.folder / LOG_LINES).unlink(missing_ok=True)
         for name, content in (lists or {}).items():
             write_atomically(self.folder / name, content)
         write_json(self.folder / CONFIG, config)
 
     def keep_log_until(self, global_step: int, epochs: int) -> None:
-        """Drop the lines of steps after the checkpoint, and of epochs that it has not finished: they come again.
+        """Drop the log lines of steps after the checkpoint, and of epochs that it has not finished: they are repeated.
 
         Raises:
             DataError: a line before the last is damaged.
@@ -149,5 +154,5 @@ class RunFolder:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """One JSON file, whole or not at all."""
+    """Write a JSON file, whole or not at all."""
     write_atomically(path, (json.dumps(value, indent=1) + "\n").encode())
