@@ -11,9 +11,10 @@ from PIL import Image
 from mobilenext import create_model
 from mobilenext.data import Preprocessing
 from mobilenext.errors import UsageError
-from mobilenext.explanation.gradcam import Explainer, crop_box, heat_map, on_image
+from mobilenext.explanation.gradcam import Explainer, block_position, crop_box, heat_map, on_image
 from mobilenext.explanation.overlay import colored, overlay
 from mobilenext.models.network import Feature, Network
+from mobilenext.models.sandglass import BlockPlan, MobileNeXt
 from networks import give_statistics, logits
 
 SMALL = Preprocessing(image_size=64, crop_pct=1.0)
@@ -122,6 +123,12 @@ def test_every_family(model: str) -> None:
         assert explained.heat.min() >= 0
         assert explained.heat.max() <= 1
     assert len(Explainer(network, SMALL).explain(pixels, 6, topk=99).classes) == 7
+
+
+def test_the_block_of_a_network_without_a_pyramid() -> None:
+    plan = BlockPlan(8, 4, 16, 2, first_depthwise=True, last_depthwise=True, shortcut=False)
+    network = MobileNeXt(plan=(plan,), num_classes=2)
+    assert block_position(network, None, 64) == 1
 
 
 def test_the_block_that_is_taken() -> None:

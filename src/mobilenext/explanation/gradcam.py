@@ -161,12 +161,15 @@ def block_position(network: Network, block: int | str | None, image_size: int) -
     """Return the position in ``network.blocks()`` of a block by position, name or position as text.
 
     ``last`` is the last. None is the last whose map has `CELLS` on a side or more: of images of 64 pixels the last map
-    has 2 x 2, and where its cells are says nothing about where in the image something is (docs/explanations.md).
+    has 2 x 2, and where its cells are says nothing about where in the image something is (docs/explanations.md). Of a
+    network without a pyramid, None is the last.
 
     Raises:
         UsageError: no such block; the message lists them.
     """
     names = [name for name, _ in network.blocks()]
+    if block is None and not network.features_info:
+        return len(names) - 1
     if block is None:
         fine = [feature.block for feature in network.features_info if -(-image_size // feature.stride) >= CELLS]
         return max(fine) if fine else network.features_info[0].block
