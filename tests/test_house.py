@@ -135,6 +135,20 @@ def test_files_are_short() -> None:
     assert {name: length for name, length in lengths.items() if length > LONGEST_FILE and name not in LONG_FILES} == {}
 
 
+def test_typing_has_these_names_in_python_3_10() -> None:
+    """Names that came later are imported for type checking only."""
+    later = {"LiteralString", "Never", "NotRequired", "Required", "Self", "Unpack", "assert_never", "override"}
+    problems = [
+        f"{module_of(path)}: {alias.name}"
+        for path in FILES
+        for node in tree_of(path).body
+        if isinstance(node, ast.ImportFrom) and node.module == "typing"
+        for alias in node.names
+        if alias.name in later
+    ]
+    assert problems == []
+
+
 @pytest.mark.parametrize("path", [path for path in FILES if path.name == "__init__.py"], ids=module_of)
 def test_an_init_only_hands_names_on(path: Path) -> None:
     """Imports and ``__all__``; or names by their homes, which ``__getattr__`` imports when they are used."""

@@ -15,11 +15,14 @@ import dataclasses
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from mobilenext.data import Preprocessing
 from mobilenext.errors import UsageError, nearest
 from mobilenext.json_files import Check, Unfit, flag, many, number, optional, shown, text, whole
+
+if TYPE_CHECKING:
+    from typing import Self
 
 HEADER = ("name", "source", "expected", "cost", "command")  # what a recipe says of itself; cannot be set
 _LARGEST = 1e38  # number in a recipe: float32 holds it

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any
 
 from mobilenext.data import Preprocessing
 from mobilenext.errors import DataError, DatasetError, UsageError, nearest
@@ -25,6 +25,8 @@ from mobilenext.tasks import DEFAULT, find_task
 from mobilenext.training.options import PlanOptions
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from mobilenext.weights.record import Weights
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any
 
 from mobilenext.data.problems import raise_unreadable
 from mobilenext.errors import MissingDependency, UsageError
@@ -48,6 +48,8 @@ from mobilenext.training.plan import Plan, new_plan, resumed_plan
 from mobilenext.training.state import check_state
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from mobilenext.training.loop import Loop
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any
 
 from mobilenext.errors import OutputError, UsageError
 from mobilenext.files import write_atomically
@@ -20,6 +20,9 @@ from mobilenext.weights.naming import Array
 from mobilenext.weights.read import ReadOptions, read_weights, refuse_unknown
 from mobilenext.weights.record import Weights
 from mobilenext.weights.write import check_output, write_weights
+
+if TYPE_CHECKING:
+    from typing import Unpack
 
 
 def convert_checkpoint(

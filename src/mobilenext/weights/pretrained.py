@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING
 
 from mobilenext.errors import UsageError, WeightsError, nearest
 from mobilenext.models import MODELS, ModelCard, WeightsCard, build_network, find_model
@@ -17,6 +17,8 @@ from mobilenext.weights.load import load_weights
 from mobilenext.weights.read import Selection, read_weights, refuse_unknown, with_suffix
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from mobilenext.models.network import Network
 
 WEIGHTS_SUFFIXES = (".safetensors", ".pdparams", ".pth", ".pt", ".tar", ".bin", ".ckpt")
