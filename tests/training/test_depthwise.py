@@ -135,7 +135,7 @@ def test_an_exception_in_a_thread_is_raised(monkeypatch: pytest.MonkeyPatch) -> 
     with ThreadPoolExecutor(2) as pool:
         monkeypatch.setattr(depthwise, "_threads", lambda: pool)
         with pytest.raises(MemoryError, match="the last channels"):
-            depthwise._over_channels(fails, MANY[0][-1], *case_arrays((1, 4, 3, 3, 3, MANY[0][-1])))
+            depthwise._over_channels(fails, MANY[0][-1], tuple(case_arrays((1, 4, 3, 3, 3, MANY[0][-1]))))
 
 
 def kinds(values: np.ndarray) -> np.ndarray:

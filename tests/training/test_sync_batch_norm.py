@@ -19,7 +19,7 @@ import pytest
 from paddle import nn
 
 from mobilenext.machine.ranks import Ranks
-from mobilenext.training.sync_batch_norm import synchronise
+from mobilenext.training.sync_batch_norm import synchronize
 
 Arrays = dict[str, np.ndarray]
 
@@ -82,7 +82,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_process_computes_what_paddle_does(mean: float, deviation: float, bound: float) -> None:
     expected = steps(batch_norm(), mean, deviation, slice(8))
     layer = batch_norm()
-    assert synchronise(nn.Sequential(layer)) == 1
+    assert synchronize(nn.Sequential(layer)) == 1
     assert_close(steps(layer, mean, deviation, slice(8)), expected, bound)
 
 
@@ -90,7 +90,7 @@ def test_one_process_computes_what_paddle_does(mean: float, deviation: float, bo
 @pytest.mark.parametrize("value", [0.0, 6.1, -77.7, 1234.5])
 def test_a_constant_channel_stays_finite(value: float) -> None:
     layer = batch_norm()
-    synchronise(nn.Sequential(layer))
+    synchronize(nn.Sequential(layer))
     y = layer(paddle.full([8, 4, 5, 3], value))
     assert np.isfinite(y.numpy()).all()
     # The mean of equal values is off by some digits of float32, and is multiplied by up to 2 / sqrt(epsilon).
@@ -102,7 +102,7 @@ def test_the_gradient_is_the_slope() -> None:
     # In float64 both, by differences; Paddle is not asked.
     x, gradient = images(1.0, 0.5)
     layer = batch_norm()
-    synchronise(nn.Sequential(layer))
+    synchronize(nn.Sequential(layer))
     given = paddle.to_tensor(x, stop_gradient=False)
     layer(given).backward(paddle.to_tensor(gradient))
 
@@ -124,7 +124,7 @@ def test_evaluation_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paddle.distributed, "all_reduce", lambda *_: pytest.fail("a message in evaluation"))
     layer, own = batch_norm(), batch_norm()
     network = nn.Sequential(layer)
-    synchronise(network)
+    synchronize(network)
     x = paddle.to_tensor(images(2.0, 1.0)[0])
     network.eval()
     own.eval()
@@ -133,7 +133,7 @@ def test_evaluation_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_batch_norm_of_a_network() -> None:
     network = nn.Sequential(nn.Conv2D(3, 4, 3), nn.BatchNorm2D(4), nn.Sequential(nn.BatchNorm2D(4)), nn.ReLU())
-    assert synchronise(network) == 2
+    assert synchronize(network) == 2
 
 
 def test_two_processes_with_uneven_shares_are_the_whole_batch(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def one_of_two(folder: Path) -> None:
     found: dict[str, Any] = {}
     for number, (mean, deviation, _) in enumerate(CASES):
         layer = batch_norm()
-        synchronise(nn.Sequential(layer))
+        synchronize(nn.Sequential(layer))
         parts = steps(layer, mean, deviation, SHARES[ranks.rank], ranks)
         found |= {f"{number}/{name}": values for name, values in parts.items()}
     np.savez(folder / f"{ranks.rank}.npz", **found)

@@ -47,32 +47,36 @@ class Geometry(NamedTuple):
     right: int
 
     def output(self, height: int, width: int, kernel_size: int) -> tuple[int, int]:
-        """Rows and columns of the result."""
+        """Return the rows and columns of the result."""
         rows = (height + self.top + self.bottom - kernel_size) // self.stride + 1
         columns = (width + self.left + self.right - kernel_size) // self.stride + 1
         return rows, columns
 
 
 def accelerate(network: nn.Layer) -> int:
-    """Let the depthwise convolutions of `network` use the loops of this module; the number of those that do.
+    """Let the depthwise convolutions of `network` use the loops of this module, and return how many do.
 
     On a GPU and for other types than float32 they stay Paddle's. Not for a network that is to be exported.
     """
-    found = 0
+    count = 0
     for layer in network.sublayers():
         if isinstance(layer, nn.Conv2D) and (geometry := _geometry_of(layer)):
             layer.forward = partial(_forward, layer, geometry, layer.forward)
-            found += 1
-    return found
+            count += 1
+    return count
 
 
 def depthwise_conv2d(x: paddle.Tensor, weight: paddle.Tensor, geometry: Geometry) -> paddle.Tensor:
-    """Each channel of x [N, C, H, W] with its own kernel of weight [C, 1, K, K]; float32, on a CPU, differentiable."""
+    """Convolve each channel of x [N, C, H, W] with its own kernel of weight [C, 1, K, K]: float32, on a CPU.
+
+    Returns:
+        [N, C, H', W'], differentiable by x and by weight.
+    """
     return _Depthwise.apply(x, weight, geometry)
 
 
 def _geometry_of(layer: nn.Conv2D) -> Geometry | None:
-    """The geometry of a depthwise convolution of a form that the loops know."""
+    """Return the geometry of a depthwise convolution of a form that the loops know; None for any other layer."""
     channels, of_group, *kernel = layer.weight.shape
     zeros = layer._padding_mode == "zeros"
     plain = zeros and layer._data_format == "NCHW" and list(layer._dilation) == [1, 1] and layer.bias is None
@@ -83,7 +87,7 @@ def _geometry_of(layer: nn.Conv2D) -> Geometry | None:
         return None
     if isinstance(padding, int):
         padding = [padding] * 4
-    if len(padding) != 4:
+    if len(padding) != 4:  # of height and width
         padding = [padding[0], padding[0], padding[1], padding[1]]
     if not all(isinstance(side, int) for side in padding):
         return None
@@ -102,7 +106,7 @@ class _Depthwise(PyLayer):  # type: ignore[misc]
         x = x.contiguous() if hasattr(x, "contiguous") else x
         images, channels, height, width = x.shape
         result = paddle.empty([images, channels, *geometry.output(height, width, weight.shape[-1])], x.dtype)
-        _over_channels(_convolve, geometry, _array(x), _array(weight), _array(result))
+        _over_channels(_convolve, geometry, (_array(x), _array(weight), _array(result)))
         ctx.save_for_backward(x, weight)
         ctx.geometry = geometry
         return result
@@ -113,45 +117,73 @@ class _Depthwise(PyLayer):  # type: ignore[misc]
         gradient = gradient.contiguous() if hasattr(gradient, "contiguous") else gradient
         of_x, of_weight = paddle.empty_like(x), paddle.empty_like(weight)
         arrays = (_array(x), _array(weight), _array(gradient), _array(of_x), _array(of_weight))
-        _over_channels(_differentiate, ctx.geometry, *arrays)
+        _over_channels(_differentiate, ctx.geometry, arrays)
         # Paddle wants None for what has no gradient, such as frozen weights.
         return None if x.stop_gradient else of_x, None if weight.stop_gradient else of_weight
 
 
 def _array(tensor: paddle.Tensor) -> Floats:
-    """The tensor's own memory, [...] float32; Tensor.numpy() would copy it."""
+    """Return the tensor's own memory as an array [...]; Tensor.numpy() would copy it."""
     values = (ctypes.c_float * tensor.size).from_address(tensor.data_ptr())
     return np.frombuffer(values, np.float32).reshape(tensor.shape)
 
 
 @cache
 def _threads() -> ThreadPoolExecutor | None:
-    """Threads that share the channels: as many as Paddle's own kernels use."""
+    """Return threads that share the channels, as many as Paddle's own kernels use; None for one."""
     count = openmp_threads()
     return ThreadPoolExecutor(count) if count > 1 else None
 
 
-def _over_channels(kernel: Any, geometry: Geometry, x: Floats, weight: Floats, *arrays: Floats) -> None:
-    """Run `kernel` on all channels; no channel depends on another, so the result does not depend on the threads."""
-    stride, top, _, left, _ = geometry
-    channels = x.shape[1]
+def _over_channels(kernel: Any, geometry: Geometry, arrays: tuple[Floats, ...]) -> None:
+    """Run `kernel` on all channels of `arrays`, of which x [N, C, H, W] is the first.
+
+    No channel depends on another, so the result does not depend on the threads.
+    """
+    placement = (geometry.stride, geometry.top, geometry.left)
+    channels = arrays[0].shape[1]
     threads = _threads()
     if threads is None:
-        kernel(x, weight, *arrays, stride, top, left, 0, channels)
+        kernel(arrays, placement, 0, channels)
         return
-    share = -(-channels // threads._max_workers)
+    share = -(-channels // threads._max_workers)  # rounded up: the last thread may have fewer
 
     def run(first: int) -> None:
-        kernel(x, weight, *arrays, stride, top, left, first, min(first + share, channels))
+        kernel(arrays, placement, first, min(first + share, channels))
 
     for _ in threads.map(run, range(0, channels, share)):
         pass  # an exception of a thread is raised here
 
 
+# The kernels. All of them see the scratch memory as one long vector, in this order, the last index the fastest:
+#
+#     scratch[phase][image][row][column]
+#
+# phase    (row % stride) * stride + column % stride of the padded image: in which of the stride * stride maps a pixel is
+# image    of the `block` images whose maps fit into SCRATCH; small maps are computed for several images in one pass
+# row      of the padded image, divided by the stride; the same for the column
+#
+# A tap (u, v) of the kernel reads the pixel u rows below and v columns right of where the result stands. For the result
+# at (i, j) that is the pixel (i * stride + u, j * stride + v), in the map of the phase (u % stride, v % stride), at row
+# i + u // stride and column j + v // stride. So a tap is one offset for all pixels of the result, and the result is
+# written to a vector with the same rows and columns as a map: where its row or column lies beyond the result's own size
+# a number without meaning stands, which is never read.
+
+
 @_compiled
-def _layout(x_shape, y_shape, K, stride, top, left):  # type: ignore[no-untyped-def]
-    """Images in the scratch memory at a time, columns of one of its maps, values of a map, values of all images' maps,
-    and the offset of each tap."""
+def _layout(x_shape, y_shape, K, placement):  # type: ignore[no-untyped-def]
+    """Return how the scratch memory is laid out.
+
+    Returns:
+        block: images whose maps are in it at a time.
+        columns: of one map.
+        area: values of one map.
+        size: values of one phase, which are the maps of all `block` images.
+        offsets: [K * K], of each tap.
+    """
+    stride, top, left = placement
+    # A map must hold every pixel of the image behind its padding, and every pixel that a tap of the last result reads,
+    # also in the padding below and right of the image; both rounded up to whole steps of the stride.
     rows = (max((y_shape[2] - 1) * stride + K, x_shape[2] + top) + stride - 1) // stride
     columns = (max((y_shape[3] - 1) * stride + K, x_shape[3] + left) + stride - 1) // stride
     area = rows * columns
@@ -165,18 +197,28 @@ def _layout(x_shape, y_shape, K, stride, top, left):  # type: ignore[no-untyped-
 
 
 @_compiled
-def _scatter(image, scratch, start, columns, size, stride, top, left):  # type: ignore[no-untyped-def]
-    """One channel of one image [H, W] into its maps in the scratch memory, which begin at `start`."""
+def _new_scratch(K, stride, columns, size):  # type: ignore[no-untyped-def]
+    """Return scratch memory of zeros. Padding is never written, so it stays zero for all channels and images.
+
+    The last passes read beyond the last map, by the offset of the last tap at most: K rows and K columns.
+    """
+    return np.zeros(stride * stride * size + K * columns + K, np.float32)
+
+
+@_compiled
+def _scatter(image, scratch, start, columns, size, placement):  # type: ignore[no-untyped-def]
+    """Copy one channel of one image [H, W] into its maps in the scratch memory, which begin at `start`."""
+    stride, top, left = placement
     height, width = image.shape
-    if stride == 1:
+    if stride == 1:  # one map: rows are copied as they are
         for i in range(height):
             to = start + (i + top) * columns + left
             for j in range(width):
                 scratch[to + j] = image[i, j]
         return
     for i in range(height):
-        row = i + top
-        for phase in range(stride):  # the columns j with (j + left) % stride == phase
+        row = i + top  # of the padded image
+        for phase in range(stride):  # the columns j with (j + left) % stride == phase, of which `first` is the first
             first = (phase - left) % stride
             to = start + ((row % stride) * stride + phase) * size + row // stride * columns + (first + left) // stride
             for j in range((width - first + stride - 1) // stride):
@@ -184,8 +226,9 @@ def _scatter(image, scratch, start, columns, size, stride, top, left):  # type: 
 
 
 @_compiled
-def _gather(image, scratch, start, columns, size, stride, top, left):  # type: ignore[no-untyped-def]
-    """The inverse of :func:`_scatter`."""
+def _gather(image, scratch, start, columns, size, placement):  # type: ignore[no-untyped-def]
+    """Copy the maps back into one channel of one image: the inverse of :func:`_scatter`."""
+    stride, top, left = placement
     height, width = image.shape
     if stride == 1:
         for i in range(height):
@@ -203,20 +246,26 @@ def _gather(image, scratch, start, columns, size, stride, top, left):  # type: i
 
 
 @_compiled
-def _convolve(x, weight, y, stride, top, left, begin, end):  # type: ignore[no-untyped-def]
-    """y [N, C, H', W'] from x [N, C, H, W] and weight [C, 1, K, K], for the channels from `begin` to `end`."""
+def _convolve(arrays, placement, begin, end):  # type: ignore[no-untyped-def]
+    """Fill y [N, C, H', W'] from x [N, C, H, W] and weight [C, 1, K, K], for the channels from `begin` to `end`.
+
+    `arrays` are x, weight and y.
+    """
+    x, weight, y = arrays
     K = weight.shape[2]
-    block, columns, area, size, offsets = _layout(x.shape, y.shape, K, stride, top, left)
-    scratch = np.zeros(stride * stride * size + K * columns + K, np.float32)
-    out = np.empty(size, np.float32)
+    block, columns, area, size, offsets = _layout(x.shape, y.shape, K, placement)
+    scratch = _new_scratch(K, placement[0], columns, size)
+    out = np.empty(size, np.float32)  # the results of `block` images, with the rows and columns of a map
     for c in range(begin, end):
         taps = weight[c].reshape(K * K)
         for first in range(0, x.shape[0], block):
-            images = min(block, x.shape[0] - first)
+            images = min(block, x.shape[0] - first)  # the last block may have fewer; what lies behind is not read
             for b in range(images):
-                _scatter(x[first + b, c], scratch, b * area, columns, size, stride, top, left)
+                _scatter(x[first + b, c], scratch, b * area, columns, size, placement)
             length = images * area
-            if K == 3:  # all nine taps in one pass
+            if K == 3:
+                # All nine taps in one pass: `out` is written once, where nine passes would read and write it nine
+                # times. The compiler makes vector instructions of it as taps and views have names of their own.
                 t0, t1, t2, t3, t4 = taps[0], taps[1], taps[2], taps[3], taps[4]
                 t5, t6, t7, t8 = taps[5], taps[6], taps[7], taps[8]
                 s0, s1, s2 = scratch[offsets[0] :], scratch[offsets[1] :], scratch[offsets[2] :]
@@ -232,18 +281,28 @@ def _convolve(x, weight, y, stride, top, left, begin, end):  # type: ignore[no-u
                     tap, shifted = taps[t], scratch[offsets[t] :]
                     for p in range(length):
                         out[p] += tap * shifted[p]
-            for b in range(images):
-                _gather(y[first + b, c], out, b * area, columns, size, 1, 0, 0)
+            for b in range(images):  # the result has no padding and no phases
+                _gather(y[first + b, c], out, b * area, columns, size, (1, 0, 0))
 
 
 @_compiled
-def _differentiate(x, weight, of_y, of_x, of_weight, stride, top, left, begin, end):  # type: ignore[no-untyped-def]
-    """The gradients of x and weight from that of y, for the channels from `begin` to `end`."""
+def _differentiate(arrays, placement, begin, end):  # type: ignore[no-untyped-def]
+    """Fill the gradients of x and weight from that of y, for the channels from `begin` to `end`.
+
+    With y[p] the sum over the taps t of weight[t] * x[p + offset(t)], for one channel,
+
+        gradient of weight[t]           sum over p of x[p + offset(t)] * gradient of y[p]
+        gradient of x[p + offset(t)]    gets weight[t] * gradient of y[p] from each t
+
+    so both are made in the same pass for each tap. `arrays` are x, weight, and the gradients of y, x and weight.
+    """
+    x, weight, of_y, of_x, of_weight = arrays
     K = weight.shape[2]
-    block, columns, area, size, offsets = _layout(x.shape, of_y.shape, K, stride, top, left)
-    scratch = np.zeros(stride * stride * size + K * columns + K, np.float32)
+    block, columns, area, size, offsets = _layout(x.shape, of_y.shape, K, placement)
+    scratch = _new_scratch(K, placement[0], columns, size)
     scratch_gradient = np.empty_like(scratch)
-    out = np.zeros(size, np.float32)  # stays zero beside the maps of y
+    # Where the maps are larger than y the gradient must be zero: it stays so, as only y's own places are written.
+    out = np.zeros(size, np.float32)
     for c in range(begin, end):
         taps = weight[c].reshape(K * K)
         sums = of_weight[c].reshape(K * K)
@@ -251,8 +310,8 @@ def _differentiate(x, weight, of_y, of_x, of_weight, stride, top, left, begin, e
         for first in range(0, x.shape[0], block):
             images = min(block, x.shape[0] - first)
             for b in range(images):
-                _scatter(x[first + b, c], scratch, b * area, columns, size, stride, top, left)
-                _scatter(of_y[first + b, c], out, b * area, columns, size, 1, 0, 0)
+                _scatter(x[first + b, c], scratch, b * area, columns, size, placement)
+                _scatter(of_y[first + b, c], out, b * area, columns, size, (1, 0, 0))
             scratch_gradient[:] = 0
             for t in range(K * K):
                 tap, total = taps[t], np.float32(0)
@@ -260,6 +319,6 @@ def _differentiate(x, weight, of_y, of_x, of_weight, stride, top, left, begin, e
                 for p in range(images * area):
                     shifted_gradient[p] += tap * out[p]
                     total += shifted[p] * out[p]
-                sums[t] += total
-            for b in range(images):
-                _gather(of_x[first + b, c], scratch_gradient, b * area, columns, size, stride, top, left)
+                sums[t] += total  # a sum for each block of images, added up in their order
+            for b in range(images):  # drops the gradient of the padding
+                _gather(of_x[first + b, c], scratch_gradient, b * area, columns, size, placement)
