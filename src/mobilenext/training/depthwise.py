@@ -159,7 +159,7 @@ def _over_channels(kernel: Any, geometry: Geometry, arrays: tuple[Floats, ...]) 
 #
 #     scratch[phase][image][row][column]
 #
-# phase    (row % stride) * stride + column % stride of the padded image: in which of the stride * stride maps a pixel is
+# phase    (row % stride) * stride + column % stride of the padded image: in which of the maps a pixel is
 # image    of the `block` images whose maps fit into SCRATCH; small maps are computed for several images in one pass
 # row      of the padded image, divided by the stride; the same for the column
 #
