@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from mobilenext.data import Preprocessing
 from mobilenext.errors import UsageError, nearest
-from mobilenext.json_files import Check, Unfit, flag, many, number, optional, shown, text, whole
+from mobilenext.json_files import Unfit, shown
+from mobilenext.recipe_values import check_finite, check_of, parsed
 
 if TYPE_CHECKING:
     from typing import Self
 
 HEADER = ("name", "source", "expected", "cost", "command")  # what a recipe says of itself; cannot be set
-_LARGEST = 1e38  # number in a recipe: float32 holds it
 _SUBRECORDS = ("objective", "augmentation", "preprocessing")
 # Of the preprocessing a recipe has these fields; mean and std belong to the weights. Both that and the augmentation
 # have an image size, which is one field of the recipe, and an interpolation, which are two.
@@ -122,7 +122,7 @@ class Recipe:
     sync_bn: bool = False  # batch-norm statistics over all processes
 
     def __post_init__(self) -> None:
-        _check_finite(self.to_dict())
+        check_finite(self.to_dict())
         for name in ("epochs", "batch_size", "accumulate", "lr_batch_size"):
             self._require(name, getattr(self, name) >= 1, "1 or more")
         for name in ("lr", "step_epochs", "rmsprop_epsilon"):
@@ -208,7 +208,7 @@ class Recipe:
             for name, value in values.items():
                 if name not in fields:
                     raise Unfit(f"no field is called {name}")
-                _check_of(fields[name][0].type)(value, name)
+                check_of(fields[name][0].type)(value, name)
             return cls(**_nested(cls, values))
         except (Unfit, TypeError) as error:
             raise UsageError(f"this is not a recipe: {error}") from error
@@ -242,7 +242,7 @@ class Recipe:
                     f"--set {setting!r}: no recipe has the field {name!r}{nearest(name, fields)}\n"
                     f"known: {', '.join(fields)}"
                 )
-            values[name] = _parsed(name, text.strip(), fields[name].type)
+            values[name] = parsed(name, text.strip(), fields[name].type)
         return self.replace(**values)
 
     def lines(self, *, fields: bool) -> list[str]:
@@ -288,7 +288,7 @@ def _fields(cls: type[Recipe]) -> Mapping[str, list[_Field]]:
 def _nested(cls: type[Recipe], values: Mapping[str, Any], records: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return flat values as arguments of the record: those of a sub-record as that, new or changed from `records`."""
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    _check_finite(values)
+    check_finite(values)
     arguments: dict[str, Any] = {}
     inner: dict[str, dict[str, Any]] = {part: {} for part in _SUBRECORDS}
     fields, types = _fields(cls), typing.get_type_hints(cls)
@@ -301,43 +301,3 @@ def _nested(cls: type[Recipe], values: Mapping[str, Any], records: Mapping[str, 
         elif changes:
             arguments[part] = dataclasses.replace(records[part], **changes)
     return arguments
-
-
-def _check_finite(values: Mapping[str, Any]) -> None:
-    """Raise UsageError for a number that float32 cannot hold."""
-    for name, value in values.items():
-        numbers = value if isinstance(value, tuple | list) else (value,)
-        if any(isinstance(number, int | float) and not abs(number) <= _LARGEST for number in numbers):
-            raise UsageError(f"{name} is {shown(value)}; expected a finite number up to {_LARGEST:g}")
-
-
-def _check_of(kind: str) -> Check:
-    """Return the check of a value from JSON for a field's type, which `kind` is the name of."""
-    one = text() if "str" in kind else flag() if "bool" in kind else whole() if "int" in kind else number()
-    if "tuple" in kind:
-        return many(one, None if "..." in kind else 2)
-    return optional(one) if "None" in kind else one
-
-
-def _parsed(name: str, text: str, kind: str) -> Any:
-    """Return `text` as a value of the field's type, which `kind` is the name of."""
-    try:
-        if "None" in kind and text.lower() == "none":
-            return None
-        if "tuple" in kind:
-            numbers = tuple(float(number) for number in text.split(",") if number.strip() or "..." not in kind)
-            if "..." not in kind and len(numbers) != 2:
-                raise ValueError(text)
-            return numbers
-        if "bool" in kind:
-            return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
-        if "int" in kind:
-            return int(text)
-        return float(text) if "float" in kind else text
-    except (ValueError, KeyError) as error:
-        words = {
-            "...": "numbers with commas", "tuple": "two numbers with a comma", "bool": "true or false",
-            "int": "a whole number",
-        }  # fmt: skip
-        expected = next((word for part, word in words.items() if part in kind), "a number")
-        raise UsageError(f"--set {name}={text}: expected {expected}") from error

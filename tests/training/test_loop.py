@@ -475,6 +475,32 @@ def test_what_is_not_refused(make_loop: Callable[..., Loop]) -> None:
     assert loop.recipe.augmentation.image_size == 32
 
 
+def test_a_length_in_steps(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six steps of four an epoch: the second epoch has two. Stopped between the last step and its validation, too."""
+    folder, broken = tmp_path / "run", tmp_path / "broken"
+    six = settings(steps=6, warmup_steps=2, schedule="milestones", milestones="4", warmup_epochs=0)
+    train_short(data, output=folder, seed=5, settings=six)
+    validate = Loop._validate
+
+    def fail_at_the_end(loop: Loop) -> Any:
+        if loop.position.global_step == 6:
+            raise KeyboardInterrupt
+        return validate(loop)
+
+    monkeypatch.setattr(Loop, "_validate", fail_at_the_end)
+    with pytest.raises(KeyboardInterrupt):
+        train_short(data, output=broken, seed=5, settings=six)
+    monkeypatch.undo()
+    train_short(resume=broken)
+    assert_same(broken, folder)
+    result = json.loads((folder / "result.json").read_text())
+    assert (read_config(folder)["epochs"], result["epochs_done"], result["stopped_early"]) == (2, 2, False)
+    steps = [(row["epoch"], row["step"]) for row in rows(folder) if row["event"] == "step"]
+    assert steps == [(1, 1), (1, 2), (1, 3), (1, 4), (2, 1), (2, 2)]
+    rates = [row["lr"] for row in rows(folder) if row["event"] == "step"]
+    assert rates == pytest.approx([0.01, 0.0065, 0.003, 0.003, 0.0003, 0.0003])  # the recipe's warm-up begins at 0.01
+
+
 def test_scalars_for_visualdl(data: Path, tmp_path: Path) -> None:
     visualdl = pytest.importorskip("visualdl", reason="the extra visualdl is not installed")
     folder = tmp_path / "run"

@@ -77,8 +77,8 @@ def confusions(labels: Ids, predicted: Ids) -> list[Confusion]:
     wrong = labels != predicted
     pairs, counts = np.unique(np.stack([labels[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True)
     of = {(int(a), int(b)): int(count) for (a, b), count in zip(pairs, counts, strict=True)}
-    found = [Confusion(a, b, count, of.get((b, a), 0)) for (a, b), count in of.items()]
-    return sorted(found, key=lambda pair: (-pair.images, pair.label, pair.predicted))
+    confusions = [Confusion(a, b, count, of.get((b, a), 0)) for (a, b), count in of.items()]
+    return sorted(confusions, key=lambda pair: (-pair.images, pair.label, pair.predicted))
 
 
 def worst_mistakes(confidence: Values, correct: Flags, most: int) -> list[int]:

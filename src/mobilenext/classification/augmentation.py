@@ -1,10 +1,10 @@
-"""What training does to an image before the network sees it: random crops, flips, colours and erasing.
+"""What training does to an image before the network sees it: random crops, flips, colors and erasing.
 
     crop        random-resized: a random part of the image, resized; pad: shifted by some pixels, black outside;
-                none: the centre crop of the short side
+                none: the center crop of the short side
     flip        left to right
-    colours     `color_jitter`, or `rand_augment` instead of it
-    erasing     a rectangle of the normalised tensor
+    colors     `color_jitter`, or `rand_augment` instead of it
+    erasing     a rectangle of the normalized tensor
 
 Every draw comes from the generator that is passed in, so an image is augmented alike whatever else was drawn before it
 and in whichever process. The rules are those of timm in 2020, the code that trained the released checkpoints.
@@ -112,7 +112,7 @@ class Augmentation:
             )
 
     def pixels(self, image: Image.Image, random: np.random.Generator) -> Pixels:
-        """An image of mode "RGB" and any size to uint8 [image_size, image_size, 3].
+        """Return an image of mode "RGB" and any size as uint8 [image_size, image_size, 3].
 
         Raises:
             ImageError: too narrow an image for crop "pad" or "none", as for `Preprocessing`.
@@ -132,7 +132,7 @@ class Augmentation:
         return np.array(image)  # [image_size, image_size, 3]
 
     def erase(self, batch: Tensor, randoms: Sequence[np.random.Generator]) -> None:
-        """Erase, in place, a rectangle of some images of the normalised float32 batch [N, C, H, W].
+        """Erase, in place, a rectangle of some images of the normalized float32 batch [N, C, H, W].
 
         Each image has its own generator. One in which no rectangle fits at the tenth try stays whole.
 
@@ -164,15 +164,15 @@ class Augmentation:
             resample = Image.Resampling[self._draw_interpolation(random).upper()]
             return image.resize((size, size), resample, box=self._draw_box(*image.size, random))
         if image.size != (size, size):
-            centre = Preprocessing(size, crop_pct=1.0, interpolation=self._draw_interpolation(random))
-            image = Image.fromarray(centre.pixels(image))
+            center = Preprocessing(size, crop_pct=1.0, interpolation=self._draw_interpolation(random))
+            image = Image.fromarray(center.pixels(image))
         if self.crop == "pad":
             left, top = (int(shift) for shift in random.integers(-self.padding, self.padding, 2, endpoint=True))
             image = image.crop((left, top, left + size, top + size))  # Pillow's crop is black outside the image
         return image
 
     def _draw_box(self, width: int, height: int, random: np.random.Generator) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom of a random part of a `width` x `height` image."""
+        """Draw left, top, right and bottom of a random part of a `width` x `height` image."""
         for _ in range(_TRIES):
             w, h = _draw_sides(width * height, self.scale, self.ratio, random)
             if 0 < w <= width and 0 < h <= height:
@@ -203,7 +203,7 @@ class Augmentation:
 
 
 def operate(operation: str, image: Image.Image, magnitude: float, sign: int, resample: Image.Resampling) -> Image.Image:
-    """One of `OPERATIONS` on an image of mode "RGB", at a magnitude of 0 to 10; `sign` is the way it turns or moves.
+    """Apply one of `OPERATIONS` to an image of mode "RGB", at a magnitude of 0 to 10; `sign` is the way it goes.
 
     A larger magnitude is not always a stronger change: at 0, Posterize gives black and Solarize inverts all; at 5.0,
     Color, Contrast, Brightness and Sharpness change nothing. So it was in the reference.
@@ -253,9 +253,9 @@ def _parsed(text: str) -> RandAugment | None:
     if text == "":
         return None
     number = r"(\d+(?:\.\d+)?)"
-    found = re.fullmatch(rf"rand-m{number}(?:-mstd{number})?(?:-n(\d\d?))?(?:-p{number})?", text, re.ASCII)
-    if found:
-        m, mstd, n, p = found.groups()
+    match = re.fullmatch(rf"rand-m{number}(?:-mstd{number})?(?:-n(\d\d?))?(?:-p{number})?", text, re.ASCII)
+    if match:
+        m, mstd, n, p = match.groups()
         parsed = RandAugment(float(m), float(mstd or 0), int(n or 2), float(p or 0.5))
         if max(parsed.m, parsed.mstd) <= 10 and 1 <= parsed.n <= len(OPERATIONS) and parsed.p <= 1:
             return parsed
@@ -269,7 +269,7 @@ def _parsed(text: str) -> RandAugment | None:
 def _draw_sides(
     area: int, shares: tuple[float, float], ratios: tuple[float, float], random: np.random.Generator
 ) -> tuple[int, int]:
-    """Two sides of a rectangle: its share of `area` is uniform, the first side / the second log-uniform."""
+    """Draw two sides of a rectangle: its share of `area` is uniform, the first side / the second log-uniform."""
     drawn = random.uniform(*shares) * area
     ratio = math.exp(random.uniform(math.log(ratios[0]), math.log(ratios[1])))
     return round(math.sqrt(drawn * ratio)), round(math.sqrt(drawn / ratio))

@@ -11,7 +11,7 @@ Labels = npt.NDArray[np.int64]
 
 
 def weights_of_classes(kind: str, images: Sequence[int]) -> npt.NDArray[np.float32] | None:
-    """The weight of each class in the loss [classes], or None where all count alike.
+    """Return the weight of each class in the loss [classes], or None where all count alike.
 
     Args:
         kind: ``none``; ``balanced``: all images / (classes * images of the class), as scikit-learn has it; or the
@@ -35,7 +35,7 @@ def weights_of_classes(kind: str, images: Sequence[int]) -> npt.NDArray[np.float
 
 
 def balanced_order(labels: Labels, random: np.random.Generator) -> tuple[Labels, Labels]:
-    """Positions of as many images as there are, each class as often as the others, up to one; and their repeats.
+    """Return positions of as many images as there are, each class as often as the others, up to one; and their repeats.
 
     Within a class each image comes as often as the others, up to one. Classes without images are left out.
 

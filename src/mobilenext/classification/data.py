@@ -45,7 +45,7 @@ def open_run(request: DataRequest) -> Parts:
     rows = _classifier_rows(first, labels or training.class_names, classes) if first else None
     if num_classes is not None:  # labels must be below it
         training, validation = parts(num_classes)
-    _check_classes(training, validation, classes, asked=num_classes is not None)
+    _check_classes(training, validation, classes, named=num_classes is not None)
     if first:
         if first.num_classes != classes and (num_classes is not None or not rows):
             rows = None  # create_model says that the classifier is fresh
@@ -99,7 +99,7 @@ def open_parts(
     seed: int = 0,
     labels: Sequence[str] | None = None,
 ) -> tuple[LabelledDataset, LabelledDataset]:
-    """The training and the validation part; a share as `val_split` draws the second from the first by `seed`.
+    """Open the training and the validation part; a share as `val_split` draws the second from the first by `seed`.
 
     Names of classes in both go together; they belong to those of `labels` where these are the same names.
 
@@ -124,7 +124,7 @@ def open_parts(
 
 
 def _with_labels(dataset: LabelledDataset, labels: Sequence[str] | None, num_classes: int | None) -> LabelledDataset:
-    """Class folders by `labels` where those are names of the folders; by their place where they are other words."""
+    """Number class folders by `labels` where those are their names, and by their place where they are other words."""
     if labels and dataset.class_names and match_names(dataset.class_names, labels).class_of:
         return with_classes(dataset, len(labels), labels, owner="the labels")
     check_class_folders(dataset, num_classes)
@@ -132,7 +132,7 @@ def _with_labels(dataset: LabelledDataset, labels: Sequence[str] | None, num_cla
 
 
 def _classifier_rows(first: Weights, names: Sequence[str] | None, classes: int) -> tuple[int, ...] | None:
-    """The weights' classes that the data's classes are, by name; () where it has others; None where the place decides.
+    """Return the weights' classes that the data's classes are, by name; () for others; None where the place decides.
 
     The place decides where one side has no names, or all names are in the same order.
     """
@@ -185,8 +185,11 @@ def _count_classes(training: LabelledDataset) -> int:
     return 1 + max(record.label for record in training.records)
 
 
-def _check_classes(training: LabelledDataset, validation: LabelledDataset, classes: int, *, asked: bool) -> None:
-    """With `asked`, somebody has named the number of classes: some may be without images, which is a warning."""
+def _check_classes(training: LabelledDataset, validation: LabelledDataset, classes: int, *, named: bool) -> None:
+    """Raise DatasetError for classes without training images, and for labels beyond the classes.
+
+    With `named`, somebody has named the number of classes: some may then be without images, which is a warning.
+    """
     if validation.class_names and len(validation.class_names) != classes:
         raise DatasetError(
             f"{validation.root}: {len(validation.class_names)} class folders for the validation, but the training "
@@ -195,7 +198,7 @@ def _check_classes(training: LabelledDataset, validation: LabelledDataset, class
         )
     images = Counter(record.label for record in training.records)
     empty = [str(label) for label in range(classes) if not images[label]]
-    if empty and not asked:
+    if empty and not named:
         raise DatasetError(
             f"{training.list_file or training.root}: no training image of {len(empty)} of {classes} classes: "
             f"{', '.join(empty[:20])}{' ...' if len(empty) > 20 else ''}; classes are numbered from 0 without gaps, "

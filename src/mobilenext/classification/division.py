@@ -23,7 +23,7 @@ _DIVISION = 0x5B117  # what the generator is for: none of those of the training 
 
 
 def share_of(val_split: str | float | None) -> float | None:
-    """The share of the training images that validates; None where `val_split` is the name of a part, or None.
+    """Return the share of the training images that validates; None where `val_split` is the name of a part, or None.
 
     Raises:
         UsageError: a number that is no share, or the training part.
@@ -90,7 +90,7 @@ def divide(dataset: LabelledDataset, root: Path, share: float, seed: int) -> tup
 
 
 def lists_of(training: LabelledDataset, validation: LabelledDataset) -> Mapping[str, bytes]:
-    """The two lists as files of the run's folder: name, content."""
+    """Return the two lists as files of the run's folder: name, content."""
     return {
         name: b"".join(f"{r.name}\t{r.label}\n".encode("utf-8", "surrogateescape") for r in dataset.records)
         for name, dataset in ((TRAIN_LIST, training), (VAL_LIST, validation))
@@ -98,7 +98,7 @@ def lists_of(training: LabelledDataset, validation: LabelledDataset) -> Mapping[
 
 
 def read_divided(folder: Path, root: Path) -> tuple[LabelledDataset, LabelledDataset]:
-    """The parts of a run that was divided, by its lists in `folder`; the images lie below `root`.
+    """Open the parts of a run that was divided, by its lists in `folder`; the images lie below `root`.
 
     Raises:
         DataError: a list that is missing or damaged. DatasetError: images that are not there.

@@ -39,7 +39,7 @@ class Mixing:
     switch: float = 0.5  # with both, the probability of CutMix
 
     def draw(self, size: int, random: np.random.Generator) -> Mix | None:
-        """What is done to one batch of images of `size` x `size` pixels; None: nothing."""
+        """Draw how one batch of images of `size` x `size` pixels is mixed; None: it is not."""
         if not (self.mixup or self.cutmix) or random.random() >= self.probability:
             return None
         cut = bool(self.cutmix) and (not self.mixup or random.random() < self.switch)
@@ -58,7 +58,7 @@ NEVER = Mixing()
 
 
 def neighbors(count: int) -> npt.NDArray[np.int64]:
-    """The partner of each of `count` images [N]: 1 0 3 2 5 4 ..., the last of an odd number itself."""
+    """Return the partner of each of `count` images [N]: 1 0 3 2 5 4 ..., the last of an odd number itself."""
     partners: npt.NDArray[np.int64] = np.minimum(np.arange(count) ^ 1, max(0, count - 1))
     return partners
 

@@ -85,11 +85,11 @@ def tiles(answers: Answers) -> list[Tile]:
     """Return the numbers that one looks for first: top-1, top-5, means over the classes, what is published."""
     result = answers.result
     top1 = share(result["correct_top1"], result["images"])
-    found = [Tile("Top-1", top1.text, f"{top1.note} %", lead=True)]
+    tiles = [Tile("Top-1", top1.text, f"{top1.note} %", lead=True)]
     if result["num_classes"] > TOP:
         top5 = share(result["correct_top5"], result["images"])
-        found.append(Tile("Top-5", top5.text, f"{top5.note} %"))
-    return [*found, _means_tile(answers), _published_tile(result.get("comparison"))]
+        tiles.append(Tile("Top-5", top5.text, f"{top5.note} %"))
+    return [*tiles, _means_tile(answers), _published_tile(result.get("comparison"))]
 
 
 def _means_tile(answers: Answers) -> Tile:

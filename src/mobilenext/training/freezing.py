@@ -1,6 +1,6 @@
 """Parts of a network that stay as the first weights have them.
 
-A frozen tensor gets no gradient, does not decay, and is not averaged. A batch norm of a frozen part normalises by its
+A frozen tensor gets no gradient, does not decay, and is not averaged. A batch norm of a frozen part normalizes by its
 running statistics, in training as in evaluation, and does not change them; drop-connect leaves a frozen block whole.
 What is computed in front of the first part that is trained needs no gradient at all, which makes a step cheaper.
 """
@@ -50,7 +50,7 @@ def freeze(network: Network, part: str, batch_norm: str) -> None:
 
 
 def frozen_tensors(network: nn.Layer) -> frozenset[str]:
-    """The names of the tensors of `network` that training leaves as they are."""
+    """Return the names of the tensors of `network` that training leaves as they are."""
     changing = set()
     for prefix, layer in network.named_sublayers(include_self=True):
         names = [name for name, parameter in layer._parameters.items() if _is_trained(parameter)]

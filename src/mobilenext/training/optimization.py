@@ -16,9 +16,10 @@ Arrays = Mapping[str, npt.NDArray[np.float32]]
 
 
 def make_optimizer(recipe: Recipe, network: nn.Layer) -> paddle.optimizer.Optimizer:
-    """The recipe's optimiser; biases and batch norms do not decay unless it says so."""
+    """Make the recipe's optimizer; biases and batch norms do not decay unless it says so."""
     decayed: list[paddle.Tensor] = []
     free: list[paddle.Tensor] = []
+    # Weights of convolutions and of the head have two dimensions or more; what scales or shifts a channel has one.
     for parameter in network.parameters():
         if not parameter.stop_gradient:
             (decayed if parameter.ndim > 1 or recipe.decay_1d else free).append(parameter)
@@ -49,7 +50,7 @@ def make_optimizer(recipe: Recipe, network: nn.Layer) -> paddle.optimizer.Optimi
 
 
 def optimizer_state(optimizer: paddle.optimizer.Optimizer, network: nn.Layer) -> dict[str, paddle.Tensor]:
-    """The optimiser's tensors as ``parameter/accumulator``, in the network's names.
+    """Return the optimizer's tensors as ``parameter/accumulator``, in the network's names.
 
     Paddle's own names count the layers made in this process (``conv2d_7.w_0_velocity_0``), so they cannot be stored.
     """
@@ -60,18 +61,18 @@ def optimizer_state(optimizer: paddle.optimizer.Optimizer, network: nn.Layer) ->
         for key in [key for key in state if key.startswith(prefix)]:
             named[f"{name}/{key.removeprefix(prefix)}"] = state.pop(key)
     if state:
-        raise RuntimeError(f"optimiser tensors of no parameter: {', '.join(state)}")
+        raise RuntimeError(f"optimizer tensors of no parameter: {', '.join(state)}")
     return named
 
 
 def restore_optimizer(optimizer: paddle.optimizer.Optimizer, network: nn.Layer, state: Arrays) -> None:
-    """The inverse of :func:`optimizer_state`, before the optimiser's first step."""
+    """Take over what :func:`optimizer_state` returned, before the optimizer's first step."""
     names = {name: parameter.name for name, parameter in network.named_parameters()}
     tensors = {}
     for key, value in state.items():
         name, _, accumulator = key.rpartition("/")
         tensors[f"{names[name]}_{accumulator}"] = paddle.to_tensor(value)
-    if tensors:  # before its first step an optimiser has none, and begins as it was made
+    if tensors:  # before its first step an optimizer has none, and begins as it was made
         optimizer.set_state_dict(tensors)
 
 
@@ -79,16 +80,16 @@ class Average:
     """The exponential moving average of a network's weights and batch-norm statistics."""
 
     def __init__(self, network: nn.Layer, decay: float, *, warmup: bool, frozen: frozenset[str] = frozenset()) -> None:
-        """`frozen`: names of tensors that do not change; their average is what they are."""
+        """Begin with the network's values. The tensors named in `frozen` do not change, so they are not averaged."""
         self._network, self._decay, self._warmup, self._frozen = network, decay, warmup, frozen
         self.tensors = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
     def update(self, step: int) -> None:
-        """After the optimiser's step number `step`, counted from 0."""
+        """Take in the weights after the optimizer's step number `step`, counted from 0."""
         decay = min(self._decay, (1 + step) / (10 + step)) if self._warmup else self._decay
         with paddle.no_grad():
             for name, tensor in self._network.state_dict().items():
-                if name not in self._frozen:
+                if name not in self._frozen:  # average = decay * average + (1 - decay) * weight
                     self.tensors[name].lerp_(tensor, 1 - decay)
 
     def restore(self, state: Arrays) -> None:
@@ -98,7 +99,7 @@ class Average:
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
-        """The network has the average's values inside, and its own again afterwards."""
+        """Give the network the average's values inside, and its own again afterwards."""
         own = {name: tensor.clone() for name, tensor in self._network.state_dict().items()}
         self._network.set_state_dict(self.tensors)
         try:

@@ -11,26 +11,50 @@ from mobilenext.machine.packages import require
 
 
 class PlanOptions(DataOptions, total=False):
-    """Those that decide what is computed; a run that goes on has them from its ``run.json``."""
+    """Those that decide what is computed; a run that goes on has them from its ``run.json``.
 
-    task: str | None  # None: that of the weights or of the model
-    use: str | None  # raw | ema | auto: which weights of a checkpoint that has both
-    section: str | None  # key path of the weights in a checkpoint that has several
-    identity_divisor: int | None  # None: the weights', or 1
-    seed: int | None  # of initialization, order, augmentation and dropout (default 0)
+    Keys:
+        task: what the network is to answer, by the task's name; None: what the weights or the model are for.
+        use: which weights of a checkpoint that has both: ``raw``, ``ema`` or ``auto``.
+        section: the key path of the weights in a checkpoint that has several.
+        identity_divisor: None takes the weights' (or 1).
+        seed: of initialization, order, augmentation and dropout (default 0).
+        train_list, val_list: other list files.
+        val_split: what validates: the name of a part, ``test`` for one, or a share of the training images, 0.2 for one,
+            drawn from `seed`. The folder of the run keeps the lists of the images that were drawn.
+        num_classes: None takes the data's. Another number than the weights' makes a fresh classifier, which is logged.
+        labels: a name for each class, or a file of them; stored with the weights.
+    """
+
+    task: str | None
+    use: str | None
+    section: str | None
+    identity_divisor: int | None
+    seed: int | None
 
 
 class TrainOptions(PlanOptions, total=False):
-    """All, with those that decide how a run is carried out and not what it computes."""
+    """All, with those that decide how a run is carried out and not what it computes.
 
-    device: str  # auto | cpu | gpu
-    threads: int | None  # of this process, on a CPU (default 1)
-    workers: int | None  # processes that read images, 0 for none (default: none where the data fit in memory)
-    max_unreadable: int  # so many training images may be unreadable
-    log_every: int  # steps between two rows of the log
-    save_every: float  # seconds between two checkpoints within an epoch (0: each step)
-    to_static: bool  # compile the network to a graph
-    visualdl: bool  # write scalars for VisualDL, too
+    Keys:
+        device: ``auto``, ``cpu`` or ``gpu``.
+        threads: of this process, on a CPU (default 1).
+        workers: processes that read images, 0 for none (default: none where the data fit in memory).
+        max_unreadable: so many training images may be unreadable; they are left out, counted and listed.
+        log_every: steps between two rows of the log (default 20).
+        save_every: seconds between two checkpoints within an epoch (default 600; 0: each step).
+        to_static: compile the network to a graph by ``paddle.jit.to_static``; on a CPU that is slower.
+        visualdl: write scalars for VisualDL, too.
+    """
+
+    device: str
+    threads: int | None
+    workers: int | None
+    max_unreadable: int
+    log_every: int
+    save_every: float
+    to_static: bool
+    visualdl: bool
 
 
 def refuse_unknown(names: Iterable[str], known: Iterable[str], function: str) -> None:

@@ -136,8 +136,9 @@ def resumed_plan(config: dict[str, Any], data: PathLike | None, source: str = CO
     where, folder = config["data_folder"], Path(source).parent
     root = Path(data) if data is not None else Path(where["root"])
     options = DataOptions(val_split=config["data"].get("val_split"))
-    for name in _PARTS:
-        options[f"{name}_list"] = _in_moved_data(where[f"{name}_list"], Path(where["root"]), root)  # type: ignore[literal-required]
+    options["train_list"], options["val_list"] = (
+        _in_moved_data(where[f"{name}_list"], Path(where["root"]), root) for name in _PARTS
+    )
     try:
         task = find_task(config.get("task"))
         check(config, task.training.stored, source, remedy=REMEDY)
@@ -209,9 +210,8 @@ def _with_preprocessing(
     recipe: Recipe, stored: Preprocessing, settings: tuple[str, ...]
 ) -> tuple[Recipe, Preprocessing]:
     """Return the recipe with the images that the weights know, but for what was set, and its whole preprocessing."""
-    asked = {setting.partition("=")[0].strip() for setting in settings}
-    taken = {name: getattr(stored, of_weights) for name, of_weights in _OF_THE_WEIGHTS.items() if name not in asked}
-    recipe = recipe.replace(**taken)
+    names = set(_OF_THE_WEIGHTS) - _names_of(settings)
+    recipe = recipe.replace(**{name: getattr(stored, _OF_THE_WEIGHTS[name]) for name in names})
     return recipe, dataclasses.replace(recipe.preprocessing, mean=stored.mean, std=stored.std)
 
 
@@ -221,8 +221,7 @@ def _with_fitting_batch(recipe: Recipe, images: int, settings: tuple[str, ...], 
     It is a power of two for each process, so that an epoch has two steps or more.
     """
     processes = launched()[1]
-    asked = {setting.partition("=")[0].strip() for setting in settings}
-    if recipe.batch_size <= images or "batch_size" in asked or images < processes:
+    if recipe.batch_size <= images or "batch_size" in _names_of(settings) or images < processes:
         return recipe
     of_process = max(1, images // 2 // processes)
     smaller = dataclasses.replace(recipe, batch_size=processes << (of_process.bit_length() - 1))
@@ -233,6 +232,11 @@ def _with_fitting_batch(recipe: Recipe, images: int, settings: tuple[str, ...], 
         smaller.batch_size, recipe.batch_size, images, recipe.scaled_lr, smaller.scaled_lr, "" if begins else advice,
     )  # fmt: skip
     return smaller
+
+
+def _names_of(settings: tuple[str, ...]) -> set[str]:
+    """Return the names of the fields that ``key=value`` texts set."""
+    return {setting.partition("=")[0].strip() for setting in settings}
 
 
 def _stored_weights(first: Weights) -> dict[str, Any]:

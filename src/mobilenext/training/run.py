@@ -18,32 +18,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobilenext.data.problems import raise_unreadable
-from mobilenext.errors import MissingDependency, UsageError
+from mobilenext.errors import UsageError
 from mobilenext.json_files import read_json
-from mobilenext.machine.environment import environment, peak_memory_mib
+from mobilenext.machine.environment import environment
 from mobilenext.machine.packages import require_paddle
 from mobilenext.machine.pool import WorkerPool, available_cores
 from mobilenext.machine.process_environment import openmp_threads, prepare_process
 from mobilenext.machine.ranks import Ranks, launched_here
 from mobilenext.machine.stopping import keep_handlers
-from mobilenext.origin import now, origin
 from mobilenext.runs.run_folder import (
     BEST,
     CHECKPOINT,
     CONFIG,
-    CURVES,
-    LAST,
-    LAST_EMA,
     REMEDY,
     RESULT,
     RunFolder,
     read_config,
-    write_json,
 )
 from mobilenext.runtime import resolve_device
 from mobilenext.training.feeding import Feed, Feeder, fits_in_memory
 from mobilenext.training.network import make_network, write_weights_of
 from mobilenext.training.options import Execution, PlanOptions, TrainOptions, refuse_unknown
+from mobilenext.training.outcome import describe, finish
 from mobilenext.training.plan import Plan, new_plan, resumed_plan
 from mobilenext.training.state import check_state
 
@@ -67,7 +63,7 @@ def train(
     resume: PathLike | None = None,
     **options: Unpack[TrainOptions],
 ) -> dict[str, Any]:
-    """Train, and write everything into a folder (see ``run_folder``).
+    """Train, and write everything into a folder (see `mobilenext.runs.run_folder`).
 
     Args:
         data: a folder with ``train_list.txt`` and ``val_list.txt``, or with ``train/`` and ``val/`` of class folders.
@@ -76,25 +72,9 @@ def train(
         recipe: the name of a recipe (default ``released``, with weights ``finetune``). settings: texts ``key=value``
             that replace its fields. Unless they set it, a ``batch_size`` above the number of images is made to fit.
         weights: a file or a tag to begin with; None: freshly initialized.
-        resume: the folder of a run, to go on with it; of the other arguments only those from `device` on, and `data`
-            where it has moved, may be given with it.
-        options: the following.
-        task: what the network is to answer, by name; None: what the weights or the model are for.
-        use, section: which weights of a checkpoint that has several, as in ``evaluate``.
-        num_classes: None takes the data's. Another number than the weights' makes a fresh classifier, which is logged.
-        identity_divisor: None takes the weights' (or 1).
-        seed: of initialization, order, augmentation and dropout (default 0).
-        train_list, val_list: other list files.
-        val_split: what validates: the name of a part, ``test`` for one, or a share of the training images, 0.2 for one,
-            drawn by class from `seed`. The folder of the run keeps the lists of the images that were drawn.
-        labels: a name for each class, or a file of them; stored with the weights.
-        device: ``auto``, ``cpu`` or ``gpu``.
-        threads: of this process (CPU; default 1); workers: processes that read images, 0 for none (default: none where
-            the data fit in memory).
-        max_unreadable: so many training images may be unreadable; they are left out, counted and listed.
-        log_every: steps between two lines; save_every: seconds between two checkpoints within an epoch (0: each step).
-        to_static: compile the network to a graph by ``paddle.jit.to_static``; on a CPU that is slower.
-        visualdl: write scalars for VisualDL, too.
+        resume: the folder of a run, to go on with it. Of the others only `data`, where it has moved, and those options
+            may be given with it that do not decide what is computed.
+        options: the keywords of `mobilenext.training.options.TrainOptions`, which are described there.
 
     Returns:
         What is written to ``result.json``.
@@ -106,29 +86,25 @@ def train(
     """
     refuse_unknown(options, TrainOptions.__annotations__, "train")
     execution = _prepare_execution(options)
-    planned: Any = {name: options[name] for name in options if name in PlanOptions.__annotations__}  # type: ignore
-    if resume is not None:
-        begun = {
-            "output": output, "model": model, "recipe": recipe, "settings": tuple(settings), "weights": weights,
-            **planned,
-        }  # fmt: skip
-        if needless := [name for name, value in begun.items() if value not in (None, ())]:
-            raise UsageError(
-                f"{', '.join(needless)} cannot be changed when resuming; drop these options, or start a new run"
-            )
-        folder = Path(resume)
-        plan = resumed_plan(read_config(folder), data, str(folder / CONFIG))
-        if (folder / RESULT).is_file():
-            log.info("%s is finished already", folder)
-            return read_json(folder / RESULT, remedy=REMEDY)
-        if (folder / CHECKPOINT).is_file():
-            check_state(folder / CHECKPOINT, plan.digest, plan.task.presentation.check_counts)
-    elif data is None or output is None:
-        raise UsageError("expected a data set and an output folder, or --resume with the folder of a run")
-    else:
-        folder = Path(output)
+    planned: Any = {name: options[name] for name in options if name in PlanOptions.__annotations__}  # type: ignore[literal-required]
+    if resume is None:
+        if data is None or output is None:
+            raise UsageError("expected a data set and an output folder, or --resume with the folder of a run")
         plan = new_plan(data, model=model, recipe=recipe, settings=settings, weights=weights, **planned)
-    return _run(plan, folder, _checked(plan, execution), resume=resume is not None)
+        return _run(plan, Path(output), _checked(plan, execution), resume=False)
+    begun = {"output": output, "model": model, "recipe": recipe, "settings": tuple(settings), "weights": weights}
+    if needless := [name for name, value in {**begun, **planned}.items() if value not in (None, ())]:
+        raise UsageError(
+            f"{', '.join(needless)} cannot be changed when resuming; drop these options, or start a new run"
+        )
+    folder = Path(resume)
+    plan = resumed_plan(read_config(folder), data, str(folder / CONFIG))
+    if (folder / RESULT).is_file():
+        log.info("%s is finished already", folder)
+        return read_json(folder / RESULT, remedy=REMEDY)
+    if (folder / CHECKPOINT).is_file():
+        check_state(folder / CHECKPOINT, plan.digest, plan.task.presentation.check_counts)
+    return _run(plan, folder, _checked(plan, execution), resume=True)
 
 
 def _prepare_execution(options: TrainOptions) -> Execution:
@@ -194,7 +170,7 @@ def _run(plan: Plan, folder: Path, execution: Execution, *, resume: bool) -> dic
         loop, compiled = _make_loop(plan, ranks, files, pool, execution)
         if execution.visualdl and files:
             loop.log.scalars = stack.enter_context(_visualdl(folder))
-        _describe(plan, loop, execution, f"read by {workers} processes" if workers else "kept in memory")
+        describe(plan, loop, execution, f"read by {workers} processes" if workers else "kept in memory")
         if resume and ((folder / CHECKPOINT).is_file() or plan.config["weights"]):
             loop.restore(folder / CHECKPOINT)
             if files:
@@ -212,7 +188,7 @@ def _run(plan: Plan, folder: Path, execution: Execution, *, resume: bool) -> dic
             "compiled_depthwise": compiled,
             "to_static": execution.to_static,
         }
-        return _finish(plan, loop, files, time.perf_counter() - started, means)
+        return finish(plan, loop, files, time.perf_counter() - started, means)
 
 
 def _workers(plan: Plan, execution: Execution) -> int:
@@ -263,90 +239,6 @@ def _make_loop(
         files, plan.digest, plan.task.presentation.check_counts, execution.log_every, execution.save_every
     )
     return Loop(setup, network, GradientStep(setup, network), feeder, validation, records, keep_best), compiled
-
-
-def _describe(plan: Plan, loop: Loop, execution: Execution, reading: str) -> None:
-    """Log what is about to be trained."""
-    config, recipe, parts = plan.config, plan.recipe, plan.parts
-    log.info(
-        "model: %s, %s, identity divisor %d, from %s",
-        config["model"], plan.task.training.describe(config), config["identity_divisor"],
-        config["weights"]["file"] if config["weights"] else f"seed {config['seed']}",
-    )  # fmt: skip
-    log.info("recipe: %s (%s); expected there: %s", recipe.name, recipe.source, recipe.expected)
-    scaled = ""
-    if recipe.batch_size != recipe.lr_batch_size:
-        scaled = f" (lr {recipe.lr:g} for a batch of {recipe.lr_batch_size}, scaled linearly)"
-    log.info(
-        "%d epochs of %d steps, batch %d over %d processes, highest learning rate %.4g%s",
-        loop.total_epochs, loop.feeder.steps_per_epoch, recipe.batch_size, loop.ranks.world, recipe.scaled_lr, scaled,
-    )  # fmt: skip
-    log.info(
-        "data: %d training and %d validation images of %s, %s; %s, %d threads",
-        len(parts.train), len(parts.val), config["data_folder"]["root"], reading, execution.device, execution.threads,
-    )  # fmt: skip
-    for note in dict.fromkeys((*parts.train.all_notes(), *parts.val.all_notes())):
-        log.info("%s", note)
-
-
-def _finish(
-    plan: Plan, loop: Loop, files: RunFolder | None, wall_seconds: float, means: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Write the last weights, the result and the curves, and return the result."""
-    position, final = loop.position, loop.position.final or {}
-    result: dict[str, Any] = {
-        **{name: plan.config[name] for name in ("task", "model", "identity_divisor", "seed") if name in plan.config},
-        "recipe": plan.config["recipe"],
-        "data": plan.config["data"],
-        "epochs_done": position.epoch,
-        "stopped_early": position.epoch < loop.total_epochs,
-        "best_metric": plan.recipe.objective.best_metric,
-        "best": position.best,
-        "final": {"raw": final.get("raw"), "ema": final.get("ema")},
-        "train_seconds": round(position.train_seconds, 2),
-        "images_per_second": round(position.images / position.train_seconds, 2),
-        "last_process_seconds": round(wall_seconds, 2),
-        "peak_memory_mib": _peak_memory_mib(),
-        "processes": loop.ranks.world,
-        **means,
-        "unreadable": loop.feeder.unreadable,
-        "run_sha256": plan.digest,
-        "warnings": list(plan.parts.warnings),
-        **origin(plan.config.get("started") or now()),  # runs of earlier versions do not know when they began
-        "environment": plan.config["environment"],
-    }
-    if files:
-        write_weights_of(plan, loop.network, loop.weights(), "raw", files.folder / LAST)
-        if loop.average:
-            write_weights_of(plan, loop.network, loop.averaged_weights(), "ema", files.folder / LAST_EMA)
-        write_json(files.folder / RESULT, result)
-        _write_curves(files.folder)
-    log.info(
-        "finished: %.1f images/s, %.0f s of training, peak memory %.0f MiB",
-        result["images_per_second"], result["train_seconds"], result["peak_memory_mib"],
-    )  # fmt: skip
-    for path, problem in loop.feeder.unreadable.items():
-        log.warning("left out, unreadable: %s: %s", path, problem)
-    return result
-
-
-def _write_curves(folder: Path) -> None:
-    from mobilenext.runs.curves import write_curves
-    from mobilenext.runs.training_run import read_run
-
-    try:
-        write_curves([read_run(folder)], folder / CURVES)
-    except MissingDependency as missing:
-        log.info("no picture of the curves: %s", missing)
-
-
-def _peak_memory_mib() -> float:
-    """Return that of this process; on a GPU, that of the device."""
-    import paddle
-
-    if paddle.device.get_device().startswith("gpu"):
-        return float(round(paddle.device.cuda.max_memory_allocated() / 2**20, 1))
-    return round(peak_memory_mib(), 1)
 
 
 @contextlib.contextmanager

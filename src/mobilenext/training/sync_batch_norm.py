@@ -45,25 +45,29 @@ def synchronize(network: nn.Layer) -> int:
 
 
 def _forward(layer: nn.BatchNorm2D, native: Any, x: paddle.Tensor) -> paddle.Tensor:
-    """x [N, C, H, W] normalized by the mean and variance of all processes' images."""
+    """Return x [N, C, H, W] normalized by the mean and variance of all processes' images."""
     if not layer.training:
         return native(x)
-    given, x = x.dtype, x.astype("float32")  # in mixed precision the statistics stay exact
+    dtype, x = x.dtype, x.astype("float32")  # in mixed precision the statistics stay exact
     channels, world = x.shape[1], paddle.distributed.get_world_size()
     shape = [1, channels, 1, 1]
-    # Each process' count, mean and sum of squared deviations: E[x^2] - E[x]^2 would lose a small variance.
+    # Each process sends its count, mean and sum of squared deviations: a row of a matrix that is zero elsewhere. Added
+    # up over the processes, it has all rows. E[x^2] - E[x]^2 would need less, but loses a small variance in rounding.
     mean = x.mean([0, 2, 3])
     deviations = x - mean.reshape(shape)
     own = paddle.concat([paddle.full([1], x.size // channels, "float32"), mean, (deviations**2).sum([0, 2, 3])])
     rows = [own if rank == paddle.distributed.get_rank() else paddle.zeros_like(own) for rank in range(world)]
     of_all = _AllReduce.apply(paddle.stack(rows))  # [world, 1 + 2 C]
     counts, means, squares = of_all[:, :1].detach(), of_all[:, 1 : channels + 1], of_all[:, channels + 1 :]
+    # The mean of all is that of the means, weighted by counts. The squares around it are those around each process' own
+    # mean, and count times the squared distance of that mean (Chan et al. 1979).
     total = counts.sum()
     mean = (counts * means).sum(0) / total
     variance = (squares + counts * (means - mean) ** 2).sum(0) / total
-    with paddle.no_grad():  # Paddle's momentum is the share of the old statistics, its running variance the biased one
+    # Paddle's momentum is the share of the old statistics; its running variance is the biased one, over N, not N - 1.
+    with paddle.no_grad():
         kept = layer._momentum
         layer._mean.set_value(kept * layer._mean + (1 - kept) * mean.detach())
         layer._variance.set_value(kept * layer._variance + (1 - kept) * variance.detach())
     scale = layer.weight * (variance + layer._epsilon).rsqrt()
-    return ((x - mean.reshape(shape)) * scale.reshape(shape) + layer.bias.reshape(shape)).astype(given)
+    return ((x - mean.reshape(shape)) * scale.reshape(shape) + layer.bias.reshape(shape)).astype(dtype)
