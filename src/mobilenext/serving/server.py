@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from mobilenext.errors import UsageError
 from mobilenext.machine.packages import require
@@ -23,6 +23,8 @@ from mobilenext.sources.find import Subject, find_subject
 from mobilenext.sources.options import Labels
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from fastapi import FastAPI
 
     from mobilenext.serving.limits import Limits
