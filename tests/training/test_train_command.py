@@ -93,7 +93,11 @@ BAD = {
         3,
         "2 training images cannot be read; expected up to 0 (--max-unreadable):",
     ),
-    "compare no folder": (("compare", "RUN", "OUT/none"), 3, "OUT/none: no such folder; expected a training run"),
+    "compare no folder": (
+        ("compare", "RUN", "OUT/none"),
+        3,
+        "OUT/none: no such folder; expected the folder of a training run",
+    ),
     "recipes of no name": (("recipes", "tyni"), 2, "unknown recipe 'tyni'; did you mean 'tiny'?"),
 }
 # One after another in one process: importing Paddle takes a second each time.
@@ -151,7 +155,7 @@ MORE = {
     "log": (train(*X035, *SMALL, "--log-every", 0), 2, "log_every is 0; expected 1 or more"),
     "time": (train(*X035, *SMALL, "--save-every", "nan"), 2, "save_every is nan; expected 0 or more"),
     "unreadable": (train(*X035, *SMALL, "--max-unreadable", -1), 2, "max_unreadable is -1; expected 0 or more"),
-    "compare data": (("compare", "DATA"), 3, "as DATA; expected a training run"),
+    "compare data": (("compare", "DATA"), 3, "as DATA; expected the folder of a training"),
 }
 CASES = {**BAD, **MORE}
 
