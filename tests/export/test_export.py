@@ -73,6 +73,8 @@ def test_every_format(format: str, folders: dict[str, Path], world: World, tmp_p
     sidecar = read_sidecar(folder)
     names = {path.name for path in folder.iterdir()}
     assert names == {SIDECAR, *sidecar.files}
+    project = str(Path(exporting.__file__).parent).encode()
+    assert not [path.name for path in folder.iterdir() if project in path.read_bytes()], "paths of this machine"
     assert (sidecar.format, sidecar.file, sidecar.precision) == (format, FORMATS[format].file, "fp32")
     assert (sidecar.input, sidecar.outputs) == ("image", (Output("logits", (8,)),))
     assert sidecar.record.preprocessing.image_size == 32

@@ -11,6 +11,7 @@ import paddle.nn.functional as F
 from paddle.static import InputSpec
 
 from mobilenext.errors import UsageError
+from mobilenext.files import write_atomically
 
 
 def write_paddle(network: paddle.nn.Layer, model_file: Path, image_size: int) -> None:
@@ -31,6 +32,18 @@ def write_paddle(network: paddle.nn.Layer, model_file: Path, image_size: int) ->
         shape = InputSpec([None, 3, image_size, image_size], "float32", "image")
         static = paddle.jit.to_static(network, input_spec=[shape], full_graph=True)
         paddle.jit.save(static, str(model_file.with_suffix("")))
+        if model_file.suffix == ".pdmodel":
+            _remove_call_stacks(model_file)
+
+
+def _remove_call_stacks(model_file: Path) -> None:
+    """Take the files and lines that built each operator out of a ``.pdmodel``: they are paths of this machine."""
+    program = paddle.static.deserialize_program(model_file.read_bytes())
+    for block in program.blocks:
+        for operator in block.ops:
+            if operator.has_attr("op_callstack"):
+                operator._remove_attr("op_callstack")
+    write_atomically(model_file, program.desc.serialize_to_string())
 
 
 @contextlib.contextmanager
