@@ -17,7 +17,7 @@ from mobilenext.machine.pool import WorkerPool, watched_scratch_folder
 from mobilenext.machine.process_environment import compute_environment
 from mobilenext.tasks import find_task
 from mobilenext.weights.pretrained import locate
-from mobilenext.weights.read import Selection, read_weights, refuse_unknown
+from mobilenext.weights.read import WeightsSelection, read_weights, refuse_unknown
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -33,7 +33,7 @@ def export_model(
     weights: str | os.PathLike[str] | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None,
-    **options: Unpack[Selection],
+    **options: Unpack[WeightsSelection],
 ) -> dict[str, Any]:
     """Write a folder with a model, and ``mobilenext.json`` that says how to use it.
 
@@ -54,7 +54,7 @@ def export_model(
         CheckFailed: the export computes something else. UsageError, DataError: an option or a file is wrong.
         OutputError: the folder cannot be written. Nothing is left in `output` then.
     """
-    refuse_unknown(options, Selection, "export_model")
+    refuse_unknown(options, WeightsSelection, "export_model")
     check_format(format)
     path = locate(model, weights)
     name = model.partition(".")[0] if model else None

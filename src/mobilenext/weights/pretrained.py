@@ -14,7 +14,7 @@ from mobilenext.errors import UsageError, WeightsError, nearest
 from mobilenext.models import MODELS, ModelCard, WeightsCard, build_network, find_model
 from mobilenext.weights import store
 from mobilenext.weights.load import load_weights
-from mobilenext.weights.read import Selection, read_weights, refuse_unknown, with_suffix
+from mobilenext.weights.read import WeightsSelection, read_weights, refuse_unknown, with_suffix
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -130,7 +130,7 @@ def create_model(
     features_only: bool = False,
     classes: Sequence[int] | None = None,
     pretrained: bool = False,
-    **options: Unpack[Selection],
+    **options: Unpack[WeightsSelection],
 ) -> Network:
     """Create a network by name, with or without weights; with weights it is in evaluation mode.
 
@@ -155,7 +155,7 @@ def create_model(
         UsageError: an unknown name, an impossible number, or options that exclude each other.
         WeightsError: weights of another model, or unreadable ones.
     """
-    refuse_unknown(options, Selection, "create_model")
+    refuse_unknown(options, WeightsSelection, "create_model")
     if pretrained and weights is not None:
         raise UsageError(f"pretrained and weights {os.fspath(weights)} were given: the first means those of the card")
     pooled_only = num_classes == 0 and num_classes is not False
@@ -183,7 +183,7 @@ def _with_weights(
     weights: str | os.PathLike[str] | None,
     num_classes: int | None,
     classes: Sequence[int] | None,
-    options: Selection,
+    options: WeightsSelection,
 ) -> Network:
     """Return the whole network with its weights; see :func:`create_model`."""
     model = None if name is None else find_model(name.partition(".")[0]).name

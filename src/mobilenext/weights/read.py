@@ -24,7 +24,7 @@ from mobilenext.weights.recorded import recorded_preprocessing
 Published = tuple[ModelCard, WeightsCard]
 
 
-class Selection(TypedDict, total=False):
+class WeightsSelection(TypedDict, total=False):
     """Which weights of a checkpoint, and what cannot be read from it."""
 
     use: str | None  # raw | ema | auto (EMA if present)
@@ -32,7 +32,7 @@ class Selection(TypedDict, total=False):
     identity_divisor: int | None
 
 
-class ReadOptions(Selection, total=False):
+class ReadOptions(WeightsSelection, total=False):
     """The keywords of :func:`read_weights`, for calls that hand them on."""
 
     model: str | None
