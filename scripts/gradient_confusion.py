@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from gradient_confusion_plot import confusion_picture
 from gradient_cosines import ALL, BINS, cosine_statistics, gram_matrices, set_statistics
 from mobilenext.arrays import Floats
 from mobilenext.cli.options import (
@@ -56,13 +57,14 @@ from mobilenext.data import LabelledDataset, LabelledImage, Preprocessing, open_
 from mobilenext.data.class_folders import check_class_folders
 from mobilenext.data.class_names import with_classes
 from mobilenext.drawing.markdown import table
+from mobilenext.drawing.picture import write_picture
 from mobilenext.errors import UsageError
 from mobilenext.files import write_atomically
 from mobilenext.machine.command import guarded
 from mobilenext.machine.console import progress_bar
 from mobilenext.machine.environment import environment
 from mobilenext.machine.home import provide_home
-from mobilenext.machine.packages import require, require_paddle
+from mobilenext.machine.packages import require_paddle
 from mobilenext.models import find_model
 from mobilenext.origin import now, origin
 from mobilenext.weights.pretrained import source_of
@@ -253,13 +255,20 @@ def write_confusion(result: Mapping[str, Any], folder: Path) -> list[Path]:
     Raises:
         MissingDependency: vl-convert is not installed. OutputError: they cannot be written.
     """
-    require(["vl_convert"], "report", "the plot of gradient confusion")
-    from gradient_confusion_plot import plot
-
     record, picture = folder / f"{NAME}.json", folder / f"{NAME}.png"
     write_atomically(record, (json.dumps(result, indent=1) + "\n").encode())
-    write_atomically(picture, plot(kinds(result), BINS, ALL))
+    write_plot(result, picture)
     return [record, picture]
+
+
+def write_plot(result: Mapping[str, Any], path: Path) -> None:
+    """Draw the distributions of the cosines and their means.
+
+    Raises:
+        MissingDependency: vl-convert is not installed. OutputError: it cannot be written.
+    """
+    spec = confusion_picture(kinds(result), BINS, ALL)
+    write_picture(spec, path, extra="report", purpose="the plot of gradient confusion")
 
 
 def run(arguments: Sequence[str] | None) -> int:

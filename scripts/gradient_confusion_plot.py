@@ -8,47 +8,31 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000")  # Okabe and Ito's
+from mobilenext.drawing.chart import axis, colored
+from mobilenext.drawing.picture import panel, side_by_side
+
+WIDTH, HEIGHT = 600, 330  # pixels of a panel
 Kinds = Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]  # rows by network and state
 
 
-def plot(kinds: Kinds, bins: npt.NDArray[np.float64], everything: str) -> bytes:
-    """Draw a PNG: for each state, the distribution of the cosines at the left and their means at the right.
+def confusion_picture(kinds: Kinds, bins: npt.NDArray[np.float64], everything: str) -> dict[str, Any]:
+    """Return, for each state, the distribution of the cosines at the left and their means at the right, as Vega-Lite.
 
     Args:
         kinds: the rows of a result by network and state.
         bins: edges of the bins of the histograms, from -1 to 1.
         everything: the name of the group of all parameters.
     """
-    import vl_convert
-
     names = {
         network: f"{network}, {rows[0]['parameters'] / 1e6:.2f} M parameters" for (network, _), rows in kinds.items()
     }
-    panels = [
-        {"hconcat": [_distributions(kinds, names, state, bins, everything), _means(kinds, names, state, everything)]}
-        for state in dict.fromkeys(state for _, state in kinds)
-    ]
-    fonts = {"labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal"}
-    spec = {
-        "background": "white",
-        "vconcat": panels,
-        "config": {
-            "view": {"stroke": None},
-            "title": {"fontSize": 12, "fontWeight": "normal"},
-            "axis": {"grid": False, **fonts},
-            "legend": {
-                "orient": "bottom",
-                "columns": 2,
-                "labelLimit": 400,
-                "title": None,
-                "symbolOpacity": 1,
-                **fonts,
-            },
-        },
-    }
-    picture: bytes = vl_convert.vegalite_to_png(spec, scale=1.5)
-    return picture
+    panels = []
+    for state in dict.fromkeys(state for _, state in kinds):
+        title = f"{state}: cosines of the gradients, two images of different classes"
+        panels.append(panel(_distributions(kinds, names, state, bins, everything), WIDTH, HEIGHT, title))
+        title = f"{state}: their mean in each part of the network"
+        panels.append(panel(_means(kinds, names, state, everything), WIDTH, HEIGHT, title))
+    return side_by_side(panels, 2)
 
 
 def _distributions(
@@ -64,17 +48,10 @@ def _distributions(
         means += _points(names[network], middles, shares.mean(axis=0))
         for number, share in enumerate(shares if len(rows) > 1 else ()):
             single += [point | {"row": f"{network} {number}"} for point in _points(names[network], middles, share)]
-    x = {"field": "x", "type": "quantitative", "title": "cosine", "scale": {"domain": _range(occurring, bins)}}
-    encoding = {
-        "x": x,
-        "y": {"field": "y", "type": "quantitative", "title": "% of pairs"},
-        "color": _color(names),
-    }
+    x = axis("x", "cosine", scale={"domain": _range(occurring, bins)}, axis={"grid": False})
+    encoding = {"x": x, "y": axis("y", "% of pairs"), "color": colored(list(names.values()))}
     line = {"type": "line", "clip": True}
     return {
-        "title": f"{state}: cosines of the gradients, two images of different classes",
-        "width": 400,
-        "height": 220,
         "layer": [
             {"data": {"values": [{"x": 0}]}, "mark": {"type": "rule", "color": "grey"}, "encoding": {"x": x}},
             {
@@ -101,14 +78,11 @@ def _means(kinds: Kinds, names: Mapping[str, str], state: str, everything: str) 
             single += _points(names[network], groups, row)
     encoding = {
         "x": {"field": "x", "type": "nominal", "title": None, "sort": groups, "axis": {"labelAngle": 0}},
-        "y": {"field": "y", "type": "quantitative", "title": "mean cosine"},
-        "color": _color(names),
+        "y": axis("y", "mean cosine"),
+        "color": colored(list(names.values())),
     }
-    zero = {"y": {"field": "y", "type": "quantitative"}}
+    zero = {"y": axis("y", "mean cosine")}
     return {
-        "title": f"{state}: their mean in each part of the network",
-        "width": 400,
-        "height": 220,
         "layer": [
             {"data": {"values": [{"y": 0}]}, "mark": {"type": "rule", "color": "grey"}, "encoding": zero},
             {"data": {"values": single}, "mark": {"type": "circle", "size": 20, "opacity": 0.6}, "encoding": encoding},
@@ -125,15 +99,10 @@ def _points(name: str, places: Sequence[Any] | npt.NDArray[Any], values: npt.NDA
     """Rows of a chart's data; what is not a number is left out."""
     places = places.tolist() if isinstance(places, np.ndarray) else places
     return [
-        {"network": name, "x": place, "y": value}
+        {"run": name, "x": place, "y": value}
         for place, value in zip(places, values.tolist(), strict=True)
         if np.isfinite(value)
     ]
-
-
-def _color(names: Mapping[str, str]) -> dict[str, Any]:
-    colors = [COLORS[position % len(COLORS)] for position in range(len(names))]
-    return {"field": "network", "type": "nominal", "scale": {"domain": list(names.values()), "range": colors}}
 
 
 def _range(counts: npt.NDArray[Any], bins: npt.NDArray[np.float64]) -> list[float]:

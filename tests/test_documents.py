@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from document_tables.results import load
 from mobilenext.cli.program import parser
+from mobilenext.runs.curves import curves
+from update_pictures import claim_runs
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,6 +22,15 @@ def test_tables_are_made_from_the_results() -> None:
         [sys.executable, str(ROOT / "scripts" / "update_tables.py"), "--check"], capture_output=True, text=True
     )
     assert done.returncode == 0, f"run `python scripts/update_tables.py`: {done.stdout}{done.stderr}"
+
+
+def test_the_curves_of_the_claim_end_at_the_means_of_its_table() -> None:
+    result = load("claim.json")
+    _, validation, rates = curves(claim_runs(result))["concat"]
+    points = [point for layer in validation["layer"] for point in layer["data"]["values"] if point["epoch"] == 20]
+    ends = {(point["weights"].split()[0].lower(), round(point["value"], 6)) for point in points}
+    assert ends >= {(row["kind"], round(row["mean_top1_percent"], 6)) for row in result["comparison"]["groups"]}
+    assert all(len(layer["data"]["values"]) == 20 for layer in rates["layer"])
 
 
 @pytest.mark.parametrize("name", ["README.md", "README_cn.md"])

@@ -36,8 +36,9 @@ def curves(runs: Sequence[TrainingRun]) -> dict[str, Any]:
     groups = grouped(runs)
     names = [f"{group}, {_seeds(members)}" for group, members in groups.items()]
     teams = list(groups.values())
+    thin = "single steps and seeds" if any(run.steps for run in runs) else "single seeds"
     panels = [
-        _panel("training loss", _loss(teams, names), "thin: single steps and seeds"),
+        _panel("training loss", _loss(teams, names), f"thin: {thin}"),
         _panel(f"validation {task_of(runs).metric.axis}", _validation(teams, names)),
         _panel("learning rate", _rates(teams, names)),
     ]
@@ -77,7 +78,7 @@ def _rates(teams: Sequence[Sequence[TrainingRun]], names: Sequence[str]) -> list
 
     Equal ones lie on each other: the longest is drawn whole, the others as their share of dashes on it.
     """
-    rates = [dict(members[0].points("lr")) for members in teams]
+    rates = [_rate(members[0]) for members in teams]
     layers, dashed = [], []
     for place, (name, rate) in enumerate(zip(names, rates, strict=True)):
         own = rate.items()
@@ -92,6 +93,11 @@ def _rates(teams: Sequence[Sequence[TrainingRun]], names: Sequence[str]) -> list
             }
             dashed.append(_line(points, names, strokeWidth=_thickness(names), **dashes))
     return layers + dashed
+
+
+def _rate(run: TrainingRun) -> Curve:
+    """The learning rate of the steps in the log, or of each epoch's last one where there are none."""
+    return dict(run.points("lr")) or {row["epoch"]: row["lr"] for row in run.epochs if row.get("lr") is not None}
 
 
 def _seed_lines(teams: Sequence[Sequence[Curve]], names: Sequence[str], weights: str = "") -> list[Layer]:

@@ -95,6 +95,7 @@ def _epoch(validation: Check) -> Check:
     return record(
         {
             "epoch": whole(0),
+            "lr": optional(_RATE),
             "train_loss": nullable(_LOSS),
             "seconds": _SECONDS,
             "images_per_second": nullable(_SPEED),

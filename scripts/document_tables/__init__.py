@@ -1,0 +1,1 @@
+"""The tables of the documents, one function each, by subject."""

@@ -1,0 +1,110 @@
+"""Tables of speed: of networks in the runtimes, of evaluation, of training steps and of the demo server."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from document_tables.results import ROOT, load
+from mobilenext.drawing.markdown import table
+from mobilenext.report.names import runtime_of
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+from result_tables import evaluation_table, operator_table, plain_table, training_speed_table
+
+_SERVED = ("requests_per_second", "p50_ms", "p99_ms")
+
+
+def bench() -> str:
+    """Return the speed of evaluation."""
+    result = load("bench_evaluation.json")
+    where = result["environment"]
+    note = (
+        f"Medians of {len(result['rounds'])} rounds on {where['cores']} cores, {where['processor']}, "
+        f"Paddle {where['paddlepaddle']}; the single image with one thread."
+    )
+    return evaluation_table(result) + "\n\n" + note
+
+
+def bench_cpu() -> str:
+    """Return the networks of width 1 at batch 1, for the README."""
+    rows = [row for row in load("bench_batch1.json")["rows"] if row["network"].endswith("x1_0")]
+    measured = {(runtime_of(row), row["network"], row["threads"]): row for row in rows}
+    cells = []
+    for runtime in dict.fromkeys(runtime_of(row) for row in rows):
+        next_, v2 = (
+            " / ".join(f"{measured[runtime, name, threads]['median_ms']:.1f}" for threads in (1, 2))
+            for name in ("mobilenext_x1_0", "mobilenetv2_x1_0")
+        )
+        row = measured[runtime, "mobilenext_x1_0", 1]
+        memory, floor = f"{row['peak_memory_mib']:.0f} MiB", f"{row['times_compute_floor']:.2f}"
+        cells.append([runtime, next_, v2, floor, f"{row['start_up_ms'] / 1000:.2f} s", memory])
+    heading = ["runtime", "MobileNeXt x1.0", "MobileNetV2 x1.0", "of the compute floor", "start-up", "memory"]
+    return table(heading, cells)
+
+
+def bench_plain() -> str:
+    """Return our runtimes beside plain ones."""
+    return plain_table(load("bench_plain.json"))
+
+
+def by_runtime(rows: list[dict[str, Any]], label: Callable[[dict[str, Any]], str], heading: str) -> str:
+    """Return milliseconds an image with 1 and with 2 threads: a row for each `label`, a column for each runtime."""
+    runtimes = list(dict.fromkeys(runtime_of(row) for row in rows))
+    labels = list(dict.fromkeys(label(row) for row in rows))
+    times = {(label(row), runtime_of(row), row["threads"]): f"{row['ms_per_image']:.2f}" for row in rows}
+    cells = [
+        [
+            name,
+            *(
+                " / ".join(times[name, runtime, threads] for threads in (1, 2)) if (name, runtime, 1) in times else "-"
+                for runtime in runtimes
+            ),
+        ]
+        for name in labels
+    ]
+    return table([heading, *runtimes], cells) + "\n\nMilliseconds an image with 1 / 2 threads."
+
+
+def bench_train(*variants: str) -> str:
+    """Return the speed of a training step, in all variants that were measured or in these."""
+    result = load("bench_train.json")
+    rows = [row for row in result["rows"] if not variants or row["variant"] in variants]
+    where = result["environment"]
+    note = (
+        f"Medians of {len(rows[0]['rounds'])} rounds, {where['processor']}, Paddle {where['paddlepaddle']}; "
+        "one thread where it does not say two."
+    )
+    return training_speed_table({"rows": rows}) + "\n\n" + note
+
+
+def operators() -> str:
+    """Return the operators that take most of a training step."""
+    return operator_table(load("bench_train.json"))
+
+
+def serving() -> str:
+    """Return requests a second of the demo server, and their share of what the same cores do without it."""
+    result = load("bench_serving.json")
+    limits = result["limits_images_per_second"]
+    whole, network = (statistics.median(limit[stages] for limit in limits) for stages in ("all", "network"))
+    cells = []
+    for batch, clients in dict.fromkeys((row["max_batch"], row["clients"]) for row in result["rows"]):
+        rows = [row for row in result["rows"] if (row["max_batch"], row["clients"]) == (batch, clients)]
+        rate, p50, p99 = (statistics.median(row[name] for row in rows) for name in _SERVED)
+        failed = sum(row["requests"] - row["statuses"].get("200", 0) for row in rows)
+        counts = [f"{rate:.1f}", f"{100 * rate / whole:.0f} %", f"{p50:.0f}", f"{p99:.0f}", str(failed)]
+        cells.append([str(batch), str(clients), *counts])
+    heading = ["`--max-batch`", "clients", "requests/s", "of the limit", "p50, ms", "p99, ms", "refused"]
+    where, memory = result["environment"], result["memory_mib_every_500_requests"]
+    note = (
+        f"Without a server the same cores decode, preprocess and predict {whole:.1f} images/s, and predict "
+        f"{network:.1f} that are ready: the limits. Medians of {len(limits)} interleaved rounds of "
+        f"{result['seconds']:g} s, {where['cores']} cores of {where['processor']}, "
+        f"ONNX Runtime {where['onnxruntime']}; the clients share the cores. Other work was running: the load average "
+        f"was {where['load_average'][0]} before the rounds.\n\n"
+        f"Memory after every 500 of 2,000 requests: {', '.join(f'{mib:.0f}' for mib in memory)} MiB."
+    )
+    return table(heading, cells) + "\n\n" + note
