@@ -13,7 +13,9 @@ import mobilenext
 
 ROOT = Path(mobilenext.__file__).parent
 NEUTRAL = ("training", "evaluation", "runs", "report")
-WORDS = frozenset({"label", "labels", "labelled", "labeled", "class", "classes", "top1", "top5", "correct", "logits"})
+WORDS = frozenset(
+    {"label", "labels", "labelled", "labeled", "class", "classes", "top1", "top5", "correct", "logits", "accuracy"}
+)
 OTHER_MEANINGS = frozenset({"classmethod", "ClassVar", "__class__"})  # what Python calls a class
 EXCEPTIONS = {
     "report": {"labelExpr", "labelLimit"},  # of an axis in Vega-Lite

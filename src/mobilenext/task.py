@@ -43,12 +43,13 @@ class Metric:
     unit: str  # of its differences, such as points
     larger_is_better: bool = True
     display: str = ""  # in a sentence, such as top-1; the name where it is empty
+    noun: str = ""  # what it measures, such as accuracy; `display` where it is empty
     field: str = ""  # of its value in a result, such as top1_percent; the name where it is empty
     symbol: str = ""  # of its values, such as %
 
     def __post_init__(self) -> None:
-        for name in ("display", "field"):
-            object.__setattr__(self, name, getattr(self, name) or self.name)
+        for name, default in (("display", self.name), ("field", self.name), ("noun", self.display or self.name)):
+            object.__setattr__(self, name, getattr(self, name) or default)
 
     def difference_field(self, name: str) -> str:
         """Return the name of a field that holds a difference of its values, such as std_points."""
@@ -57,12 +58,22 @@ class Metric:
     @property
     def title(self) -> str:
         """The name at the beginning of a heading."""
-        return self.display[:1].upper() + self.display[1:]
+        return _capitalized(self.display)
+
+    @property
+    def heading(self) -> str:
+        """The noun at the beginning of a heading."""
+        return _capitalized(self.noun)
 
     @property
     def axis(self) -> str:
         """The name with the symbol of its values."""
         return f"{self.display}, {self.symbol}" if self.symbol else self.display
+
+
+def _capitalized(words: str) -> str:
+    """Begin with a capital letter, except where there are capitals already, as in mAP."""
+    return words if words != words.lower() else words[:1].upper() + words[1:]
 
 
 # Evaluation: from outputs to rows, from rows to counts, from counts to a result.
@@ -154,7 +165,8 @@ class Evaluation:
     # The row number N of a file from JSON; with a record, the row must be that record's. Unfit: what is wrong with it.
     read_row: Callable[[Any, int, Facts, OwnRecord | None], Any]
     counts: Callable[[Facts], Counts]  # of nothing
-    result: Callable[[Evaluated], dict[str, Any]]  # the task's fields of result.json
+    # The task's fields of result.json; `images` and `unreadable` are counted for it where it does not name them.
+    result: Callable[[Evaluated], dict[str, Any]]
     result_fields: Check  # of these fields, when they come back from the file
     # The answer of `predict` and of the server for each of N images, as JSON; options such as topk.
     answer: Callable[[Outputs, WeightsRecord, Mapping[str, Any]], list[dict[str, Any]]]
@@ -241,9 +253,10 @@ class Presentation:
     columns: Callable[[Sequence[Any]], tuple[list[str], list[list[Cell]]]] | None = None  # heads, and cells of each
     remarks: Callable[[Any], list[str]] = lambda evaluation: []  # warnings below the tiles
     sections: Callable[[Sequence[Any], PageImages], list[Section]] = lambda evaluations, images: []
-    # What is published of a network: its metric, and a chart of all networks beside these evaluations. The chart is
-    # asked for beside a bench or where it suits the evaluations.
+    # What is published of a network: its metric, on which data, and a chart of all networks beside these evaluations.
+    # The chart is asked for beside a bench or where it suits the evaluations.
     published: Callable[[str], float | None] = lambda network: None
+    published_on: str = ""  # such as ImageNet
     networks_chart: Callable[[Sequence[Any], bool], Chart | None] = lambda evaluations, bench: None
     # A picture of an image with the answer of `Evaluation.answer` in it.
     draw: Callable[[Image, Mapping[str, Any]], Image] = lambda image, answer: image

@@ -63,9 +63,17 @@ def test_it_appears_on_a_page(tmp_path: Path) -> None:
     write_report(folders, tmp_path / "r.html")
     content = (tmp_path / "r.html").read_text(encoding="utf-8")
     text = html.unescape(re.sub(r"<[^>]+>", " ", re.sub(r"<(script|style)\b.*?</\1>", " ", content, flags=re.DOTALL)))
-    for expected in ("Mean error", "0.2500", "0.1250", "final mean error, raw", "0.3000", "empty file"):
+    for expected in (
+        "Mean error and latency",
+        "Mean error against latency",
+        "0.2500",
+        "0.1250",
+        "final mean error, raw",
+        "0.3000",
+        "empty file",
+    ):
         assert expected in text
-    for foreign in ("top-1", "Confusion", "Calibration"):
+    for foreign in ("top-1", "Confusion", "Calibration", "ccuracy", "ImageNet"):
         assert foreign not in text
     specs = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', content, flags=re.DOTALL)
     assert any(value.get("mean_error") == 0.125 for spec in specs for value in values_of(json.loads(spec)))

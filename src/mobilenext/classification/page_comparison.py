@@ -27,7 +27,7 @@ def comparison_section(evaluations: Sequence[Answers], images: PageImages) -> Se
         ]
     )
     articles = [_compared(evaluations[0], other, place, images) for place, other in enumerate(evaluations[1:], 1)]
-    return Section("comparison", "Comparison", [text, *articles], before="accuracy-latency")
+    return Section("comparison", "Comparison", [text, *articles], before="metric-latency")
 
 
 def _compared(first: Answers, second: Answers, place: int, images: PageImages) -> Article:

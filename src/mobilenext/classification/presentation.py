@@ -170,6 +170,7 @@ PRESENTATION = Presentation(
     remarks=remarks,
     sections=sections,
     published=published_top1,
+    published_on="ImageNet",
     networks_chart=accuracy_mult_adds,
     draw=draw,
 )

@@ -8,7 +8,7 @@ from mobilenext.classification.presentation import PRESENTATION
 from mobilenext.classification.training import TRAINING
 from mobilenext.task import Metric, Task
 
-METRIC = Metric("top1", "points", display="top-1", field="top1_percent", symbol="%")
+METRIC = Metric("top1", "points", display="top-1", noun="accuracy", field="top1_percent", symbol="%")
 TASK = Task(
     "classification", METRIC, training=TRAINING, evaluation=EVALUATION, presentation=PRESENTATION, export=EXPORT
 )

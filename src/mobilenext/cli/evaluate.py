@@ -71,7 +71,7 @@ def _evaluate_and_print(data: str | Path, output: str | None, as_json: bool, arg
         logging.getLogger().setLevel(logging.WARNING)
         evaluate(data, output=output, **arguments)
         return 0
-    with log_file(output, LOG), progress_bar("top-1") as progress:
+    with log_file(output, LOG), progress_bar("correct") as progress:
         result = evaluate(data, output=output, progress=progress, **arguments)
         text = "\n".join(result_lines(result))
         (logging.getLogger("mobilenext.table").info if as_json else print_and_log)(text)

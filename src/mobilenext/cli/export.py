@@ -85,7 +85,7 @@ def _quantize(options: argparse.Namespace) -> int:
     arguments = values_of(
         options, "calibration", "calibration_list", "calibration_images", "data", "list_file", "max_drop", "keep_float"
     )
-    with progress_bar("top-1") as progress:
+    with progress_bar("correct") as progress:
         report = quantize_model(options.output, progress=progress, **arguments, **source_of(options))
     print_report(quantization_lines(report), options, report)
     _report_written(options.output)

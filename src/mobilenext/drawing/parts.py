@@ -113,7 +113,7 @@ class Section:
     name: str  # of its element
     title: str
     parts: Sequence[Part]
-    before: str = "latency"  # the general section in front of which it stands: accuracy-latency, latency, unreadable
+    before: str = "latency"  # the general section in front of which it stands: metric-latency, latency, unreadable
 
 
 def article_of(name: str, parts: Sequence[Part], *, several: bool) -> Article:

@@ -110,6 +110,9 @@ def evaluate(
             counts, speed = _run(journal, trial, unreadable, progress, ranks)
         fields = task.evaluation.result(Evaluated(prepared, dataset, journal.rows, counts, remarks))
         result = trial.headline(setup) | {"warnings": warnings, "processes": ranks.world} | fields
+        # What the readers of every result need, where the task does not count it by itself.
+        result.setdefault("images", len(dataset))
+        result.setdefault("unreadable", sum(row.error is not None for row in journal.rows))
         result |= latency | speed | origin(started) | {"environment": environment()}
         if ranks.first:
             write_outcome(folder, journal, result)

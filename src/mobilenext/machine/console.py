@@ -67,7 +67,7 @@ def progress_bar(share: str | None = None, unit: str = " images") -> Iterator[An
     """Show a bar with speed and time left; none when standard error is not a terminal.
 
     Args:
-        share: the name of a running share in percent, such as ``top-1``; None shows none.
+        share: the name of a running share in percent, such as ``correct``; None shows none.
         unit: of the work.
 
     Yields:

@@ -68,7 +68,7 @@ def _histogram_layers(
     ]
 
 
-def accuracy_latency(evaluations: Sequence[Reported], task: Task) -> Chart | None:
+def metric_latency(evaluations: Sequence[Reported], task: Task) -> Chart | None:
     """Return the metric against the median latency of one image, with the intervals of both; two runs at least."""
     if len(evaluations) < 2:
         return None
@@ -92,7 +92,7 @@ def accuracy_latency(evaluations: Sequence[Reported], task: Task) -> Chart | Non
     names = [run.name for run in evaluations]
     spec = chart_spec(description, 260 + 18 * len(names), data={"values": values}, layer=_crosses(names, task))
     head = ["run", "median, ms", "p10 to p90, ms", metric.axis, f"95 % interval, {metric.symbol}".removesuffix(", ")]
-    return Chart("Accuracy against latency", description, spec, head, rows)
+    return Chart(f"{metric.heading} against latency", description, spec, head, rows)
 
 
 def _crosses(names: Sequence[str], task: Task) -> list[dict[str, Any]]:

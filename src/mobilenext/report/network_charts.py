@@ -87,12 +87,11 @@ def _paper_latency(rows: Sequence[Mapping[str, Any]], names: Sequence[str], wher
             }
         )
         cells.append([name, runtime, f"{row['ms_per_image']:.3f}", published])
-    description = (
-        f"The paper's {metric.display} (ImageNet, not measured here) against the latency that was measured, {where}."
-    )
+    source = ", ".join(filter(None, (task.presentation.published_on, "not measured here")))
+    description = f"The paper's {metric.display} ({source}) against the latency that was measured, {where}."
     across, up = ("ms", "milliseconds an image"), (metric.name, f"{metric.display} in the paper, {metric.symbol}")
     return Chart(
-        f"The paper's accuracy against latency, {where}",
+        f"The paper's {metric.noun} against latency, {where}",
         description,
         _points(description, values, names, across, up, log=False),
         ["network", "runtime", "ms an image", f"{metric.display}, the paper's"],

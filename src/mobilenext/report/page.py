@@ -23,7 +23,7 @@ from mobilenext.files import write_atomically
 from mobilenext.machine.packages import require
 from mobilenext.origin import now
 from mobilenext.report import sections
-from mobilenext.report.charts import accuracy_latency, latency_histogram
+from mobilenext.report.charts import metric_latency, latency_histogram
 from mobilenext.report.images import Images
 from mobilenext.report.inputs import Inputs, read_inputs
 from mobilenext.report.network_charts import bench_charts
@@ -136,9 +136,9 @@ def _sections(inputs: Inputs, images: Images) -> list[Section]:
     general, special = [], []
     if runs:
         special = task.presentation.sections(runs, images)
-        charts = [chart for chart in (accuracy_latency(runs, task), networks) if chart]
-        parts: list[Part] = [sections.accuracy_table(runs, task), *([Charts(charts)] if charts else [])]
-        general.append(Section("accuracy-latency", "Accuracy and latency", parts))
+        charts = [chart for chart in (metric_latency(runs, task), networks) if chart]
+        parts: list[Part] = [sections.metric_table(runs, task), *([Charts(charts)] if charts else [])]
+        general.append(Section("metric-latency", f"{task.metric.heading} and latency", parts))
         general.append(Section("latency", "Latency", _latency(runs)))
         general.append(Section("unreadable", "Unreadable images", _unreadable(runs)))
     if inputs.training:
@@ -147,7 +147,7 @@ def _sections(inputs: Inputs, images: Images) -> list[Section]:
     if inputs.benches:
         general.append(Section("bench", "Latency of networks", _benches(inputs.benches, task)))
     if networks and not runs:
-        general.append(Section("mult-adds", "Accuracy and mult-adds", [Charts([networks])]))
+        general.append(Section("mult-adds", f"{task.metric.heading} and mult-adds", [Charts([networks])]))
     general.append(Section("facts", "Configuration and environment", _facts(inputs)))
     ordered = []
     for section in general:

@@ -70,7 +70,7 @@ def how_run(run: Reported) -> str:
     return f"{runtime_of(result)}, batch 1, {threads} thread{'s' * (threads > 1)}, {where}"
 
 
-def accuracy_table(runs: Sequence[Reported], task: Task) -> Table:
+def metric_table(runs: Sequence[Reported], task: Task) -> Table:
     """Return a row for each evaluation: the task's columns, latency, and the size of the network."""
     heads, cells = (task.presentation.columns or (lambda runs: metric_columns(runs, task)))(runs)
     rows = []
@@ -90,7 +90,7 @@ def accuracy_table(runs: Sequence[Reported], task: Task) -> Table:
         )
     head = ["run", *heads, "latency", "runtime", "reading and preprocessing", "images/s", "parameters", "mult-adds"]
     note = f"Parameters and mult-adds are those of {COUNTED_FOR}."
-    return Table("accuracy", "Accuracy and latency of one image", head, rows, note=note)
+    return Table("metric", f"{task.metric.heading} and latency of one image", head, rows, note=note)
 
 
 def metric_columns(runs: Sequence[Reported], task: Task) -> tuple[list[str], list[list[Cell]]]:
@@ -163,10 +163,9 @@ def bench_table(bench: Bench, place: int, task: Task) -> Table:
     ]
     where = bench.result["environment"]
     samples = bench.result["configuration"].get("samples")
-    note = (
-        f"{where.get('processor')}, {where.get('cores')} cores; medians of at least {samples} calls, interleaved. The "
-        f"paper's {metric.display} is of ImageNet and was not measured here."
-    )
+    note = f"{where.get('processor')}, {where.get('cores')} cores; medians of at least {samples} calls, interleaved."
+    if data := task.presentation.published_on:
+        note += f" The paper's {metric.display} is of {data} and was not measured here."
     return Table(f"bench-{place}", f"Latency, {bench.name}", head, rows, searched="a network or runtime", note=note)
 
 

@@ -17,6 +17,7 @@ _RESULT = record(
         **dict.fromkeys(("model", "runtime", "weights.sha256"), text()),
         **dict.fromkeys(("engine", "precision", "device", "weights.kind", "data.folder"), optional(text())),
         "images": whole(1),
+        "unreadable": _COUNT,
         "partial": flag(),
         "data": record({"images_in_list": optional(_COUNT)}),
         **dict.fromkeys(("latency.median", "latency.p10", "latency.p90"), _MS),

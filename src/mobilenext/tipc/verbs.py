@@ -126,7 +126,7 @@ def evaluate(values: Mapping[str, Any]) -> int:
     if not first:
         mobilenext.evaluate(data, **call)
         return 0
-    with log_file(str(output), LOG), progress_bar("top-1") as progress:
+    with log_file(str(output), LOG), progress_bar("correct") as progress:
         result = mobilenext.evaluate(data, progress=progress, **call)
         print_and_log("\n".join(result_lines(result)))
         log.info("written: %s", output)
