@@ -207,6 +207,7 @@ EVALUATION = Evaluation(
     facts=lambda network: {}, rows=rows, unreadable=unreadable, read_row=read_row, counts=counts, result=result,
     result_fields=CHECK,
     answer=lambda outputs, network, options: [{"brightness": round(float(value), 6)} for (value,) in outputs[0]],
+    answer_lines=lambda answer: [f"brightness {answer['brightness']:.3f}"],
 )  # fmt: skip
 
 

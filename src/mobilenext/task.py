@@ -170,6 +170,8 @@ class Evaluation:
     result_fields: Check  # of these fields, when they come back from the file
     # The answer of `predict` and of the server for each of N images, as JSON; options such as topk.
     answer: Callable[[Outputs, WeightsRecord, Mapping[str, Any]], list[dict[str, Any]]]
+    # The lines that the command prints for such an answer.
+    answer_lines: Callable[[Mapping[str, Any]], list[str]]
 
 
 # Presentation: a result in words, tables and charts.
@@ -226,8 +228,8 @@ class PageImages(Protocol):
     def explained(self) -> bool:
         """Whether there are heat maps."""
 
-    def thumbnail(self, path: str) -> str | None:
-        """Return a small picture of the image with this name in the predictions."""
+    def thumbnail(self, path: str, draw: Callable[[Image], Image] | None = None) -> str | None:
+        """Return a small picture of the image with this name in the predictions, with what `draw` adds to it."""
 
     def heat_map(self, result: Mapping[str, Any], path: str, answer: int) -> str | None:
         """Return what in the crop of an image speaks for one of the network's outputs."""
@@ -258,8 +260,6 @@ class Presentation:
     published: Callable[[str], float | None] = lambda network: None
     published_on: str = ""  # such as ImageNet
     networks_chart: Callable[[Sequence[Any], bool], Chart | None] = lambda evaluations, bench: None
-    # A picture of an image with the answer of `Evaluation.answer` in it.
-    draw: Callable[[Image, Mapping[str, Any]], Image] = lambda image, answer: image
 
 
 # Export: the answers that an export is compared by, and what may follow the network in its files.

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from mobilenext.classification.presentation import PRESENTATION, draw, measured
+from mobilenext.classification.presentation import PRESENTATION, measured
 from mobilenext.json_files import Unfit
 
 
@@ -20,14 +18,3 @@ def test_more_right_answers_than_images_are_refused() -> None:
     PRESENTATION.check_counts({"images": 10, "correct_top1": 10}, "val")
     with pytest.raises(Unfit, match="correct_top1 is 11; expected up to 10"):
         PRESENTATION.check_counts({"images": 10, "correct_top1": 11}, "val")
-
-
-def test_an_answer_is_drawn_below_its_image() -> None:
-    image = Image.new("RGB", (120, 80), (10, 200, 30))
-    picture = draw(image, {"classes": [3, 1], "scores": [0.9, 0.1], "labels": ["bee", "ant"]})
-    assert picture.width == 120
-    assert picture.height > 80
-    pixels = np.asarray(picture)
-    assert (pixels[:80] == (10, 200, 30)).all()
-    assert pixels[80:].min() < 100, "text"
-    assert pixels[80:, 60:].max() == 255

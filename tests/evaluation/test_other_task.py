@@ -128,7 +128,8 @@ def test_a_result_of_an_unknown_task_is_refused(whole: Path, tmp_path: Path) -> 
 def test_answers_for_single_images(whole: Path, images: Path, weights: Path) -> None:
     first, *_ = read_predictions(whole, brightness.NAME)
     (row,) = predict(images / first.path, weights=weights, runtime="paddle", device="cpu")
-    assert row == {"path": str(images / first.path), "brightness": pytest.approx(first.answer, abs=1e-4)}
+    answer = {"brightness": pytest.approx(first.answer, abs=1e-4)}
+    assert row == {"path": str(images / first.path), "task": brightness.NAME, **answer}
 
 
 def test_workers_get_the_task_by_reference() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from evaluation_folders import write_evaluation, write_large_evaluation
 from mobilenext.errors import DataError, MissingDependency
@@ -251,6 +251,20 @@ def test_thumbnails_stay_in_their_folder(tmp_path: Path) -> None:
     assert pictures.of("../private.png") is None
     assert pictures.of("imgs/../../private.png") is None
     assert len(pictures.missing) == 3
+
+
+def test_a_task_draws_on_its_pictures(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    pictures = Thumbnails(tmp_path)
+    plain = pictures.of("a.png")
+    drawn = [
+        pictures.of("a.png", lambda image: Image.new("RGB", image.size, "red")),
+        pictures.of("a.png", ImageOps.invert),
+    ]
+    assert len({plain, *drawn}) == 3
+    assert pictures.of("a.png") == plain
+    assert pictures.of("b.png", lambda image: image) is None
+    assert pictures.missing == ["b.png"]
 
 
 def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

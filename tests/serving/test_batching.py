@@ -13,7 +13,7 @@ from mobilenext.serving.problems import Problem
 
 
 class Network:
-    """Answers with its input; remembers the size of each call, and waits for `go`."""
+    """Answers with its input and its double; remembers the size of each call, and waits for `go`."""
 
     def __init__(self, *, waits: bool = False, fails: bool = False) -> None:
         self.calls: list[int] = []
@@ -22,12 +22,12 @@ class Network:
         if not waits:
             self.go.set()
 
-    def predict(self, batch: np.ndarray) -> tuple[np.ndarray]:
+    def predict(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
         self.calls.append(len(batch))
         self.go.wait(10)
         if self.fails:
             raise RuntimeError("no")
-        return (batch.reshape(len(batch), -1),)
+        return batch.reshape(len(batch), -1), 2 * batch.sum(axis=(1, 2, 3))
 
 
 def image(value: int) -> np.ndarray:
@@ -44,7 +44,7 @@ def test_everybody_gets_their_own_answer() -> None:
         batcher = Batcher(networks, max_batch=4)
         batcher.start()
         answers = await asyncio.gather(*(batcher.predict(image(number)) for number in range(50)))
-        assert [answer[0] for answer in answers] == list(range(50))
+        assert [(first[0], second) for first, second in answers] == [(number, 6 * number) for number in range(50)]
         assert sum(sum(network.calls) for network in networks) == 50
         await batcher.stop()
 
@@ -114,7 +114,7 @@ def test_who_has_given_up_is_not_computed() -> None:
         second.cancel()
         network.go.set()
         await first
-        assert (await batcher.predict(image(2)))[0] == 2
+        assert (await batcher.predict(image(2)))[0][0] == 2
         assert network.calls == [1, 1]
         await batcher.stop()
 
@@ -129,7 +129,7 @@ def test_a_failing_network_fails_the_request_and_not_the_server() -> None:
         with pytest.raises(RuntimeError):
             await batcher.predict(image(0))
         network.fails = False
-        assert (await batcher.predict(image(5)))[0] == 5
+        assert (await batcher.predict(image(5)))[0][0] == 5
         await batcher.stop()
 
     run(scenario)

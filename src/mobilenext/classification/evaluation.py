@@ -132,6 +132,15 @@ def answer(outputs: Outputs, network: WeightsRecord, options: Mapping[str, Any])
     return answers
 
 
+def answer_lines(answer: Mapping[str, Any]) -> list[str]:
+    """Return a line for each class of an answer: its score in percent, its number and, where known, its name."""
+    names = [f"  {label}" for label in answer["labels"]] if "labels" in answer else [""] * len(answer["classes"])
+    return [
+        f"{100 * score:6.2f} %  class {number}{name}"
+        for number, score, name in zip(answer["classes"], answer["scores"], names, strict=True)
+    ]
+
+
 EVALUATION = Evaluation(
     open_data=open_data,
     fit_data=fit_data,
@@ -144,4 +153,5 @@ EVALUATION = Evaluation(
     result=result,
     result_fields=check_result,
     answer=answer,
+    answer_lines=answer_lines,
 )

@@ -1,9 +1,9 @@
-"""Classification as it is shown: top-1 with its counts, on the report page, in the terminal and on an image."""
+"""Classification as it is shown: top-1 with its counts, on the report page and in the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +17,6 @@ from mobilenext.drawing.markdown import table
 from mobilenext.drawing.parts import Tile
 from mobilenext.statistics import wilson_percent
 from mobilenext.task import Measured, Presentation
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 KINDS_OF_VERDICTS = {"reproduced": "good", "differs": "bad"}
 
@@ -138,25 +135,6 @@ def remarks(answers: Answers) -> list[str]:
     return list(answers.result.get("diagnosis") or ())
 
 
-def draw(image: Image, answer: Mapping[str, Any]) -> Image:
-    """Return the image above a caption of its best class.
-
-    Args:
-        image: of mode RGB.
-        answer: of ``predict``: ``classes``, ``scores`` and, where known, ``labels``, the best first.
-    """
-    from PIL import Image, ImageDraw, ImageFont
-
-    name = answer["labels"][0] if answer.get("labels") else f"class {answer['classes'][0]}"
-    caption = f"{name}: {100 * answer['scores'][0]:.1f} %"
-    size = max(10, image.height // 14)
-    font = ImageFont.load_default(size)
-    picture = Image.new("RGB", (image.width, image.height + 2 * size), "white")
-    picture.paste(image, (0, 0))
-    ImageDraw.Draw(picture).text((size // 2, image.height + size // 2), caption, fill="black", font=font)
-    return picture
-
-
 PRESENTATION = Presentation(
     check_counts=check_counts,
     measured=measured,
@@ -172,5 +150,4 @@ PRESENTATION = Presentation(
     published=published_top1,
     published_on="ImageNet",
     networks_chart=accuracy_mult_adds,
-    draw=draw,
 )

@@ -30,6 +30,7 @@ def _declare(command: argparse.ArgumentParser) -> None:
 
 def _predict(options: argparse.Namespace) -> int:
     from mobilenext.evaluation.prediction import predict
+    from mobilenext.tasks import find_task
 
     images = [_standard_input() if name == "-" else name for name in options.images]
     rows = predict(images, topk=options.topk, **source_of(options), **execution_of(options))
@@ -44,9 +45,8 @@ def _predict(options: argparse.Namespace) -> int:
         if "error" in row:
             continue
         print(row["path"])
-        for rank, (number, score) in enumerate(zip(row["classes"], row["scores"], strict=True)):
-            name = f"  {row['labels'][rank]}" if "labels" in row else ""
-            print(f"  {100 * score:6.2f} %  class {number}{name}")
+        for line in find_task(row.get("task")).evaluation.answer_lines(row):
+            print(f"  {line}")
     return code
 
 

@@ -24,7 +24,7 @@ from mobilenext.sources.choice import check_positive, choose_one
 from mobilenext.sources.find import find_subject
 from mobilenext.sources.options import split_options
 from mobilenext.sources.prepare import prepare
-from mobilenext.tasks import find_task
+from mobilenext.tasks import DEFAULT, find_task
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -74,8 +74,9 @@ def predict(
 
     Returns:
         Always a list, of one record for each image in order (one image: one record): ``path`` and, of a classifier,
-        ``classes`` (ids), ``scores`` (softmax) and, where known, ``labels``; for an image that cannot be read, ``path``
-        and ``error``. An image that is no file has the path ``image N``, its number from 0 among all images.
+        ``classes`` (ids), ``scores`` (softmax) and, where known, ``labels``; of another task, its name as ``task`` and
+        the fields of its answer. For an image that cannot be read: ``path`` and ``error``. An image that is no file has
+        the path ``image N``, its number from 0 among all images.
         The EXIF orientation of a photo is applied; the evaluation does not do that.
 
     Raises:
@@ -93,11 +94,12 @@ def predict(
         prepared = prepare(subject, folder, choice)
         for note in prepared.notes:
             log.info("%s", note)
-        network, evaluation = prepared.record, find_task(prepared.record.task).evaluation
+        network, task = prepared.record, find_task(prepared.record.task)
+        named_task = {} if task.name == DEFAULT else {"task": task.name}
         runtime = open_runtime(prepared.spec)
 
         def answer(outputs: Outputs) -> list[dict[str, Any]]:
-            return evaluation.answer(outputs, network, {"topk": topk})
+            return [named_task | row for row in task.evaluation.answer(outputs, network, {"topk": topk})]
 
         for start in range(0, len(named), choice.batch_size):
             batch = named[start : start + choice.batch_size]

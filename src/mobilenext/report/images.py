@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from PIL.Image import Image
 
 from mobilenext.report.heat_maps import HeatMaps
 from mobilenext.report.thumbnails import Thumbnails
@@ -42,9 +44,9 @@ class Images:
         """Whether heat maps were asked for."""
         return self._heat_maps.wanted
 
-    def thumbnail(self, path: str) -> str | None:
-        """Return a data URI of an image."""
-        return self._thumbnails.of(path)
+    def thumbnail(self, path: str, draw: Callable[[Image], Image] | None = None) -> str | None:
+        """Return a data URI of an image, with what `draw` adds to it."""
+        return self._thumbnails.of(path, draw)
 
     def heat_map(self, result: Mapping[str, Any], path: str, answer: int) -> str | None:
         """Return a data URI of the crop of an image under the heat of an answer."""

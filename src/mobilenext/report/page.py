@@ -23,7 +23,7 @@ from mobilenext.files import write_atomically
 from mobilenext.machine.packages import require
 from mobilenext.origin import now
 from mobilenext.report import sections
-from mobilenext.report.charts import metric_latency, latency_histogram
+from mobilenext.report.charts import latency_histogram, metric_latency
 from mobilenext.report.images import Images
 from mobilenext.report.inputs import Inputs, read_inputs
 from mobilenext.report.network_charts import bench_charts

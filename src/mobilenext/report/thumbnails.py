@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import posixpath
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -32,24 +33,32 @@ class Thumbnails:
         self.folder = folder
         self.shown = 0
         self.missing: list[str] = []
-        self._made: dict[str, str | None] = {}
+        self._uris: dict[str, str | None] = {}
 
-    def of(self, name: str) -> str | None:
-        """Return a data URI of the image with this name in the predictions, or None; runs share their images."""
+    def of(self, name: str, draw: Callable[[Image.Image], Image.Image] | None = None) -> str | None:
+        """Return a data URI of the image with this name in the predictions, or None where it cannot be read.
+
+        Args:
+            name: of the image; runs share their images, which are read once.
+            draw: returns what is shown in place of the image, such as the image with boxes; it is read again.
+        """
         if self.folder is None:
             return None
-        if name not in self._made:
-            self._made[name] = self._read(self.folder, name)
-        return self._made[name]
+        if draw is not None:
+            return self._read(self.folder, name, draw)
+        if name not in self._uris:
+            self._uris[name] = self._read(self.folder, name)
+        return self._uris[name]
 
-    def _read(self, folder: Path, name: str) -> str | None:
+    def _read(self, folder: Path, name: str, draw: Callable[[Image.Image], Image.Image] | None = None) -> str | None:
         try:
             image = read_image(inside(folder, name))
         except (ImageError, OSError, ValueError):
-            self.missing.append(name)
+            if name not in self.missing:
+                self.missing.append(name)
             return None
         self.shown += 1
-        return as_data_uri(np.asarray(image))
+        return as_data_uri(np.asarray(draw(image) if draw else image))
 
     def check(self) -> None:
         """Raises DataError where none of the images could be read: the user meant another folder."""

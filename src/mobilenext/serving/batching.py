@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mobilenext.arrays import Floats, Logits
+from mobilenext.arrays import Floats, Outputs
 from mobilenext.runtime import Runtime
 from mobilenext.serving.problems import Problem
 
@@ -23,7 +23,7 @@ from mobilenext.serving.problems import Problem
 @dataclass
 class _Waiting:
     image: Floats  # [3, S, S], normalized
-    answer: asyncio.Future[Logits]  # logits [classes]
+    answer: asyncio.Future[Outputs]  # a row of each output
     since: float = field(default_factory=time.perf_counter)
 
 
@@ -75,8 +75,8 @@ class Batcher:
         self._queue.clear()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def predict(self, image: Floats) -> Logits:
-        """Return the logits [classes] of a normalized image [3, S, S]. Cancelling removes the image from the queue.
+    async def predict(self, image: Floats) -> Outputs:
+        """Return the row of each output for a normalized image [3, S, S]. Cancelling removes it from the queue.
 
         Raises:
             Problem: 503 when the queue is full. Else what the network raises.
@@ -95,7 +95,7 @@ class Batcher:
             began = time.perf_counter()
             images = np.stack([request.image for request in batch])  # [N, 3, S, S]
             try:
-                (logits,) = await loop.run_in_executor(self._threads, network.predict, images)  # [N, classes]
+                outputs = await loop.run_in_executor(self._threads, network.predict, images)  # each [N, ...]
             except Exception as error:
                 for request in batch:
                     if not request.answer.done():
@@ -108,9 +108,9 @@ class Batcher:
                 raise
             if self._observe is not None:
                 self._observe(len(batch), time.perf_counter() - began, [began - request.since for request in batch])
-            for request, row in zip(batch, logits, strict=True):
+            for request, *rows in zip(batch, *outputs, strict=True):
                 if not request.answer.done():
-                    request.answer.set_result(row)
+                    request.answer.set_result(tuple(rows))
 
     async def _next(self) -> list[_Waiting]:
         """Return at least one request that has not been given up."""

@@ -129,7 +129,7 @@ class Service:
         return result
 
     def require_heat_map(self, model: ServedModel) -> None:
-        """Raise Problem, 409, for a model without heat maps, before anything is computed in vain."""
+        """Raise Problem, 409, for a model without heat maps, before any computation."""
         if model.open_heat_map is None:
             raise Problem(409, model.no_heat_map)
 
@@ -139,8 +139,8 @@ class Service:
         until = time.monotonic() + self.limits.timeout_s
         pixels, image = await _in(self._decoders, self._read, content, model.record.preprocessing, until)
         self.metrics.stages.labels("decode").observe(time.perf_counter() - began)
-        logits = (await self._queues[model.name].predict(image))[None]  # [1, classes]
-        (answer,) = find_task(model.record.task).evaluation.answer((logits,), model.record, {"topk": topk})
+        outputs = tuple(row[None] for row in await self._queues[model.name].predict(image))  # each [1, ...]
+        (answer,) = find_task(model.record.task).evaluation.answer(outputs, model.record, {"topk": topk})
         self.metrics.images.labels(model.name).inc()
         return Answer(model, pixels, answer["classes"], answer["scores"])
 
