@@ -92,6 +92,14 @@ class Stopped(KeyboardInterrupt):
         self.exit_code = 128 + number
 
 
+def refuse_unknown(names: Iterable[str], known: Iterable[str], function: str) -> None:
+    """Raise TypeError, as Python does, for a keyword that `function` does not have."""
+    known = set(known)
+    for name in names:
+        if name not in known:
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known name closest to `name`, or an empty string."""
     matches = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobilenext.data.images import paths_of
+from mobilenext.errors import refuse_unknown
 from mobilenext.export.checked import write_checked
 from mobilenext.export.folder import new_folder
 from mobilenext.export.formats import check_format
 from mobilenext.machine.pool import WorkerPool, watched_scratch_folder
 from mobilenext.machine.process_environment import compute_environment
-from mobilenext.tasks import find_task
+from mobilenext.tasks import task_of_file
 from mobilenext.weights.pretrained import locate
-from mobilenext.weights.read import WeightsSelection, read_weights, refuse_unknown
+from mobilenext.weights.read import WeightsSelection, read_weights
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -54,7 +55,7 @@ def export_model(
         CheckFailed: the export computes something else. UsageError, DataError: an option or a file is wrong.
         OutputError: the folder cannot be written. Nothing is left in `output` then.
     """
-    refuse_unknown(options, WeightsSelection, "export_model")
+    refuse_unknown(options, WeightsSelection.__annotations__, "export_model")
     check_format(format)
     path = locate(model, weights)
     name = model.partition(".")[0] if model else None
@@ -75,6 +76,6 @@ def _export(
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Read the weights and write them as their task asks, in a process of its own."""
     weights = read_weights(path, **reading)
-    task = find_task(weights.task)
+    task = task_of_file(weights.task, path)
     parity = write_checked(weights, format, folder, images, task.export.agreement, task.export.post_processing)
     return parity, weights.notes

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 
-from mobilenext.errors import UsageError, nearest
+from mobilenext.errors import DataError, UsageError, nearest
 from mobilenext.task import Task
 
 DEFAULT = "classification"  # of files that name no task
@@ -31,3 +32,15 @@ def find_task(name: str | None = None) -> Task:
             raise UsageError(f"unknown task {name!r}{nearest(name, known)}; known: {', '.join(known)}")
         _REGISTERED[name] = importlib.import_module(_HOMES[name]).TASK
     return _REGISTERED[name]
+
+
+def task_of_file(name: str | None, path: Path) -> Task:
+    """Return the task that is stored in the file or folder `path`.
+
+    Raises:
+        DataError: no such task: the file may be of a later version.
+    """
+    try:
+        return find_task(name)
+    except UsageError as error:
+        raise DataError(f"{path}: {error}") from error

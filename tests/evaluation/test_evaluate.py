@@ -20,7 +20,7 @@ from mobilenext.data import Preprocessing, open_dataset, pixels_of
 from mobilenext.data.digits import write_digits
 from mobilenext.errors import DatasetError, ImageError, OutputError, UsageError
 from mobilenext.evaluation.outcome import write_outcome
-from mobilenext.evaluation.pipeline import Job, predict_records
+from mobilenext.evaluation.pipeline import ChunkWork, predict_records
 from mobilenext.machine.pool import WorkerPool
 from mobilenext.runs.journal import JOURNAL, LOG, PREDICTIONS, RESULT, Journal
 from mobilenext.runtime import AUTOMATIC
@@ -141,7 +141,7 @@ def test_the_division_of_work_changes_nothing(
     spec = prepare_weights(weights, tmp_path, choice).spec
     with WorkerPool(workers, choice.environment()) as pool:
         for batch_size in (1, 7, 64):
-            job = Job(spec, weights.preprocessing, batch_size, "stop", find_task().evaluation, {"num_classes": 8})
+            job = ChunkWork(spec, weights.preprocessing, batch_size, "stop", find_task().evaluation, {"num_classes": 8})
             rows = [row.to_dict() for chunk in predict_records(pool, job, records) for row in chunk]
             exact = ("index", "path", "label", "top5")
             assert [[row[key] for key in exact] for row in rows] == [[row[key] for key in exact] for row in expected]

@@ -13,7 +13,7 @@ from PIL import Image
 from mobilenext.classification.metrics import Prediction
 from mobilenext.data import LabelledImage, Preprocessing
 from mobilenext.evaluation import pipeline
-from mobilenext.evaluation.pipeline import Job, predict_records, predict_together
+from mobilenext.evaluation.pipeline import ChunkWork, predict_records, predict_together
 from mobilenext.runtime import RuntimeSpec
 from mobilenext.tasks import find_task
 
@@ -64,19 +64,19 @@ def records(tmp_path: Path) -> list[LabelledImage]:
 
 
 @pytest.fixture
-def job(monkeypatch: pytest.MonkeyPatch) -> Job:
+def job(monkeypatch: pytest.MonkeyPatch) -> ChunkWork:
     monkeypatch.setattr(pipeline, "_open_once", lambda spec: Runtime())
     monkeypatch.setattr(pipeline, "ROUND", 3)  # of two processes: 6 and 5 records
     spec = RuntimeSpec("paddle", "eager", "cpu", 1, Path())
     preprocessing = Preprocessing(image_size=8, crop_pct=1.0)
-    return Job(spec, preprocessing, 2, "wrong", find_task().evaluation, {"num_classes": 3})
+    return ChunkWork(spec, preprocessing, 2, "wrong", find_task().evaluation, {"num_classes": 3})
 
 
 def rows_of(chunks: Iterator[list[Any]]) -> list[Prediction]:
     return [row for rows in chunks for row in rows]
 
 
-def test_rows_are_in_order_and_an_unreadable_image_has_one(records: list[LabelledImage], job: Job) -> None:
+def test_rows_are_in_order_and_an_unreadable_image_has_one(records: list[LabelledImage], job: ChunkWork) -> None:
     rows = rows_of(predict_records(Pool(), job, records))  # type: ignore[arg-type]
     assert [(row.index, row.path, row.label) for row in rows] == [(r.index, r.name, r.label) for r in records]
     assert [row.index for row in rows if row.error] == [4]
@@ -86,7 +86,7 @@ def test_rows_are_in_order_and_an_unreadable_image_has_one(records: list[Labelle
     assert [row.top5[0] for row in rows if not row.error] == [int(((m / 255 - mean) / std).argmax()) for m in means]
 
 
-def test_two_processes_get_the_rows_of_one(records: list[LabelledImage], job: Job) -> None:
+def test_two_processes_get_the_rows_of_one(records: list[LabelledImage], job: ChunkWork) -> None:
     alone = rows_of(predict_records(Pool(), job, records))  # type: ignore[arg-type]
 
     def rows(rank: int) -> list[Prediction]:

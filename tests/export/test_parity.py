@@ -29,6 +29,17 @@ def test_each_output_is_measured_by_its_own_deviation() -> None:
     assert problem == "scores differ by 0.25 (0.5 of their standard deviation; allowed 0.01)"
 
 
+def test_a_constant_output_is_measured_by_its_size() -> None:
+    constant, zeros = np.full((4, 2), 8.0), np.zeros((4, 2))
+    assert compare(outputs(constant), outputs(constant + 0.0625), nothing)[1] is None
+    _, problem = compare(outputs(constant), outputs(constant + 0.5), nothing)
+    assert problem == "scores differ by 0.5 (0.0625 of their constant value; allowed 0.01)"
+    assert compare(outputs(zeros), outputs(zeros), nothing) == (
+        {"largest_difference": 0.0, "largest_difference_of_std": 0.0}, None,
+    )  # fmt: skip
+    assert compare(outputs(zeros), outputs(zeros + 1e-6), nothing)[1] is not None
+
+
 def test_nan_and_another_shape_are_problems() -> None:
     broken = SCORES.copy()
     broken[3, 1] = np.nan

@@ -13,6 +13,7 @@ from mobilenext.data import Preprocessing
 from mobilenext.errors import DataError
 from mobilenext.export.sidecar import SIDECAR, Output, read_sidecar, write_sidecar
 from mobilenext.runtime import RuntimeSpec
+from mobilenext.sources.find import find_subject, task_of
 from mobilenext.weights.record import WeightsRecord
 
 
@@ -55,6 +56,14 @@ def test_several_outputs_of_another_task(tmp_path: Path) -> None:
     for output, array in zip(sidecar.expected_outputs(), (scores, boxes), strict=True):
         assert output.dtype == np.float32
         assert np.array_equal(output, array[None])
+
+
+def test_the_task_is_read_without_the_model(tmp_path: Path) -> None:
+    written(tmp_path, {"scores": [1.0, 2.0]}, task="detection")
+    (tmp_path / "model.onnx").unlink()
+    assert task_of(find_subject(exported=tmp_path)) == "detection"
+    with pytest.raises(DataError, match=r"model\.onnx cannot be read"):
+        read_sidecar(tmp_path)
 
 
 def test_outputs_that_do_not_belong_together(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ def test_a_plan_of_another_network() -> None:
         ({"last_depthwise": True, "stride": 2, "shortcut": True}, "a shortcut needs a stride of 1"),
         ({"shortcut": True}, "as many channels before the block as after it"),
         ({"kernel_size": 4}, "expected an odd kernel_size"),
+        ({"kernel_size": -1}, "expected an odd kernel_size from 1 up"),
     ],
 )
 def test_blocks_that_cannot_be_built(change: dict[str, Any], message: str) -> None:

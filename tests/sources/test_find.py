@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def test_options_that_exclude_each_other(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="exported was given together with weights, use; it says by itself"):
+    with pytest.raises(UsageError, match="exported was given together with weights, use; it already describes"):
         find_subject(exported=tmp_path, weights="a.pdparams", use="ema")
     with pytest.raises(UsageError, match="exported was given together with onnx"):
         find_subject(exported=tmp_path, onnx="a.onnx")

@@ -24,6 +24,7 @@ def test_a_thousand_classes_without_names_are_imagenets(file: Path) -> None:
     published = dataclasses.replace(thousand, card="mobilenext_x1_0.in1k")
     assert published.published is not None
     assert names_of_classes(published) == (names, False)
+    assert names_of_classes(dataclasses.replace(thousand, task="brightness")) == (None, False)
     named = dataclasses.replace(thousand, labels=tuple(map(str, range(1000))))
     assert names_of_classes(named) == (named.labels, False)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from mobilenext.errors import CheckFailed, MissingDependency, UsageError
+from mobilenext.errors import CheckFailed, MissingDependency, UsageError, refuse_unknown
 from mobilenext.evaluation.timing import ROUNDS, Timed, Timing, gemm_gmacs, time_in_turns
 from mobilenext.machine.environment import environment
 from mobilenext.machine.packages import installed, require_paddle
@@ -66,7 +66,7 @@ class BenchOptions(Networks, Ways, total=False):
 
 
 @dataclass(frozen=True)
-class Network:
+class BenchNetwork:
     """A network with its name in the table."""
 
     name: str
@@ -80,7 +80,7 @@ class Network:
 class Row:
     """One line of the table."""
 
-    network: Network
+    network: BenchNetwork
     spec: RuntimeSpec
     batch_size: int
 
@@ -116,8 +116,7 @@ def bench(
     """
     rest: dict[str, Any] = dict(options)
     chosen, ways = take_options(Networks, rest), take_options(Ways, rest)
-    if rest:
-        raise TypeError(f"bench() got an unexpected keyword argument {next(iter(rest))!r}")
+    refuse_unknown(rest, (), "bench")
     _check(samples, chosen, ways)
     threads, batch_sizes = list(ways.get("threads", (1,))), list(ways.get("batch_sizes", (1,)))
     started, before = now(), environment()
@@ -167,7 +166,7 @@ def _check(samples: int, networks: Networks, ways: Ways) -> None:
 # Preparing: the combinations, and the files of each.
 
 
-def _networks(work: Path, chosen: Networks) -> Iterator[Network]:
+def _networks(work: Path, chosen: Networks) -> Iterator[BenchNetwork]:
     """Yield the networks that were asked for; fresh weights are written into the folder `work`."""
     weights, image_size = chosen.get("weights"), chosen.get("image_size")
     fields = {} if image_size is None else {"image_size": image_size}
@@ -182,13 +181,15 @@ def _networks(work: Path, chosen: Networks) -> Iterator[Network]:
                 subject = Subject(file, "weights", card.name, identity_divisor=divisor, preprocessing=fields)
             else:
                 subject = find_subject(model=name, weights=weights, identity_divisor=divisor, preprocessing=fields)
-            yield Network(card.name, subject, divisor, image_size or 224, card.mult_adds if not image_size else None)
+            yield BenchNetwork(
+                card.name, subject, divisor, image_size or 224, card.mult_adds if not image_size else None
+            )
     for folder in chosen.get("exported", ()):
         subject = replace(find_subject(exported=folder, preprocessing=fields), timed_only=True)
-        yield Network(Path(folder).name, subject, 1, 0, None)
+        yield BenchNetwork(Path(folder).name, subject, 1, 0, None)
     for path in chosen.get("onnx", ()):
         subject = replace(find_subject(onnx=path, preprocessing=fields), timed_only=True)
-        yield Network(Path(path).stem, subject, 1, 0, None)
+        yield BenchNetwork(Path(path).stem, subject, 1, 0, None)
 
 
 def write_fresh_weights(model: str, file: Path) -> None:
@@ -204,7 +205,7 @@ def write_fresh_weights(model: str, file: Path) -> None:
     save_file({name: tensor.numpy() for name, tensor in network.state_dict().items()}, str(file))
 
 
-def _rows(work: Path, networks: Sequence[Network], ways: Ways) -> tuple[list[Row], list[dict[str, str]]]:
+def _rows(work: Path, networks: Sequence[BenchNetwork], ways: Ways) -> tuple[list[Row], list[dict[str, str]]]:
     """Write the files of every combination, and return those that can run and those that cannot.
 
     Raises:
@@ -250,7 +251,7 @@ def _every_pair() -> list[tuple[str, str]]:
     ]
 
 
-def _prepare(network: Network, folder: Path, choice: Choice) -> tuple[Prepared, Network]:
+def _prepare(network: BenchNetwork, folder: Path, choice: Choice) -> tuple[Prepared, BenchNetwork]:
     """Make a network ready to run; return it with what is known of it then, its mult-adds if they can be counted."""
     folder.mkdir()
     prepared = prepare(network.subject, folder, choice)

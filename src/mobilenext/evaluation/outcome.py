@@ -12,7 +12,7 @@ from typing import Any
 
 from mobilenext.data import Dataset
 from mobilenext.errors import OutputError, UsageError
-from mobilenext.evaluation.pipeline import Job
+from mobilenext.evaluation.pipeline import ChunkWork
 from mobilenext.files import write_atomically
 from mobilenext.runs.journal import JOURNAL, PREDICTIONS, RESULT, Journal, encoded, line_of, setup_digest
 from mobilenext.runs.result import read_result
@@ -68,10 +68,10 @@ class Trial:
             **self.prepared.setup,
         }
 
-    def job(self, unreadable: str) -> Job:
+    def work(self, unreadable: str) -> ChunkWork:
         """Return what the worker processes do."""
         spec, preprocessing = self.prepared.spec, self.prepared.record.preprocessing
-        return Job(spec, preprocessing, self.choice.batch_size, unreadable, self.task.evaluation, self.facts)
+        return ChunkWork(spec, preprocessing, self.choice.batch_size, unreadable, self.task.evaluation, self.facts)
 
     def headline(self, setup: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields of the result that say what was evaluated and how."""

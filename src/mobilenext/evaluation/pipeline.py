@@ -25,7 +25,7 @@ CHUNK = 8  # images handed to a worker at a time; more would make a small data s
 
 
 @dataclass(frozen=True)
-class Job:
+class ChunkWork:
     """What a worker does with each chunk of records."""
 
     spec: RuntimeSpec | None  # None: read and preprocess only
@@ -39,29 +39,29 @@ class Job:
 _open_once = lru_cache(maxsize=1)(open_runtime)  # a process opens one network, however many chunks it gets
 
 
-def _read(job: Job, records: Sequence[Record]) -> list[tuple[Record, Any]]:
+def _read(work: ChunkWork, records: Sequence[Record]) -> list[tuple[Record, Any]]:
     """Return each record with its pixels (uint8 [H, W, 3]), or with the sentence that says why it cannot be read."""
     images: list[tuple[Record, Any]] = []
     for record in records:
         try:
-            images.append((record, pixels_of(record.path, job.preprocessing)))
+            images.append((record, pixels_of(record.path, work.preprocessing)))
         except ImageError as error:
             images.append((record, str(error)))
     return images
 
 
-def _predict(job: Job, runtime: Runtime, images: Sequence[tuple[Record, Any]]) -> list[Any]:
+def _predict(work: ChunkWork, runtime: Runtime, images: Sequence[tuple[Record, Any]]) -> list[Any]:
     """Return rows in the order of `images`; the network sees the readable ones, ``batch_size`` at a time."""
     readable = [(record, pixels) for record, pixels in images if not isinstance(pixels, str)]
     rows: dict[int, Any] = {}
-    for start in range(0, len(readable), job.batch_size):
-        records, pixels = zip(*readable[start : start + job.batch_size], strict=True)
-        outputs = runtime.predict(job.preprocessing.normalize(np.stack(pixels)))  # [N, 3, S, S] to several [N, ...]
-        for row in job.evaluation.rows(outputs, records, job.facts):
+    for start in range(0, len(readable), work.batch_size):
+        records, pixels = zip(*readable[start : start + work.batch_size], strict=True)
+        outputs = runtime.predict(work.preprocessing.normalize(np.stack(pixels)))  # [N, 3, S, S] to several [N, ...]
+        for row in work.evaluation.rows(outputs, records, work.facts):
             rows[row.index] = row
     for record, problem in images:
         if isinstance(problem, str):
-            rows[record.index] = job.evaluation.unreadable(record, problem)
+            rows[record.index] = work.evaluation.unreadable(record, problem)
     return [replace(rows[record.index], bytes=_size(record.path)) for record, _ in images]
 
 
@@ -73,49 +73,49 @@ def _size(path: Path) -> int | None:
         return None
 
 
-def _read_and_predict(job: Job, records: Sequence[Record]) -> list[Any]:
-    assert job.spec is not None
-    return _predict(job, _open_once(job.spec), _read(job, records))
+def _read_and_predict(work: ChunkWork, records: Sequence[Record]) -> list[Any]:
+    assert work.spec is not None
+    return _predict(work, _open_once(work.spec), _read(work, records))
 
 
-def warm_up(job: Job) -> None:
+def warm_up(work: ChunkWork) -> None:
     """Import what is needed and, where this process will predict, open the network and use it once."""
-    assert job.spec is not None
-    if job.spec.device == "cpu":
-        size = job.preprocessing.image_size
-        _open_once(job.spec).predict(np.zeros((1, 3, size, size), np.float32))
+    assert work.spec is not None
+    if work.spec.device == "cpu":
+        size = work.preprocessing.image_size
+        _open_once(work.spec).predict(np.zeros((1, 3, size, size), np.float32))
 
 
-def predict_records(pool: WorkerPool, job: Job, records: Sequence[Record]) -> Iterator[list[Any]]:
+def predict_records(pool: WorkerPool, work: ChunkWork, records: Sequence[Record]) -> Iterator[list[Any]]:
     """Yield rows for all `records`, in their order, a chunk at a time."""
     # Whole batches: a chunk of 8 records at batch size 3 would end with a batch of 2.
-    size = math.ceil(CHUNK / job.batch_size) * job.batch_size
+    size = math.ceil(CHUNK / work.batch_size) * work.batch_size
     chunks = [records[start : start + size] for start in range(0, len(records), size)]
-    assert job.spec is not None
-    if job.spec.device == "cpu":
-        yield from pool.map(partial(_read_and_predict, job), chunks)
+    assert work.spec is not None
+    if work.spec.device == "cpu":
+        yield from pool.map(partial(_read_and_predict, work), chunks)
     else:
         # A GPU is used by this process alone; the workers read and preprocess.
-        runtime = open_runtime(job.spec)
-        for images in pool.map(partial(_read, replace(job, spec=None)), chunks):
-            yield _predict(job, runtime, images)
+        runtime = open_runtime(work.spec)
+        for images in pool.map(partial(_read, replace(work, spec=None)), chunks):
+            yield _predict(work, runtime, images)
 
 
-def predict_together(ranks: Ranks, pool: WorkerPool, job: Job, records: Sequence[Record]) -> Iterator[list[Any]]:
+def predict_together(ranks: Ranks, pool: WorkerPool, work: ChunkWork, records: Sequence[Record]) -> Iterator[list[Any]]:
     """Yield the same in a distributed run: each process predicts its part of every round, and all get the rows."""
     if ranks.world == 1:
-        yield from predict_records(pool, job, records)
+        yield from predict_records(pool, work, records)
         return
     share = ROUND * pool.workers  # records of one process in a round
     rounds = [records[start : start + share * ranks.world] for start in range(0, len(records), share * ranks.world)]
     own = [part[ranks.rank * share : (ranks.rank + 1) * share] for part in rounds]
-    predicted = itertools.chain.from_iterable(predict_records(pool, job, [record for part in own for record in part]))
+    predicted = itertools.chain.from_iterable(predict_records(pool, work, [record for part in own for record in part]))
     for whole, part in zip(rounds, own, strict=True):
         rows = list(itertools.islice(predicted, len(part)))
         gathered = ranks.gather(json.dumps([row.to_dict() for row in rows]).encode())
         # The parts of the processes, one after the other, are the round in order.
         values = [value for content in gathered for value in json.loads(content)]
         yield [
-            job.evaluation.read_row(value, record.index, job.facts, record)
+            work.evaluation.read_row(value, record.index, work.facts, record)
             for value, record in zip(values, whole, strict=True)
         ]

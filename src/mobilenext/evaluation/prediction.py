@@ -24,7 +24,7 @@ from mobilenext.sources.choice import check_positive, choose_one
 from mobilenext.sources.find import find_subject
 from mobilenext.sources.options import split_options
 from mobilenext.sources.prepare import prepare
-from mobilenext.tasks import DEFAULT, find_task
+from mobilenext.tasks import DEFAULT, task_of_file
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -94,7 +94,7 @@ def predict(
         prepared = prepare(subject, folder, choice)
         for note in prepared.notes:
             log.info("%s", note)
-        network, task = prepared.record, find_task(prepared.record.task)
+        network, task = prepared.record, task_of_file(prepared.record.task, subject.path)
         named_task = {} if task.name == DEFAULT else {"task": task.name}
         runtime = open_runtime(prepared.spec)
 

@@ -27,7 +27,7 @@ from mobilenext.data.problems import raise_unreadable
 from mobilenext.errors import DataError, ImageError, UsageError
 from mobilenext.evaluation.latency import measure_latency
 from mobilenext.evaluation.outcome import Trial, finished_result, write_outcome
-from mobilenext.evaluation.pipeline import Job, predict_together, warm_up
+from mobilenext.evaluation.pipeline import ChunkWork, predict_together, warm_up
 from mobilenext.machine.environment import environment
 from mobilenext.machine.pool import WorkerPool, available_cores, watched_scratch_folder
 from mobilenext.machine.ranks import Ranks, launched_here
@@ -38,7 +38,7 @@ from mobilenext.sources.find import find_subject, task_of
 from mobilenext.sources.options import Execution, Selection, Source, split_options, take_options
 from mobilenext.sources.prepare import Prepared, prepare
 from mobilenext.task import Counts, Evaluated, Task
-from mobilenext.tasks import find_task
+from mobilenext.tasks import task_of_file
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -89,7 +89,7 @@ def evaluate(
     _check(output, unreadable, resume, selection)
     choice = choose(execution, workers)
     subject = find_subject(**source)
-    task = find_task(task_of(subject))
+    task = task_of_file(task_of(subject), subject.path)
     whole = _open(task, data, selection, choice, unreadable)
     with watched_scratch_folder(output) as scratch:
         # A process of its own prepares: this one stays small, and the latency is measured while nothing else runs.
@@ -230,7 +230,7 @@ def _run(
     journal: Journal, trial: Trial, unreadable: str, progress: Progress | None, ranks: Ranks
 ) -> tuple[Counts, dict[str, Any]]:
     """Predict what the journal does not hold yet; return the counts of all rows, and the speed of the new ones."""
-    dataset, job = trial.dataset, trial.job(unreadable)
+    dataset, work = trial.dataset, trial.work(unreadable)
     counts = trial.task.evaluation.counts(trial.facts)
     done = _take_over(journal, trial, unreadable, ranks)
     for row in journal.rows:
@@ -250,7 +250,7 @@ def _run(
             progress(counts.images, len(dataset), counts.correct)
 
     remaining = dataset.records[done:]
-    seconds = _predict(remaining, job, trial.choice, ranks, count) if remaining else 0.0
+    seconds = _predict(remaining, work, trial.choice, ranks, count) if remaining else 0.0
     if counts.images != len(dataset):
         raise DataError(f"{counts.images} predictions for {len(dataset)} images; the journal is not complete")
     return counts, {
@@ -281,7 +281,7 @@ def _take_over(journal: Journal, trial: Trial, unreadable: str, ranks: Ranks) ->
 
 
 def _predict(
-    records: Sequence[Record], job: Job, choice: Choice, ranks: Ranks, count: Callable[[Sequence[Any]], None]
+    records: Sequence[Record], work: ChunkWork, choice: Choice, ranks: Ranks, count: Callable[[Sequence[Any]], None]
 ) -> float:
     """Hand the rows of all records to `count`, a chunk at a time; return the seconds that took.
 
@@ -294,10 +294,10 @@ def _predict(
     problems: list[str] = []
     with WorkerPool(choice.workers, choice.environment(), threads=share) as pool:
         # Starting the processes is left out of the speed.
-        list(pool.map(warm_up, [job] * choice.workers))
+        list(pool.map(warm_up, [work] * choice.workers))
         started = time.perf_counter()
-        for rows in predict_together(ranks, pool, job, records):
-            if job.unreadable == "stop" and (problems := [row.error for row in rows if row.error is not None]):
+        for rows in predict_together(ranks, pool, work, records):
+            if work.unreadable == "stop" and (problems := [row.error for row in rows if row.error is not None]):
                 break
             count(rows)
         seconds = time.perf_counter() - started
@@ -306,7 +306,7 @@ def _predict(
             raise_unreadable(problems, _WAY_OUT, complete=False)
         log.warning("an image cannot be read; looking for others: %s", problems[0])
         behind = [record for record in records if record.index > rows[-1].index]
-        _refuse_unreadable(behind, choice, problems, job.preprocessing)
+        _refuse_unreadable(behind, choice, problems, work.preprocessing)
     return seconds
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from mobilenext.data import find_images, read_image
 from mobilenext.drawing.picture import SUFFIXES
-from mobilenext.errors import ImageError, UsageError
+from mobilenext.errors import ImageError, UsageError, refuse_unknown
 from mobilenext.explanation.gradcam import Explainer, Explanation, crop_box, on_image
 from mobilenext.explanation.page import Box, write_page
 from mobilenext.machine.packages import require
@@ -66,8 +66,7 @@ def explain(
     """
     rest: dict[str, Any] = dict(options)
     source = take_options(WeightsSource, rest)
-    if rest:
-        raise TypeError(f"explain() got an unexpected keyword argument {next(iter(rest))!r}")
+    refuse_unknown(rest, (), "explain")
     if topk < 1:
         raise UsageError(f"topk is {topk}; expected a whole number from 1 up")
     paths = find_images(images)

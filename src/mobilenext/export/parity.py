@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -9,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from mobilenext.arrays import Floats, Outputs
-from mobilenext.runtime.self_check import ALLOWED_OF_STD
+from mobilenext.runtime.self_check import ALLOWED_OF_STD, scale_of
 
 BATCH = 3  # compared as well, besides one image at a time
 ALLOWED = ALLOWED_OF_STD["fp32"]
@@ -48,7 +49,7 @@ def compare(expected: ImageOutputs, other: ImageOutputs, agreement: Agreement) -
     """
     problem = None
     largest = largest_of_std = 0.0
-    for index, (name, deviation) in enumerate(expected.deviations().items()):
+    for index, name in enumerate(expected.names):
         pairs = [
             (part[index], reference[index])
             for part, reference in ((other.one_by_one, expected.one_by_one), (other.in_threes, expected.in_threes))
@@ -57,11 +58,14 @@ def compare(expected: ImageOutputs, other: ImageOutputs, agreement: Agreement) -
             if part.shape != reference.shape:
                 return {}, f"{name} have the shape {list(part.shape)} instead of {list(reference.shape)}"
         worst = max(float(np.abs(part - reference).max()) for part, reference in pairs)
-        of_std = short(worst / deviation)
+        scale = scale_of(expected.one_by_one[index])
+        # Of an output that is all zeros nothing may differ.
+        of_std = short(worst / scale) if scale else (0.0 if worst == 0 else math.inf)
         # In this order a NaN becomes the largest, and is a problem too.
         largest, largest_of_std = _larger(largest, worst), _larger(largest_of_std, of_std)
         if problem is None and not of_std <= ALLOWED:
-            problem = f"{name} differ by {short(worst)} ({of_std} of their standard deviation; allowed {ALLOWED})"
+            unit = "standard deviation" if expected.one_by_one[index].std() else "constant value"
+            problem = f"{name} differ by {short(worst)} ({of_std} of their {unit}; allowed {ALLOWED})"
     fields, disagreement = agreement(expected.one_by_one, other.one_by_one)
     differences = {"largest_difference": short(largest), "largest_difference_of_std": largest_of_std, **fields}
     return differences, problem or disagreement

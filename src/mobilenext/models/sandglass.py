@@ -75,8 +75,8 @@ class BlockPlan:
             raise UsageError(
                 f"{self}: a shortcut needs a stride of 1 and as many channels before the block as after it"
             )
-        if self.kernel_size % 2 == 0:
-            raise UsageError(f"{self}: expected an odd kernel_size")
+        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
+            raise UsageError(f"{self}: expected an odd kernel_size from 1 up")
 
 
 def hidden_width(in_channels: int, out_channels: int, reduction: int) -> int:

@@ -19,7 +19,7 @@ import numpy as np
 from mobilenext.arrays import Outputs
 from mobilenext.data import LabelledDataset
 from mobilenext.data.class_names import with_classes
-from mobilenext.errors import CheckFailed, UsageError
+from mobilenext.errors import CheckFailed, UsageError, refuse_unknown
 from mobilenext.evaluation.latency import interleaved_latency
 from mobilenext.evaluation.run import evaluate
 from mobilenext.export.folder import new_folder
@@ -39,7 +39,7 @@ from mobilenext.sources.find import Subject, find_subject, task_of
 from mobilenext.sources.options import Source, take_options
 from mobilenext.sources.prepare import Prepared, prepare
 from mobilenext.task import Task
-from mobilenext.tasks import find_task
+from mobilenext.tasks import DEFAULT, task_of_file
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -87,12 +87,13 @@ def quantize_model(
     started = now()
     rest: dict[str, Any] = dict(options)
     source, image_options = take_options(Source, rest), take_options(ImageOptions, rest)
-    if rest:
-        raise TypeError(f"quantize_model() got an unexpected keyword argument {next(iter(rest))!r}")
+    refuse_unknown(rest, (), "quantize_model")
+    subject = find_subject(**source)
+    task = task_of_file(task_of(subject), subject.path)
+    if task.name != DEFAULT:
+        raise UsageError(f"{subject.path} is of the task {task.name}; only {DEFAULT} is quantized")
     require(["onnxruntime", "onnx"], "quantize", "quantisation")
     check_precision("int8", processor()[1])
-    subject = find_subject(**source)
-    task = find_task(task_of(subject))
     if not max_drop >= 0:
         raise UsageError(f"max_drop is {max_drop}; expected {task.metric.unit} of {task.metric.display}, from 0 up")
     calibrated, dataset = divide(calibration, image_options)

@@ -24,6 +24,11 @@ def probe(preprocessing: Preprocessing) -> Floats:
     return preprocessing.normalize(pixels[None])
 
 
+def scale_of(output: Floats) -> float:
+    """Return what differences of an output are measured by: its standard deviation, or of a constant its size."""
+    return float(output.std()) or float(np.abs(output).max(initial=0))
+
+
 def problem_of(spec: RuntimeSpec, image: Floats, expected: Outputs) -> str | None:
     """Return None when the opened network gives the `expected` outputs for an image, else a sentence.
 
@@ -35,7 +40,7 @@ def problem_of(spec: RuntimeSpec, image: Floats, expected: Outputs) -> str | Non
     try:
         runtime = open_runtime(spec)
         outputs = runtime.predict(image)
-        repeated = runtime.predict(np.concatenate([image] * 2))  # the batch is free, or said to be
+        repeated = runtime.predict(np.concatenate([image] * 2))  # the batch size must be free, or be declared so
     except (RuntimeError, ValueError, NotImplementedError) as error:  # what C++ errors are raised as
         return failure(error)
     for name, reference, *others in zip(spec.outputs, expected, outputs, (last[1:] for last in repeated), strict=True):
@@ -43,7 +48,7 @@ def problem_of(spec: RuntimeSpec, image: Floats, expected: Outputs) -> str | Non
             return f"its {name} have the shape {list(others[0].shape)} instead of {list(reference.shape)}"
         if spec.form is not None:
             reference, *others = (spec.form.comparable(logits) for logits in (reference, *others))
-        allowed = ALLOWED_OF_STD[spec.precision] * float(reference.std())
+        allowed = ALLOWED_OF_STD[spec.precision] * scale_of(reference)
         worst = float(max(np.abs(other - reference).max() for other in others))
         if not worst <= allowed:  # written so that a NaN is a problem
             return f"its {name} are off by {worst:.2g} (allowed {allowed:.2g})"

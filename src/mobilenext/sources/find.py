@@ -78,7 +78,9 @@ def _refuse_others(option: str, source: Source) -> None:
     names = ("model", "weights", "use", "section", "identity_divisor", *(("onnx",) if option == "exported" else ()))
     others = [name.replace("_", " ") for name in names if source.get(name) is not None]
     if others:
-        raise UsageError(f"{option} was given together with {', '.join(others)}; it says by itself what it is")
+        raise UsageError(
+            f"{option} was given together with {', '.join(others)}; it already describes its network: drop the others"
+        )
 
 
 def weights_of(subject: Subject) -> Weights:
@@ -106,4 +108,4 @@ def task_of(subject: Subject) -> str | None:
     """
     if subject.kind == "weights":
         return stored_task(with_suffix(subject.path))
-    return read_sidecar(subject.path).record.task if subject.kind == "exported" else None
+    return read_sidecar(subject.path, check_files=False).record.task if subject.kind == "exported" else None

@@ -10,6 +10,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, TypeVar, cast
 
+from mobilenext.errors import refuse_unknown
+
 Labels = str | os.PathLike[str] | Sequence[str]  # a file of class names, or the names
 
 
@@ -78,6 +80,5 @@ def split_options(options: Mapping[str, Any], function: str) -> tuple[Source, Ex
     """
     rest = dict(options)
     records = take_options(Source, rest), take_options(Execution, rest)
-    if rest:
-        raise TypeError(f"{function}() got an unexpected keyword argument {next(iter(rest))!r}")
+    refuse_unknown(rest, (), function)
     return records

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mobilenext.errors import UsageError
@@ -55,14 +54,6 @@ class TrainOptions(PlanOptions, total=False):
     save_every: float
     to_static: bool
     visualdl: bool
-
-
-def refuse_unknown(names: Iterable[str], known: Iterable[str], function: str) -> None:
-    """Raise TypeError, as Python does, for a keyword that `function` does not have."""
-    known = set(known)
-    for name in names:
-        if name not in known:
-            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
 
 
 @dataclass(frozen=True)

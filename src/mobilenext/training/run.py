@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobilenext.data.problems import raise_unreadable
-from mobilenext.errors import UsageError
+from mobilenext.errors import UsageError, refuse_unknown
 from mobilenext.json_files import read_json
 from mobilenext.machine.environment import environment
 from mobilenext.machine.packages import require_paddle
@@ -38,7 +38,7 @@ from mobilenext.runs.run_folder import (
 from mobilenext.runtime import resolve_device
 from mobilenext.training.feeding import Feed, Feeder, fits_in_memory
 from mobilenext.training.network import make_network, write_weights_of
-from mobilenext.training.options import Execution, PlanOptions, TrainOptions, refuse_unknown
+from mobilenext.training.options import Execution, PlanOptions, TrainOptions
 from mobilenext.training.outcome import describe, finish
 from mobilenext.training.plan import Plan, new_plan, resumed_plan
 from mobilenext.training.state import check_state

@@ -10,14 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mobilenext.errors import OutputError, UsageError
+from mobilenext.errors import OutputError, UsageError, refuse_unknown
 from mobilenext.files import write_atomically
 from mobilenext.machine.temporary import temporary_beside, temporary_folder
 from mobilenext.origin import now, origin
 from mobilenext.version import __version__
 from mobilenext.weights.metadata import CERTIFICATE
 from mobilenext.weights.naming import Array
-from mobilenext.weights.read import ReadOptions, read_weights, refuse_unknown
+from mobilenext.weights.read import ReadOptions, read_weights
 from mobilenext.weights.record import Weights
 from mobilenext.weights.write import check_output, write_weights
 
@@ -50,7 +50,7 @@ def convert_checkpoint(
         UsageError: an option that cannot work.
         OutputError: the output cannot be written.
     """
-    refuse_unknown(options, ReadOptions, "convert_checkpoint")
+    refuse_unknown(options, ReadOptions.__annotations__, "convert_checkpoint")
     started = now()
     if to not in ("paddle", "pytorch"):
         raise UsageError(f"to is {to!r}; expected 'paddle' or 'pytorch'")

@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mobilenext.errors import UsageError, WeightsError, nearest
+from mobilenext.errors import UsageError, WeightsError, nearest, refuse_unknown
 from mobilenext.models import MODELS, ModelCard, WeightsCard, build_network, find_model
 from mobilenext.weights import store
 from mobilenext.weights.load import load_weights
-from mobilenext.weights.read import WeightsSelection, read_weights, refuse_unknown, with_suffix
+from mobilenext.weights.read import WeightsSelection, read_weights, with_suffix
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -155,7 +155,7 @@ def create_model(
         UsageError: an unknown name, an impossible number, or options that exclude each other.
         WeightsError: weights of another model, or unreadable ones.
     """
-    refuse_unknown(options, WeightsSelection, "create_model")
+    refuse_unknown(options, WeightsSelection.__annotations__, "create_model")
     if pretrained and weights is not None:
         raise UsageError(f"pretrained and weights {os.fspath(weights)} were given: the first means those of the card")
     pooled_only = num_classes == 0 and num_classes is not False

@@ -21,7 +21,7 @@ from mobilenext.weights.naming import Array, Recognized
 from mobilenext.weights.record import Weights
 from mobilenext.weights.recorded import recorded_preprocessing
 
-Published = tuple[ModelCard, WeightsCard]
+PublishedCards = tuple[ModelCard, WeightsCard]
 
 
 class WeightsSelection(TypedDict, total=False):
@@ -38,13 +38,6 @@ class ReadOptions(WeightsSelection, total=False):
     model: str | None
     preprocessing: Mapping[str, Any] | None
     labels: str | os.PathLike[str] | Iterable[str] | None
-
-
-def refuse_unknown(options: Mapping[str, Any], known: type, function: str) -> None:
-    """Raise TypeError, as Python does, for a keyword that is not in the TypedDict `known`."""
-    for name in options:
-        if name not in known.__annotations__:
-            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
 
 
 def read_weights(
@@ -119,7 +112,7 @@ def with_suffix(path: Path) -> Path:
 
 
 def _select(
-    file: ForeignFile, metadata: Metadata, published: Published | None, use: str | None, section: str | None
+    file: ForeignFile, metadata: Metadata, published: PublishedCards | None, use: str | None, section: str | None
 ) -> StateDict:
     """Choose the weights of a file that may have several: raw or averaged ones, or those of a section."""
     if metadata and use in ("raw", "ema"):  # our own files hold one kind, and name it
@@ -182,7 +175,7 @@ def _as_float32(tensors: Mapping[str, Array], path: str | os.PathLike[str]) -> t
 
 
 def _identity_divisor(
-    option: int | None, metadata: Metadata, published: Published | None, network: Recognized
+    option: int | None, metadata: Metadata, published: PublishedCards | None, network: Recognized
 ) -> tuple[int, list[str]]:
     """Return the caller's divisor, else the stored or published one, else 1 with a note."""
     card = MODELS[network.model]
@@ -202,7 +195,7 @@ def _identity_divisor(
 
 
 def _preprocessing(
-    options: Mapping[str, Any], metadata: Metadata, published: Published | None, file: ForeignFile
+    options: Mapping[str, Any], metadata: Metadata, published: PublishedCards | None, file: ForeignFile
 ) -> tuple[Preprocessing, tuple[str, ...], list[str]]:
     """Return the stored, published or recorded preprocessing under the caller's fields, the assumed fields, notes."""
     stored, assumed, notes = metadata.preprocessing(), metadata.assumed(), []

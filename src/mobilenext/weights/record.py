@@ -88,7 +88,7 @@ IMAGENET_ASSUMED = (
 
 
 def names_of_classes(record: WeightsRecord) -> tuple[tuple[str, ...] | None, bool]:
-    """Return a name for each class and whether it is an assumption: ImageNet's for 1,000 classes without names."""
-    if record.labels or record.num_classes != len(imagenet_labels()):
+    """Return a name for each class and whether it is assumed: ImageNet's for a classifier of 1,000 unnamed classes."""
+    if record.labels or record.task not in (None, _CLASSIFICATION) or record.num_classes != len(imagenet_labels()):
         return record.labels, False
     return imagenet_labels(), record.published is None
