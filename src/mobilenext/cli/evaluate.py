@@ -14,6 +14,7 @@ from mobilenext.cli.options import (
     JSON,
     LIST,
     OUTPUT,
+    RESUME,
     SPLIT,
     WORKERS,
     add_flags,
@@ -47,8 +48,7 @@ def _declare_evaluate(command: argparse.ArgumentParser) -> None:
         default="stop",
         help="stop at an unreadable image (default), or count it as wrong",
     )
-    command.add_argument("--resume", action="store_true", help="continue the unfinished evaluation in --output")
-    add_flags(command, JSON)
+    add_flags(command, RESUME(action="store_true", help="continue the unfinished evaluation in --output"), JSON)
 
 
 def _evaluate(options: argparse.Namespace) -> int:

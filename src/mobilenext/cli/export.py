@@ -6,6 +6,7 @@ import argparse
 import logging
 
 from mobilenext.cli.options import (
+    DATA_OPTION,
     EXPORTED,
     IDENTITY_DIVISOR,
     JSON,
@@ -66,8 +67,11 @@ def _declare_quantize(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--calibration-images", type=int, default=256, help="use at most this many images (default: 256)"
     )
-    command.add_argument("--data", help="data set to measure on (default: the other images of --calibration)")
-    add_flags(command, LIST(help="list file of --data (default: val_list.txt)"))
+    add_flags(
+        command,
+        DATA_OPTION(help="data set to measure on (default: the other images of --calibration)"),
+        LIST(help="list file of --data (default: val_list.txt)"),
+    )
     command.add_argument(
         "--max-drop", type=float, default=1.0, help="loss of top-1 that is accepted, in points (default: 1.0)"
     )

@@ -30,6 +30,7 @@ class Flag:
 
 # The data.
 DATA = Flag("data", help="folder of the data set: imgs/ and val_list.txt, or one folder per class")
+DATA_OPTION = Flag("--data")  # where the data set is not what the verb is about
 IMAGES = Flag("images", nargs="+", help="image files, and folders that are searched for images")
 LIST = Flag("--list", dest="list_file", help="list file to use instead of val_list.txt")
 SPLIT = Flag("--split", metavar="NAME", help="part of the data set to use: test, train, ... (default: val)")
@@ -98,6 +99,7 @@ WORKERS = Flag("--workers", type=int, help="worker processes (default: one per c
 
 # The results.
 OUTPUT = Flag("-o", "--output")
+RESUME = Flag("--resume")  # a switch beside --output, or the folder itself
 TOPK = Flag("--topk", type=int, default=5, help="classes to show per image (default: 5)")
 JSON = Flag("--json", action="store_true", help="print JSON on standard output, and everything else on standard error")
 

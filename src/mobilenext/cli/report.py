@@ -6,16 +6,23 @@ import argparse
 import logging
 from pathlib import Path
 
-from mobilenext.cli.options import JSON, OUTPUT, WEIGHTS, add_flags, print_report
+from mobilenext.cli.options import DATA_OPTION, JSON, OUTPUT, WEIGHTS, add_flags, print_report
 from mobilenext.cli.verb import Verb
 
 
 def _declare_report(command: argparse.ArgumentParser) -> None:
     command.add_argument("runs", nargs="+", metavar="RUN", help="folders written by evaluate, train or bench")
     add_flags(command, OUTPUT(default="report.html", metavar="FILE", help="file to write (default: report.html)"))
-    command.add_argument("--data", metavar="FOLDER", help="data set that was evaluated, for thumbnails of the mistakes")
-    weights = "weights that were evaluated, for heat maps; may be repeated"
-    add_flags(command, WEIGHTS(action="append", default=[], metavar="FILE", help=weights))
+    add_flags(
+        command,
+        DATA_OPTION(metavar="FOLDER", help="data set that was evaluated, for thumbnails of the mistakes"),
+        WEIGHTS(
+            action="append",
+            default=[],
+            metavar="FILE",
+            help="weights that were evaluated, for heat maps; may be repeated",
+        ),
+    )
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from mobilenext.cli.options import (
     MODEL,
     NUM_CLASSES,
     OUTPUT,
+    RESUME,
     SECTION,
     THREADS,
     USE,
@@ -43,9 +44,9 @@ def _declare_run(command: argparse.ArgumentParser) -> None:
             help="data set: imgs/, train_list.txt and val_list.txt; or train/ and val/ with class folders",
         ),
         OUTPUT(help="new folder for the run"),
+        RESUME(metavar="RUN", help="continue the run in this folder"),
+        MODEL(help="name from `mobilenext list` (default: recognized from --weights)"),
     )
-    command.add_argument("--resume", metavar="RUN", help="continue the run in this folder")
-    add_flags(command, MODEL(help="name from `mobilenext list` (default: recognized from --weights)"))
     command.add_argument("--recipe", help="name from `mobilenext recipes` (default: released, with --weights finetune)")
     command.add_argument(
         "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE",
