@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mobilenext.weights.record import WeightsRecord
 
 # What decides how a task reads outputs and rows, such as the number of classes: fields that have the same names in
-# run.json, in the setup of a journal and in result.json, so that each of them will do.
+# run.json, in the setup of a journal and in result.json, so any of the three files can supply them.
 Facts: TypeAlias = Mapping[str, Any]
 OwnRecord: TypeAlias = Any  # a `Record` of the task's own kind, and a `Dataset` of such records
 OwnDataset: TypeAlias = Any
@@ -157,7 +157,7 @@ class Evaluation:
     open_data: OpenData
     # The data set as the network sees it, such as with the network's numbers of classes; DatasetError: it does not fit.
     fit_data: Callable[[OwnDataset, Prepared], OwnDataset]
-    # What its user should know about the data set before trusting a score.
+    # Warnings about the data set, shown before the score.
     warnings: Callable[[OwnDataset, WeightsRecord], list[str]]
     facts: Callable[[WeightsRecord], dict[str, Any]]  # are stored in the setup and in the result
     rows: Callable[[Outputs, Sequence[OwnRecord], Facts], list[Any]]  # a row for each of N records

@@ -32,7 +32,7 @@ class Bin:
 
 
 def confidence_bins(confidence: Values, correct: Flags, bins: int = BINS) -> list[Bin]:
-    """Bins of equal width over 0 to 1, closed on the right as those of Guo et al. 2017, with what falls into each.
+    """Return the counts of bins of equal width over 0 to 1, closed on the right as those of Guo et al. 2017.
 
     Args:
         confidence: [N] softmax probability of the best class.
@@ -49,7 +49,7 @@ def confidence_bins(confidence: Values, correct: Flags, bins: int = BINS) -> lis
 
 
 def calibration_error(bins: Sequence[Bin]) -> float | None:
-    """Expected calibration error (Naeini et al. 2015), 0 to 1.
+    """Return the expected calibration error (Naeini et al. 2015), 0 to 1.
 
     The mean over images of |accuracy - mean confidence| of their bin. A bin's share times its gap is
     |correct - sum of confidences| / N, so that the sums are divided once. None without images.
@@ -69,7 +69,7 @@ class Confusion:
 
 
 def confusions(labels: Ids, predicted: Ids) -> list[Confusion]:
-    """Every pair of a class and another that it was taken for, the most frequent first, equal ones by class ids.
+    """Return pairs of a class and another that it was taken for, the most frequent first, equal ones by class ids.
 
     Args:
         labels, predicted: [N] class ids, of images that could be read.
@@ -82,7 +82,7 @@ def confusions(labels: Ids, predicted: Ids) -> list[Confusion]:
 
 
 def worst_mistakes(confidence: Values, correct: Flags, most: int) -> list[int]:
-    """Places of the wrong images, the most confident first; equal ones in their order."""
+    """Return the places of the wrong images, the most confident first; equal ones in their order."""
     wrong = np.flatnonzero(~correct)
     order = np.argsort(-confidence[wrong], kind="stable")[:most]
     return [int(place) for place in wrong[order]]
@@ -105,7 +105,7 @@ class Pair:
 
     @property
     def difference_points(self) -> float:
-        """Top-1 of the second minus that of the first."""
+        """Return the top-1 of the second minus that of the first."""
         return 100 * (self.only_second - self.only_first) / self.images
 
 
@@ -128,7 +128,7 @@ def paired(first: Ids, second: Ids, labels: Ids) -> Pair:
 
 
 def mcnemar_exact(only_first: int, only_second: int) -> float:
-    """The two-sided p-value of McNemar's test in its exact form: the discordant images against a fair coin.
+    """Return the two-sided p-value of McNemar's exact test: the discordant images against a fair coin.
 
     min(1, 2 P(X <= the smaller count)) with X binomial (n, 1/2); the terms are summed relative to the largest of them.
     1 where no image is discordant.
@@ -147,7 +147,7 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
 
 
 def difference_interval_points(pair: Pair) -> tuple[float, float]:
-    """95 % interval of the difference of two top-1 on the same images, in points.
+    """Return the 95 % interval of the difference of two top-1 on the same images, in points.
 
     Wald's with half an image added to each of the four counts (Agresti and Min 2005): it also has a width where no
     image is discordant.

@@ -26,24 +26,24 @@ class Answers(Reported):
 
     @cached_property
     def names(self) -> dict[int, str]:
-        """Class ids to names: of all classes or, in results of earlier versions, of those that occur."""
+        """Return class ids to names: of all classes or, in results of earlier versions, of those that occur."""
         if names := self.result.get("class_names"):
             return dict(enumerate(names))
         return {int(row["class"]): str(row["name"]) for row in self.result["per_class"] if row.get("name")}
 
     @cached_property
     def correct(self) -> Flags:
-        """[N] whether the best class is the label."""
+        """Return [N] whether the best class is the label."""
         return np.asarray(self.best[:, 0] == self.labels)
 
     @cached_property
     def readable(self) -> Flags:
-        """[N] whether the image could be read."""
+        """Return [N] whether the image could be read."""
         return np.asarray(self.best[:, 0] >= 0)
 
     @cached_property
     def class_scores(self) -> tuple[Ids, ClassScores]:
-        """The classes that occur as labels or answers, and their scores, counted on the predictions."""
+        """Return the classes that occur as labels or answers, and their scores, counted on the predictions."""
         answers = self.best[self.readable, 0]
         classes = np.unique(np.concatenate([self.labels, answers]))
         counts = [
@@ -53,7 +53,7 @@ class Answers(Reported):
         return classes, class_scores(*counts)
 
     def class_name(self, class_id: int) -> str:
-        """The name with the id, or the id alone; shortened where a name is a paragraph."""
+        """Return the name with the id, or the id alone; shortened where a name is a paragraph."""
         name = self.names.get(class_id)
         if name is None:
             return f"class {class_id}"

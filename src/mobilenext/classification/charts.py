@@ -45,7 +45,7 @@ def reliability(bins: Sequence[Bin], error: float | None) -> Chart:
 
 
 def _reliability_layers() -> list[dict[str, Any]]:
-    """Bars of the accuracy, their intervals, and the diagonal."""
+    """Return the layers of bars for the accuracy, of their intervals, and of the diagonal."""
     full = {"domain": [0, 100], "nice": False}
     y = {"type": "quantitative", "title": "correct, %", "scale": full}
     return [
@@ -141,7 +141,7 @@ def confusion_matrix(answers: Answers, pairs: Sequence[Confusion], most: int = 2
 
 
 def _classes_shown(answers: Answers, pairs: Sequence[Confusion], most: int) -> list[int]:
-    """All classes, or at most `most` of the most frequent confusions, in their order."""
+    """Return all classes, or at most `most` of the most frequent confusions, in their order."""
     classes: list[int] = []
     if answers.result["num_classes"] <= most:
         classes = list(range(answers.result["num_classes"]))
@@ -153,7 +153,7 @@ def _classes_shown(answers: Answers, pairs: Sequence[Confusion], most: int) -> l
 
 
 def _matrix(answers: Answers, classes: Sequence[int]) -> tuple[Ids, list[int]]:
-    """Images of each class by the class that came first [classes, classes], and all images of each class."""
+    """Return the images of each class by the class that came first [classes, classes], and all images of each class."""
     place = {number: at for at, number in enumerate(classes)}
     labels, best = answers.labels[answers.readable], answers.best[answers.readable, 0]
     counts = np.zeros((len(classes), len(classes)), np.int64)
@@ -166,7 +166,7 @@ def _matrix(answers: Answers, classes: Sequence[int]) -> tuple[Ids, list[int]]:
 
 
 def _matrix_look(names: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:
-    """Encoding and layers of a matrix with these names of its rows and columns."""
+    """Return encoding and layers of a matrix with these names of its rows and columns."""
     look = {"labelLimit": 130, "domain": False, "ticks": False, "grid": False, "labelOverlap": False}
     upright = len(ids) * max(map(len, ids)) > 24
     with_counts = len(ids) <= 12  # there is room for numbers, which need a paler ground
@@ -203,6 +203,6 @@ def _matrix_look(names: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:
 
 
 def _axis_name(answers: Answers, number: int) -> str:
-    """The id, and the name where there is another one; the id keeps equal names apart."""
+    """Return the id, and the name where there is another one; the id keeps equal names apart."""
     name = answers.names.get(number)
     return str(number) if name is None or name == str(number) else f"{number} {name[:40]}"

@@ -170,7 +170,7 @@ class Counts:
 
     @property
     def correct(self) -> int:
-        """The number of images whose best class is right."""
+        """Return the number of images whose best class is right."""
         return self.top1
 
     def to_bytes(self) -> bytes:
@@ -235,17 +235,17 @@ class ClassScores:
 
     @property
     def mean_class_accuracy(self) -> float:
-        """The mean recall, also called balanced accuracy or macro recall."""
+        """Return the mean recall, also called balanced accuracy or macro recall."""
         return float(np.nanmean(self.recall))
 
     @property
     def macro_precision(self) -> float:
-        """The mean precision."""
+        """Return the mean precision."""
         return float(np.nanmean(self.precision))
 
     @property
     def macro_f1(self) -> float:
-        """The mean of the F1 scores, not the F1 of the means."""
+        """Return the mean of the F1 scores, not the F1 of the means."""
         return float(np.nanmean(self.f1))
 
     def summary(self) -> dict[str, float]:

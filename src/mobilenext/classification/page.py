@@ -58,7 +58,7 @@ def sections(evaluations: Sequence[Answers], images: PageImages) -> list[Section
 
 
 def _confusion(evaluations: Sequence[Answers], confused: Sequence[Sequence[Confusion]]) -> list[Article]:
-    """The most frequent pairs beside the matrix of their classes."""
+    """Return the most frequent pairs beside the matrix of their classes."""
     articles = []
     for place, (run, pairs) in enumerate(zip(evaluations, confused, strict=True)):
         matrix = confusion_matrix(run, pairs)
@@ -96,7 +96,7 @@ def _calibration(evaluations: Sequence[Answers]) -> list[Part]:
 
 
 def _about_mistakes(images: PageImages) -> Paragraph:
-    """What is shown, and why pictures are missing."""
+    """Return the paragraph on what is shown, and why pictures are missing."""
     spans: list[str | Span] = ["The images with the most confidence in a wrong class."]
     if images.explained:
         spans.append(
@@ -115,7 +115,7 @@ def _about_mistakes(images: PageImages) -> Paragraph:
 
 
 def _mistakes(run: Answers, images: PageImages, *, several: bool) -> Article:
-    """The images with the largest confidence in a wrong class, with their top-5."""
+    """Return the images with the largest confidence in a wrong class, with their top-5."""
     confidence, correct = run.scores[run.readable, 0], run.correct[run.readable]
     places = np.flatnonzero(run.readable)
     worst = [int(places[at]) for at in worst_mistakes(confidence, correct, MOST_MISTAKES)]

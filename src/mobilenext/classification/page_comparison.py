@@ -31,7 +31,7 @@ def comparison_section(evaluations: Sequence[Answers], images: PageImages) -> Se
 
 
 def _compared(first: Answers, second: Answers, place: int, images: PageImages) -> Article:
-    """Two evaluations on the images that both have, with the same label."""
+    """Compare two evaluations on the images that both have, with the same label."""
     heading = (Span(second.name, "bdi"), " beside ", Span(first.name, "bdi"))
     where = {path: at for at, path in enumerate(first.paths)}
     both = [
@@ -85,7 +85,7 @@ def _pair_table(first: Answers, second: Answers, pair: Pair, place: int) -> Tabl
 
 
 def _changed(first: Answers, second: Answers, one: Ids, two: Ids, place: int, images: PageImages) -> Table | None:
-    """The images with another best class: those that were right before first, the most confident of them first."""
+    """Return the images with another best class: those that were right before first, by falling confidence."""
     different = np.flatnonzero(first.best[one, 0] != second.best[two, 0])
     if not len(different):
         return None

@@ -52,7 +52,7 @@ def _classes_of_several(runs: Sequence[Answers]) -> tuple[list[str], list[list[C
 
 
 def _scores_of_classes(run: Answers) -> dict[int, list[Cell]]:
-    """Precision and F1 of each class that occurs."""
+    """Return precision and F1 of each class that occurs."""
     classes, scores = run.class_scores
     return {
         int(class_id): [number(100 * float(value), ".2f", " %") for value in values]

@@ -90,7 +90,7 @@ def tiles(answers: Answers) -> list[Tile]:
 
 
 def _means_tile(answers: Answers) -> Tile:
-    """Means over the classes that have images."""
+    """Return a tile of means over the classes that have images."""
     _, scores = answers.class_scores
     classes = int(np.isfinite(scores.recall).sum())
     means = {name: percent_text(value) for name, value in scores.summary().items()}

@@ -1,4 +1,4 @@
-"""What the paper reports of the networks, labelled as such, beside what was measured here."""
+"""What the paper reports of the networks, labeled as such, beside what was measured here."""
 
 from __future__ import annotations
 

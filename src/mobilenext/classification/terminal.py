@@ -13,7 +13,7 @@ _WIDTH = 30
 
 
 def picture(rows: Iterable[Prediction], num_classes: int, encoding: str | None) -> list[str]:
-    """What the network said of each class: a confusion matrix, or of many classes how often they are right.
+    """Draw a confusion matrix, or with many classes a histogram of recalls.
 
     Args:
         rows: one for each image.
@@ -36,7 +36,7 @@ def _can_show(encoding: str | None) -> bool:
 
 
 def _confusion(answers: list[tuple[int, int]], num_classes: int, shades: str) -> list[str]:
-    """A row for each label, a column for each answer; the darker, the more of the label's images."""
+    """Draw a row for each label and a column for each answer; the darker a cell, the more of the label's images."""
     counts, images = Counter(answers), Counter(label for label, _ in answers)
     lines = ["label" + "".join(f"{answer:>3}" for answer in range(num_classes)) + "   right"]
     for label in range(num_classes):
@@ -51,7 +51,7 @@ def _confusion(answers: list[tuple[int, int]], num_classes: int, shades: str) ->
 
 
 def _histogram(answers: list[tuple[int, int]], shades: str) -> list[str]:
-    """How many classes have which share of their images right."""
+    """Draw the number of classes for each share of correct images."""
     images = Counter(label for label, _ in answers)
     right = Counter(label for label, answer in answers if label == answer)
     bins = Counter(min(9, 10 * right[label] // count) for label, count in images.items())

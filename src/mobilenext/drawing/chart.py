@@ -70,7 +70,7 @@ def colored(names: Sequence[str], title: str | None = None) -> dict[str, Any]:
 
 
 def shaped(names: Sequence[str]) -> dict[str, Any]:
-    """Return the same by shape, for those who cannot tell the colours apart."""
+    """Return the same by shape, for those who cannot tell the colors apart."""
     shapes = [SHAPES[place % len(SHAPES)] for place in range(len(names))]
     return {**colored(names), "scale": {"domain": list(names), "range": shapes}}
 

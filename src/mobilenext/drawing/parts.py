@@ -99,7 +99,7 @@ class Article:
 
     @property
     def label(self) -> str:
-        """The heading as plain text."""
+        """Return the heading as plain text."""
         return "".join(span if isinstance(span, str) else span.text for span in self.heading)
 
 

@@ -42,7 +42,7 @@ _CONFIG = {
 
 
 def check_suffix(path: Path) -> None:
-    """Raises UsageError for a picture that is neither .png nor .svg."""
+    """Raise UsageError for a picture that is neither .png nor .svg."""
     if path.suffix not in SUFFIXES:
         raise UsageError(f"the picture is called {path.name!r}; expected a name that ends in {' or '.join(SUFFIXES)}")
 

@@ -67,7 +67,7 @@ def predict(
             * the path of an image file, or of a folder that is searched through;
             * bytes, the content of an image file;
             * a Pillow image, of any mode that a file may have;
-            * an array of uint8 pixels: RGB [H, W, 3], grey [H, W], or a batch [N, H, W, 3], which counts as N images.
+            * an array of uint8 pixels: RGB [H, W, 3], gray [H, W], or a batch [N, H, W, 3], which counts as N images.
         topk: answers for each image, at most as many as there are.
         times: the seconds of the stages are added to it.
         options: as in ``evaluate``, but ``batch_size`` and ``threads`` are 1 if not given.
@@ -146,7 +146,7 @@ def _sources(images: ImageLike | Iterable[ImageLike]) -> list[tuple[str, Opened]
         elif isinstance(image, bytes | Image.Image):
             sources.append((f"image {len(sources)}", image))
         elif isinstance(image, np.ndarray):
-            batch = image if image.ndim == 4 else image[np.newaxis]  # [N, H, W, 3] or, grey, [1, H, W]
+            batch = image if image.ndim == 4 else image[np.newaxis]  # [N, H, W, 3] or, gray, [1, H, W]
             color = batch.ndim == 4 and batch.shape[3] == 3
             if image.dtype != np.uint8 or not (color or image.ndim == 2) or 0 in batch.shape[1:]:
                 raise UsageError(_no_image(image))
@@ -162,7 +162,7 @@ def _no_image(value: object) -> str:
         kind = f"an array of {value.dtype} {list(value.shape)}"
     return (
         f"images: {kind}; expected paths, Pillow images, the bytes of image files, or arrays of uint8, 0 to 255: RGB "
-        "[H, W, 3], grey [H, W] or a batch [N, H, W, 3]"
+        "[H, W, 3], gray [H, W] or a batch [N, H, W, 3]"
     )
 
 

@@ -69,7 +69,7 @@ class Part:
 
     @property
     def channels(self) -> list[int]:
-        """Along the way, without the side branch of squeeze-and-excitation."""
+        """Return the channels of each tensor, without the side branch of squeeze-and-excitation."""
         return [self.before[0], *(step.after[0] for step in self.steps if step.kind not in ("squeeze", "excite"))]
 
 
@@ -99,7 +99,7 @@ class _Recorder:
     stop: dict[str, int] = field(default_factory=dict)  # and that behind the last
 
     def run(self, network: Network, image: Tensor) -> Tensor:
-        """Return what the network in evaluation mode makes of `image` [1, 3, S, S], and record the way to it."""
+        """Return the logits of `image` [1, 3, S, S] in evaluation mode, and record all layers before them."""
         import paddle
         from paddle import nn
 
@@ -157,7 +157,7 @@ def anatomy(network: Network, image_size: int = 224) -> Anatomy:
 
 
 def _parts(network: Network, recorder: _Recorder, image: Tensor, logits: Tensor) -> list[Part]:
-    """The stem where there is one, the blocks, and the head."""
+    """Return the stem where there is one, the blocks, and the head."""
     parts: list[Part] = []
     layers, blocks = recorder.layers, network.blocks()
     first, last = blocks[0][0], blocks[-1][0]
@@ -182,7 +182,7 @@ def _kind_of(block: Any) -> str:
 
 
 def _joined(block: Any, before: Tensor, after: Tensor) -> int:
-    """Channels that the shortcut joins."""
+    """Return the number of channels that the shortcut joins."""
     joins = getattr(getattr(block, "plan", block), "shortcut", False)
     return int(after.shape[1]) // getattr(block, "identity_divisor", 1) if joins else 0
 
@@ -205,7 +205,7 @@ def _part(name: str, kind: str, layers: Sequence[Layer], before: Tensor, after: 
 
 
 def _steps(part: str, layers: Sequence[Layer], branch: Tensor) -> Iterable[Step]:
-    """The convolutions and linear layers in order, each with its batch norm and activation."""
+    """Return the convolutions and linear layers in order, each with its batch norm and activation."""
     from paddle import nn
 
     starts = [index for index, (_, layer, *_) in enumerate(layers) if not isinstance(layer, nn.BatchNorm2D)]
@@ -247,7 +247,7 @@ def _kind_of_step(name: str, layer: Any) -> str:
 
 
 def _activation(output: Tensor, follows: Tensor) -> str:
-    """What turns a layer's output [1, C, H, W] into what the next layer takes; the average pool may lie between.
+    """Return the activation between two layers from the output [1, C, H, W] of one and the input of the next.
 
     Only the channels that both have are compared: the ghost block leaves some out and joins them again.
     """

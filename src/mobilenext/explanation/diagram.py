@@ -195,7 +195,7 @@ def width_of(text: str, size: float = TEXT) -> float:
 
 
 def _described(part: Part, index: int) -> str:
-    """A step, and which channels it takes where some go round it."""
+    """Return the label of a step, with its input channels where some go round it."""
     step: Step = part.steps[index]
     label = step.label
     if step.kind == "excite":
@@ -215,7 +215,7 @@ def _text(x: float, y: float, text: str, kind: str = "", right: bool = False, si
 
 
 def _outline(halves: Sequence[float], middle: float, top: float, height: float, kind: str) -> str:
-    """A closed shape round `middle`, as wide as `halves` (half widths) say from top to bottom."""
+    """Draw a closed shape around `middle` with the half widths `halves` from top to bottom."""
     steps = max(len(halves) - 1, 1)
     down = [(middle - half, top + height * index / steps) for index, half in enumerate(halves)]
     points = [*down, *((2 * middle - x, y) for x, y in reversed(down))]
@@ -223,7 +223,7 @@ def _outline(halves: Sequence[float], middle: float, top: float, height: float, 
 
 
 def _arrow_round(start: float, end: float, left: float, top: float, bottom: float) -> str:
-    """From the left end of a shape's top round to that of its bottom, above and below it."""
+    """Draw an arrow from the left end of a shape's top, around the shape, to the left end of its bottom."""
     path = f"M{start:.1f} {top:.1f}H{left + 6:.1f}Q{left} {top} {left} {top + 6}V{bottom - 6}"
     return _arrow(f"{path}Q{left} {bottom} {left + 6} {bottom}H{end - 6:.1f}", round(end, 1), bottom, "right")
 
@@ -234,7 +234,7 @@ def _arrow(path: str, x: float, y: float, way: str) -> str:
 
 
 def _svg(width: int, height: float, body: Sequence[str], description: str) -> str:
-    """The whole file."""
+    """Return the whole SVG file."""
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height:.0f}" '

@@ -83,7 +83,7 @@ class Explainer:
         Args:
             pixels: uint8 [S, S, 3], as ``Preprocessing.pixels`` returns it (another S works too).
             class_id: None is the class that the network puts first.
-            topk: so many ``classes`` and ``scores``, at most as many as there are.
+            topk: the number of ``classes`` and ``scores``, at most as many as the network has.
 
         Raises:
             UsageError: pixels of another type or shape, or a class that the network does not have.
@@ -127,7 +127,7 @@ class Explainer:
         )
 
     def check_class(self, class_id: int | None) -> None:
-        """Raises UsageError for a class that the network does not have."""
+        """Raise UsageError for a class that the network does not have."""
         number = self.network.num_classes
         if class_id is not None and not 0 <= class_id < number:
             raise UsageError(f"class {class_id} was asked for; this network has the classes 0 to {number - 1}")
@@ -198,7 +198,7 @@ def crop_box(preprocessing: Preprocessing, size: tuple[int, int]) -> tuple[float
 def on_image(small: Heat, preprocessing: Preprocessing, size: tuple[int, int], zoom: int = 1) -> Heat:
     """Return a map [h, w] of the crop on the image of `size` (width, height) around it: float32 [height, width].
 
-    Zero where the crop does not reach. With `zoom`, so many points for each pixel of the image in each direction.
+    Zero where the crop does not reach. With `zoom`, that many points for each pixel in each direction.
     """
     left, top, right, bottom = crop_box(preprocessing, size)
     width, height = size
@@ -216,7 +216,7 @@ def enlarged(small: Heat, down: Points, across: Points, extent: tuple[float, flo
 
 
 def _interpolation(points: Points, extent: float, cells: int) -> Points:
-    """What each of `cells` that share `extent` contributes at each of the points: [points, cells]."""
+    """Return the weight of each of the `cells` that share `extent` at each of the points: [points, cells]."""
     place = np.clip(points / extent * cells - 0.5, 0, cells - 1)  # in cells, from the first one's centre
     below = np.minimum(place.astype(int), max(cells - 2, 0))
     weights = np.zeros((len(points), cells))

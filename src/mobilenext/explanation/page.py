@@ -91,7 +91,7 @@ def _data_uri(pixels: Pixels) -> str:
 
 
 def _frame(box: Box, pixels: Pixels) -> list[dict[str, Any]]:
-    """A frame in black with white dashes, which can be seen on any picture."""
+    """Draw a frame in black with white dashes, which is visible on any picture."""
     scale = panel_size(pixels)[0] / pixels.shape[1]
     left, top, right, bottom = ({"value": edge * scale} for edge in box)
     encoding = {"x": left, "y": top, "x2": right, "y2": bottom}
@@ -107,7 +107,7 @@ def _frame(box: Box, pixels: Pixels) -> list[dict[str, Any]]:
 
 
 def _bars(explanation: Explanation, labels: Sequence[str] | None, height: int) -> dict[str, Any]:
-    """The scores of the best classes, and of the explained one where it is not among them; names stand above bars."""
+    """Draw a bar for each of the best classes and the explained one, with its name above it."""
     rows = list(zip(explanation.classes, explanation.scores, strict=True))
     if explanation.class_id not in explanation.classes:
         rows.append((explanation.class_id, explanation.score))

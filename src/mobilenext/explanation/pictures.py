@@ -42,7 +42,7 @@ def explain(
     topk: int = 5,
     **options: Unpack[WeightsSource],
 ) -> list[dict[str, Any]]:
-    """Write what speaks for a class in each image.
+    """Draw a heat map of the parts of each image that support a class.
 
     Args:
         images: files, and folders that are searched through, or one of them.
@@ -94,7 +94,7 @@ def explain(
 
 
 def _open(source: WeightsSource) -> tuple[Weights, Sequence[str] | None]:
-    """The weights and the names of their classes."""
+    """Return the weights and the names of their classes."""
     from mobilenext.weights.pretrained import locate
     from mobilenext.weights.read import read_weights
     from mobilenext.weights.record import IMAGENET_ASSUMED, names_of_classes
@@ -135,7 +135,7 @@ def _draw(
 
 
 def _row(path: Path, page: Path, explanation: Explanation, box: Box, labels: Sequence[str] | None) -> dict[str, Any]:
-    """What is returned of one image."""
+    """Return the result row of one image."""
     row: dict[str, Any] = {
         "path": str(path),
         "output": str(page),
@@ -154,7 +154,7 @@ def _row(path: Path, page: Path, explanation: Explanation, box: Box, labels: Seq
 
 
 def _pages(paths: list[Path], output: Path) -> list[Path]:
-    """The picture for each image."""
+    """Return the path of the picture for each image."""
     if output.suffix in SUFFIXES and not output.is_dir():
         if len(paths) > 1:
             raise UsageError(f"{len(paths)} images and one picture {output}; expected a folder")

@@ -19,9 +19,9 @@ MOST_POINTS = 40
 
 
 def bench_table(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]] | None = None) -> str:
-    """Return every row, or those that are given, as a table."""
+    """Return a Markdown table of all rows of a bench, or of `rows`."""
     heading = [
-        *("network", "runtime", "threads", "batch", "median", "p10 to p90", "images/s", "of row 1"),
+        *("network", "runtime", "threads", "batch", "median", "p10 to p90", "images/s", "relative to row 1"),
         *("of the compute floor", "start-up", "memory"),
     ]
     cells = [
@@ -44,7 +44,7 @@ def bench_table(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]] | N
 
 
 def row_line(row: Mapping[str, Any]) -> str:
-    """Return one row in a line, as it is measured."""
+    """Return one row as a line of text."""
     threads = f"{row['threads']} thread{'s' * (row['threads'] > 1)}"
     return (
         f"{network_name(row)}, {runtime_of(row)}, {threads}, batch {row['batch_size']}: {row['median_ms']:.2f} ms "
@@ -53,7 +53,7 @@ def row_line(row: Mapping[str, Any]) -> str:
 
 
 def bench_note(result: Mapping[str, Any]) -> str:
-    """Return how it was measured."""
+    """Return the paragraph on how a bench was measured: the machine, the calls and the compute floor."""
     where, how = result["environment"], result["configuration"]
     floor = ", ".join(f"{value} GMAC/s with {count} threads" for count, value in result["gemm_gmacs"].items())
     versions = ", ".join(
@@ -70,7 +70,7 @@ def bench_note(result: Mapping[str, Any]) -> str:
 
 
 def bench_lines(result: Mapping[str, Any]) -> list[str]:
-    """Return all that is printed."""
+    """Return the lines that `mobilenext bench` prints."""
     lines = [bench_table(result), "", bench_note(result)]
     if result.get("partial"):
         lines.append("PARTIAL: interrupted; other rows were not measured, and some with fewer calls than was asked for")
@@ -81,10 +81,10 @@ def bench_lines(result: Mapping[str, Any]) -> list[str]:
 def write_bench(result: Mapping[str, Any] | None, folder: Path) -> list[str]:
     """Write ``bench.json``, ``bench.md`` and ``bench.png`` into `folder`, and say what was written.
 
-    Without a result it is only tried whether the folder can be written.
+    Without a result, only check that the folder can be written.
 
     Raises:
-        OutputError: it cannot.
+        OutputError: the folder cannot be written.
     """
     if result is None:
         write_atomically(folder / ".bench", b"")
@@ -115,7 +115,7 @@ def write_plot(result: Mapping[str, Any], path: Path) -> None:
 
 
 def _network_panels(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A panel for each number of threads and batch size, as on the page, of networks with a whole shortcut."""
+    """Draw a panel for each number of threads and batch size, of networks whose shortcut carries all channels."""
     rows = [row for row in rows if row["mult_adds"] and row["identity_divisor"] == 1]
     names = list(dict.fromkeys(runtime_of(row) for row in rows))
     panels = []
@@ -127,7 +127,7 @@ def _network_panels(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _rows_panel(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """A line for each row from the 10th to the 90th percentile, a point at the median, and its number."""
+    """Draw for each row a line from the 10th to the 90th percentile, a point at the median, and its number."""
     values, names = [], list(dict.fromkeys(runtime_of(row) for row in rows))
     for place, row in enumerate(rows):
         batch = row["batch_size"]

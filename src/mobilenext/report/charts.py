@@ -13,7 +13,7 @@ from mobilenext.task import Reported, Task
 
 
 def latency_histogram(samples: Sequence[float], latency: Mapping[str, Any], domain: tuple[float, float]) -> Chart:
-    """Return how long the calls took; `domain` is shared by the runs of a page, so that they can be compared by eye."""
+    """Return a histogram of the calls; the runs of a page share `domain`, so that readers can compare them."""
     low, high = domain
     edges = np.linspace(low, high, 41)
     counts, _ = np.histogram(samples, edges)
@@ -39,7 +39,7 @@ def latency_histogram(samples: Sequence[float], latency: Mapping[str, Any], doma
 def _histogram_layers(
     values: Sequence[Mapping[str, Any]], latency: Mapping[str, Any], domain: tuple[float, float]
 ) -> list[dict[str, Any]]:
-    """Bars of the calls, and lines at the percentiles."""
+    """Return the layers of bars for the calls and of lines at the percentiles."""
     marks = [
         {"x": latency[key], "name": key, "tip": f"{key}: {latency[key]:.3f} ms"} for key in ("p10", "median", "p90")
     ]
@@ -96,7 +96,7 @@ def metric_latency(evaluations: Sequence[Reported], task: Task) -> Chart | None:
 
 
 def _crosses(names: Sequence[str], task: Task) -> list[dict[str, Any]]:
-    """A point for each run, with a line for the interval of the metric and one for that of the latency."""
+    """Return the layers of a point for each run, with lines for the intervals of its metric and its latency."""
     x, y = axis("ms", "milliseconds for one image"), axis(task.metric.name, task.metric.axis)
     ends = {"color": colored(names), "tooltip": TIP}
     return [

@@ -43,11 +43,11 @@ class HeatMaps:
 
     @property
     def wanted(self) -> bool:
-        """Whether any were asked for."""
+        """Return whether any weights were given."""
         return bool(self._files)
 
     def check(self, results: Sequence[Mapping[str, Any]]) -> None:
-        """Raises UsageError for weights that none of these evaluations used."""
+        """Raise UsageError for weights that none of these evaluations used."""
         used = {result["weights"]["sha256"] for result in results}
         for digest, file in self._files.items():
             if digest not in used:

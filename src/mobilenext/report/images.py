@@ -31,17 +31,17 @@ class Images:
 
     @property
     def folder(self) -> Path | None:
-        """The folder of the images."""
+        """Return the folder of the images."""
         return self._thumbnails.folder
 
     @property
     def missing(self) -> Sequence[str]:
-        """The names of the images that could not be read."""
+        """Return the names of the images that could not be read."""
         return self._thumbnails.missing
 
     @property
     def explained(self) -> bool:
-        """Whether heat maps were asked for."""
+        """Return whether weights for heat maps were given."""
         return self._heat_maps.wanted
 
     def thumbnail(self, path: str, draw: Callable[[Image], Image] | None = None) -> str | None:

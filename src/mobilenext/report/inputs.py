@@ -66,7 +66,7 @@ def read_inputs(folders: Sequence[Path]) -> Inputs:
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """The folders' names, with as many parents as tell two of the same name apart; numbered where nothing does."""
+    """Return the folders' names, with as many parents as equal names need to differ, or else with numbers."""
     paths = [folder.resolve() for folder in folders]
     names = [path.name for path in paths]
     for depth in range(2, 6):

@@ -15,7 +15,7 @@ MOST_PANELS = 4
 
 
 def bench_charts(bench: Bench, task: Task) -> list[Chart]:
-    """Return for each number of threads and batch size latency against mult-adds, and the paper's metric by latency."""
+    """Return for each number of threads and batch size charts of latency and of the paper's metric."""
     rows = [row for row in bench.result["rows"] if row.get("mult_adds")]
     panels = list(dict.fromkeys((row["threads"], row["batch_size"]) for row in rows))[:MOST_PANELS]
     names = list(dict.fromkeys(runtime_of(row) for row in rows))
@@ -31,7 +31,7 @@ def bench_charts(bench: Bench, task: Task) -> list[Chart]:
 
 
 def _published(row: Mapping[str, Any], task: Task) -> float | None:
-    """The published metric, of a network that is run as its authors ran it."""
+    """Return the published metric of a network that is run as its authors ran it; None for another."""
     comparable = row["identity_divisor"] == 1 and row["image_size"] == 224 and row["precision"] in ("", "fp32")
     return task.presentation.published(row["network"]) if comparable else None
 
@@ -42,7 +42,7 @@ def _family(row: Mapping[str, Any]) -> str:
 
 
 def latency_mult_adds(rows: Sequence[Mapping[str, Any]], names: Sequence[str], where: str) -> Chart:
-    """Return milliseconds an image against mult-adds, a color for each runtime and a shape for each family."""
+    """Return a chart of milliseconds an image against mult-adds: colors for runtimes, shapes for families."""
     values = [
         {
             "run": runtime_of(row),

@@ -97,7 +97,7 @@ def _as_data(value: Any) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """Replace numbers that are not finite, such as a diverged loss, by None: JSON has no word for them."""
+    """Replace numbers that are not finite, such as a diverged loss, by None: JSON cannot express them."""
     if isinstance(value, dict):
         return {key: _finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -117,7 +117,7 @@ def _policy(scripts: Sequence[str], style: str) -> str:
 
 
 def _content(inputs: Inputs, images: Images) -> dict[str, Any]:
-    """Everything that the template shows."""
+    """Return the values of everything that the template shows."""
     runs, task = inputs.evaluations, inputs.task
     content = {
         "title": ", ".join(_all_names(inputs)),
@@ -130,7 +130,7 @@ def _content(inputs: Inputs, images: Images) -> dict[str, Any]:
 
 
 def _sections(inputs: Inputs, images: Images) -> list[Section]:
-    """The sections of the page below the result, in their order."""
+    """Return the sections of the page below the results, in their order."""
     runs, task = inputs.evaluations, inputs.task
     networks = task.presentation.networks_chart(runs, bool(inputs.benches))
     general, special = [], []
@@ -156,7 +156,7 @@ def _sections(inputs: Inputs, images: Images) -> list[Section]:
 
 
 def _results(inputs: Inputs) -> list[Mapping[str, Any]]:
-    """The records that may say when they were made."""
+    """Return the records that may hold the time at which they were written."""
     return [
         *(run.result for run in inputs.evaluations),
         *(run.result or run.config for run in inputs.training),
@@ -169,7 +169,7 @@ def _all_names(inputs: Inputs) -> list[str]:
 
 
 def _latency(runs: Sequence[Reported]) -> list[Part]:
-    """How long the calls of each run took, on one axis."""
+    """Return a histogram of the calls of each run, all on one axis."""
     domain, charts = _latency_domain(runs), []
     for run in runs:
         latency = run.result["latency"]
@@ -191,7 +191,7 @@ def _latency(runs: Sequence[Reported]) -> list[Part]:
 
 
 def _latency_domain(runs: Sequence[Reported]) -> tuple[float, float]:
-    """From the fastest call of all runs to the slowest, or to twice the largest p90: one call may be very slow."""
+    """Return the range from the fastest call to the slowest, or to twice the largest p90: one call may be very slow."""
     samples = [value for run in runs for value in run.result["latency"].get("samples_ms") or ()]
     slow = 2 * max((run.result["latency"]["p90"] for run in runs), default=1.0)
     low, high = min(samples, default=0.0), min(max(samples, default=1.0), slow)

@@ -18,20 +18,20 @@ MOST_UNREADABLE = 500
 
 
 def moment(time: Any) -> str:
-    """Return a stored time as people write it, 2026-11-27 03:17 UTC; nothing where a version stored none."""
+    """Return a stored time as 2026-11-27 03:17 UTC; an empty text where no time is stored."""
     known = isinstance(time, str) and len(time) == len("2026-11-27T03:17:54Z") and time.endswith("Z")
     return f"{time[:10]} {time[11:16]} UTC" if known else ""
 
 
 def dates(results: Sequence[Mapping[str, Any]], now: str) -> str:
-    """Return when the results and the page were made."""
+    """Return the dates of the results and of the page as text."""
     days = sorted(day for result in results if (day := moment(result.get("finished"))[:10]))
     span = f"{days[0]} to {days[-1]}" if days and days[0] != days[-1] else "".join(days[:1])
     return f"{f'results of {span}; ' if span else ''}page of {moment(now)}"
 
 
 def headline(run: Reported, task: Task) -> dict[str, Any]:
-    """Return what one looks for first: what was evaluated, and the numbers."""
+    """Return the head of an evaluation: what was evaluated, and its main numbers."""
     result, latency = run.result, run.result["latency"]
     return {
         "name": run.name,
@@ -51,7 +51,7 @@ def headline(run: Reported, task: Task) -> dict[str, Any]:
 
 
 def metric_tile(run: Reported, task: Task) -> Tile:
-    """Return the metric of a task that shows nothing else."""
+    """Return the tile of the metric, for a task without tiles of its own."""
     measured = task.presentation.measured(run.result)
     return Tile(task.metric.title, measured.text, measured.note, lead=True)
 
@@ -94,7 +94,7 @@ def metric_table(runs: Sequence[Reported], task: Task) -> Table:
 
 
 def metric_columns(runs: Sequence[Reported], task: Task) -> tuple[list[str], list[list[Cell]]]:
-    """Return the metric of a task that shows nothing else."""
+    """Return head and cells of the metric, for a task without columns of its own."""
     measured = [task.presentation.measured(run.result) for run in runs]
     return [task.metric.display], [[measured_cell(one)] for one in measured]
 
@@ -195,7 +195,7 @@ def _flat(facts: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def configuration(run: Reported, task: Task) -> dict[str, Any]:
-    """Return what decided the numbers."""
+    """Return the fields of a result that decided its numbers."""
     fields = (
         *("task", "model", "weights", *task.presentation.facts, "identity_divisor", "preprocessing", "data"),
         *("partial", "runtime", "engine", "precision", "device", "workers", "threads", "batch_size", "processes"),

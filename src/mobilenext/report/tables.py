@@ -13,7 +13,7 @@ from mobilenext.tasks import find_task
 
 
 def result_table(result: Mapping[str, Any]) -> str:
-    """Return the product of an evaluation: environment, the columns of its task, latency."""
+    """Return the table of an evaluation: its environment, the columns of its task, its latency."""
     task, latency = find_task(result.get("task")), result["latency"]
     columns = {
         "environment": _environment(result),
@@ -25,13 +25,13 @@ def result_table(result: Mapping[str, Any]) -> str:
 
 
 def metric_column(result: Mapping[str, Any], task: Task) -> dict[str, str]:
-    """Return the metric of a task that shows nothing else."""
+    """Return the column of the metric, for a task without columns of its own."""
     measured = task.presentation.measured(result)
     return {task.metric.display: f"{measured.text} ({measured.note})" if measured.note else measured.text}
 
 
 def _environment(result: Mapping[str, Any]) -> str:
-    """The runtime with its version and what is special about it, and the processor."""
+    """Return the runtime with its version and engine, and the processor."""
     measured, runtime = result["environment"], result["runtime"]
     package = RUNTIMES[runtime].package.replace("_", "-") if runtime in RUNTIMES else runtime
     name = runtime_of(result)
@@ -43,7 +43,7 @@ def _environment(result: Mapping[str, Any]) -> str:
 
 
 def result_lines(result: Mapping[str, Any]) -> list[str]:
-    """Return everything that is printed at the end of an evaluation, the table among it."""
+    """Return the lines that an evaluation prints at its end, its table among them."""
     presentation, lines = find_task(result.get("task")).presentation, []
     if result["partial"]:
         lines.append(f"PARTIAL: the first {result['images']} of {result['data'].get('images_in_list')} images")

@@ -61,7 +61,7 @@ class Thumbnails:
         return as_data_uri(np.asarray(draw(image) if draw else image))
 
     def check(self) -> None:
-        """Raises DataError where none of the images could be read: the user meant another folder."""
+        """Raise DataError where none of the images could be read: the user meant another folder."""
         if self.folder is not None and self.missing and not self.shown:
             raise DataError(
                 f"--data {self.folder}: none of {len(self.missing)} images can be read there, {self.missing[0]!r} the "
@@ -70,7 +70,7 @@ class Thumbnails:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """Return the file that a prediction names.
+    """Return the path of the image that a prediction names.
 
     The page may be passed on: predictions of unknown origin must not fetch other files into it.
 

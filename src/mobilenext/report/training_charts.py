@@ -14,7 +14,7 @@ MOST_STEPS = 600  # points of a training curve: more than a screen shows
 
 
 def training_charts(runs: Sequence[TrainingRun]) -> list[Chart]:
-    """Return the metric of the validation, loss and learning rate against the epoch."""
+    """Return charts of the validation metric, the loss and the learning rate against the epoch."""
     if not runs:
         return []
     names, metric, charts = [run.name for run in runs], task_of(runs).metric, []
@@ -39,7 +39,7 @@ def training_charts(runs: Sequence[TrainingRun]) -> list[Chart]:
 
 
 def _validations(run: TrainingRun) -> list[dict[str, Any]]:
-    """A point for each validation of the weights and of their average."""
+    """Return a point for each validation of the weights and of their average."""
     points = []
     for kind in KINDS:
         for at, counts in run.validations(kind).items():
@@ -51,7 +51,7 @@ def _validations(run: TrainingRun) -> list[dict[str, Any]]:
 
 
 def _steps(run: TrainingRun, field: str) -> list[dict[str, Any]]:
-    """A point for each row of the log, or for as many as a screen shows."""
+    """Return a point for each row of the log, or for up to MOST_STEPS of them."""
     points = []
     for epoch, value in _thinned(run.points(field)):
         at = round(epoch, 4)
@@ -61,7 +61,7 @@ def _steps(run: TrainingRun, field: str) -> list[dict[str, Any]]:
 
 
 def _table(runs: Sequence[TrainingRun]) -> list[list[str]]:
-    """A row for each epoch of each run."""
+    """Return a table row for each epoch of each run."""
     return [
         [run.name, str(row["epoch"]), "-" if row["train_loss"] is None else f"{row['train_loss']:.4f}"]
         + [_validated(run, row, kind) for kind in KINDS]
@@ -76,7 +76,7 @@ def _validated(run: TrainingRun, row: Mapping[str, Any], kind: str) -> str:
 
 
 def _thinned(rows: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
-    """At most MOST_STEPS points, evenly spaced, the last among them."""
+    """Return up to MOST_STEPS points, evenly spaced, the last among them."""
     step = -(-len(rows) // MOST_STEPS)
     return rows[:: -step or None][::-1] if step > 1 else rows
 

@@ -12,7 +12,7 @@ from mobilenext.task import Measured, Metric
 
 
 def comparison_lines(runs: Sequence[TrainingRun]) -> list[str]:
-    """Return all that is printed: the runs, what differs, and the spread over seeds."""
+    """Return the lines that `mobilenext compare` prints: the runs, their differences, and the spread over seeds."""
     task = task_of(runs)
     metric, measured = task.metric.display, task.presentation.measured
     result, names = comparison(runs), names_of(runs)

@@ -46,12 +46,12 @@ def curves(runs: Sequence[TrainingRun]) -> dict[str, Any]:
 
 
 def _panel(title: str, layers: Sequence[Layer], subtitle: str = " ") -> dict[str, Any]:
-    """One chart; a subtitle, though empty, keeps the titles of all panels on one line."""
+    """Return one chart; a subtitle, though empty, keeps the titles of all panels on one line."""
     return {"title": {"text": title, "subtitle": subtitle}, "width": WIDTH, "height": HEIGHT, "layer": list(layers)}
 
 
 def _loss(teams: Sequence[Sequence[TrainingRun]], names: Sequence[str]) -> list[Layer]:
-    """The loss of every step, thin, and the mean of every epoch."""
+    """Draw the loss of every step as a thin line, and the mean of every epoch."""
     steps, epochs = [], []
     for members, name in zip(teams, names, strict=True):
         steps += [_points(dict(run.points("loss")), name, place) for place, run in enumerate(members)]
@@ -62,7 +62,7 @@ def _loss(teams: Sequence[Sequence[TrainingRun]], names: Sequence[str]) -> list[
 
 
 def _validation(teams: Sequence[Sequence[TrainingRun]], names: Sequence[str]) -> list[Layer]:
-    """The metric of the weights, and dashed that of their average."""
+    """Draw the metric of the weights, and with dashes that of their average."""
     layers = []
     for kind, weights in WEIGHTS.items():
         curves = [
@@ -74,7 +74,7 @@ def _validation(teams: Sequence[Sequence[TrainingRun]], names: Sequence[str]) ->
 
 
 def _rates(teams: Sequence[Sequence[TrainingRun]], names: Sequence[str]) -> list[Layer]:
-    """The learning rate of a run of each group.
+    """Draw the learning rate of one run of each group.
 
     Equal ones lie on each other: the longest is drawn whole, the others as their share of dashes on it.
     """
@@ -96,12 +96,12 @@ def _rates(teams: Sequence[Sequence[TrainingRun]], names: Sequence[str]) -> list
 
 
 def _rate(run: TrainingRun) -> Curve:
-    """The learning rate of the steps in the log, or of each epoch's last one where there are none."""
+    """Return the learning rate of the steps in the log, or of the last step of each epoch where there are none."""
     return dict(run.points("lr")) or {row["epoch"]: row["lr"] for row in run.epochs if row.get("lr") is not None}
 
 
 def _seed_lines(teams: Sequence[Sequence[Curve]], names: Sequence[str], weights: str = "") -> list[Layer]:
-    """A thin line for each seed of each group, and a thick one for their mean where all of them have a value."""
+    """Draw a thin line for each seed of each group, and a thick one for their mean where all seeds have a value."""
     seeds, means, single = [], [], []
     for place, (curves, name) in enumerate(zip(teams, names, strict=True)):
         if len(curves) > 1:
@@ -120,13 +120,13 @@ def _seed_lines(teams: Sequence[Sequence[Curve]], names: Sequence[str], weights:
 
 
 def _points(curve: Curve, name: str, seed: int, weights: str = "") -> list[dict[str, Any]]:
-    """The points of one line."""
+    """Return the points of one line."""
     line = {"run": name, "seed": seed} | ({"weights": weights} if weights else {})
     return [{"epoch": epoch, "value": value, **line} for epoch, value in curve.items()]
 
 
 def _line(points: Sequence[Mapping[str, Any]], names: Sequence[str], mark: str = "line", **look: Any) -> Layer:
-    """Lines in the colors of their groups, dashed for averaged weights."""
+    """Draw lines in the colors of their groups, dashed for averaged weights."""
     encoding = {
         "x": axis("epoch", "epoch", axis={"grid": False}),
         "y": axis("value", "", axis={"title": None}),
@@ -161,7 +161,7 @@ def _thickness(names: Sequence[str]) -> float:
 
 
 def _columns(names: Sequence[str]) -> int:
-    """Columns of the legend, so that it is about as wide as the panels."""
+    """Return the number of columns that makes the legend about as wide as the panels."""
     return max(1, min(4, 190 // (8 + max(map(len, names)))))
 
 

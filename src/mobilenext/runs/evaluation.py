@@ -41,7 +41,7 @@ def read_evaluation(folder: Path, name: str, *, expected: str) -> Reported:
 
 
 def _rows(folder: Path, result: Mapping[str, Any], task: Task, missing: str) -> Iterator[Any]:
-    """The rows one by one: those of 50,000 images would need several times the memory of their columns."""
+    """Yield the rows one by one: those of 50,000 images would need several times the memory of their columns."""
 
     def read_row(value: Any, place: int) -> Any:
         if place >= result["images"]:

@@ -100,11 +100,11 @@ class RunFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """The file of the whole state."""
+        """Return the path of the file of the whole state."""
         return self.folder / CHECKPOINT
 
     def check_new(self) -> None:
-        """Raises UsageError where the folder holds a run already."""
+        """Raise UsageError where the folder holds a run already."""
         if self.checkpoint.exists():
             raise UsageError(
                 f"{self.folder} holds a run already; go on with it by --resume {self.folder}, or choose another output"

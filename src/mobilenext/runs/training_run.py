@@ -53,7 +53,7 @@ class TrainingRun:
 
     @property
     def task(self) -> Task:
-        """The task that was trained."""
+        """Return the task that was trained."""
         return find_task(self.config.get("task"))
 
     def validations(self, kind: str) -> dict[float, dict[str, Any]]:
@@ -115,7 +115,7 @@ def _result(counts: Check, validation: Check) -> Check:
 
 
 def _read_log(path: Path, epoch: Check) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The rows of steps and of epochs."""
+    """Return the rows of steps and of epochs."""
     rows: dict[str, list[dict[str, Any]]] = {"step": [], "epoch": []}
     for line, content in read_lines(path, remedy=_REMEDY) if path.exists() else ():
         if content.endswith(b"\n"):

@@ -46,13 +46,15 @@ ABOUT = """Images in, classes and heat maps out. An image is the body itself or 
 in memory, turned upright by its EXIF orientation, and forgotten. Errors are `application/problem+json`."""
 
 ModelName = Annotated[str | None, Query(max_length=200, description="A name of /v1/models; default: the first.")]
-TopK = Annotated[int, Query(ge=1, le=1000, description="So many classes, at most those that there are.")]
+TopK = Annotated[
+    int, Query(ge=1, le=1000, description="The number of classes to return, at most as many as the model has.")
+]
 ClassId = Annotated[int | None, Query(ge=0, le=10**6, description="Explain this class; default: the first.")]
 UPLOAD = (400, 404, 408, 413, 415, 422, 429, 503, 504)
 
 
 def create_app(models: Sequence[ServedModel], limits: Limits | None = None, *, front: Front | None = None) -> FastAPI:
-    """The application.
+    """Return the application.
 
     Args:
         models: open already; the first is the default.
@@ -100,7 +102,7 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
         topk: TopK = 5,
         overlay: Annotated[bool, Query(description="Add the heat map of the first class.")] = False,
     ) -> Any:
-        """The best classes of an image."""
+        """Return the best classes of an image."""
         with service.gate.enter(_client(request)):
             chosen = service.model(model)
             if overlay:
@@ -124,7 +126,7 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
         | problems(*UPLOAD, 409),
     )  # fmt: skip
     async def explain(request: Request, model: ModelName = None, class_id: ClassId = None) -> Response:
-        """Where in the image the score of a class comes from (Grad-CAM), as a picture."""
+        """Draw where in the image the score of a class comes from (Grad-CAM)."""
         with service.gate.enter(_client(request)):
             chosen = service.model(model)
             service.require_heat_map(chosen)
@@ -149,24 +151,24 @@ def _add_facts(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/models", response_model=Models, tags=["facts"])
     async def models() -> Any:
-        """The models that are served, with their cards, and the server's limits."""
+        """Return the models that are served, with their cards, and the server's limits."""
         return JSONResponse({"models": cards, "limits": service.limits.to_dict()})
 
     @app.get("/healthz", response_model=Health, tags=["facts"])
     async def healthz() -> Any:
-        """Alive."""
+        """Report that the server is running."""
         return Health(status="ok")
 
     @app.get("/readyz", response_model=Health, responses=problems(503), tags=["facts"])
     async def readyz() -> Any:
-        """Whether a prediction would be let in."""
+        """Report whether the server accepts a prediction now."""
         if not service.ready or service.gate.full:
             raise Problem(503, "busy, starting or stopping", retry_after=1)
         return Health(status="ready")
 
     @app.get("/metrics", response_class=Response, tags=["facts"], responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:
-        """Counts and times for Prometheus."""
+        """Return counts and times in the format of Prometheus."""
         return Response(service.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
     describe = app.openapi

@@ -29,8 +29,8 @@ class Limits:
     max_body_bytes: int = 10 * 2**20  # of one upload
     max_pixels: int = 50_000_000  # of one image; a phone's 48 megapixels pass
     timeout_s: float = 10.0  # to send the body, and again to be answered
-    max_concurrency: int = 96  # predictions inside at a time: bodies being read, waiting, computed
-    max_per_client: int | None = None  # of them, from one address; None: three quarters
+    max_concurrency: int = 96  # maximum concurrent predictions: bodies being read, waiting, computed
+    max_per_client: int | None = None  # maximum concurrent predictions of one address; None: three quarters of all
     max_connections: int = 512  # open at a time, idle ones too
     max_batch: int = 1  # images a call of the network; docs/serving.md says why one
     max_wait_ms: float = 0.0  # how long a batch that is not full waits for more
@@ -58,12 +58,12 @@ class Limits:
 
     @property
     def per_client(self) -> int:
-        """Predictions at a time from one address: so many that one client cannot fill the server."""
+        """Return the maximum concurrent predictions of one address, so that one client cannot fill the server."""
         return self.max_per_client or max(1, self.max_concurrency * 3 // 4)
 
     @property
     def image(self) -> ImageLimits:
-        """What one image may cost: at most half of the time in which it has to be answered."""
+        """Return the limits of one image; its time is at most half of that in which it has to be answered."""
         limits = ImageLimits.from_environment()
         seconds = max(0.1, min(limits.seconds, self.timeout_s / 2))
         return dataclasses.replace(limits, pixels=self.max_pixels, seconds=seconds)

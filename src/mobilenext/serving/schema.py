@@ -25,7 +25,7 @@ IMAGE_BODY: dict[str, Any] = {
 
 
 class ProblemDetails(BaseModel):
-    """RFC 9457."""
+    """A problem, as RFC 9457 describes it."""
 
     type: str
     title: str

@@ -71,7 +71,10 @@ def subjects_of(
         log.info("no model was named: the bundled %s, which knows handwritten digits only", BUNDLED)
         models = (BUNDLED,)
     if weights is None and (use is not None or section is not None):
-        raise UsageError("use or section was given without weights; expected --weights FILE, whose they are")
+        raise UsageError(
+            "use or section was given without weights; expected --weights FILE, as these options select weights "
+            "within a file"
+        )
     subjects: list[tuple[str, Subject]] = []
     for model in models or ((None,) if weights is not None else ()):
         named = model if model and "." in model and weights is None else ""
