@@ -17,8 +17,11 @@ from mobilenext import tasks
 from mobilenext.data import Dataset, Preprocessing, Record, read_image
 from mobilenext.job import Batch, DataRequest, Parts, Place, Sampler, Training
 from mobilenext.json_files import number, record, whole
+from mobilenext.models import build_network
 from mobilenext.recipe import Recipe
 from mobilenext.task import Evaluated, Evaluation, Measured, Metric, Presentation, Task
+from mobilenext.weights.builders import register_builder
+from mobilenext.weights.record import NetworkRecord
 
 NAME = "brightness"
 
@@ -222,6 +225,19 @@ PRESENTATION = Presentation(check_counts=CHECK, measured=measured)
 METRIC = Metric("mean_error", "", larger_is_better=False, display="mean error", field="mean_error")
 TASK = Task(NAME, METRIC, training=TRAINING, evaluation=EVALUATION, presentation=PRESENTATION)
 tasks.register(NAME, TASK)
+
+
+def build_network_of(record: NetworkRecord) -> Any:
+    """Build a network of the blocks that the architecture lists, or that of the model's card."""
+    from mobilenext.models.sandglass import BlockPlan, MobileNeXt
+
+    if record.architecture is None:
+        return build_network(record.model, num_classes=record.num_classes, identity_divisor=record.identity_divisor)
+    plan = tuple(BlockPlan(**block) for block in record.architecture["blocks"])
+    return MobileNeXt(plan=plan, num_classes=record.num_classes)
+
+
+register_builder(NAME, build_network_of)
 
 
 def write_images(root: Path, parts: Iterable[tuple[str, int]] = (("train", 24), ("val", 10))) -> Path:

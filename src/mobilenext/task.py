@@ -168,7 +168,8 @@ class Evaluation:
     # The task's fields of result.json; `images` and `unreadable` are counted for it where it does not name them.
     result: Callable[[Evaluated], dict[str, Any]]
     result_fields: Check  # of these fields, when they come back from the file
-    # The answer of `predict` and of the server for each of N images, as JSON; options such as topk.
+    # The answer of `predict` and of the server for each of N images, as JSON; options: topk, and sizes, of which
+    # each is (width, height) of an upright image.
     answer: Callable[[Outputs, WeightsRecord, Mapping[str, Any]], list[dict[str, Any]]]
     # The lines that the command prints for such an answer.
     answer_lines: Callable[[Mapping[str, Any]], list[str]]

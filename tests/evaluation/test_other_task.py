@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -16,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import paddle
 import pytest
+from PIL import Image
 
 import brightness
 from in_process import Here
-from mobilenext import evaluate, predict
+from mobilenext import evaluate, predict, tasks
 from mobilenext.data import Preprocessing, pixels_of
 from mobilenext.errors import DataError, UsageError
 from mobilenext.evaluation import run
@@ -140,6 +142,23 @@ def test_answers_for_single_images(whole: Path, images: Path, weights: Path) -> 
     (row,) = predict(images / first.path, weights=weights, runtime="paddle", device="cpu")
     answer = {"brightness": pytest.approx(first.answer, abs=1e-4)}
     assert row == {"path": str(images / first.path), "task": brightness.NAME, **answer}
+
+
+def test_answers_know_the_sizes_of_the_images(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Width and height, upright, of those that can be read."""
+
+    def answer(outputs: Any, network: Any, options: Any) -> list[dict[str, Any]]:
+        return [{"size": size} for size in options["sizes"]]
+
+    task = replace(brightness.TASK, evaluation=replace(brightness.EVALUATION, answer=answer))
+    monkeypatch.setitem(tasks._REGISTERED, brightness.NAME, task)
+    content = io.BytesIO()
+    turned = Image.Exif()
+    turned[0x0112] = 6  # stored on its side
+    Image.new("RGB", (40, 50)).save(content, "JPEG", exif=turned)
+    images = [np.zeros((20, 30, 3), np.uint8), b"no image", content.getvalue()]
+    rows = predict(images, weights=weights, runtime="paddle", device="cpu", batch_size=3)
+    assert [row.get("size") for row in rows] == [(30, 20), None, (50, 40)]
 
 
 def test_workers_get_the_task_by_reference() -> None:

@@ -98,8 +98,9 @@ def predict(
         named_task = {} if task.name == DEFAULT else {"task": task.name}
         runtime = open_runtime(prepared.spec)
 
-        def answer(outputs: Outputs) -> list[dict[str, Any]]:
-            return [named_task | row for row in task.evaluation.answer(outputs, network, {"topk": topk})]
+        def answer(outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
+            options = {"topk": topk, "sizes": sizes}
+            return [named_task | row for row in task.evaluation.answer(outputs, network, options)]
 
         for start in range(0, len(named), choice.batch_size):
             batch = named[start : start + choice.batch_size]
@@ -111,21 +112,24 @@ def _answers(
     runtime: Runtime,
     preprocessing: Preprocessing,
     images: Sequence[tuple[str, Opened]],
-    answer: Callable[[Outputs], list[dict[str, Any]]],
+    answer: Callable[[Outputs, Sequence[tuple[int, int]]], list[dict[str, Any]]],
     times: StageTimes,
 ) -> list[dict[str, Any]]:
-    """Return a row for each image of a batch, and add the seconds of the stages to `times`."""
+    """Return a row for each image of a batch, and add the seconds of the stages to `times`.
+
+    `answer` gets the outputs [N, ...] for the N readable images, and the width and height of each.
+    """
     began = time.perf_counter()
-    pixels = [_pixels(name, image, preprocessing) for name, image in images]
-    readable = [array for array in pixels if not isinstance(array, str)]
-    batch = preprocessing.normalize(np.stack(readable)) if readable else None  # [N, 3, S, S]
+    opened = [_pixels(name, image, preprocessing) for name, image in images]
+    readable = [image for image in opened if not isinstance(image, str)]
+    batch = preprocessing.normalize(np.stack([pixels for pixels, _ in readable])) if readable else None  # [N, 3, S, S]
     read = time.perf_counter()
     outputs = runtime.predict(batch) if batch is not None else ()  # each [N, ...]
     predicted = time.perf_counter()
-    answers = iter(answer(outputs) if readable else ())
+    answers = iter(answer(outputs, [size for _, size in readable]) if readable else ())
     rows = [
         {"path": name, "error": problem} if isinstance(problem, str) else {"path": name, **next(answers)}
-        for (name, _), problem in zip(images, pixels, strict=True)
+        for (name, _), problem in zip(images, opened, strict=True)
     ]
     times.preprocess += read - began
     times.inference += predicted - read
@@ -166,8 +170,8 @@ def _no_image(value: object) -> str:
     )
 
 
-def _pixels(name: str, image: Opened, preprocessing: Preprocessing) -> Pixels | str:
-    """Return the pixels [S, S, 3] of the image, upright, or what is wrong with it."""
+def _pixels(name: str, image: Opened, preprocessing: Preprocessing) -> tuple[Pixels, tuple[int, int]] | str:
+    """Return the pixels [S, S, 3] and the size (width, height) of the upright image, or what is wrong with it."""
     try:
         if isinstance(image, Path):
             rgb = read_image(image, apply_orientation=True)
@@ -179,6 +183,6 @@ def _pixels(name: str, image: Opened, preprocessing: Preprocessing) -> Pixels | 
     except ImageError as error:
         return str(error)
     try:
-        return preprocessing.pixels(rgb)
+        return preprocessing.pixels(rgb), rgb.size
     except ImageError as error:
         return f"{name}: {error}"

@@ -60,6 +60,7 @@ _SIDECAR = record(
         "record.section": optional(text()),
         "record.assumed": optional(many(text())),
         "record.task": optional(text()),
+        "record.architecture": optional(record({})),
     }
 )
 
@@ -103,8 +104,9 @@ class Sidecar:
         values["outputs"] = [asdict(output) for output in self.outputs]
         record = {item.name: getattr(self.record, item.name) for item in fields(WeightsRecord)}
         record.update(preprocessing=self.record.preprocessing.to_dict(), path=self.record.path.name)
-        if self.record.task is None:
-            del record["task"]
+        for name in ("task", "architecture"):
+            if record[name] is None:
+                del record[name]
         if self.form is None:
             del values["form"]
         else:

@@ -137,10 +137,11 @@ class Service:
         self._require_format(content)
         began = time.perf_counter()
         until = time.monotonic() + self.limits.timeout_s
-        pixels, image = await _in(self._decoders, self._read, content, model.record.preprocessing, until)
+        pixels, image, size = await _in(self._decoders, self._read, content, model.record.preprocessing, until)
         self.metrics.stages.labels("decode").observe(time.perf_counter() - began)
         outputs = tuple(row[None] for row in await self._queues[model.name].predict(image))  # each [1, ...]
-        (answer,) = find_task(model.record.task).evaluation.answer(outputs, model.record, {"topk": topk})
+        options = {"topk": topk, "sizes": [size]}
+        (answer,) = find_task(model.record.task).evaluation.answer(outputs, model.record, options)
         self.metrics.images.labels(model.name).inc()
         return Answer(model, pixels, answer["classes"], answer["scores"])
 
@@ -154,14 +155,19 @@ class Service:
                 "convert it, or let its operator allow the format (--formats)",
             )
 
-    def _read(self, content: bytes, preprocessing: Preprocessing, until: float) -> tuple[Pixels, Floats]:
-        """Return uint8 [S, S, 3], upright, and the same normalized [3, S, S]; no client waits for it after `until`."""
+    def _read(
+        self, content: bytes, preprocessing: Preprocessing, until: float
+    ) -> tuple[Pixels, Floats, tuple[int, int]]:
+        """Return uint8 [S, S, 3], the same normalized [3, S, S], and width and height of the whole upright image.
+
+        No client waits for it after `until`.
+        """
         wait_s = until - time.monotonic()
         if wait_s <= 0:
             raise self._too_late()
         image = decode_image(content, "the upload", apply_orientation=True, limits=self._image_limits, wait_s=wait_s)
         pixels = preprocessing.pixels(image)
-        return pixels, preprocessing.normalize(pixels)
+        return pixels, preprocessing.normalize(pixels), image.size
 
     async def _in_time(self, call: Awaitable[T]) -> T:
         try:

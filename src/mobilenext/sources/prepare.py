@@ -12,13 +12,14 @@ from mobilenext.errors import CheckFailed, UsageError
 from mobilenext.export import FORMATS
 from mobilenext.export.sidecar import read_sidecar
 from mobilenext.machine.environment import processor
-from mobilenext.models import MODELS, build_network
+from mobilenext.models import MODELS
 from mobilenext.runtime import Candidate, RuntimeSpec, check_precision, resolve_runtime
 from mobilenext.runtime.form import Form
 from mobilenext.runtime.self_check import probe, problem_of
 from mobilenext.sources.choice import Choice
 from mobilenext.sources.find import Subject, weights_of
 from mobilenext.sources.foreign import format_of, names_of, read_model
+from mobilenext.weights.builders import builder_of, network_for
 from mobilenext.weights.record import IMAGENET_ASSUMED, Weights, WeightsRecord, names_of_classes
 
 
@@ -228,9 +229,8 @@ def _reason(spec: RuntimeSpec, choice: Choice, candidates: Sequence[Candidate]) 
 
 def count_mult_adds(record: WeightsRecord) -> int | None:
     """Return the multiply-accumulates of one image; None for a network of another project."""
-    if record.model not in MODELS:
+    if record.model not in MODELS and builder_of(record) is None:
         return None
     from mobilenext.models.counting import count  # imports Paddle
 
-    network = build_network(record.model, num_classes=record.num_classes)
-    return count(network, record.preprocessing.image_size).mult_adds
+    return count(network_for(record), record.preprocessing.image_size).mult_adds

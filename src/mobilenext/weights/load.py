@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mobilenext.errors import WeightsError
-from mobilenext.models import build_network
 from mobilenext.weights import naming
+from mobilenext.weights.builders import network_for
 from mobilenext.weights.naming import Array
 from mobilenext.weights.read import read_weights
 from mobilenext.weights.record import Weights
@@ -83,7 +83,7 @@ def _load(network: nn.Layer, weights: Weights, entries: tuple[naming.Entry, ...]
 
 def network_of(weights: Weights) -> Network:
     """Build the network of these weights, in evaluation mode, with the weights in it."""
-    network = build_network(weights.model, num_classes=weights.num_classes, identity_divisor=weights.identity_divisor)
+    network = network_for(weights)
     load_weights(network, weights)
     network.eval()
     return network

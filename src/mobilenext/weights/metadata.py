@@ -17,7 +17,7 @@ from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import DataError, UsageError, WeightsError
 from mobilenext.json_files import parse, read_json, record, text
 from mobilenext.weights.foreign import ForeignFile
-from mobilenext.weights.record import FORMAT
+from mobilenext.weights.record import CLASSIFICATION, FORMAT, NetworkRecord
 
 CERTIFICATE = ".certificate.json"  # `convert` writes a certificate beside a file, under the file's name and this
 _CERTIFICATE = {"metadata": record({}), "output.sha256": text()}
@@ -38,12 +38,31 @@ class Metadata:
 
     def identity_divisor(self) -> int:
         """Return the stored identity divisor; there must be one."""
-        value = self.entries.get("identity_divisor", "")
-        if not value.isdecimal() or len(value) > 9 or int(value) < 1:
-            raise WeightsError(
-                f"{self.path}: its metadata says identity_divisor = {value[:80]!r}; expected a whole number from 1 up"
-            )
-        return int(value)
+        return self._whole("identity_divisor")
+
+    def architecture(self) -> Mapping[str, Any] | None:
+        """Return the stored architecture, or None where the network is that of the model's card."""
+        architecture = self._json("architecture")
+        if architecture is not None and not isinstance(architecture, dict):
+            raise WeightsError(f"{self.path}: its metadata has an architecture that is no record")
+        return architecture
+
+    def network(self, identity_divisor: int | None = None) -> NetworkRecord | None:
+        """Return what a task builds the network from; None of a classifier of a model here, which its tensors tell.
+
+        Args:
+            identity_divisor: takes the place of the stored one.
+        """
+        task, architecture = self.entries.get("task"), self.architecture()
+        if task in (None, CLASSIFICATION) and architecture is None:
+            return None
+        return NetworkRecord(
+            model=self.entries.get("model", ""),
+            num_classes=self._whole("num_classes"),
+            identity_divisor=self.identity_divisor() if identity_divisor is None else identity_divisor,
+            task=task,
+            architecture=architecture,
+        )
 
     def preprocessing(self) -> Preprocessing | None:
         """Return the stored preprocessing, or None where the file has none."""
@@ -76,6 +95,15 @@ class Metadata:
                 f"{self.path}: its metadata has labels that are not {num_classes} names, one for each class"
             )
         return tuple(names)
+
+    def _whole(self, name: str) -> int:
+        """Return a stored whole number from 1 up; there must be one."""
+        value = self.entries.get(name, "")
+        if not value.isdecimal() or len(value) > 9 or int(value) < 1:
+            raise WeightsError(
+                f"{self.path}: its metadata says {name} = {value[:80]!r}; expected a whole number from 1 up"
+            )
+        return int(value)
 
     def _json(self, name: str) -> Any:
         """Return the parsed entry, or None where the file has none."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from mobilenext.errors import UsageError, WeightsError, nearest, refuse_unknown
 from mobilenext.models import MODELS, ModelCard, WeightsCard, build_network, find_model
 from mobilenext.weights import store
+from mobilenext.weights.builders import network_for
 from mobilenext.weights.load import load_weights
 from mobilenext.weights.read import WeightsSelection, read_weights, with_suffix
 
@@ -189,7 +190,7 @@ def _with_weights(
     model = None if name is None else find_model(name.partition(".")[0]).name
     loaded = read_weights(locate(name, weights), model=model, **options)
     count = len(classes) if classes else loaded.num_classes if num_classes is None else num_classes
-    network = build_network(loaded.model, num_classes=count, identity_divisor=loaded.identity_divisor)
+    network = network_for(replace(loaded, num_classes=count))
     last = f"{network.head_layers[-1]}."  # holds what has a part for each class, and nothing else
     if classes:
         kept = {key: tensor[..., list(classes)] for key, tensor in loaded.tensors.items() if key.startswith(last)}

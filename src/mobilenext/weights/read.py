@@ -15,6 +15,7 @@ from mobilenext.errors import UsageError, WeightsError
 from mobilenext.models import MODELS, check_identity_divisor, find_model
 from mobilenext.models.cards import ModelCard, WeightsCard, find_weights_card
 from mobilenext.weights import naming
+from mobilenext.weights.builders import builder_of
 from mobilenext.weights.foreign import ForeignFile, StateDict, read_foreign, select_state_dict
 from mobilenext.weights.metadata import CERTIFICATE, Metadata, read_metadata
 from mobilenext.weights.naming import Array, Recognized
@@ -71,8 +72,11 @@ def read_weights(
     metadata = read_metadata(file, path)
     published = None if metadata else find_weights_card(git_blob=file.git_blob, sha256=file.sha256)
 
-    state = _select(file, metadata, published, use, section)
-    network = _recognize(state, path, expected)
+    state, network = _described(file, metadata, use, identity_divisor) or (None, None)
+    if state is None or network is None:
+        state = _select(file, metadata, published, use, section)
+        network = _recognize(state, path)
+    _check_model(network, path, expected)
     tensors, dropped, notes_on_tensors = _tensors(state, network, path)
     divisor, notes_on_divisor = _identity_divisor(identity_divisor, metadata, published, network)
     images, assumed, notes_on_images = _preprocessing(preprocessing or {}, metadata, published, file)
@@ -98,6 +102,7 @@ def read_weights(
         section=state.section if section is not None else "",
         assumed=assumed,
         task=metadata.entries.get("task"),
+        architecture=metadata.architecture(),
     )
 
 
@@ -115,12 +120,23 @@ def _select(
     file: ForeignFile, metadata: Metadata, published: PublishedCards | None, use: str | None, section: str | None
 ) -> StateDict:
     """Choose the weights of a file that may have several: raw or averaged ones, or those of a section."""
-    if metadata and use in ("raw", "ema"):  # our own files hold one kind, and name it
-        kind = metadata.entries.get("kind")
-        if kind != use:
-            raise WeightsError(f"{metadata.path} holds {kind} weights; convert the original again with --use {use}")
+    if _check_kind(metadata, use):
         use = "auto"
     return select_state_dict(file, use or (published[1].use if published else "auto"), section)
+
+
+def _check_kind(metadata: Metadata, use: str | None) -> bool:
+    """Return whether the file is one of ours and `use` names a kind: our own files hold one kind, and name it.
+
+    Raises:
+        WeightsError: it holds the other kind.
+    """
+    if not metadata or use not in ("raw", "ema"):
+        return False
+    kind = metadata.entries.get("kind")
+    if kind != use:
+        raise WeightsError(f"{metadata.path} holds {kind} weights; convert the original again with --use {use}")
+    return True
 
 
 def _note_on_certificate(file: ForeignFile, metadata: Metadata) -> list[str]:
@@ -129,20 +145,51 @@ def _note_on_certificate(file: ForeignFile, metadata: Metadata) -> list[str]:
     return []
 
 
-def _recognize(state: StateDict, path: str | os.PathLike[str], expected: str | None) -> Recognized:
-    """Recognize the network of these tensors, which must be the `expected` model, if there is one."""
+def _described(
+    file: ForeignFile, metadata: Metadata, use: str | None, identity_divisor: int | None
+) -> tuple[StateDict, Recognized] | None:
+    """Return the tensors and the network that a task builds from the metadata; None where the tensors tell it."""
+    record = metadata.network(identity_divisor)
+    if record is None:
+        return None
+    try:
+        if (builder := builder_of(record)) is None:
+            return None
+        entries = naming.entries_of(builder(record))
+    except UsageError as error:
+        raise WeightsError(f"{metadata.path}: {error}") from error
+    _check_kind(metadata, use)
+    tensors = {name: tensor for name, tensor in file.content.items() if isinstance(tensor, np.ndarray)}
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    problems = {dialect: naming.differences(entries, shapes, dialect) for dialect in ("paddle", "pytorch")}
+    dialect = min(problems, key=lambda dialect: len(problems[dialect]))
+    if lines := problems[dialect]:
+        raise WeightsError(
+            f"{metadata.path}: these tensors do not fit the {record.model} that its metadata describes; "
+            f"{len(lines)} differences:\n{naming.table_of(lines)}"
+        )
+    kind = metadata.entries.get("kind", "raw")
+    return StateDict(tensors, "", kind, ()), Recognized(record.model, record.num_classes, dialect, entries)
+
+
+def _recognize(state: StateDict, path: str | os.PathLike[str]) -> Recognized:
+    """Recognize the network of these tensors."""
     network = state.recognized
     if network is None:
         try:
             network = naming.recognize({name: tensor.shape for name, tensor in state.tensors.items()})
         except WeightsError as error:  # the notes say what else the file holds
             raise WeightsError("\n".join([f"{path}: {error}", *state.notes])) from None
+    return network
+
+
+def _check_model(network: Recognized, path: str | os.PathLike[str], expected: str | None) -> None:
+    """Raise WeightsError where the network is not the `expected` model, if there is one."""
     if expected not in (None, network.model):
         raise WeightsError(
             f"{path} holds {network.model} ({network.num_classes} classes); asked for {expected}. "
             f"Use --model {network.model}, or the weights of {expected}."
         )
-    return network
 
 
 def _tensors(
@@ -178,7 +225,7 @@ def _identity_divisor(
     option: int | None, metadata: Metadata, published: PublishedCards | None, network: Recognized
 ) -> tuple[int, list[str]]:
     """Return the caller's divisor, else the stored or published one, else 1 with a note."""
-    card = MODELS[network.model]
+    card = MODELS.get(network.model)  # None: of a task's own network
     notes = []
     if option is not None:
         divisor = option
@@ -188,9 +235,10 @@ def _identity_divisor(
         divisor = published[1].identity_divisor
     else:
         divisor = 1
-        if card.family == "mobilenext":
+        if card is not None and card.family == "mobilenext":
             notes.append("the identity divisor cannot be read from the file: 1 is assumed (--identity-divisor)")
-    check_identity_divisor(card, divisor)
+    if card is not None:
+        check_identity_divisor(card, divisor)
     return divisor, notes
 
 

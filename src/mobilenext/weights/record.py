@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from mobilenext.data.labels import imagenet_labels
 from mobilenext.data.preprocessing import Preprocessing
@@ -14,16 +15,24 @@ from mobilenext.models.cards import WeightsCard
 from mobilenext.weights.naming import Array, Entry
 
 FORMAT = "mobilenext weights 1"
-_CLASSIFICATION = "classification"  # is not written: files without a task are of classification
+CLASSIFICATION = "classification"  # is not written: files without a task are of classification
 
 
 @dataclass(frozen=True, kw_only=True)
-class WeightsRecord:
-    """Everything that must be known to use weights correctly, except the tensors."""
+class NetworkRecord:
+    """Everything that a network is built from."""
 
     model: str
     num_classes: int
     identity_divisor: int
+    task: str | None = None  # name of the task in `mobilenext.tasks`; None: classification
+    architecture: Mapping[str, Any] | None = None  # JSON, for the task's builder; None: that of the model's card
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsRecord(NetworkRecord):
+    """Everything that must be known to use weights correctly, except the tensors."""
+
     preprocessing: Preprocessing
     labels: tuple[str, ...] | None  # a name for each class
     path: Path  # the file that was read
@@ -35,7 +44,6 @@ class WeightsRecord:
     notes: tuple[str, ...]
     section: str = ""  # key path in the file, if the caller chose one
     assumed: tuple[str, ...] = ()  # fields of the preprocessing that no source states
-    task: str | None = None  # name of the task in `mobilenext.tasks`; None: classification
 
     @property
     def published(self) -> WeightsCard | None:
@@ -77,8 +85,10 @@ class Weights(WeightsRecord):
             values["card"] = self.card
         if self.labels:
             values["labels"] = json.dumps(self.labels, ensure_ascii=False)
-        if self.task not in (None, _CLASSIFICATION):
+        if self.task not in (None, CLASSIFICATION):
             values["task"] = str(self.task)
+        if self.architecture is not None:
+            values["architecture"] = json.dumps(self.architecture, ensure_ascii=False, sort_keys=True)
         return values
 
 
@@ -89,6 +99,6 @@ IMAGENET_ASSUMED = (
 
 def names_of_classes(record: WeightsRecord) -> tuple[tuple[str, ...] | None, bool]:
     """Return a name for each class and whether it is assumed: ImageNet's for a classifier of 1,000 unnamed classes."""
-    if record.labels or record.task not in (None, _CLASSIFICATION) or record.num_classes != len(imagenet_labels()):
+    if record.labels or record.task not in (None, CLASSIFICATION) or record.num_classes != len(imagenet_labels()):
         return record.labels, False
     return imagenet_labels(), record.published is None
