@@ -1,4 +1,4 @@
-"""How to train: a frozen record of everything that decides what a run computes.
+"""Recipes: how to train, as a frozen record of everything that decides what a run computes.
 
 The fields of this module are the same for every task. What only the task knows stands in two sub-records of its own
 types, `objective` (the loss, and the number that decides which weights are best) and `augmentation`; `preprocessing` is
@@ -29,16 +29,17 @@ HEADER = ("name", "source", "expected", "cost", "command")  # what a recipe says
 _SUBRECORDS = ("objective", "augmentation", "preprocessing")
 # Of the preprocessing a recipe has these fields; mean and std belong to the weights. Both that and the augmentation
 # have an image size, which is one field of the recipe, and an interpolation, which are two.
-_PREPROCESSING = {"image_size": "image_size", "crop_pct": "crop_pct", "interpolation": "eval_interpolation"}
+_PREPROCESSING = {
+    "image_size": "image_size", "crop_pct": "crop_pct", "interpolation": "eval_interpolation", "fit": "fit",
+}  # fmt: skip
 
 T = TypeVar("T")
 
 
 def later(default: T) -> T:
-    """Return the default of a field that recipes of earlier versions did not have.
+    """Return the default of a field that was added in a later version.
 
-    Where such a field has its default it is not stored, so that a run's record, and the checksum of it, are those of
-    the version that began the run.
+    It is not stored at its default, so that a run's record and its digest stay those of the version that began the run.
     """
     field: Any = dataclasses.field(default=default, metadata={"later": True})
     return typing.cast(T, field)
@@ -95,7 +96,7 @@ class Recipe:
     min_lr: float = 0.0
     warmup_lr: float = 0.0
     warmup_factor: float = later(0.0)  # the warm-up starts at this share of the highest rate; 0: at `warmup_lr`
-    step_epochs: float = 2.4  # schedule step: every so many epochs
+    step_epochs: float = 2.4  # schedule step: the number of epochs after which
     step_factor: float = 0.97  # ... the rate is multiplied by this
     milestones: tuple[float, ...] = later(())  # schedule milestones: after each of these epochs, or with `steps` steps,
     milestone_factor: float = later(0.1)  # ... the rate is multiplied by this
@@ -246,7 +247,7 @@ class Recipe:
         return self.replace(**values)
 
     def lines(self, *, fields: bool) -> list[str]:
-        """Return what the recipe says of itself as lines for people, and with `fields` all its values."""
+        """Return the recipe's description as lines for people, and with `fields` all its values."""
         header = [f"    {name.ljust(8)}  {getattr(self, name)}" for name in HEADER[1:]]
         values = {name: value for name, value in self.to_dict().items() if name not in HEADER} if fields else {}
         width = max(map(len, values), default=0)

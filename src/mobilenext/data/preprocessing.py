@@ -17,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -55,7 +55,8 @@ class Preprocessing:
     interpolation: str = "bicubic"  # one of INTERPOLATIONS
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of R, G, B on a scale of 0 to 1
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    fit: str = "crop"  # or "squash", which does not use crop_pct; stored only where it is not "crop"
+    # Or "squash", which does not use crop_pct. Added in a later version: not stored at its default, nor in a recipe.
+    fit: str = field(default="crop", metadata={"later": True})
 
     def __post_init__(self) -> None:
         if type(self.image_size) is not int or not 1 <= self.image_size <= MAX_IMAGE_SIZE:

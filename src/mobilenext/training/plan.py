@@ -1,4 +1,4 @@
-"""What a training run is, before anything is computed: checked data, the recipe, the job and the first weights."""
+"""Plan a training run, before anything is computed: checked data, the recipe, the job and the first weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobilenext.data import Preprocessing
-from mobilenext.errors import DataError, DatasetError, UsageError, nearest
+from mobilenext.errors import DataError, DatasetError, UsageError, WeightsError, nearest
 from mobilenext.job import DataOptions, DataRequest, Job, Parts
 from mobilenext.json_files import check, either, nullable, number, optional, record, sha256, text, whole
 from mobilenext.machine.environment import environment
@@ -33,7 +33,9 @@ log = logging.getLogger(__name__)
 PathLike = str | os.PathLike[str]
 SEEDS = 1 << 23  # a step's seed for Paddle is made of the run's, the step and the process
 _PARTS = ("train", "val")
-_OF_THE_WEIGHTS = {"image_size": "image_size", "crop_pct": "crop_pct", "eval_interpolation": "interpolation"}
+_OF_THE_WEIGHTS = {
+    "image_size": "image_size", "crop_pct": "crop_pct", "eval_interpolation": "interpolation", "fit": "fit",
+}  # fmt: skip
 _STORED = {
     **dict.fromkeys(("model", "data_folder.root"), text()),
     "task": optional(text()),
@@ -88,13 +90,18 @@ def new_plan(
         raise UsageError("no model; expected --model NAME, or --weights FILE to begin with")
     first, card, divisor = _first_weights(model, weights, options)
     check_identity_divisor(card, divisor)
-    task = find_task(options.get("task") or getattr(first, "task", None) or card.task)
+    task = find_task(options.get("task") or card.task or getattr(first, "task", None))
     chosen = find_recipe(task, recipe, from_weights=first is not None).with_settings(settings)
     request = DataRequest(Path(data), seed, _data_options(options), first)
     parts = task.training.open_parts(request)
     preprocessing = chosen.preprocessing
     if first:
-        chosen, preprocessing = _with_preprocessing(chosen, first.preprocessing, tuple(settings))
+        if (first.task or DEFAULT) == task.name:  # those of a backbone are for another task's images
+            chosen = _with_preprocessing(chosen, first.preprocessing, tuple(settings))
+        # The mean and std belong to the weights, also to those of a backbone.
+        preprocessing = dataclasses.replace(
+            chosen.preprocessing, mean=first.preprocessing.mean, std=first.preprocessing.std
+        )
     chosen = _with_fitting_batch(chosen, len(parts.train), tuple(settings), task, begins=first is not None)
     for warning in parts.warnings:
         log.warning("%s", warning)
@@ -188,7 +195,13 @@ def _data_options(options: PlanOptions) -> DataOptions:
 def _first_weights(
     model: str | None, weights: PathLike | None, options: PlanOptions
 ) -> tuple[Weights | None, ModelCard, int]:
-    """Return the weights that the run begins with, the model's card and the identity divisor."""
+    """Return the weights that the run begins with, the model's card and the identity divisor.
+
+    The model of another task, such as a detector, may begin with the weights of another model: those of its backbone.
+
+    Raises:
+        WeightsError: weights of another model, and of the same task.
+    """
     from mobilenext.weights.pretrained import locate
     from mobilenext.weights.read import read_weights
 
@@ -197,22 +210,26 @@ def _first_weights(
     if weights is None and (model is None or "." not in model):
         assert name is not None
         if needless := [option for option in ("use", "section") if options.get(option) is not None]:
-            raise UsageError(f"{' and '.join(needless)} given without weights; expected --weights FILE, whose they are")
+            raise UsageError(
+                f"{' and '.join(needless)} given without weights, but these options select weights within a file; "
+                "expected --weights FILE"
+            )
         return None, find_model(name), 1 if divisor is None else divisor
+    card = find_model(name) if name else None
+    own_task = card.task if card else None
     first = read_weights(
-        locate(model, weights), model=name, identity_divisor=divisor, use=options.get("use"),
+        locate(model, weights), model=None if own_task else name, identity_divisor=divisor, use=options.get("use"),
         section=options.get("section"),
     )  # fmt: skip
-    return first, find_model(first.model), first.identity_divisor
+    if card and own_task and first.task == own_task and first.model != card.name:
+        raise WeightsError(f"{first.path} holds {first.model}; asked for {card.name}")
+    return first, card or find_model(first.model), first.identity_divisor
 
 
-def _with_preprocessing(
-    recipe: Recipe, stored: Preprocessing, settings: tuple[str, ...]
-) -> tuple[Recipe, Preprocessing]:
-    """Return the recipe with the images that the weights know, but for what was set, and its whole preprocessing."""
+def _with_preprocessing(recipe: Recipe, stored: Preprocessing, settings: tuple[str, ...]) -> Recipe:
+    """Return the recipe with the images that the weights know, but for what was set."""
     names = set(_OF_THE_WEIGHTS) - _names_of(settings)
-    recipe = recipe.replace(**{name: getattr(stored, _OF_THE_WEIGHTS[name]) for name in names})
-    return recipe, dataclasses.replace(recipe.preprocessing, mean=stored.mean, std=stored.std)
+    return recipe.replace(**{name: getattr(stored, _OF_THE_WEIGHTS[name]) for name in names})
 
 
 def _with_fitting_batch(recipe: Recipe, images: int, settings: tuple[str, ...], task: Task, *, begins: bool) -> Recipe:
