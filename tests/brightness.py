@@ -77,7 +77,6 @@ class BrightnessJob:
     counted: tuple[str, ...] = ("absolute_error",)
     scalars: tuple[str, ...] = ("mean_error",)
     chance = 1.0
-    weights_fields: Mapping[str, Any] = {"num_classes": 1, "labels": None}
 
     def __init__(self, config: Mapping[str, Any], recipe: Recipe, parts: Parts) -> None:
         self.preprocessing = Preprocessing.from_dict(config["preprocessing"])
@@ -113,6 +112,9 @@ class BrightnessJob:
 
     def describe_summary(self, summary: Mapping[str, Any]) -> str:
         return self.describe_measures(summary)
+
+    def weights_fields(self, network: Any) -> Mapping[str, Any]:
+        return {"num_classes": 1, "labels": None}
 
 
 def build(config: Mapping[str, Any], weights: Path | None) -> Any:

@@ -16,10 +16,10 @@ from golden import formula_weights, recording
 from mobilenext.classification.loss import cross_entropy_sum
 from mobilenext.classification.recipes import RECIPES, ClassificationRecipe
 from mobilenext.classification.training import ClassificationJob
-from mobilenext.job import Batch
+from mobilenext.job import Batch, Feed, Setup
 from mobilenext.machine.ranks import Ranks
 from mobilenext.training.depthwise import accelerate
-from mobilenext.training.stepper import GradientStep, Setup
+from mobilenext.training.stepper import GradientStep
 from mobilenext.weights.load import network_of
 from mobilenext.weights.naming import entries_of, to_pytorch
 from mobilenext.weights.read import read_weights
@@ -87,7 +87,7 @@ def losses(network: nn.Layer) -> np.ndarray:
     images, labels = batch()
     images = images.astype(str(network.parameters()[0].dtype).rpartition(".")[2])
     job = ClassificationJob(recipe(), RECIPES["released"].preprocessing, network.num_classes)
-    step = GradientStep(Setup(recipe(), job, Ranks(), 0), network)
+    step = GradientStep(Setup(recipe(), job, Ranks(), Feed(0, BATCH)), network)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "When training, we now always track")
         rows = [step(Batch(images, {"labels": labels}), number, RATE) for number in range(STEPS)]

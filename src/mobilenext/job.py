@@ -1,7 +1,7 @@
-"""What training must know about a task: its data, recipes, batches, loss, and the words of its log.
+"""What training must know about a task: its data, recipes, batches, loss, steps, and the words of its log.
 
-`Training` is the record of it. `Job` is what a run is made of, once its data and its recipe are known. Nothing here
-imports Paddle.
+`Training` is the record of it. `Job` is what a run is made of, once its data and its recipe are known; a `Stepper`
+makes its steps. Nothing here imports Paddle.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from mobilenext.data import Dataset, Record
     from mobilenext.json_files import Fields
+    from mobilenext.machine.pool import WorkerPool
     from mobilenext.machine.ranks import Ranks
     from mobilenext.recipe import Recipe
     from mobilenext.weights.record import Weights
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class DataOptions(TypedDict, total=False):
-    """The keywords of a training that name its data; a task refuses those that mean nothing to it."""
+    """Keywords of a training that name its data; a task refuses those that mean nothing to it."""
 
     train_list: str | os.PathLike[str] | None
     val_list: str | os.PathLike[str] | None
@@ -126,7 +127,6 @@ class Job(Protocol):
     sample: Sampler
     counted: tuple[str, ...]  # names of what `loss` counts
     chance: float  # loss per image of a network that guesses; a loss far above it has diverged
-    weights_fields: Mapping[str, Any]  # the task's own fields of a record of weights
     scalars: tuple[str, ...]  # fields of a validation's summary that are drawn beside the loss
 
     def order(
@@ -140,8 +140,8 @@ class Job(Protocol):
     def divisor(self, batch: Batch, ranks: Ranks) -> float | None:
         """Return what the sum of the losses over the whole batch, of all processes, is divided by.
 
-        None stands for the recipe's batch size. Every process calls it once a step, so it may exchange numbers, such as
-        those of matched anchors.
+        It is a number above 0, also for a batch without a single target; None stands for the recipe's batch size. Every
+        process calls it once a step, so it may exchange numbers, such as those of matched anchors.
         """
 
     def loss(self, outputs: tuple[paddle.Tensor, ...], batch: Batch) -> tuple[paddle.Tensor, tuple[paddle.Tensor, ...]]:
@@ -162,6 +162,79 @@ class Job(Protocol):
     def describe_summary(self, summary: Mapping[str, Any]) -> str:
         """Return a validation's summary for the line on the screen."""
 
+    def weights_fields(self, network: nn.Layer) -> Mapping[str, Any]:
+        """Return fields of the record of the network's weights: the task's own, and those that replace training's.
+
+        It is called for every file of weights, so they may differ from one epoch to the next, as the architecture that
+        a search has found so far.
+        """
+
+
+# How a run makes its steps.
+
+
+@dataclass
+class Reading:
+    """What the feeders of a run have met in one process, all together."""
+
+    unreadable: dict[str, str] = field(default_factory=dict)  # by the name of a file: what is wrong with it
+    seconds: float = 0.0  # that the steps have waited for images since the last row of the log
+
+
+@dataclass(frozen=True)
+class Feed:
+    """How the feeders of a run cut images into batches; they share one `reading`."""
+
+    seed: int  # of order and augmentation
+    batch_size: int  # over all processes
+    rank: int = 0  # of this process
+    world: int = 1  # number of processes
+    max_unreadable: int = 0  # the number of unreadable images, of all feeders, that are left out of their batches
+    reading: Reading = field(default_factory=Reading)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a stepper works with, in one process of a run."""
+
+    recipe: Recipe
+    job: Job
+    ranks: Ranks
+    feed: Feed  # of this run, for a feeder of the stepper's own; its seed is that of dropout, too
+    pool: WorkerPool | None = None  # processes that read images; None: this one reads them
+
+
+class Stepper(Protocol):
+    """Makes one step after another. What it keeps between two steps becomes parts of the checkpoint.
+
+    A search of architectures is one with a second optimizer, and a feeder of its own on other images.
+    """
+
+    def __call__(self, batch: Batch, global_step: int, rate: float) -> list[paddle.Tensor]:
+        """Change the network's weights by this process' part of a batch.
+
+        Args:
+            batch: of the process.
+            global_step: the number of the step in the run, from 0.
+            rate: the learning rate.
+
+        Returns:
+            For each part of the process' batch its sums as float64 [2 + counted], left on the device: the loss, the
+            images, and what the job counts.
+        """
+
+    def parts(self) -> Mapping[str, Mapping[str, Floats]]:
+        """Return the stepper's own parts of the checkpoint, such as ``optimizer``.
+
+        The names of the parts are the same before the first step and after it; a part may be empty only before it.
+        """
+
+    def values(self) -> dict[str, Any] | None:
+        """Return what else must be stored, as JSON can hold it."""
+
+    def restore(self, parts: Mapping[str, Mapping[str, Floats]], values: Mapping[str, Any] | None) -> None:
+        """Take over what `parts` and `values` returned, before the first step."""
+
 
 @dataclass(frozen=True)
 class Training:
@@ -179,3 +252,5 @@ class Training:
     job: Callable[[Mapping[str, Any], Recipe, Parts], Job]  # from run.json; raises UsageError for what does not fit
     stored: Fields  # checks of the task's own fields of run.json
     describe: Callable[[Mapping[str, Any]], str]  # what the network answers, from run.json, for people
+    # What makes the steps, for a network in training mode; None: gradient descent by the recipe's optimizer.
+    stepper: Callable[[Setup, nn.Layer, Parts], Stepper] | None = None

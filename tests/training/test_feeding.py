@@ -15,10 +15,10 @@ from mobilenext.classification.training import ClassificationJob, ImageSampler
 from mobilenext.data import LabelledImage as Record
 from mobilenext.data import Preprocessing
 from mobilenext.errors import DatasetError, ImageError, UsageError
-from mobilenext.job import Batch
+from mobilenext.job import Batch, Feed
 from mobilenext.machine.pool import WorkerPool
 from mobilenext.training import feeding
-from mobilenext.training.feeding import Feed, Feeder, fits_in_memory
+from mobilenext.training.feeding import Feeder, fits_in_memory
 
 IMAGES = 14
 VARIED = Augmentation(image_size=8, color_jitter=0.4, erasing=0.7)

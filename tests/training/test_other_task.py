@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +17,11 @@ import pytest
 
 import brightness
 import mobilenext
-from mobilenext.errors import UsageError
+from mobilenext.errors import DataError, UsageError, WeightsError
+from mobilenext.models import MODELS, cards
 from mobilenext.runs.training_run import read_run
+from mobilenext.training.plan import new_plan
+from mobilenext.weights.pretrained import locate
 from mobilenext.weights.read import read_weights
 
 MODEL = "mobilenext_x0_35"
@@ -93,12 +98,36 @@ def test_killed_it_ends_alike(whole: Path, data: Path, tmp_path: Path) -> None:
         assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
 
 
+def test_a_finished_run_is_checked(whole: Path, tmp_path: Path) -> None:
+    result = mobilenext.train(resume=whole)
+    assert result == json.loads((whole / "result.json").read_text())
+    shutil.copytree(whole, tmp_path / "run")
+    (tmp_path / "run" / "result.json").write_text(json.dumps({**result, "best": {"epoch": 1}}))
+    with pytest.raises(DataError, match=r"result\.json.*best\.images is missing"):
+        mobilenext.train(resume=tmp_path / "run")
+
+
 def test_weights_know_their_task(whole: Path, data: Path, tmp_path: Path) -> None:
     """A run from weights is of their task."""
     result = mobilenext.train(
         data, output=tmp_path / "run", weights=whole / "best.safetensors", settings=["epochs=1"], workers=0
     )
     assert (result["task"], result["recipe"]["name"]) == ("brightness", "small")
+
+
+def test_a_backbone_is_of_another_task(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model with a task of its own begins with a classifier's weights: of another model, for other images."""
+    card = dataclasses.replace(MODELS["mobilenext_x1_0"], name="bright", task="brightness")
+    monkeypatch.setattr(cards, "MODELS", {**MODELS, "bright": card})
+    weights = locate("mobilenext_x0_35.digits", None)
+    plan = new_plan(data, model="bright", weights=weights)
+    assert (plan.task.name, plan.config["model"], plan.weights) == ("brightness", "bright", weights)
+    images, known = plan.recipe.preprocessing, read_weights(weights).preprocessing
+    assert (images.image_size, images.crop_pct) == (32, 1.0)
+    assert plan.config["preprocessing"] == {**images.to_dict(), "mean": list(known.mean), "std": list(known.std)}
+    monkeypatch.setattr(cards, "MODELS", {**MODELS, "bright": dataclasses.replace(card, task=None)})
+    with pytest.raises(WeightsError, match="holds mobilenext_x0_35"):
+        new_plan(data, model="bright", weights=weights)
 
 
 def test_what_is_refused(data: Path, tmp_path: Path) -> None:

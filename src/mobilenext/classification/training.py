@@ -77,7 +77,7 @@ class ClassificationJob:
         self.sample: Sampler = ImageSampler(recipe.augmentation, preprocessing)
         self.mixing = recipe.objective.mixing()
         self.chance = math.log(num_classes)  # the cross-entropy of equal probabilities
-        self.weights_fields: Mapping[str, Any] = {"num_classes": num_classes, "labels": labels}
+        self.labels = labels
 
     # Batches.
 
@@ -159,6 +159,10 @@ class ClassificationJob:
             f"top-1 {summary['top1_percent']:.2f} % ({summary['correct_top1']} of {summary['images']}), {top5}{best}"
             f"loss {summary['loss']:.4f}"
         )
+
+    def weights_fields(self, network: nn.Layer) -> Mapping[str, Any]:
+        del network  # the classes are those of the data
+        return {"num_classes": self.num_classes, "labels": self.labels}
 
 
 def _labels(records: Sequence[Any]) -> npt.NDArray[np.int64]:

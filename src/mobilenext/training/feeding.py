@@ -10,7 +10,6 @@ import dataclasses
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,12 +21,12 @@ from PIL import Image
 from mobilenext.arrays import Pixels
 from mobilenext.data import Record, read_image
 from mobilenext.errors import DatasetError, ImageError, UsageError
-from mobilenext.job import Batch, Job, Place, Sampler
+from mobilenext.job import Batch, Feed, Job, Place, Sampler
 from mobilenext.machine.pool import WorkerPool
 from mobilenext.machine.ranks import Ranks
 from mobilenext.seeds import ORDER, SAMPLE, generator
 
-MEMORY_BYTES = 1 << 30  # data sets of up to so many bytes of pixels are kept in memory
+MEMORY_BYTES = 1 << 30  # data sets of up to this many bytes of pixels are kept in memory
 _SAMPLED = 50
 
 
@@ -44,22 +43,11 @@ class Problem(str):
     __slots__ = ()
 
 
-@dataclass(frozen=True)
-class Feed:
-    """How a feeder cuts the images into batches."""
-
-    seed: int  # of order and augmentation
-    batch_size: int  # over all processes
-    rank: int = 0  # of this process
-    world: int = 1  # number of processes
-    max_unreadable: int = 0  # so many images may be unreadable, and are left out of their batches
-
-
 class Feeder:
-    """The batches of every epoch."""
+    """Yields the batches of every epoch."""
 
     def __init__(self, records: Sequence[Record], job: Job, feed: Feed, pool: WorkerPool | None = None) -> None:
-        """Prepare to feed the records of the training part.
+        """Prepare to feed records, such as those of the training part.
 
         The processes of `pool` read the images; without one all images are read now, and kept in memory.
 
@@ -74,7 +62,7 @@ class Feeder:
             )
         if feed.batch_size % feed.world:
             raise UsageError(f"batch_size is {feed.batch_size}; expected a multiple of the {feed.world} processes")
-        self.unreadable: dict[str, str] = {}  # name: what is wrong with the file
+        self.reading, self.unreadable = feed.reading, feed.reading.unreadable
         self.steps_per_epoch = len(records) // feed.batch_size
         self._records, self._job, self._feed, self._pool = records, job, feed, pool
         self._memory = None if pool else self._read_all()
@@ -103,7 +91,9 @@ class Feeder:
             step, of_batch, samples = following
             whole = [self._records[i] for i in order[step * feed.batch_size : (step + 1) * feed.batch_size].tolist()]
             batch = self._collate(of_batch, samples, Place(feed.seed, epoch, step, (), whole))
-            yield dataclasses.replace(batch, reader_seconds=time.perf_counter() - started)
+            waited = time.perf_counter() - started
+            self.reading.seconds += waited
+            yield dataclasses.replace(batch, reader_seconds=waited)
 
     def _items(self, order: npt.NDArray[np.int64], repeats: npt.NDArray[np.int64], part: slice) -> list[Item]:
         items = []

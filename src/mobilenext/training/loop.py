@@ -1,4 +1,4 @@
-"""The loop: steps, the log, checkpoints, validation."""
+"""Run the loop of a training: steps, the log, checkpoints, validation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import paddle
 from paddle import nn
 
 from mobilenext.errors import CheckFailed, DataError, Stopped, WeightsError
-from mobilenext.job import Batch
+from mobilenext.job import Batch, Setup, Stepper
 from mobilenext.json_files import Check
 from mobilenext.runs.log import Moment, RunLog, Sums
 from mobilenext.runs.run_folder import RunFolder
@@ -27,7 +27,6 @@ from mobilenext.training.freezing import frozen_tensors
 from mobilenext.training.optimization import Average
 from mobilenext.training.schedule import learning_rate
 from mobilenext.training.state import Position, read_state, write_state
-from mobilenext.training.stepper import Setup, Stepper
 from mobilenext.training.stopping import StopRequest
 from mobilenext.training.validation import Validation, is_better
 
@@ -81,7 +80,7 @@ class Loop:
         # What the steps since the last flush have summed up stays on the device: reading a number there would make the
         # processor wait for each step, instead of preparing the next one meanwhile.
         self._pending = self._nothing()
-        self._seconds = self._reader_seconds = 0.0
+        self._seconds = 0.0
 
     def _nothing(self) -> paddle.Tensor:
         return paddle.zeros([2 + len(self.job.counted)], "float64")  # loss, images, and what the job counts
@@ -103,7 +102,16 @@ class Loop:
                 f"{checkpoint} is damaged: step {position.step} of epoch {position.epoch} and {position.global_step} "
                 f"steps in all; expected {steps} steps an epoch; start a new run, perhaps from best.safetensors"
             )
-        unknown = parts.keys() - {"network", "average", *self.stepper.parts()}
+        own, tensors = set(self.stepper.parts()), {"network", "average"} if self.average else {"network"}
+        # Before the stepper's first step its parts may be empty, and so not in the file. In float16 the scaler may
+        # leave the first steps out.
+        needed = tensors | own if position.global_step and self.recipe.precision != "fp16" else tensors
+        if missing := needed - parts.keys():
+            raise DataError(
+                f"{checkpoint} is damaged: it has no {', '.join(sorted(missing))}, without which the run would not go "
+                "on as it was; start a new run, perhaps from best.safetensors"
+            )
+        unknown = parts.keys() - tensors - own
         if unknown or any(set(sums.counted) != set(self.job.counted) for sums in (position.window, position.in_epoch)):
             raise DataError(
                 f"{checkpoint} is damaged: it has the parts {', '.join(parts)} and counts "
@@ -164,7 +172,6 @@ class Loop:
             position.step += 1
             position.global_step += 1
             self._seconds += time.perf_counter() - started + batch.reader_seconds
-            self._reader_seconds += batch.reader_seconds
             position.window.steps += 1
             last = position.step == steps or position.global_step == self.total_steps
             if position.step % self._records.log_every == 0 or last:
@@ -219,11 +226,12 @@ class Loop:
         self.feeder.count_unreadable_of(self.ranks)
         whole = [int(number) if number.is_integer() else number for number in counted]
         named = dict(zip(self.job.counted, whole, strict=True))
-        self.position.window.add(Sums(loss, named, int(images), self._seconds, self._reader_seconds))
+        reading = self.feeder.reading  # of a stepper's own feeder, too
+        self.position.window.add(Sums(loss, named, int(images), self._seconds, reading.seconds))
         self.position.train_seconds += self._seconds
         self.position.images += int(images)
         self._pending = self._nothing()
-        self._seconds = self._reader_seconds = 0.0
+        self._seconds = reading.seconds = 0.0
         if not math.isfinite(self.position.window.loss):
             raise self._diverged("is not finite")
 

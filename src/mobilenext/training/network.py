@@ -1,4 +1,4 @@
-"""The network of a training run, and its weights as files."""
+"""Make the network of a training run, and write its weights as files."""
 
 from __future__ import annotations
 
@@ -69,22 +69,22 @@ def write_weights_of(plan: Plan, network: Network, tensors: Mapping[str, Any], k
     from mobilenext.weights.write import write_weights
 
     config = plan.config
-    weights = Weights(
-        model=config["model"],
-        identity_divisor=config["identity_divisor"],
-        preprocessing=Preprocessing.from_dict(config["preprocessing"]),
-        **plan.job.weights_fields,
-        task=config.get("task"),
-        path=path,
-        sha256="",
-        source_name=f"mobilenext train, recipe {plan.recipe.name}, seed {config['seed']}",
-        source_sha256=plan.digest,
-        card=None,
-        kind=kind,
-        notes=(),
-        tensors=tensors,
-        entries=naming.entries_of(network),
-        dialect="paddle",
-        dropped=(),
-    )
+    fields: dict[str, Any] = {
+        "model": config["model"],
+        "identity_divisor": config["identity_divisor"],
+        "preprocessing": Preprocessing.from_dict(config["preprocessing"]),
+        "task": config.get("task"),
+        "path": path,
+        "sha256": "",
+        "source_name": f"mobilenext train, recipe {plan.recipe.name}, seed {config['seed']}",
+        "source_sha256": plan.digest,
+        "card": None,
+        "kind": kind,
+        "notes": (),
+        "tensors": tensors,
+        "entries": naming.entries_of(network),
+        "dialect": "paddle",
+        "dropped": (),
+    }
+    weights = Weights(**{**fields, **plan.job.weights_fields(network)})
     write_weights(weights, path)

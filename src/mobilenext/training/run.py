@@ -19,24 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 from mobilenext.data.problems import raise_unreadable
 from mobilenext.errors import UsageError, refuse_unknown
-from mobilenext.json_files import read_json
+from mobilenext.job import Feed, Setup
 from mobilenext.machine.environment import environment
 from mobilenext.machine.packages import require_paddle
 from mobilenext.machine.pool import WorkerPool, available_cores
 from mobilenext.machine.process_environment import openmp_threads, prepare_process
 from mobilenext.machine.ranks import Ranks, launched_here
 from mobilenext.machine.stopping import keep_handlers
-from mobilenext.runs.run_folder import (
-    BEST,
-    CHECKPOINT,
-    CONFIG,
-    REMEDY,
-    RESULT,
-    RunFolder,
-    read_config,
-)
+from mobilenext.runs.run_folder import BEST, CHECKPOINT, CONFIG, RESULT, RunFolder, read_config
+from mobilenext.runs.training_run import read_run
 from mobilenext.runtime import resolve_device
-from mobilenext.training.feeding import Feed, Feeder, fits_in_memory
+from mobilenext.training.feeding import Feeder, fits_in_memory
 from mobilenext.training.network import make_network, write_weights_of
 from mobilenext.training.options import Execution, PlanOptions, TrainOptions
 from mobilenext.training.outcome import describe, finish
@@ -99,16 +92,16 @@ def train(
         )
     folder = Path(resume)
     plan = resumed_plan(read_config(folder), data, str(folder / CONFIG))
-    if (folder / RESULT).is_file():
+    if (folder / RESULT).is_file() and (result := read_run(folder).result) is not None:
         log.info("%s is finished already", folder)
-        return read_json(folder / RESULT, remedy=REMEDY)
+        return result
     if (folder / CHECKPOINT).is_file():
         check_state(folder / CHECKPOINT, plan.digest, plan.task.presentation.check_counts)
     return _run(plan, folder, _checked(plan, execution), resume=True)
 
 
 def _prepare_execution(options: TrainOptions) -> Execution:
-    """Return how the run is carried out, and prepare this process for so many threads."""
+    """Return how the run is carried out, and prepare this process for its number of threads."""
     threads = options.get("threads")
     chosen: Any = {name: options[name] for name in options if name not in PlanOptions.__annotations__}  # type: ignore
     chosen |= {"device": options.get("device", "auto"), "threads": openmp_threads() if threads is None else threads}
@@ -218,11 +211,11 @@ def _make_loop(
 ) -> tuple[Loop, bool]:
     """Return the loop, and whether its depthwise convolutions are compiled."""
     from mobilenext.training.loop import Loop, Records
-    from mobilenext.training.stepper import GradientStep, Setup
+    from mobilenext.training.stepper import GradientStep
     from mobilenext.training.validation import Validation
 
-    recipe, job, seed = plan.recipe, plan.job, plan.config["seed"]
-    feed = Feed(seed, recipe.batch_size, ranks.rank, ranks.world, execution.max_unreadable)
+    recipe, job = plan.recipe, plan.job
+    feed = Feed(plan.config["seed"], recipe.batch_size, ranks.rank, ranks.world, execution.max_unreadable)
     feeder = Feeder(plan.parts.train.records, job, feed, pool)
     validation = Validation(
         plan.parts.val.records, job, plan.task.evaluation, plan.config,
@@ -234,11 +227,13 @@ def _make_loop(
         if files:
             write_weights_of(plan, network, tensors, kind, files.folder / BEST)
 
-    setup = Setup(recipe, job, ranks, seed)
+    setup = Setup(recipe, job, ranks, feed, pool)
+    make_stepper = plan.task.training.stepper
+    stepper = make_stepper(setup, network, plan.parts) if make_stepper else GradientStep(setup, network)
     records = Records(
         files, plan.digest, plan.task.presentation.check_counts, execution.log_every, execution.save_every
     )
-    return Loop(setup, network, GradientStep(setup, network), feeder, validation, records, keep_best), compiled
+    return Loop(setup, network, stepper, feeder, validation, records, keep_best), compiled
 
 
 @contextlib.contextmanager

@@ -1,59 +1,17 @@
-"""One step of training: from a batch to changed weights."""
+"""Make one step of training: from a batch to changed weights."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import paddle
 from paddle import nn
 
-from mobilenext.job import Batch, Job
-from mobilenext.machine.ranks import Ranks
-from mobilenext.recipe import Recipe
+from mobilenext.job import Batch, Setup
 from mobilenext.training.optimization import Arrays, make_optimizer, optimizer_state, restore_optimizer
 from mobilenext.training.validation import as_tuple
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What a run trains by, in one of its processes."""
-
-    recipe: Recipe
-    job: Job
-    ranks: Ranks
-    seed: int  # of dropout
-
-
-class Stepper(Protocol):
-    """Makes one step after another. What it keeps between two steps becomes parts of the checkpoint.
-
-    A search of architectures is one with a second optimizer, and a feeder of its own on other images.
-    """
-
-    def __call__(self, batch: Batch, global_step: int, rate: float) -> list[paddle.Tensor]:
-        """Change the network's weights by this process' part of a batch.
-
-        Args:
-            batch: of the process.
-            global_step: the number of the step in the run, from 0.
-            rate: the learning rate.
-
-        Returns:
-            For each part of the process' batch its sums as float64 [2 + counted], left on the device: the loss, the
-            images, and what the job counts.
-        """
-
-    def parts(self) -> Mapping[str, Arrays]:
-        """Return the parts of the checkpoint that belong to the stepper, such as ``optimizer``."""
-
-    def values(self) -> dict[str, Any] | None:
-        """Return what else must be stored, as JSON can hold it."""
-
-    def restore(self, parts: Mapping[str, Arrays], values: Mapping[str, Any] | None) -> None:
-        """Take over what `parts` and `values` returned, before the first step."""
 
 
 class GradientStep:
@@ -70,7 +28,7 @@ class GradientStep:
         recipe, job, ranks, scaler = self._setup.recipe, self._setup.job, self._setup.ranks, self._scaler
         self._optimizer.set_lr(rate)
         # Dropout depends on where the run stands, not on how it came there.
-        paddle.seed((self._setup.seed << 40) + (global_step << 8) + ranks.rank)
+        paddle.seed((self._setup.feed.seed << 40) + (global_step << 8) + ranks.rank)
         # Each part's sum of losses is divided by one number, which belongs to the whole batch, and not by the images
         # of the part. So the gradients of parts and of processes only have to be added up to be that of the mean over
         # the whole batch, also where a process has left out an image that cannot be read.
