@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from mobilenext.classification.presentation import PRESENTATION
 from mobilenext.errors import DataError, OutputError
-from mobilenext.training.state import FORMAT, Position, Sums, check_state, read_state, write_state
+from mobilenext.training.state import FORMAT, Position, Sums, check_parts, check_state, read_state, write_state
 
 RUN = "c0ffee" * 10
 SUMMARY = PRESENTATION.check_counts
@@ -171,6 +171,10 @@ def test_another_part_or_type(checkpoint: Path) -> None:
     # Which parts a run has, its stepper knows.
     save_file({"architecture/a": np.zeros(1, np.float32)}, checkpoint, metadata=metadata)
     assert list(read_state(checkpoint, RUN, SUMMARY)[1]) == ["architecture"]
+    with pytest.raises(
+        DataError, match=r"is damaged: it has the parts architecture, which this training does not keep"
+    ):
+        check_parts(checkpoint, ["network", "architecture"], needed={"network"}, known={"network", "optimizer"})
 
 
 # --- writing that fails

@@ -26,7 +26,7 @@ from mobilenext.training.feeding import Feeder
 from mobilenext.training.freezing import frozen_tensors
 from mobilenext.training.optimization import Average
 from mobilenext.training.schedule import learning_rate
-from mobilenext.training.state import Position, read_state, write_state
+from mobilenext.training.state import Position, check_parts, read_state, write_state
 from mobilenext.training.stopping import StopRequest
 from mobilenext.training.validation import Validation, is_better
 
@@ -105,17 +105,11 @@ class Loop:
         own, tensors = set(self.stepper.parts()), {"network", "average"} if self.average else {"network"}
         # Before the stepper's first step its parts may be empty, and so not in the file. In float16 the scaler may
         # leave the first steps out.
-        needed = tensors | own if position.global_step and self.recipe.precision != "fp16" else tensors
-        if missing := needed - parts.keys():
+        begun = position.global_step and self.recipe.precision != "fp16"
+        check_parts(checkpoint, parts, needed=tensors | own if begun else tensors, known=tensors | own)
+        if any(set(sums.counted) != set(self.job.counted) for sums in (position.window, position.in_epoch)):
             raise DataError(
-                f"{checkpoint} is damaged: it has no {', '.join(sorted(missing))}, without which the run would not go "
-                "on as it was; start a new run, perhaps from best.safetensors"
-            )
-        unknown = parts.keys() - tensors - own
-        if unknown or any(set(sums.counted) != set(self.job.counted) for sums in (position.window, position.in_epoch)):
-            raise DataError(
-                f"{checkpoint} is damaged: it has the parts {', '.join(parts)} and counts "
-                f"{', '.join(position.window.counted)}; expected what this training keeps and "
+                f"{checkpoint} is damaged: it counts {', '.join(position.window.counted)}; expected "
                 f"{', '.join(self.job.counted)}; start a new run, perhaps from best.safetensors"
             )
         expected = {name: list(tensor.shape) for name, tensor in self.network.state_dict().items()}

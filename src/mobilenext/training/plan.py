@@ -96,12 +96,7 @@ def new_plan(
     parts = task.training.open_parts(request)
     preprocessing = chosen.preprocessing
     if first:
-        if (first.task or DEFAULT) == task.name:  # those of a backbone are for another task's images
-            chosen = _with_preprocessing(chosen, first.preprocessing, tuple(settings))
-        # The mean and std belong to the weights, also to those of a backbone.
-        preprocessing = dataclasses.replace(
-            chosen.preprocessing, mean=first.preprocessing.mean, std=first.preprocessing.std
-        )
+        chosen, preprocessing = _with_preprocessing(chosen, first, task, tuple(settings))
     chosen = _with_fitting_batch(chosen, len(parts.train), tuple(settings), task, begins=first is not None)
     for warning in parts.warnings:
         log.warning("%s", warning)
@@ -226,10 +221,18 @@ def _first_weights(
     return first, card or find_model(first.model), first.identity_divisor
 
 
-def _with_preprocessing(recipe: Recipe, stored: Preprocessing, settings: tuple[str, ...]) -> Recipe:
-    """Return the recipe with the images that the weights know, but for what was set."""
-    names = set(_OF_THE_WEIGHTS) - _names_of(settings)
-    return recipe.replace(**{name: getattr(stored, _OF_THE_WEIGHTS[name]) for name in names})
+def _with_preprocessing(
+    recipe: Recipe, first: Weights, task: Task, settings: tuple[str, ...]
+) -> tuple[Recipe, Preprocessing]:
+    """Return the recipe with the images of weights of its task, but for what was set, and the whole preprocessing.
+
+    The mean and std belong to the weights, also to those of a backbone, which is another task's.
+    """
+    stored = first.preprocessing
+    if (first.task or DEFAULT) == task.name:
+        names = set(_OF_THE_WEIGHTS) - _names_of(settings)
+        recipe = recipe.replace(**{name: getattr(stored, _OF_THE_WEIGHTS[name]) for name in names})
+    return recipe, dataclasses.replace(recipe.preprocessing, mean=stored.mean, std=stored.std)
 
 
 def _with_fitting_batch(recipe: Recipe, images: int, settings: tuple[str, ...], task: Task, *, begins: bool) -> Recipe:

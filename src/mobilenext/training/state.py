@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,21 @@ def read_state(path: Path, run_digest: str, check_summary: Check) -> tuple[Posit
             if array.dtype != np.float32:
                 raise ValueError(f"{key} is of type {array.dtype}; expected float32")
     return position, parts
+
+
+def check_parts(path: Path, parts: Collection[str], *, needed: Set[str], known: Set[str]) -> None:
+    """Check that a checkpoint has all parts that a run needs to go on as it was, and none but the `known` ones.
+
+    Raises:
+        DataError: it has not.
+    """
+    if missing := needed - set(parts):
+        problem = f"it has no {', '.join(sorted(missing))}, without which the run would not go on as it was"
+    elif unknown := set(parts) - known:
+        problem = f"it has the parts {', '.join(sorted(unknown))}, which this training does not keep"
+    else:
+        return
+    raise DataError(f"{path} is damaged: {problem}; {_REMEDY}")
 
 
 @contextlib.contextmanager
