@@ -57,7 +57,7 @@ class Metric:
 
     @property
     def title(self) -> str:
-        """The name at the beginning of a heading."""
+        """Return the name as it begins a heading."""
         return _capitalized(self.display)
 
     @property
@@ -67,7 +67,7 @@ class Metric:
 
     @property
     def axis(self) -> str:
-        """The name with the symbol of its values."""
+        """Return the name with the symbol of its values, for an axis."""
         return f"{self.display}, {self.symbol}" if self.symbol else self.display
 
 
@@ -86,19 +86,19 @@ class Row(Protocol):
 
     @property
     def index(self) -> int:
-        """The position of the image in the data set, from 0."""
+        """Return the position of the image in the data set, from 0."""
 
     @property
     def path(self) -> str:
-        """The name of the image, as its record has it."""
+        """Return the name of the image, as its record has it."""
 
     @property
     def error(self) -> str | None:
-        """Why the image could not be read; None where it was."""
+        """Return why the image could not be read, or None where it was."""
 
     @property
     def bytes(self) -> int | None:
-        """The size of the file."""
+        """Return the size of the file."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as they are stored, which `Evaluation.read_row` reads."""
@@ -111,7 +111,7 @@ class Counts(Protocol):
 
     @property
     def correct(self) -> int | None:
-        """The number of right answers so far, for a progress bar; None where a task has no such number."""
+        """Return the number of right answers so far, for a progress bar; None where a task has no such number."""
 
     def add(self, row: Any) -> None:
         """Count one row."""
@@ -189,7 +189,7 @@ class Measured:
 
     @property
     def note(self) -> str:
-        """The counts and the interval, without a unit behind it."""
+        """Return the counts and the interval, without a unit behind it."""
         interval = interval_text(*self.interval) if self.interval else ""
         return "; ".join(filter(None, (self.counts, interval)))
 
@@ -205,7 +205,7 @@ class Reported:
 
 
 def collect(name: str, result: Mapping[str, Any], rows: Iterable[Row]) -> Reported:
-    """Keep of the rows what every task has."""
+    """Return the evaluation with what the rows of every task have: paths and errors."""
     paths, errors = [], {}
     for row in rows:
         paths.append(row.path)
@@ -219,15 +219,15 @@ class PageImages(Protocol):
 
     @property
     def folder(self) -> Path | None:
-        """Where they are read; None where the page has none."""
+        """Return the folder that they are read from; None where the page has none."""
 
     @property
     def missing(self) -> Sequence[str]:
-        """The names of those that could not be read so far."""
+        """Return the names of those that could not be read so far."""
 
     @property
     def explained(self) -> bool:
-        """Whether there are heat maps."""
+        """Return whether there are heat maps."""
 
     def thumbnail(self, path: str, draw: Callable[[Image], Image] | None = None) -> str | None:
         """Return a small picture of the image with this name in the predictions, with what `draw` adds to it."""

@@ -1,4 +1,4 @@
-"""From logits to integer counts, and from counts to numbers that are divided once.
+"""Turn logits into integer counts, and counts into numbers that are divided once.
 
 Ranking rule: by logit, the largest first; equal logits by class id, the smallest first. Logits that are not finite
 have no rank and are an error.
@@ -131,7 +131,11 @@ def ranked(logits: npt.NDArray[Any], k: int = TOP) -> npt.NDArray[np.int64]:
 def predictions_of(
     logits: npt.NDArray[Any], indices: Iterable[int], paths: Iterable[str], labels: Iterable[int]
 ) -> list[Prediction]:
-    """Return a :class:`Prediction` for each row of `logits` [N, classes]."""
+    """Return a :class:`Prediction` for each row of `logits` [N, classes].
+
+    Raises:
+        WeightsError: a logit is NaN or infinite.
+    """
     best = ranked(logits)
     probabilities = softmax(logits)
     rows = []
@@ -229,8 +233,8 @@ class Counts:
 class ClassScores:
     """Shares from 0 to 1 of each class [classes], NaN for a class without images, and their means over the others."""
 
-    recall: npt.NDArray[np.float64]  # correct / images: the share of a class' images that is found
-    precision: npt.NDArray[np.float64]  # correct / predicted: the share of what is taken for it that is; 0 for nothing
+    recall: npt.NDArray[np.float64]  # correct / images: the share of a class' images for which it comes first
+    precision: npt.NDArray[np.float64]  # correct / predicted: the share of a class' predictions that is right, or 0
     f1: npt.NDArray[np.float64]  # the harmonic mean of the two: 2 * correct / (images + predicted)
 
     @property

@@ -1,4 +1,4 @@
-"""A result as a small picture of characters, for the end of a quickstart."""
+"""Draw a result as a small picture of characters, for the end of a quickstart."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def open_dataset(
 ) -> LabelledDataset:
     """Find the layout of `root`, check all of it, and keep the first `limit` records.
 
-    With `num_classes`, labels must be below it, and class folders must be exactly so many. `split` names the part to
+    With `num_classes`, labels must be below it, and there must be as many class folders. `split` names the part to
     open, ``test`` for one; without it that is the validation part, or the whole where there are no parts. Without
     `check_classes`, the number of class folders and empty ones are left to `mobilenext.data.class_names`, which knows
     the names of the classes. With `one_class`, a single folder of images is a class, too, which its name tells.

@@ -1,7 +1,7 @@
 """Real handwriting that needs no download: scikit-learn's 1,797 digits as an image folder.
 
 The digits are the test part of the UCI "Optical Recognition of Handwritten Digits" set (Alpaydin and Kaynak, 1998):
-8 x 8 pixels of 17 grey levels, written by 13 people.
+8 x 8 pixels of 17 gray levels, written by 13 people.
 """
 
 from __future__ import annotations

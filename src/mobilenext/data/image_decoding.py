@@ -184,26 +184,26 @@ def _to_rgb(order: Order, image: Image.Image) -> Image.Image:
     if image.mode in ("F", "LAB"):
         raise ImageError(
             f"{order.name}: pixels of mode {image.mode!r} ({'floating point' if image.mode == 'F' else 'CIE L*a*b*'}) "
-            "have no one meaning as 8-bit RGB; convert the file to RGB or grey with a tool of your choice"
+            "have no one meaning as 8-bit RGB; convert the file to RGB or gray with a tool of your choice"
         )
     return image.convert("RGB")
 
 
 def _high_byte(order: Order, image: Image.Image) -> Image.Image:
-    """Convert grey of 9 to 16 bits to mode "L"."""
+    """Convert gray of 9 to 16 bits to mode "L"."""
     bits = 16
-    if isinstance(image, TiffImageFile):  # the one format whose grey Pillow does not scale to 16 bits
+    if isinstance(image, TiffImageFile):  # the one format whose gray Pillow does not scale to 16 bits
         (bits,) = image.tag_v2[ExifTags.Base.BitsPerSample]
         if image.mode == "I":
             raise ImageError(
-                f"{order.name}: {bits}-bit integers, signed or longer than 16 bits, have no one meaning as 8-bit grey; "
-                "convert the file to unsigned grey of 8 or 16 bits"
+                f"{order.name}: {bits}-bit integers, signed or longer than 16 bits, have no one meaning as 8-bit gray; "
+                "convert the file to unsigned gray of 8 or 16 bits"
             )
-    grey = Image.new("L", image.size)
+    gray = Image.new("L", image.size)
     for box in blocks(image.size):
         block = np.asarray(image.crop(box))  # [H, W]
-        grey.paste(Image.fromarray((block >> (bits - 8)).astype(np.uint8)), box)
-    return grey
+        gray.paste(Image.fromarray((block >> (bits - 8)).astype(np.uint8)), box)
+    return gray
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:

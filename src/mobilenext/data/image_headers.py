@@ -128,7 +128,7 @@ def _jpeg(file: BinaryIO, _: bytes) -> Claims:
     size = 128 * sum(blocks.values())  # of its data at most, two bytes a sample
     if not single:
         scans, visits, size = _scans(file, blocks)
-    # Pixels of 4 bytes (grey: 1) and, with several scans, all coefficients (2 bytes, 64 a block).
+    # Pixels of 4 bytes (gray: 1) and, with several scans, all coefficients (2 bytes, 64 a block).
     memory = pixels * (1 if count == 1 else 4) + (0 if single else 128 * sum(blocks.values()) + 2**20)
     seconds = visits * _BLOCK_VISIT_S + scans * _JPEG_SCAN_S + size * _JPEG_BYTE_S / 2 + pixels * _RAW_PIXEL_S
     if kind not in _HUFFMAN_FRAMES:

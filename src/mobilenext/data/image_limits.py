@@ -58,7 +58,7 @@ class ImageLimits:
         )
 
     def bytes_for(self, pixels: int) -> int:
-        """Return the memory that an image of so many pixels may take."""
+        """Return the memory in bytes that an image of this number of pixels may take."""
         return PIXEL_BYTES * pixels + int(self.memory_mib * 2**20)
 
 

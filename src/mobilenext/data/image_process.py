@@ -97,7 +97,7 @@ def _limit_address_space(size: int) -> None:
 
 
 def _address_space() -> int:
-    """Bytes of it that this process has."""
+    """Return the size of this process' address space in bytes."""
     if _statm() < 0:
         return 2**30  # a system without /proc: a bound, but a wide one
     return int(os.pread(_statm(), 64, 0).split()[0]) * resource.getpagesize()

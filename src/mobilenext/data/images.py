@@ -3,11 +3,11 @@
 What a file becomes (always mode "RGB", 8 bits a channel, by Pillow alone):
 
     RGB, YCbCr, HSV, CMYK, YCCK     Pillow's own conversion; color profiles are not applied
-    grey, 1-bit                     three equal channels
+    gray, 1-bit                     three equal channels
     palette                         the palette's colors
     alpha, palette transparency     dropped, not blended: hidden colors show, as in the reference pipelines
-    grey of 9 to 16 bits            its 8 highest bits, as Pillow does for 16-bit color (its grey would clip to white)
-    grey of 32 bits, signed, float  ImageError: such numbers have no defined black and white
+    gray of 9 to 16 bits            its 8 highest bits, as Pillow does for 16-bit color (its gray would clip to white)
+    gray of 32 bits, signed, float  ImageError: such numbers have no defined black and white
     CIE L*a*b*                      ImageError: needs color management
     several frames or pages         the first
     EXIF orientation                ignored, unless `apply_orientation`; one that cannot be read counts as upright.
@@ -67,7 +67,7 @@ def read_image(path: PathLike, *, apply_orientation: bool = False, limits: Image
 
     Raises:
         ImageError: with the path, what was found and what to do; see the rules above.
-        UsageError: Pillow was told, process-wide, to fill truncated images with grey.
+        UsageError: Pillow was told, process-wide, to fill truncated images with gray.
     """
     path = Path(path)
     _require_whole_images()
@@ -111,7 +111,7 @@ def as_rgb(image: Image.Image, name: str = "image", *, apply_orientation: bool =
     order = _order(name, apply_orientation)
     with pillow_errors(order):
         if image.mode == "I" and image.format is None:  # of no file, which would tell how many of its bits count
-            raise ImageError(f"{name}: 32-bit integers have no one meaning as 8-bit grey; convert the image to RGB")
+            raise ImageError(f"{name}: 32-bit integers have no one meaning as 8-bit gray; convert the image to RGB")
         return convert(order, image)
 
 
@@ -145,7 +145,7 @@ def _require_whole_images() -> None:
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise UsageError(
             "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set in this process: truncated images would pass as whole, "
-            "their missing part grey; set it to False before reading images"
+            "their missing part gray; set it to False before reading images"
         )
 
 

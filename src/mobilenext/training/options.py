@@ -39,7 +39,7 @@ class TrainOptions(PlanOptions, total=False):
         device: ``auto``, ``cpu`` or ``gpu``.
         threads: of this process, on a CPU (default 1).
         workers: processes that read images, 0 for none (default: none where the data fit in memory).
-        max_unreadable: so many training images may be unreadable; they are left out, counted and listed.
+        max_unreadable: the number of training images that may be unreadable; they are left out, counted and listed.
         log_every: steps between two rows of the log (default 20).
         save_every: seconds between two checkpoints within an epoch (default 600; 0: each step).
         to_static: compile the network to a graph by ``paddle.jit.to_static``; on a CPU that is slower.
