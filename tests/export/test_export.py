@@ -276,7 +276,7 @@ def test_what_an_exported_folder_allows(
         UsageError, match=r"image size 64 was asked for, but .* takes 32; export again with --image-size"
     ):
         prepare(find_subject(exported=folder, preprocessing={"image_size": 64}), tmp_path, Choice())
-    with pytest.raises(UsageError, match="is not quantised; `mobilenext quantize` makes an int8 folder"):
+    with pytest.raises(UsageError, match="is not quantized; `mobilenext quantize` makes an int8 folder"):
         prepare(find_subject(exported=folder), tmp_path, Choice(precision="int8"))
 
 

@@ -130,7 +130,7 @@ def test_calibration_images(long_world: World, tmp_path: Path) -> None:
 
 
 def test_other_forms(long_world: World, tmp_path: Path) -> None:
-    """A batch of 4, channels last, bytes in and a softmax inside: quantised in that form, which the sidecar says."""
+    """A batch of 4, channels last, bytes in and a softmax inside: quantized in that form, which the sidecar says."""
     from tests.onnx_models import classifier
 
     from mobilenext.data import pixels_of
@@ -160,13 +160,13 @@ def test_other_forms(long_world: World, tmp_path: Path) -> None:
     assert (logits.argmax(1) == expected.argmax(1)).mean() > 0.5
 
 
-def test_what_cannot_be_quantised(tmp_path: Path) -> None:
+def test_what_cannot_be_quantized(tmp_path: Path) -> None:
     import onnx
     from tests.onnx_models import classifier
 
     from mobilenext.quantization.onnx_int8 import make_ready
 
-    for change, message in (("QuantizeLinear", "is quantised already"), ("FLOAT16", "holds 16-bit weights")):
+    for change, message in (("QuantizeLinear", "is quantized already"), ("FLOAT16", "holds 16-bit weights")):
         model = onnx.load(str(classifier(tmp_path / "a.onnx")))
         if change == "FLOAT16":
             model.graph.initializer[0].data_type = onnx.TensorProto.FLOAT16
@@ -188,7 +188,7 @@ def test_a_processor_without_vnni(long_world: World, tmp_path: Path, monkeypatch
 
 @needs_int8
 def test_what_is_quantised_already(quantized: tuple[Path, dict[str, Any]], long_world: World, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is int8 already; quantise the float32 one"):
+    with pytest.raises(UsageError, match="is int8 already; quantize the float32 one"):
         quantize_model(tmp_path / "out", calibration=long_world.data, exported=quantized[0])
     assert list(tmp_path.iterdir()) == []
 

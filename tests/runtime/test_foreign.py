@@ -157,7 +157,7 @@ def test_probabilities_keep_their_order_to_the_last_bit(tmp_path: Path) -> None:
 
 
 def test_probabilities_in_8_bits(tmp_path: Path) -> None:
-    """As quantised networks give them: rounded to steps of 1/16 here, so that they do not add up to 1."""
+    """As quantized networks give them: rounded to steps of 1/16 here, so that they do not add up to 1."""
     make = onnx.helper
     model = onnx.load(str(classifier(tmp_path / "a.onnx", end="Softmax")))
     for name, value in (("scale", np.float32(1 / 16)), ("zero", np.uint8(0))):

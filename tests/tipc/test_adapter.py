@@ -177,7 +177,7 @@ def test_the_report_of_a_benchmark(lite: Repository, exported: Path) -> None:
         (("--use-tensorrt=True",), "use_tensorrt=True needs a GPU"),
         (("--use-gpu=True",), "is a CPU build"),
         (("--precision=fp16",), "does not run a network in the format paddle in fp16 on cpu"),
-        (("--precision=int8",), "is not quantised"),
+        (("--precision=int8",), "is not quantized"),
         (("--batch-size=0",), "expected a whole number from 1 up"),
     ],
 )

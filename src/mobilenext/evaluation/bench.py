@@ -145,7 +145,7 @@ def bench(
 
 
 def _check(samples: int, networks: Networks, ways: Ways) -> None:
-    """Raises UsageError for numbers out of bounds, and where nothing is named."""
+    """Raise UsageError for numbers out of bounds, and where nothing is named."""
     if samples < FEWEST_SAMPLES:
         raise UsageError(f"samples is {samples}; expected at least {FEWEST_SAMPLES}, or a median says little")
     threads, batch_sizes = ways.get("threads", (1,)), ways.get("batch_sizes", (1,))
@@ -308,7 +308,7 @@ def _finished(row: Row, timing: Timing, first_batch: int, gemm: dict[int, float]
         "p90_ms": round(1000 * float(np.percentile(seconds, 90)), 3),
         "ms_per_image": round(1000 * median / row.batch_size, 3),
         "images_per_second": round(row.batch_size / median, 1),
-        # Images a second over those of the first row, in the same rounds.
+        # Images per second relative to the first row, in the same rounds.
         "times_first_row": round(float(np.median(timing.first)) / first_batch / (median / row.batch_size), 3),
         "start_up_ms": round(timing.start_up_ms, 1),
         "peak_memory_mib": timing.peak_memory_mib,

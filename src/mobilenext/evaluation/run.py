@@ -127,7 +127,7 @@ def _sort(options: Mapping[str, Any]) -> tuple[Source, Execution, Selection, int
 
 
 def _check(output: str | os.PathLike[str] | None, unreadable: str, resume: bool, selection: Selection) -> None:
-    """Raises UsageError for options that cannot work."""
+    """Raise UsageError for options that cannot work."""
     if unreadable not in ("stop", "wrong"):
         raise UsageError(f"unreadable is {unreadable!r}; expected stop or wrong")
     if resume and output is None:

@@ -45,7 +45,7 @@ def write_onnx(network: Network, onnx_file: Path, image_size: int) -> None:
 
 
 def convert(network: nn.Layer, image_size: int) -> onnx.ModelProto:
-    """Return the graph that paddle2onnx makes of the network, as it is."""
+    """Return the graph that paddle2onnx makes of the network, before simplification."""
     import onnx
     import paddle2onnx
 
@@ -54,7 +54,7 @@ def convert(network: nn.Layer, image_size: int) -> onnx.ModelProto:
         write_paddle(network, saved, image_size)
         target = folder / "network.onnx"
         with captured_output() as messages:
-            # Its default optimiser would install packages on the way.
+            # Its default optimizer would install packages on the way.
             paddle2onnx.export(
                 str(saved), str(saved.with_suffix(".pdiparams")), str(target), opset_version=OPSET, optimize_tool="none"
             )

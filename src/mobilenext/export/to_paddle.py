@@ -48,7 +48,7 @@ def _remove_call_stacks(model_file: Path) -> None:
 
 @contextlib.contextmanager
 def _older_format() -> Iterator[None]:
-    """Inside, ``jit.save`` writes ``.pdmodel``, as Paddle 2 always does."""
+    """Let ``jit.save`` write ``.pdmodel``, as Paddle 2 always does."""
     guard = getattr(getattr(paddle, "pir_utils", None), "OldIrGuard", None)
     if guard is None:
         yield

@@ -64,7 +64,7 @@ def watched_scratch_folder(output: str | os.PathLike[str] | None = None) -> Iter
 
 
 def _start(parent: int, pool: str, threads: int | None) -> None:
-    """Prepare a worker: it ends with its parent and, with `threads`, claims so many cores."""
+    """Prepare a worker: it ends with its parent and, with `threads`, claims that number of cores."""
     # The parent answers the signals of the group and ends its workers in good order. All of them were blocked when this
     # process was started (`WorkerPool._submit`); Ctrl-C is ignored as well, should a library change the mask.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -77,7 +77,7 @@ def _start(parent: int, pool: str, threads: int | None) -> None:
 
 
 def _claim_cores(pool: str, threads: int) -> None:
-    """Bind this process to so many cores that no other worker of the pool has; if all are taken, stay unbound.
+    """Bind this process to that number of cores which no other worker of the pool has; if all are taken, stay unbound.
 
     Some inference engines bind themselves to the first cores that they may use, so that two processes of one thread
     share one core while the other is idle. A worker that may use its own cores only cannot be bound to another's.

@@ -44,7 +44,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes the files."""
+        """True in the process that writes the files."""
         return self.rank == 0
 
     def sum_gradients(self, parameters: Sequence[Any]) -> None:
@@ -84,7 +84,7 @@ class Ranks:
                 paddle.distributed.broadcast(tensor, src=0)
 
     def gather(self, content: bytes) -> list[bytes]:
-        """All-gather of bytes: return the content of each process, in the order of their numbers."""
+        """Gather bytes: return the content of each process, in the order of their numbers."""
         if self.world == 1:
             return [content]
         import paddle

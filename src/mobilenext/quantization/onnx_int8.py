@@ -2,7 +2,7 @@
 
 Weights are signed 8-bit numbers with a scale for each output channel: with one scale for all, depthwise convolutions,
 whose channels differ most, lose all accuracy. Activations are unsigned with one scale for each tensor, which is the
-combination that ONNX Runtime has fast kernels for. Additions and concatenations are quantised too, so that the tensors
+combination that ONNX Runtime has fast kernels for. Additions and concatenations are quantized too, so that the tensors
 between the convolutions stay 8 bits wide.
 """
 
@@ -31,7 +31,7 @@ from mobilenext.runtime.form import Form
 LARGEST = (1 << 31) - 1  # bytes of a file of Protocol Buffers
 SHORT_FLOATS = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 OPSET = 13  # the first with a scale for each channel
-# Clip is quantised away: the range of its output says the same.
+# Clip is quantized away: the range of its output says the same.
 OPERATORS = (
     *("Conv", "MatMul", "Gemm", "Add", "Mul"),
     *("Clip", "Relu", "Concat", "Slice", "Split", "ReduceMean", "GlobalAveragePool"),
@@ -55,7 +55,7 @@ class LayerLoss:
 
 
 def make_ready(onnx_file: Path, target: Path) -> None:
-    """Copy an ONNX file in a form that can be quantised: opset 13 or later, and a name of its own for every node.
+    """Copy an ONNX file in a form that can be quantized: opset 13 or later, and a name of its own for every node.
 
     Raises:
         DataError: it cannot be brought to opset 13, or is larger than an ONNX file can be.
@@ -65,7 +65,7 @@ def make_ready(onnx_file: Path, target: Path) -> None:
     _check_float32(model, onnx_file)
     size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     if size > LARGEST:
-        raise DataError(f"{onnx_file} has {size / 2**30:.1f} GiB of weights; up to 2 can be quantised")
+        raise DataError(f"{onnx_file} has {size / 2**30:.1f} GiB of weights; up to 2 can be quantized")
     version = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if version < OPSET:
         try:
@@ -85,13 +85,13 @@ def make_ready(onnx_file: Path, target: Path) -> None:
 
 def _check_float32(model: onnx.ModelProto, path: Path) -> None:
     if any("QuantizeLinear" in node.op_type or node.op_type.startswith("QLinear") for node in model.graph.node):
-        raise UsageError(f"{path} is quantised already; quantise the float32 one")
+        raise UsageError(f"{path} is quantized already; quantize the float32 one")
     if any(tensor.data_type in SHORT_FLOATS for tensor in model.graph.initializer):
-        raise UsageError(f"{path} holds 16-bit weights, which cannot be quantised here; quantise the float32 one")
+        raise UsageError(f"{path} holds 16-bit weights, which cannot be quantized here; quantize the float32 one")
 
 
 class _Batch(CalibrationDataReader):  # type: ignore[misc]
-    """One batch, in the form that the calibrator needs."""
+    """One batch in the form that the calibrator needs."""
 
     def __init__(self, name: str, batch: npt.NDArray[Any]) -> None:
         self._inputs: Iterator[dict[str, npt.NDArray[Any]]] = iter([{name: batch}])
@@ -160,7 +160,7 @@ def layer_losses(
     Args:
         onnx_file: made ready.
         ranges: of `calibrate`.
-        images: normalised, [N, 3, S, S]; some of those that were calibrated with.
+        images: normalized, [N, 3, S, S]; some of those that were calibrated with.
         output: the name of that with the scores; None: the only one.
         form: of the network.
     """

@@ -92,7 +92,7 @@ def quantize_model(
     task = task_of_file(task_of(subject), subject.path)
     if task.name != DEFAULT:
         raise UsageError(f"{subject.path} is of the task {task.name}; only {DEFAULT} is quantized")
-    require(["onnxruntime", "onnx"], "quantize", "quantisation")
+    require(["onnxruntime", "onnx"], "quantize", "quantization")
     check_precision("int8", processor()[1])
     if not max_drop >= 0:
         raise UsageError(f"max_drop is {max_drop}; expected {task.metric.unit} of {task.metric.display}, from 0 up")
@@ -133,12 +133,12 @@ def _quantize(
 
     if subject.kind == "paddle":
         raise UsageError(
-            f"{subject.path} is a Paddle Inference model; quantisation works on ONNX: convert it with paddle2onnx, and "
+            f"{subject.path} is a Paddle Inference model; quantization works on ONNX: convert it with paddle2onnx, and "
             "give the file to --onnx"
         )
     prepared = prepare(subject, work / "prepared", Choice(runtime="onnxruntime"))
     if prepared.spec.precision != "fp32":
-        raise UsageError(f"{subject.path} is {prepared.spec.precision} already; quantise the float32 one")
+        raise UsageError(f"{subject.path} is {prepared.spec.precision} already; quantize the float32 one")
     float_folder = work / "fp32"
     float_folder.mkdir()
     source = float_folder / FILE

@@ -44,5 +44,5 @@ def quantization_lines(report: Mapping[str, Any]) -> list[str]:
     if report["keep_float"]:
         lines.append(f"kept in float32: {', '.join(report['keep_float'])}")
     rows = [[row["layer"], f"{row['signal_to_noise_db']:.1f} dB"] for row in report["layers"][:5]]
-    lines += ["", table(["layers that lose most, each quantised alone", "logits' signal to noise"], rows)]
+    lines += ["", table(["layers that lose most, each quantized alone", "logits' signal to noise"], rows)]
     return lines

@@ -271,7 +271,7 @@ def _input_notes(form: Form, image: ImageInput) -> list[str]:
         channels = "last" if form.layout.endswith("C") else "first"
         notes.append(f"it takes images as [{', '.join(form.layout)}], with the channels {channels}")
     if form.dtype == "uint8":
-        notes.append("it takes pixels of 0 to 255 as they are (uint8): what normalises them is inside")
+        notes.append("it takes pixels of 0 to 255 as they are (uint8): what normalizes them is inside")
     elif form.dtype != "float32":
         notes.append(f"it takes {form.dtype} numbers")
     return notes

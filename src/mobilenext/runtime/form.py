@@ -1,6 +1,6 @@
 """The forms of networks of other projects, and the adapter that gives them the form that all networks have here.
 
-Everywhere here, a network takes normalised images, float32 [N, 3, S, S] with any N, and gives logits [N, classes].
+Everywhere here, a network takes normalized images, float32 [N, 3, S, S] with any N, and gives logits [N, classes].
 """
 
 from __future__ import annotations

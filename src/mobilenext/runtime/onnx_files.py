@@ -58,7 +58,7 @@ def ends_in_softmax(path: Path, output: str) -> bool:
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """All tensors of a model, those inside its nodes and functions too."""
+    """Yield all tensors of a model, those inside its nodes and functions too."""
     yield from _of_graph(model.graph)
     for function in model.functions:
         for node in function.node:

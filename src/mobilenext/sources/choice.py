@@ -1,4 +1,4 @@
-"""How a network is run, with everything filled in that its user left open."""
+"""How a network is run, with defaults for every option that was not set."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def find_subject(**source: Unpack[Source]) -> Subject:
 
 
 def _refuse_others(option: str, source: Source) -> None:
-    """Raises UsageError where an exported folder or an ONNX file comes with options about weights."""
+    """Raise UsageError where an exported folder or an ONNX file comes with options about weights."""
     names = ("model", "weights", "use", "section", "identity_divisor", *(("onnx",) if option == "exported" else ()))
     others = [name.replace("_", " ") for name in names if source.get(name) is not None]
     if others:

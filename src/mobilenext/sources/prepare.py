@@ -113,7 +113,7 @@ def _prepare_exported(subject: Subject, folder: Path, choice: Choice) -> Prepare
     sidecar = read_sidecar(subject.path)
     precision = choice.precision or sidecar.precision
     if precision == "int8" and sidecar.precision != "int8":
-        raise UsageError(f"{subject.path} is not quantised; `mobilenext quantize` makes an int8 folder")
+        raise UsageError(f"{subject.path} is not quantized; `mobilenext quantize` makes an int8 folder")
     if sidecar.precision == "int8" and precision != "int8":
         raise UsageError(f"{subject.path} is int8, which no runtime can turn back into {precision}")
     check_precision(precision, processor()[1])

@@ -46,7 +46,7 @@ class Entry:
 
     @property
     def counter(self) -> str | None:
-        """What PyTorch calls the counter of the batch norm that this is the mean of."""
+        """Name of the PyTorch counter (num_batches_tracked) of this batch norm; None of a tensor that is no mean."""
         owner, _, leaf = self.pytorch_name.rpartition(".")
         return f"{owner}.{COUNTER}" if leaf == "running_mean" else None
 

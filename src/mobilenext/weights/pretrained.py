@@ -167,7 +167,9 @@ def create_model(
     rows = None if pooled_only else num_classes
     if weights is None and not pretrained and name is not None and "." not in name:
         if options.get("use") is not None or options.get("section") is not None:
-            raise UsageError("use or section was given without weights; expected weights=FILE, whose they are")
+            raise UsageError(
+                "use or section was given without weights; expected weights=FILE: they select weights within a file"
+            )
         arguments = {"num_classes": rows, "identity_divisor": options.get("identity_divisor")}
         network = build_network(name, **{key: value for key, value in arguments.items() if value is not None})
     else:

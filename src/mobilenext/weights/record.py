@@ -47,7 +47,7 @@ class WeightsRecord(NetworkRecord):
 
     @property
     def published(self) -> WeightsCard | None:
-        """The card of these weights, if they are published ones."""
+        """Card of these weights; None where they are not published ones."""
         if self.card is None:
             return None
         model, _, tag = self.card.partition(".")

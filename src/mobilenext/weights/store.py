@@ -144,7 +144,7 @@ class _Fault(Exception):
 
 
 def _copy(source: Download, part: Path) -> None:
-    """As `_transfer`, from a file:// URL."""
+    """Do the same as `_transfer` for a file:// URL."""
     original = Path(url2pathname(urlsplit(source.url).path))
     if not (original.is_file() and os.access(original, os.R_OK)):
         raise DownloadError(f"{source.url} cannot be read: {original} is not a readable file.")
