@@ -108,15 +108,19 @@ def evaluate(
         warnings += _sizes_assumed(prepared, remarks)
         with journal:
             counts, speed = _run(journal, trial, unreadable, progress, ranks)
-        fields = task.evaluation.result(Evaluated(prepared, dataset, journal.rows, counts, remarks))
+        fields = _task_fields(task, Evaluated(prepared, dataset, journal.rows, counts, remarks))
         result = trial.headline(setup) | {"warnings": warnings, "processes": ranks.world} | fields
-        # What the readers of every result need, where the task does not count it by itself.
-        result.setdefault("images", len(dataset))
-        result.setdefault("unreadable", sum(row.error is not None for row in journal.rows))
         result |= latency | speed | origin(started) | {"environment": environment()}
         if ranks.first:
             write_outcome(folder, journal, result)
     return result
+
+
+def _task_fields(task: Task, evaluated: Evaluated) -> dict[str, Any]:
+    """Return the task's fields of a result, and what readers of every result need where the task does not count it."""
+    unreadable = sum(row.error is not None for row in evaluated.rows)
+    fields = task.evaluation.result(evaluated)
+    return fields | {"images": len(evaluated.dataset), "unreadable": unreadable} | fields
 
 
 def _sort(options: Mapping[str, Any]) -> tuple[Source, Execution, Selection, int | None]:

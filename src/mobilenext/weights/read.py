@@ -72,16 +72,14 @@ def read_weights(
     metadata = read_metadata(file, path)
     published = None if metadata else find_weights_card(git_blob=file.git_blob, sha256=file.sha256)
 
-    state, network = _described(file, metadata, use, identity_divisor) or (None, None)
-    if state is None or network is None:
-        state = _select(file, metadata, published, use, section)
-        network = _recognize(state, path)
+    described = _described(file, metadata, use, identity_divisor)
+    state = described[0] if described else _select(file, metadata, published, use, section)
+    network = described[1] if described else _recognize(state, path)
     _check_model(network, path, expected)
     tensors, dropped, notes_on_tensors = _tensors(state, network, path)
     divisor, notes_on_divisor = _identity_divisor(identity_divisor, metadata, published, network)
     images, assumed, notes_on_images = _preprocessing(preprocessing or {}, metadata, published, file)
-    notes = [*state.notes, *_note_on_certificate(file, metadata)]
-    names = _labels(labels, metadata, network.num_classes)
+    notes = [*state.notes, *_note_on_certificate(file, metadata), *notes_on_tensors, *notes_on_divisor]
     return Weights(
         model=network.model,
         num_classes=network.num_classes,
@@ -89,7 +87,7 @@ def read_weights(
         preprocessing=images,
         tensors=tensors,
         entries=network.entries,
-        labels=names,
+        labels=_labels(labels, metadata, network.num_classes),
         path=file.path,
         sha256=file.sha256,
         source_name=metadata.entries.get("source_name", file.path.name),
@@ -98,7 +96,7 @@ def read_weights(
         kind=metadata.entries.get("kind", state.kind),
         dialect=network.dialect,
         dropped=dropped,
-        notes=(*notes, *notes_on_tensors, *notes_on_divisor, *notes_on_images),
+        notes=(*notes, *notes_on_images),
         section=state.section if section is not None else "",
         assumed=assumed,
         task=metadata.entries.get("task"),
