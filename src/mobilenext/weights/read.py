@@ -79,7 +79,7 @@ def read_weights(
     tensors, dropped, notes_on_tensors = _tensors(state, network, path)
     divisor, notes_on_divisor = _identity_divisor(identity_divisor, metadata, published, network)
     images, assumed, notes_on_images = _preprocessing(preprocessing or {}, metadata, published, file)
-    notes = [*state.notes, *_note_on_certificate(file, metadata), *notes_on_tensors, *notes_on_divisor]
+    notes = (*_note_on_certificate(file, metadata), *notes_on_tensors, *notes_on_divisor, *notes_on_images)
     return Weights(
         model=network.model,
         num_classes=network.num_classes,
@@ -96,7 +96,7 @@ def read_weights(
         kind=metadata.entries.get("kind", state.kind),
         dialect=network.dialect,
         dropped=dropped,
-        notes=(*notes, *notes_on_images),
+        notes=(*state.notes, *notes),
         section=state.section if section is not None else "",
         assumed=assumed,
         task=metadata.entries.get("task"),
