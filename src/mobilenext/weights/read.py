@@ -71,7 +71,6 @@ def read_weights(
     file = read_foreign(with_suffix(Path(path)))
     metadata = read_metadata(file, path)
     published = None if metadata else find_weights_card(git_blob=file.git_blob, sha256=file.sha256)
-
     described = _described(file, metadata, use, identity_divisor)
     state = described[0] if described else _select(file, metadata, published, use, section)
     network = described[1] if described else _recognize(state, path)
