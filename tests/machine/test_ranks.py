@@ -555,6 +555,7 @@ def test_one_process_goes_on_after_a_kill(
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
     if len(sys.argv) == 2:
         sys.exit(one_of_two_with_commands(Path(sys.argv[1])))
     one_of_two(Path(sys.argv[1]), Path(sys.argv[2]))
