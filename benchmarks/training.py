@@ -91,12 +91,13 @@ def train_step(case: dict[str, Any]) -> Any:
 
     from mobilenext.classification.recipes import RECIPES
     from mobilenext.classification.training import ClassificationJob
+    from mobilenext.job import Feed, Setup
     from mobilenext.machine.ranks import Ranks
     from mobilenext.models import build_network
     from mobilenext.training.depthwise import accelerate
     from mobilenext.training.freezing import frozen_tensors
     from mobilenext.training.optimization import Average
-    from mobilenext.training.stepper import GradientStep, Setup
+    from mobilenext.training.stepper import GradientStep
 
     ranks = Ranks()
     paddle.seed(0)
@@ -105,7 +106,7 @@ def train_step(case: dict[str, Any]) -> Any:
     network.train()
     recipe = dataclasses.replace(RECIPES["tiny"], batch_size=case["batch"])
     job = ClassificationJob(recipe, recipe.preprocessing, case["classes"])
-    stepper = GradientStep(Setup(recipe, job, ranks, 0), network)
+    stepper = GradientStep(Setup(recipe, job, ranks, Feed(0, recipe.batch_size)), network)
     average = Average(network, recipe.ema_decay, warmup=recipe.ema_warmup, frozen=frozen_tensors(network))
     batch = random_batch(case, case["batch"] // ranks.world)
     done = 0
