@@ -1,14 +1,14 @@
 """The paper's claim in small: sandglass blocks against inverted residuals, and half a shortcut against a whole one.
 
 Source    Zhou et al. 2020: MobileNeXt is more accurate than MobileNetV2 of the same size, half the identity costs
-          nothing, and MobileNeXt loses less when it is quantised
+          nothing, and MobileNeXt loses less when it is quantized
 Expected  nothing: whether it shows at this size is the question
 Cost      nine runs of about 5 minutes on one core, and six quantisations of half a minute
 Command   python scripts/paper_claim.py TINY20 --runs runs/claim -o results/claim.json
 
 Three networks of width 0.35 (MobileNeXt, MobileNeXt with identity divisor 2, MobileNetV2) are trained from three seeds
 each on the first ten classes of a data set of small images, with the recipe `tiny` for 20 epochs. The averaged weights
-of MobileNeXt and MobileNetV2 are then quantised to int8, with training images for calibration. Finished runs are not
+of MobileNeXt and MobileNetV2 are then quantized to int8, with training images for calibration. Finished runs are not
 repeated, and an interrupted one goes on.
 """
 
@@ -34,7 +34,7 @@ NETWORKS = {
     "mobilenext_div2": ["--model", "mobilenext_x0_35", "--identity-divisor", "2"],
     "mobilenetv2": ["--model", "mobilenetv2_x0_35"],
 }
-QUANTISED = ("mobilenext", "mobilenetv2")
+QUANTIZED = ("mobilenext", "mobilenetv2")
 
 
 def command(*arguments: object) -> list[str]:
@@ -63,12 +63,12 @@ def train(data: Path, lists: dict[str, Path], folder: Path, network: list[str], 
     subprocess.run(command("train", data, *network, *options), check=True)
 
 
-def quantise(data: Path, lists: dict[str, Path], run: Path) -> dict[str, Any]:
+def quantize(data: Path, lists: dict[str, Path], run: Path) -> dict[str, Any]:
     """int8 of the averaged weights: what it costs."""
     options = ["--weights", run / "last_ema.safetensors", "--calibration", data, "--calibration-list", lists["train"]]
     options += ["--data", data, "--list", lists["val"], "-o", run / "int8", "--max-drop", 100, "--json"]
     output = subprocess.run(command("quantize", *options), check=True, stdout=subprocess.PIPE).stdout
-    report: dict[str, Any] = parse(output.encode(), "the comparison")
+    report: dict[str, Any] = parse(output, "the comparison")
     return report
 
 
@@ -85,20 +85,20 @@ def main() -> None:
             folders[name, seed] = options.runs / f"{name}_{seed}"
             train(options.data, lists, folders[name, seed], network, seed)
     runs = [read_run(folders[name, seed]) for name in NETWORKS for seed in SEEDS]
-    quantised = []
-    for name in QUANTISED:
+    quantized = []
+    for name in QUANTIZED:
         for seed in SEEDS:
-            report = quantise(options.data, lists, folders[name, seed])
+            report = quantize(options.data, lists, folders[name, seed])
             wanted = ("model", "images", "fp32", "int8", "lost_points", "equal_predictions")
             row = {"run": f"{name}_{seed}", "seed": seed} | {key: report[key] for key in wanted}
-            quantised.append(row | {"calibration_images": report["calibration"]["images"]})
+            quantized.append(row | {"calibration_images": report["calibration"]["images"]})
     result = {
         "data": runs[0].config["data"],
         "recipe": runs[0].config["recipe"],
         "seeds": SEEDS,
         "comparison": comparison(runs),
         "epochs": {run.name: run.epochs for run in runs},
-        "quantised": quantised,
+        "quantised": quantized,
         **origin(),
         "environment": environment(),
     }
