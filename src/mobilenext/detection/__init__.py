@@ -1,0 +1,1 @@
+"""Detection of objects: what its training, evaluation and answers are made of."""
