@@ -209,8 +209,8 @@ def result(evaluated: Evaluated) -> dict[str, Any]:
 CHECK = record({"images": whole(1), "mean_error": number(0)})
 EVALUATION = Evaluation(
     open_data=open_data, fit_data=lambda dataset, prepared: dataset, warnings=lambda dataset, network: [],
-    facts=lambda network: {}, rows=rows, unreadable=unreadable, read_row=read_row, counts=counts, result=result,
-    result_fields=CHECK,
+    facts=lambda network, options: {}, rows=rows, unreadable=unreadable, read_row=read_row, counts=counts,
+    result=result, result_fields=CHECK,
     answer=lambda outputs, network, options: [{"brightness": round(float(value), 6)} for (value,) in outputs[0]],
     answer_lines=lambda answer: [f"brightness {answer['brightness']:.3f}"],
 )  # fmt: skip

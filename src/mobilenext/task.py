@@ -7,12 +7,14 @@ name that is stored in ``run.json``, in weights and in sidecars. Nothing here im
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 from mobilenext.arrays import Outputs
 from mobilenext.drawing.cells import interval_text
+from mobilenext.errors import UsageError
 from mobilenext.job import Training
+from mobilenext.json_files import Unfit
 
 if TYPE_CHECKING:
     import os
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from mobilenext.drawing.cells import Cell
     from mobilenext.drawing.chart import Chart
     from mobilenext.drawing.parts import Section, Tile
-    from mobilenext.json_files import Check
+    from mobilenext.json_files import Check, Fields
     from mobilenext.sources.prepare import Prepared
     from mobilenext.weights.record import WeightsRecord
 
@@ -159,7 +161,8 @@ class Evaluation:
     fit_data: Callable[[OwnDataset, Prepared], OwnDataset]
     # Warnings about the data set, shown before the score.
     warnings: Callable[[OwnDataset, WeightsRecord], list[str]]
-    facts: Callable[[WeightsRecord], dict[str, Any]]  # are stored in the setup and in the result
+    # From a network and the options that `Task.options_of` returns; they are stored in the setup and in the result.
+    facts: Callable[[WeightsRecord, Mapping[str, Any]], dict[str, Any]]
     rows: Callable[[Outputs, Sequence[OwnRecord], Facts], list[Any]]  # a row for each of N records
     unreadable: Callable[[OwnRecord, str], Any]  # the row of an image that cannot be read, and why
     # The row number N of a file from JSON; with a record, the row must be that record's. Unfit: what is wrong with it.
@@ -168,11 +171,16 @@ class Evaluation:
     # The task's fields of result.json; `images` and `unreadable` are counted for it where it does not name them.
     result: Callable[[Evaluated], dict[str, Any]]
     result_fields: Check  # of these fields, when they come back from the file
-    # The answer of `predict` and of the server for each of N images, as JSON; options: topk, and sizes, of which
-    # each is (width, height) of an upright image.
+    # The answer of `predict` and of the server for each of N images, as JSON; options: those of `Task.options_of`, and
+    # sizes, of which each is (width, height) of an upright image.
     answer: Callable[[Outputs, WeightsRecord, Mapping[str, Any]], list[dict[str, Any]]]
     # The lines that the command prints for such an answer.
     answer_lines: Callable[[Mapping[str, Any]], list[str]]
+    # The options of `sources.options.Answering` that mean something to the task, with checks of their values. With
+    # `flip`, `rows` and `answer` get the outputs for the mirrored images behind those for the images.
+    options: Fields = field(default_factory=dict)
+    # Files that an evaluation writes beside result.json: their names and contents.
+    files: Callable[[Evaluated], Mapping[str, bytes]] = lambda evaluated: {}
 
 
 # Presentation: a result in words, tables and charts.
@@ -290,3 +298,21 @@ class Task:
     evaluation: Evaluation
     presentation: Presentation
     export: Export = Export()
+
+    def options_of(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options of an answer that have a value.
+
+        Raises:
+            UsageError: one that means nothing to the task, or a value out of its range.
+        """
+        checks = self.evaluation.options
+        values = {name: value for name, value in options.items() if value is not None}
+        for name, value in values.items():
+            if name not in checks:
+                takes = f"it takes {', '.join(checks)}" if checks else "it takes no option of answers"
+                raise UsageError(f"{name} means nothing to a network for {self.name}; {takes}")
+            try:
+                checks[name](value, name)
+            except Unfit as error:
+                raise UsageError(str(error)) from error
+        return values

@@ -25,6 +25,7 @@ from mobilenext import evaluate, predict, tasks
 from mobilenext.data import Preprocessing, pixels_of
 from mobilenext.errors import DataError, UsageError
 from mobilenext.evaluation import run
+from mobilenext.json_files import flag
 from mobilenext.quantization.quantize import quantize_model
 from mobilenext.runs.journal import JOURNAL, PREDICTIONS, RESULT, read_predictions
 from mobilenext.runs.result import read_result
@@ -159,6 +160,53 @@ def test_answers_know_the_sizes_of_the_images(weights: Path, monkeypatch: pytest
     images = [np.zeros((20, 30, 3), np.uint8), b"no image", content.getvalue()]
     rows = predict(images, weights=weights, runtime="paddle", device="cpu", batch_size=3)
     assert [row.get("size") for row in rows] == [(30, 20), None, (50, 40)]
+
+
+def test_options_that_mean_nothing_to_a_task_are_refused(weights: Path, images: Path, world: World) -> None:
+    with pytest.raises(UsageError, match="topk means nothing to a network for brightness; it takes no option of"):
+        predict(images / "val/00.png", weights=weights, topk=3)
+    with pytest.raises(UsageError, match="flip means nothing to a network for classification; it takes topk"):
+        evaluate(images, weights=world.weights, flip=True)
+    with pytest.raises(UsageError, match=r"topk is 2\.5; expected a whole number from 1 up"):
+        predict(images / "val/00.png", weights=world.weights, topk=2.5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"evaluate\(\) got an unexpected keyword argument 'topk'"):
+        evaluate(images, weights=world.weights, topk=3)  # type: ignore[call-arg]
+
+
+def mean_rows(outputs: Any, records: Any, facts: Any) -> Any:
+    """Rows of the mean answer for images and mirrored images."""
+    images, mirrored = outputs
+    assert facts == {"flip": True}
+    return brightness.rows(((images + mirrored) / 2,), records, facts)
+
+
+def test_mirrored_images_and_options_in_the_setup(
+    whole: Path, images: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network sees each image twice; what was asked for is in the result, and another journal is refused."""
+
+    def mean(outputs: Any, network: Any, options: Any) -> list[dict[str, Any]]:
+        assert len(outputs) == (2 if options.get("flip") else 1)
+        return [{"brightness": float(value)} for value in np.mean(outputs, axis=0)[:, 0]]
+
+    evaluation = replace(
+        brightness.EVALUATION, options={"flip": flag()}, facts=lambda network, options: dict(options), rows=mean_rows,
+        answer=mean, files=lambda evaluated: {"extra.txt": str(len(evaluated.rows)).encode()},
+    )  # fmt: skip
+    monkeypatch.setitem(tasks._REGISTERED, brightness.NAME, replace(brightness.TASK, evaluation=evaluation))
+    result = evaluate(images, weights=weights, output=tmp_path, flip=True, **HOW)
+    assert (read_result(tmp_path / RESULT)["flip"], (tmp_path / "extra.txt").read_text()) == (True, "24")
+    assert result["setup_digest"] != read_result(whole / RESULT)["setup_digest"]
+    with pytest.raises(UsageError, match="is of another evaluation"):
+        evaluate(images, weights=weights, output=tmp_path, resume=True, **HOW)
+    first, *_ = read_predictions(tmp_path, brightness.NAME)
+    pixels = pixels_of(images / first.path, Preprocessing(**SMALL))
+    both = [{"weights": weights, "runtime": "paddle", "device": "cpu", "flip": turn} for turn in (False, True)]
+    alone, mirrored = (predict([pixels, pixels[:, ::-1]], **options) for options in both)  # type: ignore[arg-type]
+    assert alone[0]["brightness"] != alone[1]["brightness"]
+    expected = pytest.approx((alone[0]["brightness"] + alone[1]["brightness"]) / 2, abs=1e-5)
+    assert [row["brightness"] for row in mirrored] == [expected] * 2
+    assert first.answer == expected
 
 
 def test_workers_get_the_task_by_reference() -> None:

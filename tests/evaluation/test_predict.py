@@ -41,7 +41,7 @@ def predict(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Rows]:
     preprocessing = mobilenext.Preprocessing(image_size=32)
     record = SimpleNamespace(preprocessing=preprocessing, labels=("red", "green", "blue"), task=None)
     prepared = SimpleNamespace(record=record, notes=(), spec=None)
-    monkeypatch.setattr(module, "find_subject", lambda **_: SimpleNamespace(path=Path("best.safetensors")))
+    monkeypatch.setattr(module, "find_subject", lambda **_: SimpleNamespace(kind="onnx", path=Path("a.onnx")))
     monkeypatch.setattr(module, "prepare", lambda *_: prepared)
     monkeypatch.setattr(module, "open_runtime", lambda _: Network())
     return mobilenext.predict

@@ -10,11 +10,19 @@ from mobilenext.arrays import Outputs
 from mobilenext.classification.comparison import compare
 from mobilenext.classification.diagnosis import diagnose
 from mobilenext.classification.fields import check_result
-from mobilenext.classification.metrics import Counts, Prediction, check_prediction, predictions_of, ranked, softmax
+from mobilenext.classification.metrics import (
+    TOP,
+    Counts,
+    Prediction,
+    check_prediction,
+    predictions_of,
+    ranked,
+    softmax,
+)  # fmt: skip
 from mobilenext.data import LabelledDataset, LabelledImage, open_dataset
 from mobilenext.data.class_names import classes_without_images, with_classes
 from mobilenext.data.list_file import read_list
-from mobilenext.json_files import Unfit
+from mobilenext.json_files import Unfit, whole
 from mobilenext.sources.prepare import Prepared
 from mobilenext.task import Evaluated, Evaluation, Facts
 from mobilenext.weights.record import WeightsRecord
@@ -55,8 +63,8 @@ def data_warnings(dataset: LabelledDataset, network: WeightsRecord) -> list[str]
     return [missing] if missing else []
 
 
-def facts(network: WeightsRecord) -> dict[str, Any]:
-    """Return what must be known of a network to count its answers."""
+def facts(network: WeightsRecord, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what must be known of a network to count its answers, which no option changes."""
     return {"num_classes": network.num_classes}
 
 
@@ -119,11 +127,11 @@ def answer(outputs: Outputs, network: WeightsRecord, options: Mapping[str, Any])
     Args:
         outputs: logits [N, classes], the only output.
         network: has the names.
-        options: ``topk``, the number of classes for each image.
+        options: ``topk``, the number of classes for each image (5 where it is not there).
     """
     (logits,) = outputs
     answers: list[dict[str, Any]] = []
-    for best, scores in zip(ranked(logits, options["topk"]), softmax(logits), strict=True):
+    for best, scores in zip(ranked(logits, options.get("topk", TOP)), softmax(logits), strict=True):
         answer: dict[str, Any] = {"classes": [int(number) for number in best]}
         answer["scores"] = [round(float(scores[number]), 6) for number in best]
         if network.labels:
@@ -154,4 +162,5 @@ EVALUATION = Evaluation(
     result_fields=check_result,
     answer=answer,
     answer_lines=answer_lines,
+    options={"topk": whole(1)},
 )

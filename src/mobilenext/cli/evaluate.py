@@ -19,13 +19,14 @@ from mobilenext.cli.options import (
     WORKERS,
     add_flags,
     add_network,
+    add_scoring,
     execution_of,
     print_json,
     source_of,
     values_of,
 )  # fmt: skip
 from mobilenext.cli.verb import Verb
-from mobilenext.sources.options import Selection
+from mobilenext.sources.options import Scoring, Selection
 
 
 def _declare_evaluate(command: argparse.ArgumentParser) -> None:
@@ -49,13 +50,14 @@ def _declare_evaluate(command: argparse.ArgumentParser) -> None:
         help="stop at an unreadable image (default), or count it as wrong",
     )
     add_flags(command, RESUME(action="store_true", help="continue the unfinished evaluation in --output"), JSON)
+    add_scoring(command, clip="no, as the published scores are computed")
 
 
 def _evaluate(options: argparse.Namespace) -> int:
     arguments = {
         **source_of(options),
         **execution_of(options),
-        **values_of(options, *Selection.__annotations__, "workers", "unreadable", "resume"),
+        **values_of(options, *Selection.__annotations__, *Scoring.__annotations__, "workers", "unreadable", "resume"),
     }
     return _evaluate_and_print(options.data, options.output, options.json, arguments)
 

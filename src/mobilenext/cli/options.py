@@ -100,7 +100,18 @@ WORKERS = Flag("--workers", type=int, help="worker processes (default: one per c
 # The results.
 OUTPUT = Flag("-o", "--output")
 RESUME = Flag("--resume")  # a switch beside --output, or the folder itself
-TOPK = Flag("--topk", type=int, default=5, help="classes to show per image (default: 5)")
+TOPK = Flag("--topk", type=int, help="classes to show per image (default: 5)")
+# What a detector answers: the record Scoring.
+SCORING = (
+    Flag("--score-threshold", type=float, metavar="T", help="show objects with a higher score only, from 0 to 1"),
+    Flag(
+        "--iou-threshold", type=float, metavar="T",
+        help="of two objects of a class whose boxes overlap by more, keep the better one, from 0 to 1",
+    ),
+    Flag("--max-detections", type=int, metavar="N", help="objects per image, the best ones"),
+    Flag("--clip", action=argparse.BooleanOptionalAction, help="cut boxes at the edges of the image"),
+    Flag("--flip", action="store_true", default=None, help="show the network the mirrored image as well"),
+)  # fmt: skip
 JSON = Flag("--json", action="store_true", help="print JSON on standard output, and everything else on standard error")
 
 
@@ -138,6 +149,14 @@ def source_of(options: argparse.Namespace) -> dict[str, Any]:
 def execution_of(options: argparse.Namespace) -> dict[str, Any]:
     """Return the record Execution of a verb's values, without those that the user has left out."""
     return values_of(options, *Execution.__annotations__)
+
+
+def add_scoring(command: argparse.ArgumentParser, clip: str) -> None:
+    """Declare the flags that decide the answers of a detector; `clip` is what happens without --clip and --no-clip."""
+    group = command.add_argument_group("objects, of a detector (default: the thresholds of the weights)")
+    for flag in SCORING:
+        text = flag.keywords["help"]
+        add_flags(group, flag(help=f"{text} (default: {clip})" if flag.names == ("--clip",) else text))
 
 
 def preprocessing_of(options: argparse.Namespace) -> dict[str, Any]:

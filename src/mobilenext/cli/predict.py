@@ -13,11 +13,14 @@ from mobilenext.cli.options import (
     TOPK,
     add_flags,
     add_network,
+    add_scoring,
     execution_of,
     print_json,
     source_of,
+    values_of,
 )  # fmt: skip
 from mobilenext.cli.verb import Verb
+from mobilenext.sources.options import Answering
 
 MAX_STANDARD_INPUT = 512 << 20  # bytes
 
@@ -26,6 +29,7 @@ def _declare(command: argparse.ArgumentParser) -> None:
     add_flags(command, IMAGES(help="image files, folders that are searched for images, or - for standard input"))
     add_network(command)
     add_flags(command, TOPK, BATCH_SIZE(default=1, help="images per call of the network (default: 1)"), JSON)
+    add_scoring(command, clip="yes")
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -33,7 +37,8 @@ def _predict(options: argparse.Namespace) -> int:
     from mobilenext.tasks import find_task
 
     images = [_standard_input() if name == "-" else name for name in options.images]
-    rows = predict(images, topk=options.topk, **source_of(options), **execution_of(options))
+    answering = values_of(options, *Answering.__annotations__)
+    rows = predict(images, **answering, **source_of(options), **execution_of(options))
     errors = [row["error"] for row in rows if "error" in row]
     for error in errors:
         logging.error("mobilenext: %s", error)

@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Trial:
     prepared: Prepared
     dataset: Dataset  # as the network sees it
     choice: Choice
+    options: Mapping[str, Any] = field(default_factory=dict)  # of `Task.options_of`
 
     def task_field(self) -> dict[str, str]:
         """Return the name of the task, as it is stored: absence means classification."""
@@ -39,8 +40,8 @@ class Trial:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Return what the task must know of the network to read its outputs and rows."""
-        return self.task.evaluation.facts(self.prepared.record)
+        """Return what the task must know of the network and the options to read outputs and rows."""
+        return self.task.evaluation.facts(self.prepared.record, self.options)
 
     def read_row(self, value: Any, index: int) -> Any:
         """Return the row of image number `index` from JSON; Unfit where it is not of that image."""
@@ -71,7 +72,10 @@ class Trial:
     def work(self, unreadable: str) -> ChunkWork:
         """Return what the worker processes do."""
         spec, preprocessing = self.prepared.spec, self.prepared.record.preprocessing
-        return ChunkWork(spec, preprocessing, self.choice.batch_size, unreadable, self.task.evaluation, self.facts)
+        return ChunkWork(
+            spec, preprocessing, self.choice.batch_size, unreadable, self.task.evaluation, self.facts,
+            flip=self.options.get("flip", False),
+        )  # fmt: skip
 
     def headline(self, setup: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields of the result that say what was evaluated and how."""
@@ -128,8 +132,10 @@ def finished_result(folder: Path, setup: Mapping[str, Any]) -> dict[str, Any] | 
     return result
 
 
-def write_outcome(folder: Path, journal: Journal, result: Mapping[str, Any]) -> None:
-    """Write the predictions first and the result last, so that a folder with a result has everything.
+def write_outcome(
+    folder: Path, journal: Journal, result: Mapping[str, Any], files: Mapping[str, bytes] | None = None
+) -> None:
+    """Write the predictions and the task's `files` first and the result last: a folder with a result has everything.
 
     Raises:
         OutputError: the disk is full.
@@ -139,9 +145,12 @@ def write_outcome(folder: Path, journal: Journal, result: Mapping[str, Any]) -> 
         log.warning("the earlier result in %s is replaced", folder)
         result_file.unlink()  # it is not of the predictions that come now
     free = shutil.disk_usage(folder).free
-    needed = journal.path.stat().st_size
+    files = files or {}
+    needed = journal.path.stat().st_size + sum(map(len, files.values()))
     if free < needed:
         raise OutputError(f"{folder}: {free} bytes are free, {needed} are needed; --resume finishes when there is room")
     write_atomically(folder / PREDICTIONS, b"".join(line_of(row.to_dict()) for row in journal.rows))
+    for name, content in files.items():
+        write_atomically(folder / name, content)
     write_atomically(result_file, encoded(json.dumps(result, indent=1, ensure_ascii=False) + "\n"))
     journal.remove()

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mobilenext.arrays import Floats, Outputs
 from mobilenext.data import Preprocessing, Record, pixels_of
 from mobilenext.errors import ImageError
 from mobilenext.machine.pool import WorkerPool
@@ -34,6 +35,7 @@ class ChunkWork:
     unreadable: str  # stop | wrong: what happens to an image that cannot be read
     evaluation: Evaluation  # of the task
     facts: Facts  # of the network, for the task
+    flip: bool = False  # the network sees the mirrored images as well
 
 
 _open_once = lru_cache(maxsize=1)(open_runtime)  # a process opens one network, however many chunks it gets
@@ -56,13 +58,20 @@ def _predict(work: ChunkWork, runtime: Runtime, images: Sequence[tuple[Record, A
     rows: dict[int, Any] = {}
     for start in range(0, len(readable), work.batch_size):
         records, pixels = zip(*readable[start : start + work.batch_size], strict=True)
-        outputs = runtime.predict(work.preprocessing.normalize(np.stack(pixels)))  # [N, 3, S, S] to several [N, ...]
+        batch = work.preprocessing.normalize(np.stack(pixels))  # [N, 3, S, S]
+        outputs = outputs_of(runtime, batch, flip=work.flip)  # several [N, ...]
         for row in work.evaluation.rows(outputs, records, work.facts):
             rows[row.index] = row
     for record, problem in images:
         if isinstance(problem, str):
             rows[record.index] = work.evaluation.unreadable(record, problem)
     return [replace(rows[record.index], bytes=_size(record.path)) for record, _ in images]
+
+
+def outputs_of(runtime: Runtime, batch: Floats, *, flip: bool) -> Outputs:
+    """Return the outputs [N, ...] for a batch [N, 3, S, S]; with `flip`, those for the mirrored images behind them."""
+    outputs = tuple(runtime.predict(batch))
+    return outputs + tuple(runtime.predict(np.ascontiguousarray(batch[..., ::-1]))) if flip else outputs
 
 
 def _size(path: Path) -> int | None:

@@ -7,29 +7,31 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from PIL import Image
 
-from mobilenext.arrays import Outputs
+from mobilenext.arrays import Floats, Outputs
 from mobilenext.data import find_images
 from mobilenext.data.images import as_rgb, decode_image, read_image
 from mobilenext.data.preprocessing import Pixels, Preprocessing
 from mobilenext.errors import ImageError, UsageError
+from mobilenext.evaluation.pipeline import outputs_of
 from mobilenext.machine.temporary import scratch_folder
-from mobilenext.runtime import Runtime, open_runtime
-from mobilenext.sources.choice import check_positive, choose_one
-from mobilenext.sources.find import find_subject
-from mobilenext.sources.options import split_options
+from mobilenext.runtime import open_runtime
+from mobilenext.sources.choice import choose_one
+from mobilenext.sources.find import find_subject, task_of
+from mobilenext.sources.options import Answering, split_options, take_options
 from mobilenext.sources.prepare import prepare
 from mobilenext.tasks import DEFAULT, task_of_file
 
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from mobilenext.sources.options import Options
+    from mobilenext.sources.options import PredictionOptions
 
 log = logging.getLogger(__name__)
 
@@ -52,11 +54,10 @@ class StageTimes:
 def predict(
     images: ImageLike | Iterable[ImageLike],
     *,
-    topk: int = 5,
     times: StageTimes | None = None,
-    **options: Unpack[Options],
+    **options: Unpack[PredictionOptions],
 ) -> list[dict[str, Any]]:
-    """Return the answer of a network for every image, of a classifier the `topk` classes.
+    """Return the answer of a network for every image: the best classes, or objects with their boxes.
 
         rows = mobilenext.predict("cat.jpg", weights="best.safetensors")
         rows[0]["classes"][0], rows[0]["scores"][0]
@@ -68,9 +69,9 @@ def predict(
             * bytes, the content of an image file;
             * a Pillow image, of any mode that a file may have;
             * an array of uint8 pixels: RGB [H, W, 3], gray [H, W], or a batch [N, H, W, 3], which counts as N images.
-        topk: answers for each image, at most as many as there are.
         times: the seconds of the stages are added to it.
-        options: as in ``evaluate``, but ``batch_size`` and ``threads`` are 1 if not given.
+        options: as in ``evaluate``, but ``batch_size`` and ``threads`` are 1 if not given. A classifier takes
+            ``topk``, the number of classes for each image (default 5, at most as many as there are).
 
     Returns:
         Always a list, of one record for each image in order (one image: one record): ``path`` and, of a classifier,
@@ -81,35 +82,37 @@ def predict(
 
     Raises:
         DataError: a folder without images. UsageError: something else than an image, pixels of another type or shape,
-        topk, batch_size or threads below one.
+        topk, batch_size or threads below one, an option that means nothing to the network's task.
     """
-    source, execution = split_options(options, "predict")
-    check_positive(topk=topk)
+    rest: dict[str, Any] = dict(options)
+    answering = take_options(Answering, rest)
+    source, execution = split_options(rest, "predict")
     choice = choose_one(execution)
     named = _sources(images)
     subject = find_subject(**source)
+    task = task_of_file(task_of(subject), subject.path)
+    asked = task.options_of(answering)
     times = StageTimes() if times is None else times
     rows: list[dict[str, Any]] = []
     with scratch_folder() as folder:
         prepared = prepare(subject, folder, choice)
         for note in prepared.notes:
             log.info("%s", note)
-        network, task = prepared.record, task_of_file(prepared.record.task, subject.path)
+        network = prepared.record
         named_task = {} if task.name == DEFAULT else {"task": task.name}
-        runtime = open_runtime(prepared.spec)
+        outputs_of_batch = partial(outputs_of, open_runtime(prepared.spec), flip=asked.get("flip", False))
 
         def answer(outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
-            options = {"topk": topk, "sizes": sizes}
-            return [named_task | row for row in task.evaluation.answer(outputs, network, options)]
+            return [named_task | row for row in task.evaluation.answer(outputs, network, asked | {"sizes": sizes})]
 
         for start in range(0, len(named), choice.batch_size):
             batch = named[start : start + choice.batch_size]
-            rows += _answers(runtime, network.preprocessing, batch, answer, times)
+            rows += _answers(outputs_of_batch, network.preprocessing, batch, answer, times)
     return rows
 
 
 def _answers(
-    runtime: Runtime,
+    outputs_of_batch: Callable[[Floats], Outputs],
     preprocessing: Preprocessing,
     images: Sequence[tuple[str, Opened]],
     answer: Callable[[Outputs, Sequence[tuple[int, int]]], list[dict[str, Any]]],
@@ -124,7 +127,7 @@ def _answers(
     readable = [image for image in opened if not isinstance(image, str)]
     batch = preprocessing.normalize(np.stack([pixels for pixels, _ in readable])) if readable else None  # [N, 3, S, S]
     read = time.perf_counter()
-    outputs = runtime.predict(batch) if batch is not None else ()  # each [N, ...]
+    outputs = outputs_of_batch(batch) if batch is not None else ()  # each [N, ...]
     predicted = time.perf_counter()
     answers = iter(answer(outputs, [size for _, size in readable]) if readable else ())
     rows = [

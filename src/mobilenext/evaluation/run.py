@@ -35,7 +35,7 @@ from mobilenext.origin import now, origin
 from mobilenext.runs.journal import Journal
 from mobilenext.sources.choice import Choice, choose
 from mobilenext.sources.find import find_subject, task_of
-from mobilenext.sources.options import Execution, Selection, Source, split_options, take_options
+from mobilenext.sources.options import Execution, Scoring, Selection, Source, split_options, take_options
 from mobilenext.sources.prepare import Prepared, prepare
 from mobilenext.task import Counts, Evaluated, Task
 from mobilenext.tasks import task_of_file
@@ -75,7 +75,8 @@ def evaluate(
         progress: called at the start, with what a resumed journal holds, and after each chunk.
         options: model, weights, exported, onnx, use, section, identity_divisor, preprocessing, labels, output_name
             name the network; device, runtime, engine, precision, threads, batch_size and workers say how it is run;
-            list_file, split and limit select images. `mobilenext.sources.options` describes each.
+            list_file, split and limit select images; score_threshold, iou_threshold, max_detections, clip and flip
+            decide the answers, for a task that has them. `mobilenext.sources.options` describes each.
 
     Returns:
         The content of ``result.json``.
@@ -85,18 +86,19 @@ def evaluate(
         OutputError: the output cannot be written. CheckFailed: no runtime computes what the network does.
     """
     started = now()
-    source, execution, selection, workers = _sort(options)
+    source, execution, selection, scoring, workers = _sort(options)
     _check(output, unreadable, resume, selection)
     choice = choose(execution, workers)
     subject = find_subject(**source)
     task = task_of_file(task_of(subject), subject.path)
+    answering = task.options_of(scoring)
     whole = _open(task, data, selection, choice, unreadable)
     with watched_scratch_folder(output) as scratch:
         # A process of its own prepares: this one stays small, and the latency is measured while nothing else runs.
         with WorkerPool(1, choice.environment()) as single:
             prepared = single.call(prepare, subject, scratch, choice)
             dataset = task.evaluation.fit_data(whole, prepared).first(selection.get("limit"))
-            trial = Trial(task, prepared, dataset, _with_fixed_batch(choice, execution, prepared))
+            trial = Trial(task, prepared, dataset, _with_fixed_batch(choice, execution, prepared), answering)
             warnings = _introduce(trial, data, subject.path)
             ranks, setup = Ranks(), trial.setup()
             # All processes keep a journal of all rows; that of the first one can be resumed.
@@ -108,11 +110,12 @@ def evaluate(
         warnings += _sizes_assumed(prepared, remarks)
         with journal:
             counts, speed = _run(journal, trial, unreadable, progress, ranks)
-        fields = _task_fields(task, Evaluated(prepared, dataset, journal.rows, counts, remarks))
+        evaluated = Evaluated(prepared, dataset, journal.rows, counts, remarks)
+        fields = _task_fields(task, evaluated)
         result = trial.headline(setup) | {"warnings": warnings, "processes": ranks.world} | fields
         result |= latency | speed | origin(started) | {"environment": environment()}
         if ranks.first:
-            write_outcome(folder, journal, result)
+            write_outcome(folder, journal, result, task.evaluation.files(evaluated))
     return result
 
 
@@ -123,11 +126,11 @@ def _task_fields(task: Task, evaluated: Evaluated) -> dict[str, Any]:
     return fields | {"images": len(evaluated.dataset), "unreadable": unreadable} | fields
 
 
-def _sort(options: Mapping[str, Any]) -> tuple[Source, Execution, Selection, int | None]:
+def _sort(options: Mapping[str, Any]) -> tuple[Source, Execution, Selection, Scoring, int | None]:
     """Sort the keywords into their records; the last is the number of worker processes."""
     rest = dict(options)
-    selection, workers = take_options(Selection, rest), rest.pop("workers", None)
-    return *split_options(rest, "evaluate"), selection, workers
+    selection, scoring, workers = take_options(Selection, rest), take_options(Scoring, rest), rest.pop("workers", None)
+    return *split_options(rest, "evaluate"), selection, scoring, workers
 
 
 def _check(output: str | os.PathLike[str] | None, unreadable: str, resume: bool, selection: Selection) -> None:
@@ -167,7 +170,8 @@ def _introduce(trial: Trial, data: str | os.PathLike[str], path: Path) -> list[s
     network, dataset, choice = trial.prepared.record, trial.dataset, trial.choice
     for note in (*trial.prepared.notes, *dataset.all_notes()):
         log.info("%s", note)
-    facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in trial.facts.items())
+    short = {name: value for name, value in trial.facts.items() if not isinstance(value, Mapping)}
+    facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in short.items())
     log.info("model: %s (%s), from %s", network.model, facts, path)
     assumed = f" (assumed: {', '.join(network.assumed)})" if network.assumed else ""
     log.info("preprocessing: %s%s", network.preprocessing.describe(), assumed)

@@ -1,4 +1,4 @@
-"""The keyword options that name a network, how it is run and on which images, the same in every call that takes them.
+"""The keyword options of a network, of how and on which images it is run, and of its answers: the same in every call.
 
 A public function takes them as ``**options: Unpack[Options]`` and sorts them with `split_options`. ``Unpack`` is
 imported for type checking only: Python 3.10 does not have it.
@@ -58,7 +58,27 @@ class Selection(TypedDict, total=False):
     limit: int | None  # only the first images; the result is stamped as partial
 
 
-class EvaluationOptions(Options, Selection, total=False):
+class Scoring(TypedDict, total=False):
+    """What decides the answers that are scored; a task takes those that mean something to it (`Task.options_of`)."""
+
+    score_threshold: float | None  # a detection needs a higher score; None: that of the network's form
+    iou_threshold: float | None  # of two detections of a class that overlap by more, the better one stays; None: same
+    max_detections: int | None  # of one image, the best; None: same
+    clip: bool | None  # cut boxes at the edges of the image; None: in predictions, but not where they are scored
+    flip: bool | None  # the network sees the mirrored image as well
+
+
+class Answering(Scoring, total=False):
+    """What the answer for an image holds; a task takes those that mean something to it."""
+
+    topk: int | None  # classes, at most as many as there are; None: 5
+
+
+class PredictionOptions(Options, Answering, total=False):
+    """The options of ``predict``."""
+
+
+class EvaluationOptions(Options, Selection, Scoring, total=False):
     """The options of ``evaluate``."""
 
     workers: int | None  # processes
