@@ -138,7 +138,7 @@ RECIPE = BrightnessRecipe(
 TRAINING = Training(
     recipe=BrightnessRecipe, recipes={"small": RECIPE}, from_scratch="small", from_weights="small",
     open_parts=open_parts, reopen_parts=reopen_parts, build=build, job=BrightnessJob, stored={},
-    describe=lambda config: "one brightness",
+    describe=lambda config: "one brightness", has_backbone=True,
 )  # fmt: skip
 
 

@@ -39,6 +39,7 @@ class DataOptions(TypedDict, total=False):
 
     train_list: str | os.PathLike[str] | None
     val_list: str | os.PathLike[str] | None
+    train_split: str | None  # the name of a part, or of several with commas
     val_split: str | float | None  # the name of a part, or a share of the training images
     num_classes: int | None
     labels: str | os.PathLike[str] | Iterable[str] | None  # names, or a file of them
@@ -51,7 +52,9 @@ class DataRequest:
     root: Path
     seed: int
     options: DataOptions = field(default_factory=DataOptions)
-    first: Weights | None = None  # that a new run begins with
+    first: Weights | None = None  # that a new run begins with, of the whole network
+    recipe: Recipe | None = None  # of the run, also of one that goes on
+    settings: frozenset[str] = frozenset()  # names of the recipe's fields that somebody has set
 
 
 @dataclass(frozen=True)
@@ -252,5 +255,6 @@ class Training:
     job: Callable[[Mapping[str, Any], Recipe, Parts], Job]  # from run.json; raises UsageError for what does not fit
     stored: Fields  # checks of the task's own fields of run.json
     describe: Callable[[Mapping[str, Any]], str]  # what the network answers, from run.json, for people
+    has_backbone: bool = False  # whether its networks have a backbone that can begin with weights of another task
     # What makes the steps, for a network in training mode; None: gradient descent by the recipe's optimizer.
     stepper: Callable[[Setup, nn.Layer, Parts], Stepper] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -120,11 +121,20 @@ def test_a_backbone_is_of_another_task(data: Path, monkeypatch: pytest.MonkeyPat
     card = dataclasses.replace(MODELS["mobilenext_x1_0"], name="bright", task="brightness")
     monkeypatch.setattr(cards, "MODELS", {**MODELS, "bright": card})
     weights = locate("mobilenext_x0_35.digits", None)
-    plan = new_plan(data, model="bright", weights=weights)
+    plan = new_plan(data, model="bright", backbone=weights)
+    assert plan.config["weights"]["part"] == "backbone"
+    assert plan.config["weights"]["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
     assert (plan.task.name, plan.config["model"], plan.weights) == ("brightness", "bright", weights)
     images, known = plan.recipe.preprocessing, read_weights(weights).preprocessing
     assert (images.image_size, images.crop_pct) == (32, 1.0)
     assert plan.config["preprocessing"] == {**images.to_dict(), "mean": list(known.mean), "std": list(known.std)}
+    refused = "a network for classification; bright is one for brightness: its backbone .* --backbone FILE"
+    with pytest.raises(WeightsError, match=refused):
+        new_plan(data, model="bright", weights=weights)
+    with pytest.raises(UsageError, match="weights and backbone at once"):
+        new_plan(data, model="bright", weights=weights, backbone=weights)
+    with pytest.raises(UsageError, match="classification has no backbone of its own"):
+        new_plan(data, model="mobilenext_x0_35", backbone=weights)
     monkeypatch.setattr(cards, "MODELS", {**MODELS, "bright": dataclasses.replace(card, task=None)})
     with pytest.raises(WeightsError, match="holds mobilenext_x0_35"):
         new_plan(data, model="bright", weights=weights)

@@ -272,7 +272,7 @@ def test_the_batch_fits_the_data(
     monkeypatch.setenv("PADDLE_TRAINERS_NUM", str(processes))
     recipe = RECIPES["finetune"]
     with caplog.at_level("INFO"):
-        found = _with_fitting_batch(recipe, images, ("epochs=3",), TASK, begins=False)
+        found = _with_fitting_batch(recipe, images, ("epochs",), TASK, begins=False)
     assert found == dataclasses.replace(recipe, batch_size=batch)
     if batch != recipe.batch_size:
         rate = 0.02 * batch / 64
@@ -280,7 +280,7 @@ def test_the_batch_fits_the_data(
         assert line.startswith(f"batch: {batch} images instead of the recipe's 64, since there are {images}; ")
         assert f"0.02 to {rate:.4g} " in line
         assert "--weights FILE, which takes the recipe finetune" in line
-    assert _with_fitting_batch(recipe, images, ("batch_size = 64",), TASK, begins=True) == recipe
+    assert _with_fitting_batch(recipe, images, ("batch_size",), TASK, begins=True) == recipe
 
 
 def test_the_batch_of_the_run_is_stored(data: Path) -> None:

@@ -33,6 +33,8 @@ def open_run(request: DataRequest) -> Parts:
     """
     options, first = request.options, request.first
     num_classes, val_split = options.get("num_classes"), options.get("val_split")
+    if options.get("train_split") is not None:
+        raise UsageError("train_split names parts of annotated data; list the training images with --train-list FILE")
     if val_split is not None and options.get("val_list") is not None:
         raise UsageError("val_split and val_list at once; choose one of them")
     labels = labels_of(options.get("labels"))

@@ -55,6 +55,19 @@ def _declare_run(command: argparse.ArgumentParser) -> None:
     add_flags(
         command,
         WEIGHTS(help="checkpoint file or tag to start from (default: random initialization)"),
+    )
+    command.add_argument(
+        "--backbone", metavar="FILE",
+        help="classification weights, as a file or model.tag, for the backbone of a detector",
+    )  # fmt: skip
+    command.add_argument("--form", help="form of a detector: voc or coco (default: that of the recipe or the weights)")
+    command.add_argument(
+        "--prior-sizes", metavar="MIN-MAX,...",
+        help="sides of a detector's priors in pixels of the input, six pairs, such as "
+        "24-120,90-180,135-220,180-260,225-300,270-320",
+    )  # fmt: skip
+    add_flags(
+        command,
         USE,
         SECTION,
         NUM_CLASSES(
@@ -75,6 +88,10 @@ def _declare_data(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--val-list", metavar="FILE", help="list file of the validation images (default: val_list.txt)"
     )
+    command.add_argument(
+        "--train-split", metavar="NAME,...",
+        help="training images of a detector: part of the data set, or several with commas, such as 2007-trainval",
+    )  # fmt: skip
     command.add_argument(
         "--val-split", metavar="NAME|SHARE",
         help="validation images: another part (test), or a share of the training images (0.2), sampled per class",
@@ -141,6 +158,8 @@ def _arguments(options: argparse.Namespace) -> dict[str, Any]:
     arguments = {name: value for name, value in vars(options).items() if value is not None}
     for name in ("verb", "data", "json"):
         arguments.pop(name, None)
+    fields = {name: arguments.pop(name, None) for name in ("form", "prior_sizes")}  # of the recipe
+    arguments["settings"] = [*options.settings, *(f"{name}={value}" for name, value in fields.items() if value)]
     if options.labels:
         from mobilenext.data.labels import read_labels
 

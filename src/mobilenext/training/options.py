@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from mobilenext.errors import UsageError
@@ -18,7 +19,9 @@ class PlanOptions(DataOptions, total=False):
         section: the key path of the weights in a checkpoint that has several.
         identity_divisor: None takes the weights' (or 1).
         seed: of initialization, order, augmentation and dropout (default 0).
+        backbone: a file or a tag of weights of another task, for the backbone of the network; the rest is fresh.
         train_list, val_list: other list files.
+        train_split: what is trained on: the name of a part, or of several with commas.
         val_split: what validates: the name of a part, ``test`` for one, or a share of the training images, 0.2 for one,
             drawn from `seed`. The folder of the run keeps the lists of the images that were drawn.
         num_classes: None takes the data's. Another number than the weights' makes a fresh classifier, which is logged.
@@ -30,6 +33,7 @@ class PlanOptions(DataOptions, total=False):
     section: str | None
     identity_divisor: int | None
     seed: int | None
+    backbone: str | os.PathLike[str] | None
 
 
 class TrainOptions(PlanOptions, total=False):

@@ -31,10 +31,11 @@ log = logging.getLogger(__name__)
 def describe(plan: Plan, loop: Loop, execution: Execution, reading: str) -> None:
     """Log what is about to be trained."""
     config, recipe, parts = plan.config, plan.recipe, plan.parts
+    weights = config["weights"]
     log.info(
         "model: %s, %s, identity divisor %d, from %s",
         config["model"], plan.task.training.describe(config), config["identity_divisor"],
-        config["weights"]["file"] if config["weights"] else f"seed {config['seed']}",
+        " of ".join(filter(None, (weights.get("part"), weights["file"]))) if weights else f"seed {config['seed']}",
     )  # fmt: skip
     log.info("recipe: %s (%s); expected there: %s", recipe.name, recipe.source, recipe.expected)
     scaled = ""

@@ -5,37 +5,33 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobilenext.data import Preprocessing
-from mobilenext.errors import DataError, DatasetError, UsageError, WeightsError, nearest
+from mobilenext.errors import DataError, DatasetError, UsageError, nearest
 from mobilenext.job import DataOptions, DataRequest, Job, Parts
 from mobilenext.json_files import check, either, nullable, number, optional, record, sha256, text, whole
 from mobilenext.machine.environment import environment
 from mobilenext.machine.ranks import launched
-from mobilenext.models import ModelCard, check_identity_divisor, find_model
+from mobilenext.models import check_identity_divisor, find_model
 from mobilenext.origin import command_line, now
 from mobilenext.recipe import Recipe
 from mobilenext.runs.run_folder import CONFIG, REMEDY, config_digest
 from mobilenext.task import Task
 from mobilenext.tasks import DEFAULT, find_task
+from mobilenext.training.beginning import check_task, find_beginning
 from mobilenext.training.options import PlanOptions
 
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from mobilenext.weights.record import Weights
-
 log = logging.getLogger(__name__)
 PathLike = str | os.PathLike[str]
 SEEDS = 1 << 23  # a step's seed for Paddle is made of the run's, the step and the process
 _PARTS = ("train", "val")
-_OF_THE_WEIGHTS = {
-    "image_size": "image_size", "crop_pct": "crop_pct", "eval_interpolation": "interpolation", "fit": "fit",
-}  # fmt: skip
 _STORED = {
     **dict.fromkeys(("model", "data_folder.root"), text()),
     "task": optional(text()),
@@ -44,6 +40,7 @@ _STORED = {
     **dict.fromkeys(("identity_divisor", "processes", "data.train_images", "data.val_images"), whole(1)),
     **dict.fromkeys(("data.train_sha256", "data.val_sha256"), sha256()),
     "data.val_split": optional(either(text(), number(0, 1))),
+    "data.train_split": optional(text()),
     **dict.fromkeys(("data_folder.train_list", "data_folder.val_list"), nullable(text())),
     **dict.fromkeys(("started", "command"), optional(text())),  # runs of earlier versions do not know them
     "weights": nullable(record({"file": text()})),
@@ -84,30 +81,31 @@ def new_plan(
     seed = options.get("seed") or 0
     if not 0 <= seed < SEEDS:
         raise UsageError(f"seed is {seed}; expected 0 to {SEEDS - 1}")
-    if not isinstance(settings, str):  # which is refused
-        settings = tuple(settings)
-    if model is None and weights is None:
-        raise UsageError("no model; expected --model NAME, or --weights FILE to begin with")
-    first, card, divisor = _first_weights(model, weights, options)
-    check_identity_divisor(card, divisor)
+    if isinstance(settings, str):
+        raise UsageError(f"settings is the text {settings!r}; expected a list of such texts")
+    settings = tuple(settings)
+    beginning = find_beginning(model, weights, options)
+    first, card = beginning.weights, beginning.card
     task = find_task(options.get("task") or card.task or getattr(first, "task", None))
+    check_task(beginning, task)
+    names = frozenset(setting.partition("=")[0].strip() for setting in settings)
     chosen = find_recipe(task, recipe, from_weights=first is not None).with_settings(settings)
-    request = DataRequest(Path(data), seed, _data_options(options), first)
+    chosen, preprocessing = beginning.fit(chosen, names)
+    whole = first if beginning.part is None else None
+    request = DataRequest(Path(data), seed, _data_options(options), whole, chosen, names)
     parts = task.training.open_parts(request)
-    preprocessing = chosen.preprocessing
-    if first:
-        chosen, preprocessing = _with_preprocessing(chosen, first, task, tuple(settings))
-    chosen = _with_fitting_batch(chosen, len(parts.train), tuple(settings), task, begins=first is not None)
+    chosen = _with_fitting_batch(chosen, len(parts.train), names, task, begins=first is not None)
     for warning in parts.warnings:
         log.warning("%s", warning)
+    stored = beginning.stored()
     config = {
         **({} if task.name == DEFAULT else {"task": task.name}),
         "model": card.name,
         "recipe": chosen.stored(),
         "seed": seed,
-        "identity_divisor": divisor,
+        "identity_divisor": beginning.identity_divisor,
         "preprocessing": preprocessing.to_dict(),
-        "weights": {**_stored_weights(first), **parts.first} if first else None,
+        "weights": {**stored, **parts.first} if stored else None,
         **parts.stored,
         **_stored_data(request, parts),
         "steps_per_epoch": len(parts.train) // chosen.batch_size,
@@ -137,7 +135,8 @@ def resumed_plan(config: dict[str, Any], data: PathLike | None, source: str = CO
     check(config, _STORED, source, remedy=REMEDY)
     where, folder = config["data_folder"], Path(source).parent
     root = Path(data) if data is not None else Path(where["root"])
-    options = DataOptions(val_split=config["data"].get("val_split"))
+    data_options = {name: config["data"].get(name) for name in ("train_split", "val_split")}
+    options = DataOptions(**data_options)  # type: ignore[typeddict-item]
     options["train_list"], options["val_list"] = (
         _in_moved_data(where[f"{name}_list"], Path(where["root"]), root) for name in _PARTS
     )
@@ -152,7 +151,7 @@ def resumed_plan(config: dict[str, Any], data: PathLike | None, source: str = CO
                 f"{root}: no such folder, where the run's images were; if they have moved, `mobilenext train NEW_DATA "
                 f"--resume {folder}` goes on"
             )
-        parts = task.training.reopen_parts(config, DataRequest(root, config["seed"], options), folder)
+        parts = task.training.reopen_parts(config, DataRequest(root, config["seed"], options, recipe=recipe), folder)
     except UsageError as error:
         raise DataError(f"{source} is damaged: {error}; {REMEDY}") from error
     except OSError as error:  # a name that is too long, a folder that may not be entered
@@ -187,61 +186,13 @@ def _data_options(options: PlanOptions) -> DataOptions:
     return DataOptions(**{name: options[name] for name in DataOptions.__annotations__ if name in options})  # type: ignore
 
 
-def _first_weights(
-    model: str | None, weights: PathLike | None, options: PlanOptions
-) -> tuple[Weights | None, ModelCard, int]:
-    """Return the weights that the run begins with, the model's card and the identity divisor.
-
-    The model of another task, such as a detector, may begin with the weights of another model: those of its backbone.
-
-    Raises:
-        WeightsError: weights of another model, and of the same task.
-    """
-    from mobilenext.weights.pretrained import locate
-    from mobilenext.weights.read import read_weights
-
-    name = model.partition(".")[0] if model else None
-    divisor = options.get("identity_divisor")
-    if weights is None and (model is None or "." not in model):
-        assert name is not None
-        if needless := [option for option in ("use", "section") if options.get(option) is not None]:
-            raise UsageError(
-                f"{' and '.join(needless)} given without weights, but these options select weights within a file; "
-                "expected --weights FILE"
-            )
-        return None, find_model(name), 1 if divisor is None else divisor
-    card = find_model(name) if name else None
-    own_task = card.task if card else None
-    first = read_weights(
-        locate(model, weights), model=None if own_task else name, identity_divisor=divisor, use=options.get("use"),
-        section=options.get("section"),
-    )  # fmt: skip
-    if card and own_task and first.task == own_task and first.model != card.name:
-        raise WeightsError(f"{first.path} holds {first.model}; asked for {card.name}")
-    return first, card or find_model(first.model), first.identity_divisor
-
-
-def _with_preprocessing(
-    recipe: Recipe, first: Weights, task: Task, settings: tuple[str, ...]
-) -> tuple[Recipe, Preprocessing]:
-    """Return the recipe with the images of weights of its task, but for what was set, and the whole preprocessing.
-
-    The mean and std belong to the weights, also to those of a backbone, which is another task's.
-    """
-    stored = first.preprocessing
-    if (first.task or DEFAULT) == task.name:
-        names = set(_OF_THE_WEIGHTS) - _names_of(settings)
-        recipe = recipe.replace(**{name: getattr(stored, _OF_THE_WEIGHTS[name]) for name in names})
-    return recipe, dataclasses.replace(recipe.preprocessing, mean=stored.mean, std=stored.std)
-
-
-def _with_fitting_batch(recipe: Recipe, images: int, settings: tuple[str, ...], task: Task, *, begins: bool) -> Recipe:
+def _with_fitting_batch(recipe: Recipe, images: int, settings: Collection[str], task: Task, *, begins: bool) -> Recipe:
     """Return the recipe; if its batch exceeds the data, and nobody set it, with a batch of at most half of them.
 
     It is a power of two for each process, so that an epoch has two steps or more.
     """
     processes = launched()[1]
-    if recipe.batch_size <= images or "batch_size" in _names_of(settings) or images < processes:
+    if recipe.batch_size <= images or "batch_size" in settings or images < processes:
         return recipe
     of_process = max(1, images // 2 // processes)
     smaller = dataclasses.replace(recipe, batch_size=processes << (of_process.bit_length() - 1))
@@ -252,17 +203,6 @@ def _with_fitting_batch(recipe: Recipe, images: int, settings: tuple[str, ...], 
         smaller.batch_size, recipe.batch_size, images, recipe.scaled_lr, smaller.scaled_lr, "" if begins else advice,
     )  # fmt: skip
     return smaller
-
-
-def _names_of(settings: tuple[str, ...]) -> set[str]:
-    """Return the names of the fields that ``key=value`` texts set."""
-    return {setting.partition("=")[0].strip() for setting in settings}
-
-
-def _stored_weights(first: Weights) -> dict[str, Any]:
-    """Return what ``run.json`` says of the first weights."""
-    stored = {"file": first.path.name, "sha256": first.sha256, "kind": first.kind}
-    return stored | ({"section": first.section} if first.section else {})
 
 
 def _stored_data(request: DataRequest, parts: Parts) -> dict[str, Any]:
