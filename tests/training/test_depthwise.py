@@ -256,7 +256,6 @@ def others() -> Iterator[nn.Conv2D]:
     yield nn.Conv2D(4, 4, 1, bias_attr=False)
     yield nn.Conv2D(4, 4, 3, padding=1, groups=2, bias_attr=False)
     yield nn.Conv2D(4, 8, 3, **plain)  # two results of each channel
-    yield nn.Conv2D(4, 4, 3, padding=1, groups=4)  # a bias
     yield nn.Conv2D(4, 4, 3, dilation=2, **plain)
     yield nn.Conv2D(4, 4, (3, 5), **plain)
     yield nn.Conv2D(4, 4, 3, stride=(1, 2), **plain)
@@ -267,7 +266,7 @@ def others() -> Iterator[nn.Conv2D]:
     yield nn.Conv2D(4, 4, 3, data_format="NHWC", **plain)
 
 
-@pytest.mark.parametrize("number", range(13))
+@pytest.mark.parametrize("number", range(12))
 def test_other_convolutions_stay_paddles(number: int) -> None:
     layer = list(others())[number]
     assert accelerate(nn.Sequential(layer)) == 0
@@ -283,6 +282,21 @@ def test_every_way_to_write_a_padding(padding: Any) -> None:
     expected = layer(x).numpy()
     assert accelerate(nn.Sequential(layer)) == 1
     assert np.abs(layer(x).numpy() - expected).max() <= BOUND * np.abs(expected).max()
+
+
+def test_a_bias_is_added_and_trained() -> None:
+    x, results = paddle.to_tensor(case_arrays((2, 4, 7, 6, 3, Geometry(1, 1, 1, 1, 1)))[0]), []
+    layer = nn.Conv2D(4, 4, 3, padding=1, groups=4)
+    layer.bias.set_value(np.array([0.5, -1, 2, 0], np.float32))
+    for replaced in (False, True):
+        if replaced:
+            assert accelerate(nn.Sequential(layer)) == 1
+        y = layer(x)
+        (y**2).sum().backward()
+        results.append([y.numpy(), layer.bias.grad.numpy(), layer.weight.grad.numpy()])
+        layer.clear_gradients()
+    for expected, array in zip(*results, strict=True):
+        assert np.abs(array - expected).max() <= BOUND * np.abs(expected).max()
 
 
 def test_other_types_stay_paddles(monkeypatch: pytest.MonkeyPatch) -> None:

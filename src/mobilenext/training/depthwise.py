@@ -79,7 +79,7 @@ def _geometry_of(layer: nn.Conv2D) -> Geometry | None:
     """Return the geometry of a depthwise convolution of a form that the loops know; None for any other layer."""
     channels, of_group, *kernel = layer.weight.shape
     zeros = layer._padding_mode == "zeros"
-    plain = zeros and layer._data_format == "NCHW" and list(layer._dilation) == [1, 1] and layer.bias is None
+    plain = zeros and layer._data_format == "NCHW" and list(layer._dilation) == [1, 1]
     if of_group != 1 or layer._groups != channels or layer._in_channels != channels or not plain:
         return None
     strides, padding = list(layer._stride), layer._padding
@@ -96,7 +96,8 @@ def _geometry_of(layer: nn.Conv2D) -> Geometry | None:
 
 def _forward(layer: nn.Conv2D, geometry: Geometry, native: Callable[[Any], Any], x: paddle.Tensor) -> paddle.Tensor:
     if x.dtype == layer.weight.dtype == paddle.float32 and x.place.is_cpu_place():
-        return depthwise_conv2d(x, layer.weight, geometry)
+        result = depthwise_conv2d(x, layer.weight, geometry)
+        return result if layer.bias is None else result + layer.bias.reshape([1, -1, 1, 1])
     return native(x)
 
 
