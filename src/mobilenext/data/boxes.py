@@ -48,3 +48,17 @@ class BoxedDataset(Dataset):
 
     records: tuple[BoxedImage, ...]
     category_ids: tuple[int, ...] | None = None  # COCO's number of each class; None: 1, 2, 3, ...
+    left_out: tuple[str, ...] = ()  # a sentence on each box without width or height, which is in no record
+    overhanging: tuple[str, ...] = ()  # a sentence on each box that overhangs its picture, and stays as it is
+
+    def warnings(self) -> list[str]:
+        """Return sentences on boxes that were left out and on boxes that overhang, with their number."""
+        return [
+            f"{len(sentences):,} box{'es' * (len(sentences) > 1)} {what}: {'; '.join(sentences[:3])}"
+            f"{'; ...' * (len(sentences) > 3)}"
+            for sentences, what in (
+                (self.left_out, "without width or height left out"),
+                (self.overhanging, "reaching beyond the picture kept"),
+            )
+            if sentences
+        ]

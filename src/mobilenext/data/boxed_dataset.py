@@ -1,0 +1,190 @@
+"""A folder of pictures with boxes to an ordered, checked data set, in whatever layout it lies.
+
+Layouts, tried in this order: a list that the caller names, Pascal VOC's (`mobilenext.data.voc`). A download may wrap a
+single folder, or several in each other, around the layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mobilenext.data.annotations import Annotation, Annotations, BoxedLayout
+from mobilenext.data.boxed_check import check_annotations
+from mobilenext.data.boxes import BoxedDataset
+from mobilenext.data.images import PathLike
+from mobilenext.data.listing import visible_folders
+from mobilenext.data.parts import part_of
+from mobilenext.data.problems import raise_problems
+from mobilenext.data.voc import VOC_CLASSES, find_voc
+from mobilenext.errors import DatasetError, UsageError, nearest
+from mobilenext.file_kinds import other_kind
+
+_DEEPEST = 4  # single folders that a download may be wrapped in
+_FINDERS: tuple[Callable[[Path, Path], BoxedLayout | None], ...] = (find_voc,)
+
+
+def open_boxes(
+    root: PathLike,
+    *,
+    list_file: PathLike | None = None,
+    split: str | None = None,
+    class_names: Sequence[str] | None = None,
+) -> BoxedDataset:
+    """Find the layout of `root`, and read and check all of it.
+
+    Args:
+        root: the folder of the data set.
+        list_file: a list in place of the layout.
+        split: the name of a part, or several by commas, as ``2007-trainval,2012-trainval``; None: the test part, else
+            the validation part, else the whole, which a note says.
+        class_names: of the labels 1, 2, 3, ...; None: those of the data.
+
+    Raises:
+        DatasetError: no layout that is understood, no such part, or the problems of the data: the first 20 and their
+            number. UsageError: a list and a split at once.
+    """
+    if list_file is not None and split is not None:
+        raise UsageError(f"a list and the split {split} at once; choose one of them")
+    root = Path(root)
+    layout = find_boxed_layout(root)
+    annotations, notes = _read(root, layout, split)
+    return _checked(root, layout, annotations, class_names, notes)
+
+
+def find_boxed_layout(root: Path) -> BoxedLayout:
+    """Return the layout of the data set; its names are relative to `root`, in which a download may have wrapped it.
+
+    Raises:
+        DatasetError: no folder, or no layout that is understood.
+    """
+    if not root.is_dir():
+        problem = other_kind(root) or ("this is a file" if root.exists() else "no such folder")
+        raise DatasetError(f"{root}: {problem}; expected a folder")
+    folder = root
+    for _ in range(_DEEPEST):
+        for find in _FINDERS:
+            if layout := find(root, folder):
+                return layout
+        inner = visible_folders(folder)
+        if len(inner) != 1:
+            break
+        folder /= inner[0]
+    raise DatasetError(
+        f"{root}: no annotations of boxes; expected Annotations/*.xml beside JPEGImages/ (Pascal VOC, or a devkit with "
+        "VOC2007/), annotations/instances_*.json (COCO), or a list of boxes that is named explicitly"
+    )
+
+
+def parts_named(root: Path, layout: BoxedLayout, split: str) -> list[str]:
+    """Return the parts that the names in `split`, by commas, stand for.
+
+    Raises:
+        DatasetError: no such part, or a word that several parts go by.
+    """
+    names = [name.strip() for name in split.split(",")]
+    return list(dict.fromkeys(_part_named(root, layout, name) for name in names))
+
+
+def _part_named(root: Path, layout: BoxedLayout, name: str) -> str:
+    there = ", ".join(layout.parts) or "no parts"
+    if name in layout.parts:
+        return name
+    part = part_of(name)
+    candidates = [known for known in layout.parts if known.lower() == name.lower()]
+    candidates = candidates or [known for known in layout.parts if part and part_of(known) == part]
+    if len(candidates) == 1:
+        return candidates[0]
+    if candidates:
+        raise DatasetError(f"{root}: {name} may be each of {', '.join(candidates)}; name one, or several by commas")
+    raise DatasetError(f"{root}: no part {name!r}{nearest(name, layout.parts)}; found {there}")
+
+
+def _read(root: Path, layout: BoxedLayout, split: str | None) -> tuple[Annotations, list[str]]:
+    """Return the annotations of the parts that `split` names, or of those that are evaluated without it, and notes."""
+    if split is not None:
+        names = parts_named(root, layout, split)
+        return _joined([layout.parts[name]() for name in names], names), []
+    for part in ("test", "val"):
+        if any(part_of(name) == part for name in layout.parts):
+            name = _part_named(root, layout, part)
+            return layout.parts[name](), [f"the part {name} is taken"]
+    if layout.whole is not None:
+        return layout.whole(), ["all pictures are taken: there is no test or validation part"]
+    names = list(layout.parts)
+    return _joined([read() for read in layout.parts.values()], names), [f"the parts {', '.join(names)} are taken"]
+
+
+def _joined(parts: Sequence[Annotations], names: Sequence[str]) -> Annotations:
+    """Return the annotations of several parts as one; a picture must not be in two of them."""
+    whole = Annotations(categories=parts[0].categories)
+    part_of_picture: dict[Path, str] = {}
+    for name, part in zip(names, parts, strict=True):
+        whole.items += part.items
+        whole.problems += part.problems
+        whole.notes += part.notes
+        if part.categories != whole.categories:
+            whole.problems.append(f"{name}: its categories are not those of {names[0]}")
+        both = [item for item in part.items if part_of_picture.setdefault(item.path, name) != name]
+        if both:
+            whole.problems.append(
+                f"{len(both):,} pictures of {name} are in {part_of_picture[both[0].path]}, too, such as {both[0].name}"
+            )
+    return whole
+
+
+def _checked(
+    root: Path, layout: BoxedLayout, annotations: Annotations, class_names: Sequence[str] | None, notes: Sequence[str]
+) -> BoxedDataset:
+    names = tuple(class_names) if class_names is not None else _names_of(annotations, lower_case=layout.lower_case)
+    label_of = _labels(annotations.items, names, lower_case=layout.lower_case)
+    checked = check_annotations(annotations.items, label_of)
+    problems = [*annotations.problems, *checked.problems]
+    if not checked.records and not problems:
+        problems.append("no pictures with annotations")
+    if problems:
+        missed = any(box.name not in label_of for item in annotations.items for box in item.objects)
+        raise_problems(root, problems, f"\nThe classes: {', '.join(names[:50])}" if missed else "")
+    ids = None
+    if annotations.categories is not None:
+        ids = _category_ids(names, annotations.categories)
+    return BoxedDataset(
+        root, layout.name, None, tuple(checked.records), names, len(checked.records), (),
+        (*notes, *annotations.notes), category_ids=ids, left_out=tuple(checked.left_out),
+        overhanging=tuple(checked.overhanging),
+    )  # fmt: skip
+
+
+def _names_of(annotations: Annotations, *, lower_case: bool) -> tuple[str, ...]:
+    """Return the names of the classes: COCO's in the order of their numbers, others in their order as strings.
+
+    Where most of Pascal VOC's classes occur and no others, all of its classes are taken: a part may lack one.
+    """
+    if annotations.categories is not None:
+        return tuple(annotations.categories)
+    names = {box.name for item in annotations.items for box in item.objects}
+    names = {name.lower() for name in names} if lower_case else names
+    if names <= set(VOC_CLASSES) and len(names) >= len(VOC_CLASSES) / 2:
+        return VOC_CLASSES
+    return tuple(sorted(names))
+
+
+def _labels(items: Sequence[Annotation], names: Sequence[str], *, lower_case: bool) -> dict[str, int]:
+    """Return the label of each name that the annotations use, as far as it is one of `names`."""
+    label_of = {name: label for label, name in enumerate(names, start=1)}
+    if not lower_case:
+        return label_of
+    by_lower = {name.lower(): label for name, label in reversed(label_of.items())}
+    used = {box.name for item in items for box in item.objects}
+    return label_of | {name: by_lower[name.lower()] for name in used if name.lower() in by_lower}
+
+
+def _category_ids(names: Sequence[str], categories: dict[str, int]) -> tuple[int, ...]:
+    """Return COCO's number of each class; classes that the data do not have get numbers that no class has."""
+    unused = max(categories.values(), default=0)
+    ids = []
+    for name in names:
+        if name not in categories:
+            unused += 1
+        ids.append(categories.get(name, unused))
+    return tuple(ids)

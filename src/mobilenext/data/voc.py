@@ -1,0 +1,190 @@
+"""Pascal VOC's layout of pictures with boxes.
+
+    ROOT/VOC2007/Annotations/000001.xml          a devkit, with one year or more, or ROOT/VOCdevkit/VOC2007/...
+    ROOT/Annotations/000001.xml                  a single folder
+        JPEGImages/000001.jpg                    the picture; any format that is read here, also in images/
+        ImageSets/Main/train.txt                 the names of a part, a line each; without such lists, no parts
+    ROOT/train/1.xml, ROOT/train/1.jpg           annotations beside the pictures, in a folder for each part or in ROOT
+
+Lists of single classes (``cat_train.txt``, with a second column) are no parts. Names of classes count in lower case.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+
+from mobilenext.data.annotations import Annotation, Annotations, BoxedLayout, ReadAnnotations
+from mobilenext.data.list_finder import Finder, NotFound
+from mobilenext.data.listing import IMAGE_SUFFIXES, holds_images, is_leftover_name, visible_folders
+from mobilenext.data.parts import part_of
+from mobilenext.data.voc_xml import XmlProblem, read_voc_file
+from mobilenext.errors import DatasetError
+
+# In the order of the labels 1, 2, 3, ...
+VOC_CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+_ANNOTATION_FOLDERS = ("annotations", "annotation", "annots", "xmls", "xml", "labels")
+_IMAGE_FOLDERS = ("jpegimages", "images", "image", "imgs", "img")
+_YEAR = re.compile(r"VOC(\d{4})", re.IGNORECASE)
+_OF_ONE_CLASS = re.compile(r".*\S\s+(?:-1|0|1)")
+_LARGEST_LIST = 64 << 20  # bytes
+
+
+def find_voc(root: Path, folder: Path) -> BoxedLayout | None:
+    """Return the layout of `folder` where it is Pascal VOC's, None for another one; names are relative to `root`."""
+    if years := _years_in(folder):
+        several = len(years) > 1
+        parts: dict[str, ReadAnnotations] = {}
+        for year, place in years.items():
+            prefix = f"{place.name}/" if several else ""
+            parts |= {f"{year}-{name}": read for name, read in _parts_of(root, place, prefix).items()}
+        folders = [(place, f"{place.name}/" if several else "") for place in years.values()]
+        return BoxedLayout("voc-devkit", parts, partial(_read_all, root, folders), lower_case=True, devkit=True)
+    if _annotation_folder(folder) is not None:
+        whole = partial(_read_all, root, [(folder, "")])
+        return BoxedLayout("voc", _parts_of(root, folder, ""), whole, lower_case=True)
+    names = [name for name in visible_folders(folder) if part_of(name) and _annotation_folder(folder / name)]
+    if names:
+        parts = {name: partial(_read_all, root, [(folder / name, f"{name}/")]) for name in names}
+        whole = partial(_read_all, root, [(folder / name, f"{name}/") for name in names])
+        return BoxedLayout("voc-folders", parts, whole, lower_case=True)
+    return None
+
+
+def _years_in(root: Path) -> dict[str, Path]:
+    for folder in (root, root / "VOCdevkit"):
+        names = {match[1]: folder / name for name in visible_folders(folder) if (match := _YEAR.fullmatch(name))}
+        years = {year: path for year, path in names.items() if _annotation_folder(path) is not None}
+        if years:
+            return years
+    return {}
+
+
+def _annotation_folder(folder: Path) -> Path | None:
+    """Return the folder of a VOC folder's XML files: one that is called so, or itself where they lie beside images."""
+    for name in visible_folders(folder):
+        if name.lower() in _ANNOTATION_FOLDERS and _xml_names(folder / name, first=True):
+            return folder / name
+    return folder if _xml_names(folder, first=True) and holds_images(folder) else None
+
+
+def _xml_names(folder: Path, *, first: bool = False) -> list[str]:
+    """Return the ids of the XML files in `folder`, sorted; `first`: of one of them."""
+    names = []
+    for path in folder.iterdir():
+        if path.suffix.lower() == ".xml" and not is_leftover_name(path.name):
+            names.append(path.stem)
+            if first:
+                break
+    return sorted(names)
+
+
+def _parts_of(root: Path, folder: Path, prefix: str) -> dict[str, ReadAnnotations]:
+    sets = folder / "ImageSets" / "Main"
+    if not sets.is_dir():
+        return {}
+    lists = sorted(path for path in sets.glob("*.txt") if not is_leftover_name(path.name) and not _of_one_class(path))
+    return {path.stem: partial(_read_list, root, folder, prefix, path) for path in lists}
+
+
+def _of_one_class(list_file: Path) -> bool:
+    """Return whether a list has a second column, which tells whether a class is in the picture."""
+    with list_file.open("rb") as file:
+        first = file.readline(4096).decode("utf-8", "replace").strip()
+    return _OF_ONE_CLASS.fullmatch(first) is not None
+
+
+def _read_list(root: Path, folder: Path, prefix: str, list_file: Path) -> Annotations:
+    """Read the pictures of a part, in the order of its list."""
+    with list_file.open("rb") as file:
+        content = file.read(_LARGEST_LIST + 1)
+    if len(content) > _LARGEST_LIST:
+        raise DatasetError(f"{list_file}: more than {_LARGEST_LIST:,} bytes; expected the names of pictures")
+    try:
+        lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{list_file}: this list is not UTF-8 ({error.reason}); save it as UTF-8") from error
+    ids = [_without_suffix(line) for line in lines if line]
+    annotations = Annotations()
+    if not ids:
+        annotations.problems.append(f"{list_file.relative_to(root).as_posix()}: the part is empty; expected names")
+    if len(set(ids)) < len(ids):
+        twice = next(name for place, name in enumerate(ids) if name in ids[:place])
+        annotations.problems.append(f"{list_file.relative_to(root).as_posix()}: {twice} stands there twice")
+    _read_ids(annotations, root, folder, prefix, dict.fromkeys(ids))
+    return annotations
+
+
+def _without_suffix(name: str) -> str:
+    stem, dot, suffix = name.rpartition(".")
+    return stem if dot and f".{suffix.lower()}" in IMAGE_SUFFIXES else name
+
+
+def _read_all(root: Path, folders: Iterable[tuple[Path, str]]) -> Annotations:
+    """Read all annotation files of the folders, in the order of their names; count pictures without one."""
+    annotations = Annotations()
+    for folder, prefix in folders:
+        of_files = _annotation_folder(folder) or folder
+        ids = _xml_names(of_files)
+        _read_ids(annotations, root, folder, prefix, dict.fromkeys(ids))
+        annotations.notes += _without_annotation(folder, set(ids))
+    return annotations
+
+
+def _without_annotation(folder: Path, ids: set[str]) -> list[str]:
+    """Return a sentence on pictures that have no annotation file, so that nothing is known about them."""
+    names = sorted(
+        path.name
+        for images in _image_folders(folder)
+        for path in images.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not is_leftover_name(path.name) and path.stem not in ids
+    )
+    if not names:
+        return []
+    are = "pictures have no annotation file and are" if len(names) > 1 else "picture has no annotation file and is"
+    return [
+        f"{len(names):,} {are} left out: {', '.join(names[:5])}{', ...' * (len(names) > 5)}; an annotation without "
+        "objects makes a picture one without objects"
+    ]
+
+
+def _image_folders(folder: Path) -> list[Path]:
+    named = [folder / name for name in visible_folders(folder) if name.lower() in _IMAGE_FOLDERS]
+    return sorted(named, key=lambda path: _IMAGE_FOLDERS.index(path.name.lower())) or [folder]
+
+
+def _read_ids(annotations: Annotations, root: Path, folder: Path, prefix: str, ids: Mapping[str, None]) -> None:
+    of_files = _annotation_folder(folder) or folder
+    finder = Finder(root, of_files / "x", bases=[*_image_folders(folder), of_files])
+    for name in ids:
+        path = of_files / f"{name}.xml"
+        source = path.relative_to(root).as_posix()
+        try:
+            file = read_voc_file(path)
+        except XmlProblem as problem:
+            annotations.problems.append(f"{source}: {problem}")
+            continue
+        annotations.problems += [f"{source}: {problem}" for problem in file.problems]
+        try:
+            picture, relative = _find_picture(finder, name, file.filename)
+        except NotFound as problem:
+            annotations.problems.append(f"{source}: its picture: {problem}")
+            continue
+        image_id = f"{prefix}{name}"
+        annotations.items.append(Annotation(source, picture, relative, image_id, file.size, tuple(file.objects)))
+
+
+def _find_picture(finder: Finder, name: str, filename: str) -> tuple[Path, str]:
+    """Return the picture of an annotation's name or, where there is none, the one that the annotation names."""
+    try:
+        return finder.find(name)
+    except NotFound:
+        last = filename.replace("\\", "/").rpartition("/")[2]
+        if not last:
+            raise
+        return finder.find(last)
