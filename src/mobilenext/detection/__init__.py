@@ -1,4 +1,10 @@
-"""Detection of objects: what its training, evaluation and answers are made of. A name is imported when it is used."""
+"""Detection of objects: what its training, evaluation and answers are made of.
+
+    from mobilenext import detection
+    boxes = detection.decode(scores, regressions, form="voc")
+
+Importing this package is light; NumPy and Paddle are imported by what computes.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +12,15 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "FORMS": "mobilenext.models.detector_form",
+    "Form": "mobilenext.models.detector_form",
     "average_precision": "mobilenext.detection.metrics",
+    "decode": "mobilenext.detection.decoding",
+    "losses": "mobilenext.detection.loss",
+    "preprocess": "mobilenext.detection.preprocessing",
+    "prior_boxes": "mobilenext.detection.priors",
 }
-__all__ = ["average_precision"]
+__all__ = ["FORMS", "Form", "average_precision", "decode", "losses", "preprocess", "prior_boxes"]
 
 
 def __getattr__(name: str) -> Any:
