@@ -145,5 +145,6 @@ def _overlaps(
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # boxes without area, or with a huge one
         intersections = np.maximum(widths, 0) * np.maximum(heights, 0)
         unions = (x2 - x1) * (y2 - y1) + (right - left) * (bottom - top) - intersections
-        far: npt.NDArray[np.bool_] = intersections / unions > np.float32(iou_threshold)
-    return far & (labels[:, None] == other_labels)
+        far = intersections / unions > np.float32(iou_threshold)
+    overlapping: npt.NDArray[np.bool_] = far & (labels[:, None] == other_labels)
+    return overlapping
