@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -14,8 +16,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-
-from warm import WarmCommands, WarmProcess
 
 IMAGES = 24  # fewer when the network cannot tell two classes apart
 LONG = 120
@@ -162,7 +162,7 @@ def _command() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def installed_command() -> Callable[..., subprocess.CompletedProcess[str]]:
+def mobilenext() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the installed command; it must never print a traceback."""
 
     def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -174,35 +174,30 @@ def installed_command() -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
-@pytest.fixture(scope="session")
-def warm_commands() -> Iterator[WarmCommands]:
-    commands = WarmCommands()
-    yield commands
-    commands.close()
-
-
-@pytest.fixture(scope="session")
-def mobilenext(warm_commands: WarmCommands) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command as `installed_command` does, in a process of its own, without the seconds of importing Paddle."""
-
-    def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        return warm_commands.run([str(word) for word in arguments], cwd)
-
-    return run
-
-
 @pytest.fixture
-def start(warm_commands: WarmCommands) -> Iterator[Callable[..., WarmProcess]]:
-    """Start a command, like `mobilenext`, in a process group of its own, which does not outlive the test."""
-    started: list[WarmProcess] = []
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start the installed command in a process group of its own, which does not outlive the test."""
+    started: list[subprocess.Popen[str]] = []
 
-    def run(*arguments: object) -> WarmProcess:
-        started.append(warm_commands.start([str(word) for word in arguments]))
-        return started[-1]
+    def run(*arguments: object) -> subprocess.Popen[str]:
+        command = [*_command(), *map(str, arguments)]
+        pipe = subprocess.PIPE
+        # A job in the background is started with SIGINT ignored, and its children would be too.
+        process = subprocess.Popen(
+            command,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        started.append(process)
+        return process
 
     yield run
     for process in started:
-        process.kill_group()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 

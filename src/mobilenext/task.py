@@ -171,8 +171,8 @@ class Evaluation:
     # The task's fields of result.json; `images` and `unreadable` are counted for it where it does not name them.
     result: Callable[[Evaluated], dict[str, Any]]
     result_fields: Check  # of these fields, when they come back from the file
-    # The answer of `predict` and of the server for each of N images, as JSON; options: those of `Task.options_of`, and
-    # sizes, of which each is (width, height) of an upright image.
+    # The answer of `predict` and of the server for each of N images, as JSON; options: those of `Task.options_of`;
+    # sizes, of which each is (width, height) of an upright image; and names of the images, where they have some.
     answer: Callable[[Outputs, WeightsRecord, Mapping[str, Any]], list[dict[str, Any]]]
     # The lines that the command prints for such an answer.
     answer_lines: Callable[[Mapping[str, Any]], list[str]]

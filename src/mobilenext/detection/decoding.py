@@ -37,6 +37,7 @@ def decode(
     score_threshold: float | None = None,
     iou_threshold: float | None = None,
     limit: int | None = None,
+    mirrored: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
 ) -> list[Detections]:
     """Return the boxes of N pictures from the raw outputs of a network.
 
@@ -49,6 +50,8 @@ def decode(
         regressions: [N, P, 4], raw.
         form: voc, coco or a `Form`.
         score_threshold, iou_threshold, limit: None takes those of the form.
+        mirrored: scores and regressions for the mirrored pictures. Their boxes are mirrored back, and come into the
+            same suppression; of equal scores, that of the picture itself is the better.
 
     Raises:
         UsageError: shapes that do not fit the form, or a threshold or limit outside its range.
@@ -56,6 +59,21 @@ def decode(
     """
     options = {"score_threshold": score_threshold, "iou_threshold": iou_threshold, "limit": limit}
     form = find_form(form).replace(**{name: value for name, value in options.items() if value is not None})
+    logits, offsets = _checked(scores, regressions, form)
+    priors = prior_boxes(form)
+    if mirrored is not None:
+        # The priors are mirrored themselves, since they need not lie symmetrically: those of level 3 do not.
+        turned_logits, turned_offsets = _checked(*mirrored, form)
+        logits = np.concatenate([logits, turned_logits], axis=1)  # [N, 2P, C]
+        offsets = np.concatenate([offsets, turned_offsets * np.array([-1, 1, 1, 1], np.float32)], axis=1)  # [N, 2P, 4]
+        turned_priors = priors.copy()
+        turned_priors[:, 0] = 1 - priors[:, 0]
+        priors = np.concatenate([priors, turned_priors])  # [2P, 4]
+    return [_detections(*picture, priors, form) for picture in zip(logits, offsets, strict=True)]
+
+
+def _checked(scores: npt.ArrayLike, regressions: npt.ArrayLike, form: Form) -> tuple[Floats, Floats]:
+    """Return raw outputs as float32: finite, and of the form's shapes."""
     logits, offsets = np.asarray(scores, np.float32), np.asarray(regressions, np.float32)
     check_shapes(logits.shape, offsets.shape, form)
     for name, values in (("scores", logits), ("regressions", offsets)):
@@ -64,8 +82,7 @@ def decode(
                 f"{name} of the network are not finite numbers (NaN or infinity); expected none: its weights are "
                 "damaged, or the training that made them diverged"
             )
-    priors = prior_boxes(form)
-    return [_detections(*picture, priors, form) for picture in zip(logits, offsets, strict=True)]
+    return logits, offsets
 
 
 def probabilities(logits: Floats, form: Form) -> Floats:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -102,8 +102,8 @@ def predict(
         named_task = {} if task.name == DEFAULT else {"task": task.name}
         outputs_of_batch = partial(outputs_of, open_runtime(prepared.spec), flip=asked.get("flip", False))
 
-        def answer(outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
-            return [named_task | row for row in task.evaluation.answer(outputs, network, asked | {"sizes": sizes})]
+        def answer(outputs: Outputs, of_images: Mapping[str, Any]) -> list[dict[str, Any]]:
+            return [named_task | row for row in task.evaluation.answer(outputs, network, {**asked, **of_images})]
 
         for start in range(0, len(named), choice.batch_size):
             batch = named[start : start + choice.batch_size]
@@ -115,12 +115,12 @@ def _answers(
     outputs_of_batch: Callable[[Floats], Outputs],
     preprocessing: Preprocessing,
     images: Sequence[tuple[str, Opened]],
-    answer: Callable[[Outputs, Sequence[tuple[int, int]]], list[dict[str, Any]]],
+    answer: Callable[[Outputs, Mapping[str, Any]], list[dict[str, Any]]],
     times: StageTimes,
 ) -> list[dict[str, Any]]:
     """Return a row for each image of a batch, and add the seconds of the stages to `times`.
 
-    `answer` gets the outputs [N, ...] for the N readable images, and the width and height of each.
+    `answer` gets the outputs [N, ...] for the N readable images, their names, and the width and height of each.
     """
     began = time.perf_counter()
     opened = [_pixels(name, image, preprocessing) for name, image in images]
@@ -129,7 +129,11 @@ def _answers(
     read = time.perf_counter()
     outputs = outputs_of_batch(batch) if batch is not None else ()  # each [N, ...]
     predicted = time.perf_counter()
-    answers = iter(answer(outputs, [size for _, size in readable]) if readable else ())
+    of_images = {
+        "sizes": [size for _, size in readable],
+        "names": [name for (name, _), image in zip(images, opened, strict=True) if not isinstance(image, str)],
+    }
+    answers = iter(answer(outputs, of_images) if readable else ())
     rows = [
         {"path": name, "error": problem} if isinstance(problem, str) else {"path": name, **next(answers)}
         for (name, _), problem in zip(images, opened, strict=True)

@@ -81,8 +81,7 @@ def used_epsilons(network: nn.Layer) -> list[float]:
     ]
     if layers:
         with paddle.no_grad():
-            size = getattr(network, "input_size", None) or 32
-            network(paddle.zeros([1, 3, size, size]))
+            network(paddle.zeros([1, 3, 32, 32]))
     for handle in handles:
         handle.remove()
     return epsilons

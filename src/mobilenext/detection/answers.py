@@ -1,0 +1,135 @@
+"""From raw outputs to the boxes of a picture, in its own pixels: for the rows of an evaluation, and for answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mobilenext.arrays import Outputs
+from mobilenext.detection.box_tables import Values
+from mobilenext.detection.decoding import Detections, decode
+from mobilenext.detection.rows import MOST_DETECTIONS, Labels
+from mobilenext.errors import UsageError
+from mobilenext.json_files import Fields, flag, number, whole
+from mobilenext.models.detector_form import Form
+from mobilenext.weights.record import WeightsRecord
+
+OPTIONS: Fields = {
+    "score_threshold": number(0, 1),
+    "iou_threshold": number(0, 1),
+    "max_detections": whole(1, MOST_DETECTIONS),
+    "clip": flag(),
+    "flip": flag(),
+}
+
+
+class PictureBoxes(NamedTuple):
+    """The K boxes of one picture, the best first, rounded: what is stored and shown is what is counted."""
+
+    boxes: Values  # [K, 4] x1 y1 x2 y2 in pixels of the picture
+    labels: Labels  # [K] classes from 1
+    scores: Values  # [K] falling
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How raw outputs are read."""
+
+    form: Form  # with the thresholds and the limit that were asked for
+    clip: bool = False  # boxes end at the edges of the picture
+    flip: bool = False  # the outputs for the mirrored pictures come behind the others
+
+    @classmethod
+    def of_network(cls, network: WeightsRecord, options: Mapping[str, Any], *, clip: bool) -> Reading:
+        """Return how a network is read with some options; `clip` is taken where they do not say it.
+
+        Raises:
+            UsageError: the network does not see whole pictures, or its size is none of a detector.
+        """
+        fit, size = network.preprocessing.fit, network.preprocessing.image_size
+        if fit != "squash":
+            raise UsageError(f"the preprocessing has fit {fit!r}; a detector sees whole pictures: expected 'squash'")
+        names = {"score_threshold": "score_threshold", "iou_threshold": "iou_threshold", "max_detections": "limit"}
+        values = {field: options[name] for name, field in names.items() if name in options}
+        form = _form_of(network.architecture).replace(image_size=size).replace(**values)
+        return cls(form, options.get("clip", clip), options.get("flip", False))
+
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, Any]) -> Reading:
+        """Return the reading of facts of an evaluation, or of a run.json, which knows no options."""
+        return cls(_form_of(facts["architecture"]), facts.get("clip", False), facts.get("flip", False))
+
+    def to_facts(self) -> dict[str, Any]:
+        """Return the fields that `of_facts` reads, the thresholds and the limit for people as well."""
+        form = self.form
+        return {
+            "architecture": {"form": form.to_dict()},
+            "score_threshold": form.score_threshold,
+            "iou_threshold": form.iou_threshold,
+            "max_detections": form.limit,
+            "clip": self.clip,
+            "flip": self.flip,
+        }
+
+    def boxes(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> list[PictureBoxes]:
+        """Return the boxes of N pictures in pixels of each.
+
+        Args:
+            outputs: scores [N, P, C] and regressions [N, P, 4]; with `flip` those for the mirrored pictures as well.
+            sizes: width and height of each picture.
+
+        Raises:
+            WeightsError: outputs that are not finite.
+        """
+        mirrored = (outputs[2], outputs[3]) if self.flip else None
+        decoded = decode(outputs[0], outputs[1], form=self.form, mirrored=mirrored)
+        return [self._in_picture(*pair) for pair in zip(decoded, sizes, strict=True)]
+
+    def _in_picture(self, detections: Detections, size: tuple[int, int]) -> PictureBoxes:
+        edges = np.array([*size, *size], np.float64)  # [4] the far edges of the picture, behind its last pixels
+        boxes = detections.boxes.astype(np.float64) * (edges / self.form.image_size)  # [K, 4]
+        boxes = np.round(boxes.clip(0, edges) if self.clip else boxes, 3) + 0.0  # no -0.0
+        scores: Values = detections.scores.astype(np.float64)
+        return PictureBoxes(boxes, detections.labels, scores.round(6))
+
+
+def _form_of(architecture: Mapping[str, Any] | None) -> Form:
+    return Form.from_dict((architecture or {}).get("form") or {})
+
+
+def answer(outputs: Outputs, network: WeightsRecord, options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the objects in each picture, the best first.
+
+    Args:
+        outputs: raw, as `Reading.detections` takes them.
+        network: has the form, and the names of the classes.
+        options: ``sizes``, the width and height of each picture; ``names`` of the pictures, where they have some; and
+            any of `OPTIONS`. Boxes are cut at the edges of the picture unless ``clip`` is False.
+    """
+    reading = Reading.of_network(network, options, clip=True)
+    sizes = options["sizes"]
+    names = [{"file": name} for name in options["names"]] if "names" in options else [{} for _ in sizes]
+    return [
+        {**name, "width": size[0], "height": size[1], "detections": _objects(boxes, network.labels)}
+        for name, size, boxes in zip(names, sizes, reading.boxes(outputs, sizes), strict=True)
+    ]
+
+
+def _objects(found: PictureBoxes, names: Sequence[str] | None) -> list[dict[str, Any]]:
+    return [
+        {"box": box, "label": label, "name": names[label - 1] if names else None, "score": score}
+        for box, label, score in zip(*(column.tolist() for column in found), strict=True)
+    ]
+
+
+def answer_lines(answer: Mapping[str, Any]) -> list[str]:
+    """Return a line for each object of an answer: its score in percent, its class and its corners."""
+    lines = [
+        f"{100 * row['score']:6.2f} %  {row['name'] or 'class ' + str(row['label'])}  "
+        f"({', '.join(f'{value:.1f}' for value in row['box'])})"
+        for row in answer["detections"]
+    ]
+    return lines or ["nothing found"]
