@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -16,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from warm import WarmCommands, WarmProcess
 
 IMAGES = 24  # fewer when the network cannot tell two classes apart
 LONG = 120
@@ -162,7 +162,7 @@ def _command() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def mobilenext() -> Callable[..., subprocess.CompletedProcess[str]]:
+def installed_command() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the installed command; it must never print a traceback."""
 
     def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -174,30 +174,35 @@ def mobilenext() -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
-@pytest.fixture
-def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start the installed command in a process group of its own, which does not outlive the test."""
-    started: list[subprocess.Popen[str]] = []
+@pytest.fixture(scope="session")
+def warm_commands() -> Iterator[WarmCommands]:
+    commands = WarmCommands()
+    yield commands
+    commands.close()
 
-    def run(*arguments: object) -> subprocess.Popen[str]:
-        command = [*_command(), *map(str, arguments)]
-        pipe = subprocess.PIPE
-        # A job in the background is started with SIGINT ignored, and its children would be too.
-        process = subprocess.Popen(
-            command,
-            stdout=pipe,
-            stderr=pipe,
-            text=True,
-            start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
-        started.append(process)
-        return process
+
+@pytest.fixture(scope="session")
+def mobilenext(warm_commands: WarmCommands) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command as `installed_command` does, in a process of its own, without the seconds of importing Paddle."""
+
+    def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        return warm_commands.run([str(word) for word in arguments], cwd)
+
+    return run
+
+
+@pytest.fixture
+def start(warm_commands: WarmCommands) -> Iterator[Callable[..., WarmProcess]]:
+    """Start a command, like `mobilenext`, in a process group of its own, which does not outlive the test."""
+    started: list[WarmProcess] = []
+
+    def run(*arguments: object) -> WarmProcess:
+        started.append(warm_commands.start([str(word) for word in arguments]))
+        return started[-1]
 
     yield run
     for process in started:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        process.kill_group()
         process.communicate()
 
 

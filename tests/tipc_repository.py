@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from warm import WarmCommands
 
 ROOT = Path(__file__).parents[1]
 MODEL = "mobilenext_x0_35"
@@ -22,8 +23,9 @@ _FEWER = ((":1|2", ":1"), (":1|4", ":4"))
 class Repository:
     """A copy of what chains need, and what they leave."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, commands: WarmCommands) -> None:
         self.folder = folder
+        self._commands = commands
         shutil.copytree(ROOT / "test_tipc", folder / "test_tipc", ignore=shutil.ignore_patterns("data", "output"))
         shutil.rmtree(folder / "test_tipc/weights", ignore_errors=True)
         (folder / "deploy").mkdir()
@@ -44,11 +46,9 @@ class Repository:
         return str(edited.relative_to(self.folder))
 
     def tipc(self, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-        """``python -m mobilenext.tipc`` there, which must end with `code`."""
-        words = [sys.executable, "-m", "mobilenext.tipc", *map(str, arguments)]
-        done = subprocess.run(words, cwd=self.folder, capture_output=True, text=True, timeout=120, check=False)
+        """``python -m mobilenext.tipc`` there, which must end with `code`; chains start it for real."""
+        done = self._commands.run([*map(str, arguments)], self.folder, program="mobilenext.tipc.adapter")
         assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
-        assert "Traceback" not in done.stderr, done.stderr
         return done
 
     def summary(self, mode: str, model: str = MODEL) -> dict[str, Any]:
@@ -63,8 +63,8 @@ class Repository:
 
 
 @pytest.fixture(scope="session")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    return Repository(tmp_path_factory.mktemp("repository"))
+def repository(tmp_path_factory: pytest.TempPathFactory, warm_commands: WarmCommands) -> Repository:
+    return Repository(tmp_path_factory.mktemp("repository"), warm_commands)
 
 
 @pytest.fixture(scope="session")

@@ -67,6 +67,7 @@ class Parts:
     data: Mapping[str, Any] = field(default_factory=dict)  # the same of its field `data`
     first: Mapping[str, Any] = field(default_factory=dict)  # the same of its field `weights`, the first weights
     warnings: tuple[str, ...] = ()  # are logged, and kept in result.json
+    remarks: tuple[str, ...] = ()  # are logged before the training
     lists: Mapping[str, bytes] = field(default_factory=dict)  # files of the run's folder, which `reopen_parts` reads
 
 
@@ -256,5 +257,6 @@ class Training:
     stored: Fields  # checks of the task's own fields of run.json
     describe: Callable[[Mapping[str, Any]], str]  # what the network answers, from run.json, for people
     has_backbone: bool = False  # whether its networks have a backbone that can begin with weights of another task
+    rehearses: bool = False  # whether a new run measures the passes of a step before it begins, and says what to expect
     # What makes the steps, for a network in training mode; None: gradient descent by the recipe's optimizer.
     stepper: Callable[[Setup, nn.Layer, Parts], Stepper] | None = None

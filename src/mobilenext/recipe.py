@@ -104,6 +104,7 @@ class Recipe:
     # What is trained (see `mobilenext.training.freezing`), and when it is done.
     freeze: str = later("none")  # none | backbone (all but the head) | a number of blocks from the image on
     freeze_bn: str = later("none")  # of all batch norms: none | statistics (the running ones are used and stay) | all
+    validate_every: int = later(1)  # epochs from one validation to the next; the last epoch has one always
     patience: int = later(0)  # epochs without a better score after which the run ends; 0: it never does
 
     objective: Objective
@@ -124,7 +125,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_finite(self.to_dict())
-        for name in ("epochs", "batch_size", "accumulate", "lr_batch_size"):
+        for name in ("epochs", "batch_size", "accumulate", "lr_batch_size", "validate_every"):
             self._require(name, getattr(self, name) >= 1, "1 or more")
         for name in ("lr", "step_epochs", "rmsprop_epsilon"):
             self._require(name, getattr(self, name) > 0, "a number above 0")

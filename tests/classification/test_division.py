@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mobilenext.classification.division import divide, lists_of, read_divided, share_of
+from mobilenext.classification.division import divide, lists_of, read_divided
 from mobilenext.data import LabelledDataset, LabelledImage
 from mobilenext.data.dataset import open_training
 from mobilenext.data.list_file import read_list
@@ -34,25 +34,6 @@ def photos(tmp_path: Path) -> Path:
 def names(dataset: LabelledDataset) -> list[tuple[str, int]]:
     assert [record.index for record in dataset.records] == list(range(len(dataset)))
     return [(record.name, record.label) for record in dataset.records]
-
-
-@pytest.mark.parametrize(
-    ("val_split", "share"), [(0.2, 0.2), ("0.25", 0.25), ("20%", 0.2), (None, None), ("test", None)]
-)
-def test_a_share_or_a_name(val_split: Any, share: float | None) -> None:
-    assert share_of(val_split) == share
-
-
-@pytest.mark.parametrize("val_split", [0, 1, 1.5, -0.1, "20", "nan", "inf", "0", "100%", float("nan")])
-def test_numbers_that_are_no_share(val_split: Any) -> None:
-    with pytest.raises(UsageError, match=r"expected a share between 0 and 1, such as 0\.2, or the name of a part"):
-        share_of(val_split)
-
-
-@pytest.mark.parametrize("val_split", ["train", "Training"])
-def test_the_training_part_does_not_validate(val_split: str) -> None:
-    with pytest.raises(UsageError, match="images that train cannot validate"):
-        share_of(val_split)
 
 
 def test_each_class_is_divided(photos: Path) -> None:

@@ -76,11 +76,12 @@ def test_a_long_name_is_cut_and_its_score_is_not() -> None:
     assert changed(tiny, drawn_tiny).any(axis=0).sum() >= score
 
 
-def test_a_name_that_the_font_lacks_becomes_the_number_of_its_class() -> None:
+@pytest.mark.parametrize(("name", "instead"), [("血小板", "class 3"), ("café", "cafe"), ("RBC", "RBC")])
+def test_a_name_that_the_font_lacks_loses_accents_or_becomes_its_number(name: str, instead: str) -> None:
     image, box = plain(), [[100, 100, 250, 150]]
-    same = [draw_boxes(image, box, [name], labels=[3]) for name in ("血小板", "class 3")]
-    assert np.array_equal(np.asarray(same[0]), np.asarray(same[1]))
-    assert not np.array_equal(np.asarray(draw_boxes(image, box, ["café"], labels=[3])), np.asarray(same[1]))
+    one, other = (np.asarray(draw_boxes(image, box, [text], labels=[3])) for text in (name, instead))
+    assert np.array_equal(one, other)
+    assert not np.array_equal(one, np.asarray(draw_boxes(image, box, ["\u2f00"])))
 
 
 def test_texts_of_equal_boxes_do_not_hide_each_other() -> None:

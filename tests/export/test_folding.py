@@ -8,7 +8,7 @@ import pytest
 from paddle import nn
 
 from mobilenext.export.folding import fold_batch_norms
-from mobilenext.models import MODELS, build_network
+from mobilenext.models import build_network, list_models
 from mobilenext.weights.load import network_of
 from mobilenext.weights.pretrained import BUNDLED
 from mobilenext.weights.read import read_weights
@@ -24,7 +24,7 @@ ONE_OF_EACH_KIND = ("mobilenext_x0_35", "mobilenext_l_ghost", "mobilenetv2_x0_35
     "model",
     [
         pytest.param(name, marks=() if name in ONE_OF_EACH_KIND else pytest.mark.long)
-        for name in MODELS
+        for name in list_models("classification")
         if name not in ("mobilenext_x1_4", "mobilenetv2_x1_4")
     ],
 )

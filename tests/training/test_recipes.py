@@ -116,7 +116,7 @@ CHANGED = {
     "freeze": "backbone", "freeze_bn": "all", "class_weights": "balanced", "sampling": "balanced", "mixup": 0.2,
     "cutmix": 1.0, "mix_probability": 0.5, "mix_switch": 0.4, "best_metric": "macro_f1", "patience": 3,
     "steps": 100, "warmup_steps": 9, "warmup_factor": 0.25, "milestones": [5.0, 9.5], "milestone_factor": 0.2,
-    "fit": "squash",
+    "fit": "squash", "validate_every": 4,
 }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mobilenext.classification.metrics import Counts
-from mobilenext.models import WeightsCard
+from mobilenext.models import Published, WeightsCard
 from mobilenext.weights.record import WeightsRecord
 
 SAME_POINTS = 0.05  # decoders and kernels move a published top-1 by this much
@@ -21,7 +21,7 @@ def compare(card: WeightsCard | None, counts: Counts, weights: WeightsRecord, pr
         weights: that were evaluated; their preprocessing and identity divisor must be those of the card.
         precision: that they ran in.
     """
-    if card is None or card.published is None:
+    if card is None or not isinstance(card.published, Published):
         return None
     published = card.published
     summary = counts.summary()

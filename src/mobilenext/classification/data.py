@@ -10,11 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mobilenext.classification.division import divide, lists_of, read_divided, share_of
+from mobilenext.classification.division import divide, lists_of, read_divided
 from mobilenext.data import LabelledDataset
 from mobilenext.data.class_folders import check_class_folders
 from mobilenext.data.class_names import classes_without_images, match_names, with_classes
 from mobilenext.data.dataset import open_training, open_validation, validation_place
+from mobilenext.data.division import share_of
 from mobilenext.data.labels import labels_of
 from mobilenext.errors import DatasetError, UsageError
 from mobilenext.job import DataRequest, Parts

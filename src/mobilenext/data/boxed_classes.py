@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mobilenext.data.boxes import BoxedDataset
 from mobilenext.data.class_names import match_names
@@ -56,23 +56,31 @@ def with_box_classes(
         dataset,
         records=records,
         class_names=tuple(names),
-        category_ids=_category_ids(dataset, len(names), label_of),
+        category_ids=category_ids(dataset.category_ids, len(names), label_of),
         notes=(*dataset.notes, *matches.notes),
     )
 
 
-def _category_ids(dataset: BoxedDataset, count: int, label_of: dict[int, int]) -> tuple[int, ...] | None:
-    """Return COCO's number of each class; classes that the data do not have get numbers that no class has."""
-    if dataset.category_ids is None:
+def category_ids(
+    numbers: Sequence[int] | None, num_classes: int, label_of: Mapping[int, int]
+) -> tuple[int, ...] | None:
+    """Return COCO's number of each class of a network; classes that the data lack get numbers that no class has.
+
+    Args:
+        numbers: of the data's classes; None stays None.
+        num_classes: of the network.
+        label_of: the network's label by the data's, both from 1.
+    """
+    if numbers is None:
         return None
-    number_of = {label_of[label]: n for label, n in enumerate(dataset.category_ids, start=1) if label in label_of}
-    unused = max(dataset.category_ids, default=0)
-    numbers = []
-    for label in range(1, count + 1):
+    number_of = {label_of[label]: number for label, number in enumerate(numbers, start=1) if label in label_of}
+    unused = max(numbers, default=0)
+    ids = []
+    for label in range(1, num_classes + 1):
         if label not in number_of:
             unused += 1
-        numbers.append(number_of.get(label, unused))
-    return tuple(numbers)
+        ids.append(number_of.get(label, unused))
+    return tuple(ids)
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -7,11 +7,14 @@ single folder, or several in each other, around the layout.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from mobilenext.data.annotations import Annotation, Annotations, BoxedLayout
-from mobilenext.data.boxed_check import check_annotations
+from mobilenext.data.annotations import Annotations, BoxedLayout
+from mobilenext.data.boxed_check import BoxCheck
+from mobilenext.data.boxed_classes import category_ids
 from mobilenext.data.boxes import BoxedDataset
+from mobilenext.data.class_names import match_names
 from mobilenext.data.images import PathLike
 from mobilenext.data.listing import visible_folders
 from mobilenext.data.parts import part_of
@@ -38,7 +41,8 @@ def open_boxes(
         list_file: a list in place of the layout.
         split: the name of a part, or several by commas, as ``2007-trainval,2012-trainval``; None: the test part, else
             the validation part, else the whole, which a note says.
-        class_names: of the labels 1, 2, 3, ...; None: those of the data.
+        class_names: of the labels 1, 2, 3, ..., which those of the data are found among as class folders are
+            (`mobilenext.data.class_names`); None: those of the data.
 
     Raises:
         DatasetError: no layout that is understood, no such part, or the problems of the data: the first 20 and their
@@ -136,55 +140,40 @@ def _joined(parts: Sequence[Annotations], names: Sequence[str]) -> Annotations:
 def _checked(
     root: Path, layout: BoxedLayout, annotations: Annotations, class_names: Sequence[str] | None, notes: Sequence[str]
 ) -> BoxedDataset:
-    names = tuple(class_names) if class_names is not None else _names_of(annotations, lower_case=layout.lower_case)
-    label_of = _labels(annotations.items, names, lower_case=layout.lower_case)
-    checked = check_annotations(annotations.items, label_of)
-    problems = [*annotations.problems, *checked.problems]
-    if not checked.records and not problems:
+    names_of = {  # by the name as it is written
+        name: name.lower() if layout.lower_case else name
+        for name in (box.name for item in annotations.items for box in item.objects)
+    }
+    own = _class_names(annotations, set(names_of.values()))
+    names = own if class_names is None else tuple(class_names)
+    matches = match_names(own, names)
+    label_of = {
+        name: matches.class_of[own_name] + 1 for name, own_name in names_of.items() if own_name in matches.class_of
+    }
+    check = BoxCheck(names, label_of)
+    records = check.records(annotations.items)
+    problems = [*annotations.problems, *check.problems]
+    if not records and not problems:
         problems.append("no pictures with annotations")
     if problems:
-        missed = any(box.name not in label_of for item in annotations.items for box in item.objects)
+        missed = label_of.keys() != names_of.keys()
         raise_problems(root, problems, f"\nThe classes: {', '.join(names[:50])}" if missed else "")
-    ids = None
-    if annotations.categories is not None:
-        ids = _category_ids(names, annotations.categories)
+    categories = None if annotations.categories is None else tuple(annotations.categories.values())
+    label_of_own = {own.index(name) + 1: place + 1 for name, place in matches.class_of.items()}
     return BoxedDataset(
-        root, layout.name, None, tuple(checked.records), names, len(checked.records), (),
-        (*notes, *annotations.notes), category_ids=ids, left_out=tuple(checked.left_out),
-        overhanging=tuple(checked.overhanging),
+        root, layout.name, None, records, names, len(records), (),
+        (*notes, *annotations.notes, *matches.notes), category_ids=category_ids(categories, len(names), label_of_own),
+        left_out=tuple(check.left_out), overhanging=tuple(check.overhanging),
     )  # fmt: skip
 
 
-def _names_of(annotations: Annotations, *, lower_case: bool) -> tuple[str, ...]:
+def _class_names(annotations: Annotations, used: AbstractSet[str]) -> tuple[str, ...]:
     """Return the names of the classes: COCO's in the order of their numbers, others in their order as strings.
 
     Where most of Pascal VOC's classes occur and no others, all of its classes are taken: a part may lack one.
     """
     if annotations.categories is not None:
         return tuple(annotations.categories)
-    names = {box.name for item in annotations.items for box in item.objects}
-    names = {name.lower() for name in names} if lower_case else names
-    if names <= set(VOC_CLASSES) and len(names) >= len(VOC_CLASSES) / 2:
+    if used <= set(VOC_CLASSES) and len(used) >= len(VOC_CLASSES) / 2:
         return VOC_CLASSES
-    return tuple(sorted(names))
-
-
-def _labels(items: Sequence[Annotation], names: Sequence[str], *, lower_case: bool) -> dict[str, int]:
-    """Return the label of each name that the annotations use, as far as it is one of `names`."""
-    label_of = {name: label for label, name in enumerate(names, start=1)}
-    if not lower_case:
-        return label_of
-    by_lower = {name.lower(): label for name, label in reversed(label_of.items())}
-    used = {box.name for item in items for box in item.objects}
-    return label_of | {name: by_lower[name.lower()] for name in used if name.lower() in by_lower}
-
-
-def _category_ids(names: Sequence[str], categories: dict[str, int]) -> tuple[int, ...]:
-    """Return COCO's number of each class; classes that the data do not have get numbers that no class has."""
-    unused = max(categories.values(), default=0)
-    ids = []
-    for name in names:
-        if name not in categories:
-            unused += 1
-        ids.append(categories.get(name, unused))
-    return tuple(ids)
+    return tuple(sorted(used))

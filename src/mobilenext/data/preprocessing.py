@@ -9,7 +9,8 @@ released checkpoints were evaluated with; Pillow and numpy follow them to the bi
     normalize    ((pixel / 255) - mean) / std, in float32 after each step
 
 With ``fit="squash"``, resize and crop are one step: the whole image to `image_size` x `image_size` pixels, whatever its
-aspect, as detectors of the SSD kind resize.
+aspect, as detectors of the SSD kind resize. It may be interpolated by "opencv_linear", which is OpenCV's bilinear
+resize to the byte and not antialiased.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ import numpy.typing as npt
 from PIL import Image
 
 from mobilenext.data.images import MAX_PIXELS, read_image
+from mobilenext.data.linear_resize import resize
 from mobilenext.errors import ImageError, UsageError, nearest
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Tensor: TypeAlias = npt.NDArray[np.float32]
 
 INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+OPENCV_LINEAR = "opencv_linear"  # another interpolation, for fit "squash" only
 FITS = ("crop", "squash")
 MAX_IMAGE_SIZE = 4096
 
@@ -52,7 +55,7 @@ class Preprocessing:
 
     image_size: int = 224  # pixels, side of the square crop
     crop_pct: float = 0.875  # side of the crop / short side after resizing, above 0 and up to 1
-    interpolation: str = "bicubic"  # one of INTERPOLATIONS
+    interpolation: str = "bicubic"  # one of INTERPOLATIONS, or OPENCV_LINEAR
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of R, G, B on a scale of 0 to 1
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     # Or "squash", which does not use crop_pct. Added in a later version: not stored at its default, nor in a recipe.
@@ -64,13 +67,18 @@ class Preprocessing:
         # The lower bound keeps the quotient below a number; so wide a border, no image has.
         if not _is_number(self.crop_pct) or not 1e-6 <= self.crop_pct <= 1:
             raise UsageError(f"crop_pct is {self.crop_pct!r}; expected a fraction above 0 and up to 1, such as 0.875")
-        if self.interpolation not in INTERPOLATIONS:
+        if self.interpolation not in (known := (*INTERPOLATIONS, OPENCV_LINEAR)):
             raise UsageError(
-                f"interpolation is {self.interpolation!r}; expected one of {', '.join(INTERPOLATIONS)}"
-                f"{nearest(str(self.interpolation), INTERPOLATIONS)}"
+                f"interpolation is {self.interpolation!r}; expected one of {', '.join(known)}"
+                f"{nearest(str(self.interpolation), known)}"
             )
         if self.fit not in FITS:
             raise UsageError(f"fit is {self.fit!r}; expected crop or squash")
+        if self.interpolation == OPENCV_LINEAR and self.fit != "squash":
+            raise UsageError(
+                f"interpolation is {OPENCV_LINEAR!r} with fit {self.fit!r}; expected fit 'squash', or one of "
+                f"{', '.join(INTERPOLATIONS)}: only whole images are resized by OpenCV's rule"
+            )
         for name in ("mean", "std"):
             values = getattr(self, name)
             if not isinstance(values, tuple | list) or len(values) != 3 or not all(map(_is_number, values)):
@@ -99,6 +107,8 @@ class Preprocessing:
         if image.mode != "RGB":
             raise UsageError(f"an image of mode {image.mode!r}; expected 'RGB': read files with read_image")
         (width, height), (left, top) = self.placement(*image.size)
+        if self.interpolation == OPENCV_LINEAR:
+            return resize(image, width, height)
         resized = image.resize((width, height), Image.Resampling[self.interpolation.upper()])
         return np.array(resized.crop((left, top, left + self.image_size, top + self.image_size)))
 

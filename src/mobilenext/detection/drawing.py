@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import functools
 import math
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -57,8 +58,9 @@ def draw_boxes(
     """Return a copy of a picture, of mode RGB, with boxes and what they show.
 
     Lines and letters grow with the picture. A name that is longer than its place is cut, the score behind it never. A
-    name with characters that the font lacks, such as Chinese ones, becomes the number of its class. Where texts would
-    lie on each other they move around their boxes; the first box is painted last, on top of the others.
+    name loses the accents that the font lacks; where it has other such letters, as Chinese names have, the number of
+    its class stands for it. Where texts would lie on each other they move around their boxes; the first box is painted
+    last, on top of the others.
 
     Args:
         image: of any mode and size.
@@ -151,6 +153,8 @@ def _texts(
     texts = []
     for place, (x1, _, x2, _) in enumerate(rectangles):
         name = " ".join(names[place].split()) if len(names) else ""
+        if not _drawable(name, font):
+            name = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
         if not _drawable(name, font):
             name = f"class {labels[place]}" if len(labels) else "".join(c if _drawable(c, font) else "?" for c in name)
         score = f"{scores[place]:.2f}" if len(scores) else ""

@@ -24,6 +24,7 @@ from mobilenext.machine.pool import WorkerPool, available_cores, watched_scratch
 from mobilenext.machine.process_environment import compute_environment
 from mobilenext.machine.stopping import Stop
 from mobilenext.models import find_model
+from mobilenext.models.build import PARTIAL
 from mobilenext.origin import now, origin
 from mobilenext.runtime import RUNTIMES, RuntimeSpec
 from mobilenext.sources.choice import Choice
@@ -172,7 +173,7 @@ def _networks(work: Path, chosen: Networks) -> Iterator[BenchNetwork]:
     fields = {} if image_size is None else {"image_size": image_size}
     for name in chosen.get("models", ()):
         card = find_model(name.partition(".")[0])
-        for divisor in chosen.get("identity_divisors", (1,)) if card.family == "mobilenext" else (1,):
+        for divisor in chosen.get("identity_divisors", (1,)) if card.family in PARTIAL else (1,):
             if weights is None and "." not in name:
                 file = work / f"{card.name}.safetensors"
                 if not file.is_file():
@@ -181,9 +182,8 @@ def _networks(work: Path, chosen: Networks) -> Iterator[BenchNetwork]:
                 subject = Subject(file, "weights", card.name, identity_divisor=divisor, preprocessing=fields)
             else:
                 subject = find_subject(model=name, weights=weights, identity_divisor=divisor, preprocessing=fields)
-            yield BenchNetwork(
-                card.name, subject, divisor, image_size or 224, card.mult_adds if not image_size else None
-            )
+            mult_adds = card.mult_adds if not image_size else None
+            yield BenchNetwork(card.name, subject, divisor, image_size or card.image_size, mult_adds)
     for folder in chosen.get("exported", ()):
         subject = replace(find_subject(exported=folder, preprocessing=fields), timed_only=True)
         yield BenchNetwork(Path(folder).name, subject, 1, 0, None)

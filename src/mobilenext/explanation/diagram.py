@@ -16,7 +16,7 @@ from mobilenext.errors import UsageError
 from mobilenext.explanation.anatomy import Anatomy, Part, Shape, Step, anatomy
 from mobilenext.explanation.gradcam import block_position
 from mobilenext.files import write_atomically
-from mobilenext.models import build_network, find_model
+from mobilenext.models import DETECTION, build_network, find_model
 
 TEXT = 13  # pixels
 ADVANCE = 0.605  # width of a character over its size, of the widest of the faces below
@@ -61,7 +61,13 @@ def write_diagram(
         raise UsageError(f"the diagram is called {path.name!r}; expected a name that ends in .svg")
     if not 32 <= image_size <= MAX_IMAGE_SIZE:
         raise UsageError(f"image_size is {image_size}; expected 32, the largest stride, to {MAX_IMAGE_SIZE}")
-    name = find_model(model).name
+    card = find_model(model)
+    if card.task == DETECTION:
+        raise UsageError(
+            f"{card.name} is a detector, which no diagram draws; expected a classifier, such as its backbone "
+            f"{card.arguments['backbone']}"
+        )
+    name = card.name
     network = build_network(name, num_classes=num_classes, identity_divisor=identity_divisor)
     chosen = None if block is None else network.blocks()[block_position(network, block, image_size)][0]
     seen = anatomy(network, image_size)

@@ -69,6 +69,11 @@ class Explainer:
         Raises:
             UsageError: a network without its head, or no such block; the message lists the blocks.
         """
+        if network.outputs != ("logits",):
+            raise UsageError(
+                f"a network with the outputs {' and '.join(network.outputs)} has no score of an image to explain; "
+                "expected a classifier"
+            )
         if network.features_only:
             raise UsageError("this network has lost its head (features_only): there is no score to explain")
         network.eval()

@@ -81,7 +81,8 @@ def used_epsilons(network: nn.Layer) -> list[float]:
     ]
     if layers:
         with paddle.no_grad():
-            network(paddle.zeros([1, 3, 32, 32]))
+            size = getattr(network, "input_size", None) or 32
+            network(paddle.zeros([1, 3, size, size]))
     for handle in handles:
         handle.remove()
     return epsilons

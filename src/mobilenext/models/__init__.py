@@ -1,16 +1,21 @@
 """The networks by name. Importing this package is light; Paddle is imported when a network is built."""
 
 from mobilenext.models.build import DIVISORS, build_network, check_identity_divisor
-from mobilenext.models.cards import MODELS, ModelCard, Published, WeightsCard, find_model, list_models
+from mobilenext.models.cards import DETECTION, MODELS, ModelCard, Published, WeightsCard, find_model, list_models
+from mobilenext.models.detector_form import FORMS, Form, find_form
 
 __all__ = [
+    "DETECTION",
     "DIVISORS",
+    "FORMS",
     "MODELS",
+    "Form",
     "ModelCard",
     "Published",
     "WeightsCard",
     "build_network",
     "check_identity_divisor",
+    "find_form",
     "find_model",
     "list_models",
 ]

@@ -6,28 +6,37 @@ from typing import TYPE_CHECKING
 
 from mobilenext.errors import UsageError
 from mobilenext.machine.packages import require_paddle
-from mobilenext.models.cards import ModelCard, find_model
+from mobilenext.models.cards import DETECTION, ModelCard, find_model
+from mobilenext.models.detector_form import Form, find_form, name_of
 
 if TYPE_CHECKING:
     from mobilenext.models.network import Network
 
+PARTIAL = ("mobilenext", "ssdlite_mobilenext")  # families whose shortcuts may join a part of the channels
 DIVISORS = (1, 2, 3, 4, 6)  # those of the paper and its README; they divide every width of x1.0
 
 
-def build_network(name: str, *, num_classes: int = 1000, identity_divisor: int = 1) -> Network:
+def build_network(
+    name: str, *, num_classes: int | None = None, identity_divisor: int = 1, form: str | Form | None = None
+) -> Network:
     """Build a freshly initialized network in training mode.
 
     Args:
         name: one of :func:`list_models`.
-        num_classes: rows of the classifier.
+        num_classes: rows of the classifier, 1000 where None; or classes of a detector without background, 20 (voc) or
+            80 (coco) where None.
         identity_divisor: the shortcut joins the first ``C // identity_divisor`` channels of a block (paper: the
             identity tensor multiplier is 1 / identity_divisor). Only MobileNeXt of a width has it.
+        form: of a detector: voc (where None), coco, or a :class:`mobilenext.models.Form`.
 
     Raises:
         UsageError: an unknown name, or a number that the network cannot have.
         MissingDependency: Paddle is not installed.
     """
     card = find_model(name)
+    chosen = _form_of(card, form)
+    if num_classes is None:
+        num_classes = standard_classes(chosen)
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
         raise UsageError(f"num_classes is {num_classes!r}; expected a whole number from 1 up")
     check_identity_divisor(card, identity_divisor)
@@ -40,17 +49,36 @@ def build_network(name: str, *, num_classes: int = 1000, identity_divisor: int =
         from mobilenext.models.sandglass_se import MobileNeXtSE
 
         return MobileNeXtSE(**card.arguments, num_classes=num_classes)
+    if chosen is not None:
+        from mobilenext.models.ssdlite import SSDLite
+
+        return SSDLite(**card.arguments, num_classes=num_classes, identity_divisor=identity_divisor, form=chosen)
     from mobilenext.models.inverted_residual import MobileNetV2
 
     return MobileNetV2(**card.arguments, num_classes=num_classes)
+
+
+def _form_of(card: ModelCard, form: str | Form | None) -> Form | None:
+    """Return the form of a detector; None of a classifier."""
+    if card.task == DETECTION:
+        return find_form("voc" if form is None else form)
+    if form is not None:
+        shown = form if isinstance(form, str) else "a record"
+        raise UsageError(f"{card.name} is a classifier and has no form; found form {shown}, expected none")
+    return None
+
+
+def standard_classes(form: Form | None) -> int:
+    """Return the number of classes where nobody says it: ImageNet's without a form, else VOC's or COCO's."""
+    return 1000 if form is None else {"voc": 20, "coco": 80}[name_of(form)]
 
 
 def check_identity_divisor(card: ModelCard, identity_divisor: int) -> None:
     """Raise UsageError for a divisor that the model's shortcuts cannot have."""
     if isinstance(identity_divisor, bool) or not isinstance(identity_divisor, int) or identity_divisor not in DIVISORS:
         raise UsageError(f"identity_divisor is {identity_divisor!r}; expected 1, 2, 3, 4 or 6 (1: the full shortcut)")
-    if identity_divisor != 1 and card.family != "mobilenext":
+    if identity_divisor != 1 and card.family not in PARTIAL:
         raise UsageError(
             f"{card.name} has no partial shortcut: identity_divisor is {identity_divisor}, expected 1 "
-            "(only mobilenext_x0_35 .. x1_4 have one)"
+            "(only mobilenext_x0_35 .. x1_4 and detectors on them have one)"
         )

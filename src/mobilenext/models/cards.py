@@ -1,19 +1,20 @@
 """One table of everything that has a name: the models, their sizes, and the weights that exist for them.
 
-Plain data without Paddle, so that it can be listed at once. Sizes are those of 1000 classes at 224 x 224 pixels;
+Plain data without Paddle, so that it can be listed at once. Sizes are those of COUNTED_FOR or DETECTORS_COUNTED_FOR;
 the tests compare them with the built networks. Published numbers are quoted from where ``origin`` says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import UsageError, nearest
+from mobilenext.models.detector_form import STANDARD_SIZE
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,17 @@ class Published:
 
 
 @dataclass(frozen=True)
+class PublishedDetection:
+    """The average precision of a detector that somebody else reported, with the data set; percent."""
+
+    dataset: str
+    images: int
+    voc_map_percent: float  # IoU 0.5, 11 points, mean over the classes
+    ap_percent: float | None = None  # COCO's, IoU 0.5 to 0.95
+    ap50_percent: float | None = None
+
+
+@dataclass(frozen=True)
 class WeightsCard:
     """Weights that can be downloaded: ``model.tag``, their origin, and everything needed to use them correctly."""
 
@@ -63,7 +75,7 @@ class WeightsCard:
     origin: str
     licence: str
     source: Download | None  # None: the file ships with the package
-    published: Published | None
+    published: Published | PublishedDetection | None
     epoch: int | None = None
     identity_divisor: int = 1
     use: str = "auto"  # which state dict of the checkpoint: raw or ema (auto: ema where there is one)
@@ -78,7 +90,7 @@ class ModelCard:
     """A network: how it is built, how large it is, what its paper reports."""
 
     name: str
-    family: str  # mobilenext | mobilenext_se | mobilenetv2
+    family: str  # one of FAMILIES
     arguments: Mapping[str, Any]  # of the family's class
     parameters: int  # trainable values
     mult_adds: int  # of convolutions and the linear layer
@@ -86,10 +98,30 @@ class ModelCard:
     paper_top1_percent: float | None
     weights: tuple[WeightsCard, ...] = ()
     task: str | None = None  # that it is made for, by its name in `mobilenext.tasks`; None: classification
+    paper_voc_map_percent: float | None = None  # of a detector: VOC 2007 test, 11 points
+    paper_coco_ap_percent: float | None = None  # and COCO val2017
+
+    @property
+    def image_size(self) -> int:
+        """Return the side in pixels of the images that the network is made for."""
+        return STANDARD_SIZE if self.task == DETECTION else Preprocessing().image_size
+
+    @property
+    def counted_for(self) -> str:
+        """Return what the parameters and mult-adds are those of."""
+        return DETECTORS_COUNTED_FOR if self.task == DETECTION else COUNTED_FOR
 
 
 # Families in the order of charts, with the names that the papers have.
-FAMILIES = {"mobilenext": "MobileNeXt", "mobilenext_se": "MobileNeXt with SE", "mobilenetv2": "MobileNetV2"}
+FAMILIES = {
+    "mobilenext": "MobileNeXt",
+    "mobilenext_se": "MobileNeXt with SE",
+    "mobilenetv2": "MobileNetV2",
+    "ssdlite_mobilenext": "SSDLite on MobileNeXt",
+    "ssdlite_mobilenetv2": "SSDLite on MobileNetV2",
+}
+DETECTION = "detection"  # the task of detectors
+DETECTORS_COUNTED_FOR = "20 classes, the form voc, at 320 × 320 pixels"
 COUNTED_FOR = "1,000 classes at 224 × 224 pixels"  # parameters and mult-adds of the cards
 IMAGENET_VAL = "ImageNet-1k validation"
 AUTHORS = "github.com/zhoudaquan/rethinking_bottleneck_design at 195ee73"
@@ -187,6 +219,14 @@ def _row(
     return ModelCard(name, family, MappingProxyType(arguments), *sizes, top1, _RELEASED.get(name, ()))
 
 
+def _detector(
+    backbone: str, sizes: tuple[int, int, int], voc_map: float | None = None, coco_ap: float | None = None
+) -> ModelCard:
+    name, family = f"ssdlite320_{backbone}", f"ssdlite_{backbone.partition('_')[0]}"
+    card = _row(name, family, {"backbone": backbone}, sizes, None)
+    return replace(card, task=DETECTION, paper_voc_map_percent=voc_map, paper_coco_ap_percent=coco_ap)
+
+
 # Sizes: parameters, mult-adds of convolutions and linear, the same with batch norm.
 # Accuracy: the paper's, top-1 % on ImageNet; none where the paper prints none.
 MODELS: Mapping[str, ModelCard] = MappingProxyType(
@@ -218,6 +258,17 @@ MODELS: Mapping[str, ModelCard] = MappingProxyType(
             _row("mobilenetv2_x0_75", "mobilenetv2", {"width": 0.75}, (2_636_424, 209_069_792, 214_925_096), 69.9),
             _row("mobilenetv2_x1_0", "mobilenetv2", {"width": 1.0}, (3_504_872, 300_774_272, 307_452_384), 72.3),
             _row("mobilenetv2_x1_4", "mobilenetv2", {"width": 1.4}, (6_108_776, 582_195_824, 591_769_248), 74.9),
+            # Counted for DETECTORS_COUNTED_FOR. The paper and the authors' SSDLite repository.
+            _detector("mobilenext_x0_35", (1_789_444, 201_415_328, 208_170_720)),
+            _detector("mobilenext_x0_5", (2_043_084, 264_707_328, 273_667_520)),
+            _detector("mobilenext_x0_75", (2_682_004, 487_996_928, 501_281_120)),
+            _detector("mobilenext_x1_0", (3_476_308, 708_726_528, 725_993_920), voc_map=72.6, coco_ap=23.3),
+            _detector("mobilenext_x1_4", (6_056_432, 1_306_399_328, 1_330_784_470)),
+            _detector("mobilenetv2_x0_35", (1_587_108, 185_313_472, 191_528_928)),
+            _detector("mobilenetv2_x0_5", (1_881_444, 263_625_472, 271_440_128)),
+            _detector("mobilenetv2_x0_75", (2_553_364, 493_683_072, 506_037_728)),
+            _detector("mobilenetv2_x1_0", (3_425_988, 682_447_872, 696_500_928), voc_map=71.7, coco_ap=22.3),
+            _detector("mobilenetv2_x1_4", (5_981_346, 1_299_736_422, 1_319_845_428)),
         )
     }
 )
@@ -237,9 +288,21 @@ def find_model(name: str) -> ModelCard:
     return card
 
 
-def list_models() -> list[str]:
-    """Return the names of all models, smallest of each family first."""
-    return list(MODELS)
+def list_models(task: str | None = None) -> list[str]:
+    """Return the names of all models, smallest of each family first; or those of a task, such as ``detection``."""
+    return [name for name, card in MODELS.items() if task in (None, card.task or "classification")]
+
+
+def detection_preprocessing(image_size: int) -> Preprocessing:
+    """Return how an image becomes the input of a detector: as the authors' SSDLite does it, by OpenCV's arithmetic."""
+    return Preprocessing(
+        image_size=image_size,
+        crop_pct=1.0,  # is not used: the whole picture is squashed
+        interpolation="bilinear",
+        mean=(123 / 255, 117 / 255, 104 / 255),
+        std=(0.229, 0.224, 0.225),
+        fit="squash",
+    )
 
 
 def find_weights_card(*, git_blob: str = "", sha256: str = "") -> tuple[ModelCard, WeightsCard] | None:

@@ -17,8 +17,14 @@ class Size:
     mult_adds_with_bn: int  # and one for each value that a batch norm scales
 
 
-def count(network: nn.Layer, image_size: int = 224) -> Size:
-    """Run `network` on one blank image [1, 3, image_size, image_size] and count what its layers do."""
+def count(network: nn.Layer, image_size: int | None = None) -> Size:
+    """Run `network` on one blank image [1, 3, image_size, image_size] and count what its layers do.
+
+    Args:
+        network: is left as it was.
+        image_size: pixels; None: the only size that the network takes, or 224.
+    """
+    image_size = image_size or getattr(network, "input_size", None) or 224
     macs = {"conv and linear": 0, "batch norm": 0}
 
     def record(layer: nn.Layer, inputs: object, output: paddle.Tensor) -> None:

@@ -17,6 +17,7 @@ from mobilenext.errors import UsageError, nearest
 
 LOSSES = ("multibox", "focal")
 LEVELS = 6
+MOST_RATIOS = 8  # of a level: a form comes from files of strangers, and decides how large a network is
 STANDARD_SIZE = 320  # pixels: the input that the named forms are made for
 SMALLEST_SIZE, LARGEST_SIZE = 224, 512
 # Distances of the cells' centers at 320 pixels. With three cells, 120 spans more than the picture, as the authors have.
@@ -51,7 +52,8 @@ class Form:
             object.__setattr__(self, "prior_sizes", _scaled(standard, size / STANDARD_SIZE))
         for name in ("prior_sizes", "ratios"):
             rows = getattr(self, name)
-            self._require(name, _are_rows(rows), f"{LEVELS} rows of numbers above 0, one for each level")
+            expected = f"{LEVELS} rows of up to {MOST_RATIOS} numbers above 0, one for each level"
+            self._require(name, _are_rows(rows), expected)
             object.__setattr__(self, name, tuple(tuple(map(float, row)) for row in rows))
         pairs = all(len(pair) == 2 and pair[0] <= pair[1] for pair in self.prior_sizes)
         self._require("prior_sizes", pairs, f"{LEVELS} pairs: the smallest side and a largest that is not below it")
@@ -137,7 +139,10 @@ def _are_rows(rows: object) -> bool:
     if not isinstance(rows, Sequence) or isinstance(rows, str) or len(rows) != LEVELS:
         return False
     return all(
-        isinstance(row, Sequence) and not isinstance(row, str) and all(_is_number(v) and v > 0 for v in row)
+        isinstance(row, Sequence)
+        and not isinstance(row, str)
+        and len(row) <= MOST_RATIOS
+        and all(_is_number(value) and value > 0 for value in row)
         for row in rows
     )
 

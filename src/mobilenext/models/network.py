@@ -100,7 +100,8 @@ class Network(nn.Layer):  # type: ignore[misc]
     num_classes: int
     # The last map at each of the strides 4, 8, 16 and 32; empty where a network does not have them all.
     features_info: tuple[Feature, ...] = ()
-    head_layers: tuple[str, ...]  # the attributes that keep_features_only removes
+    head_layers: tuple[str, ...]  # the names of what is no backbone; a classifier's head can be removed
+    input_size: int | None = None  # pixels, the side of the square images; None: images of any size
     features_only = False
     pooled_only = False
 
@@ -157,6 +158,11 @@ class Network(nn.Layer):  # type: ignore[misc]
             tensors[index, None] = x
         return [tensors[tap.block, tap.layers] for tap in taps]
 
+    @property
+    def class_layers(self) -> tuple[str, ...]:
+        """Return the names of the layers whose every value belongs to one class."""
+        return self.head_layers[-1:]
+
     def set_drop_connect(self, rate: float) -> None:
         """Set the probability that the branch beside a shortcut is dropped in training: it grows linearly with depth,
         from 0 to just below `rate`."""
@@ -172,15 +178,16 @@ class Network(nn.Layer):  # type: ignore[misc]
         """
         if not self.features_info:
             raise UsageError("this network has no maps at the strides 4, 8, 16 and 32; take others with `maps`")
-        self._remove_head()
+        self.remove_head()
         self.features_only = True
 
     def keep_pooled_only(self) -> None:
         """Remove the head: from now on :meth:`forward` returns the mean of each channel of the last map."""
-        self._remove_head()
+        self.remove_head()
         self.pooled_only, self.num_classes = True, 0
 
-    def _remove_head(self) -> None:
+    def remove_head(self) -> None:
+        """Remove the layers that turn the last map into logits."""
         for name in self.head_layers:
             delattr(self, name)
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from mobilenext.drawing.markdown import table
-from mobilenext.models.cards import MODELS
+from mobilenext.models.cards import MODELS, Published, PublishedDetection, list_models
 
 
 def models_table() -> str:
-    """Return all models with their sizes, the paper's top-1, and the weights that can be had."""
+    """Return all classifiers with their sizes, the paper's top-1, and the weights that can be had."""
     rows = []
-    for card in MODELS.values():
+    for card in (MODELS[name] for name in list_models("classification")):
         for index, weights in enumerate(card.weights or (None,)):
             first = index == 0
-            published = weights.published if weights else None
+            published = weights.published if weights and isinstance(weights.published, Published) else None
             rows.append(
                 [
                     card.name if first else "",
@@ -25,3 +25,27 @@ def models_table() -> str:
                 ]
             )
     return table(["model", "parameters", "mult-adds", "paper top-1", "weights", "their top-1", "licence"], rows)
+
+
+def detectors_table() -> str:
+    """Return all detectors with their sizes, the paper's average precision, and the weights that can be had."""
+    rows = []
+    for card in (MODELS[name] for name in list_models("detection")):
+        for index, weights in enumerate(card.weights or (None,)):
+            published = weights.published if weights and isinstance(weights.published, PublishedDetection) else None
+            size = [card.name, f"{card.parameters / 1e6:.2f} M", f"{card.mult_adds / 1e6:.1f} M"]
+            paper = [_percent(card.paper_voc_map_percent), _percent(card.paper_coco_ap_percent)]
+            rows.append(
+                [
+                    *([*size, *paper] if index == 0 else [""] * 5),
+                    "none published" if weights is None else weights.tag,
+                    f"{published.voc_map_percent:.1f} % ({published.dataset})" if published else "-",
+                    weights.licence if weights else "-",
+                ]
+            )
+    head = ["model", "parameters", "mult-adds", "paper VOC07 mAP", "paper COCO AP", "weights", "their mAP", "licence"]
+    return table(head, rows)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:g} %"

@@ -89,7 +89,8 @@ def metric_table(runs: Sequence[Reported], task: Task) -> Table:
             ]
         )
     head = ["run", *heads, "latency", "runtime", "reading and preprocessing", "images/s", "parameters", "mult-adds"]
-    note = f"Parameters and mult-adds are those of {COUNTED_FOR}."
+    counted_for = {card.counted_for for run in runs if (card := MODELS.get(run.result["model"]))} or {COUNTED_FOR}
+    note = f"Parameters and mult-adds are those of {' or '.join(sorted(counted_for))}."
     return Table("metric", f"{task.metric.heading} and latency of one image", head, rows, note=note)
 
 

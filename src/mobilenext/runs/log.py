@@ -96,7 +96,7 @@ class RunLog:
                 **{f"train_{name}": value for name, value in measures.items()},
                 "seconds": round(sums.seconds, 3),
                 **_speed(sums),
-                "val": summaries,
+                "val": summaries or None,
             }
         )
         for kind, summary in summaries.items():

@@ -6,7 +6,7 @@ import logging
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,16 +61,9 @@ class ServedModel:
             "origin": published.origin if published else None,
             "licence": published.licence if published else None,
             "note": published.note if published else "",
-            "published": {
-                "dataset": accuracy.dataset,
-                "images": accuracy.images,
-                "top1_percent": accuracy.top1_percent,
-                "top5_percent": accuracy.top5_percent,
-            }
-            if accuracy
-            else None,
+            "published": asdict(accuracy) if accuracy else None,
             "paper_top1_percent": architecture.paper_top1_percent if architecture else None,
-            "parameters_at_1000_classes": architecture.parameters if architecture else None,
+            "parameters_at_1000_classes": architecture.parameters if architecture and not architecture.task else None,
             "runtime": spec.describe(),
             "threads": spec.threads,
             "copies": len(self.networks),

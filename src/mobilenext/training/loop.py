@@ -270,13 +270,14 @@ class Loop:
 
     def _finish_epoch(self) -> None:
         position = self.position
-        summaries = self._validate()
+        last = position.epoch + 1 >= self.total_epochs
+        summaries = self._validate() if last or (position.epoch + 1) % self.recipe.validate_every == 0 else {}
         for kind, summary in summaries.items():
             if position.best is None or is_better(self.job, summary, position.best):
                 position.best = {"epoch": position.epoch + 1, "kind": kind, **summary}
                 self._keep_best(self.weights() if kind == "raw" else self.averaged_weights(), kind)
         self.log.epoch(self._moment(), position.in_epoch, summaries)
-        position.final = summaries
+        position.final = summaries or position.final
         position.epoch += 1
         position.step = 0
         position.in_epoch = self._no_sums()

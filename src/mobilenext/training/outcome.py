@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ from mobilenext.training.plan import Plan
 
 if TYPE_CHECKING:
     from mobilenext.training.loop import Loop
+    from mobilenext.training.rehearsal import Rehearsal
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,18 @@ def describe(plan: Plan, loop: Loop, execution: Execution, reading: str) -> None
     )  # fmt: skip
     for note in dict.fromkeys((*parts.train.all_notes(), *parts.val.all_notes())):
         log.info("%s", note)
+    for remark in parts.remarks:
+        log.info("%s", remark)
+
+
+def describe_rehearsal(loop: Loop, rehearsal: Rehearsal) -> None:
+    """Log how long the run will take, and how much memory."""
+    seconds, steps = rehearsal.seconds, loop.total_steps
+    log.info(
+        "to expect: %.2f s a step here (passes through the network, measured on blank images; reading, loss and "
+        "validation come on top), so %s or more for %d steps; memory of the process %.0f MiB or more",
+        seconds, datetime.timedelta(seconds=round(steps * seconds)), steps, rehearsal.peak_memory_mib,
+    )  # fmt: skip
 
 
 def finish(

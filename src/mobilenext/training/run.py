@@ -32,7 +32,7 @@ from mobilenext.runtime import resolve_device
 from mobilenext.training.feeding import Feeder, fits_in_memory
 from mobilenext.training.network import make_network, write_weights_of
 from mobilenext.training.options import Execution, PlanOptions, TrainOptions
-from mobilenext.training.outcome import describe, finish
+from mobilenext.training.outcome import describe, describe_rehearsal, finish
 from mobilenext.training.plan import Plan, new_plan, resumed_plan
 from mobilenext.training.state import check_state
 
@@ -164,6 +164,8 @@ def _run(plan: Plan, folder: Path, execution: Execution, *, resume: bool) -> dic
         if execution.visualdl and files:
             loop.log.scalars = stack.enter_context(_visualdl(folder))
         describe(plan, loop, execution, f"read by {workers} processes" if workers else "kept in memory")
+        if plan.task.training.rehearses and not resume:
+            _rehearse(loop, ranks)
         if resume and ((folder / CHECKPOINT).is_file() or plan.config["weights"]):
             loop.restore(folder / CHECKPOINT)
             if files:
@@ -234,6 +236,13 @@ def _make_loop(
         files, plan.digest, plan.task.presentation.check_counts, execution.log_every, execution.save_every
     )
     return Loop(setup, network, stepper, feeder, validation, records, keep_best), compiled
+
+
+def _rehearse(loop: Loop, ranks: Ranks) -> None:
+    """Measure a step before the first one, and say what the run will take."""
+    from mobilenext.training.rehearsal import rehearse
+
+    describe_rehearsal(loop, rehearse(loop.network, loop.recipe, ranks.world))
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from mobilenext.errors import UsageError
-from mobilenext.models import build_network
+from mobilenext.models import DETECTION, build_network
 from mobilenext.weights.record import CLASSIFICATION, NetworkRecord
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Builder: TypeAlias = "Callable[[NetworkRecord], Network]"
 
 # By the task: the function, or "module:function" of a task of this package, imported when it is needed.
-_BUILDERS: dict[str, Builder | str] = {}
+_BUILDERS: dict[str, Builder | str] = {DETECTION: "mobilenext.weights.detectors:build_detector"}
 
 
 def register_builder(task: str, builder: Builder | str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,8 @@ class Metadata:
     def assumed(self) -> tuple[str, ...]:
         """Return the fields of the stored preprocessing that had to be assumed when the weights were converted."""
         names = self._json("assumed") or []
-        if not isinstance(names, list) or not all(name in Preprocessing().to_dict() for name in map(str, names)):
+        known = [entry.name for entry in fields(Preprocessing)]
+        if not isinstance(names, list) or not all(name in known for name in map(str, names)):
             raise WeightsError(
                 f"{self.path}: its metadata says assumed = {names!r}; expected names of the preprocessing's fields"
             )

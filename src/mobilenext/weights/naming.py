@@ -10,7 +10,7 @@ layer that owns the tensor and never of its shape:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mobilenext.errors import WeightsError
-from mobilenext.models import MODELS, build_network
+from mobilenext.models import FORMS, MODELS, Form, build_network
+from mobilenext.models.detector_form import LEVELS, MOST_RATIOS
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -28,11 +29,16 @@ Array = npt.NDArray[np.generic]
 COUNTER = "num_batches_tracked"
 LEAVES = frozenset({"weight", "bias", "running_mean", "running_var", "_mean", "_variance", COUNTER})
 # What the networks call their own parts, after the first word of a name; everything else there is a number.
-WORDS = frozenset({"conv", "features", "_se_reduce", "_se_expand", "expand_layer", "project_layer"}) | frozenset(
-    {"bn1", "bn2", "bn3", "bn4", "dwise_conv1", "dwise_conv2"}
+WORDS = (
+    frozenset({"conv", "features", "_se_reduce", "_se_expand", "expand_layer", "project_layer"})
+    | frozenset({"bn1", "bn2", "bn3", "bn4", "dwise_conv1", "dwise_conv2"})
+    | frozenset({"extras", "predictor", "cls_headers", "reg_headers"})
 )
 _FIRST_WORDS_SE = frozenset({"_conv_stem", "_bn0", "_blocks", "_bn1", "_fc"})
 _FIRST_WORDS = frozenset({"features", "classifier"})
+_FIRST_WORDS_DETECTOR = frozenset({"backbone", "box_head"})
+_FEWEST_CHANNELS = 32  # of a map that a detector's head looks at: those of MobileNetV2 x0.35
+_OF_A_DETECTOR = "box_head.predictor."  # stands in the names of a detector's heads, and in those of no classifier
 
 
 @dataclass(frozen=True)
@@ -73,13 +79,19 @@ def entries_of(network: nn.Layer) -> tuple[Entry, ...]:
     return tuple(entries)
 
 
-def own_name(name: str) -> tuple[str, str] | None:
+def are_of_detector(names: Iterable[str]) -> bool:
+    """Return whether a detector's heads are among the names: then `backbone` is part of its names, and no wrapper's."""
+    return any(_OF_A_DETECTOR in name for name in names)
+
+
+def own_name(name: str, *, of_detector: bool = False) -> tuple[str, str] | None:
     """Split a name into (prefix of wrappers, name that a network here may have); None if it has none of our words.
 
     The last word that a network's names begin with begins the name, so that the prefix may hold the same word.
     """
     words = name.split(".")
-    for firsts in (_FIRST_WORDS_SE, _FIRST_WORDS):  # MobileNeXt-S/L have `features` inside their blocks, too
+    # MobileNeXt-S/L have `features` inside their blocks, too.
+    for firsts in (_FIRST_WORDS_DETECTOR,) if of_detector else (_FIRST_WORDS_SE, _FIRST_WORDS):
         for position in range(len(words) - 1, -1, -1):
             if words[position] in firsts:
                 rest = ".".join(words[position:])
@@ -110,6 +122,8 @@ def dialect_of(names: Iterable[str]) -> str:
 
 def _family(names: Iterable[str]) -> str:
     names = set(names)
+    if are_of_detector(names):
+        return f"ssdlite_{_family(name.removeprefix('backbone.') for name in names if name.startswith('backbone.'))}"
     if "_conv_stem.weight" in names:
         return "mobilenext_se"
     if "features.1.conv.0.weight" in names:
@@ -124,9 +138,9 @@ def _family(names: Iterable[str]) -> str:
 
 
 @lru_cache(maxsize=2 * len(MODELS))
-def _entries_by_name(model: str, num_classes: int) -> tuple[Entry, ...]:
+def _entries_by_name(model: str, num_classes: int, form: Form | None = None) -> tuple[Entry, ...]:
     """Return the entries of a network, which has to be built for it: kept."""
-    return entries_of(build_network(model, num_classes=num_classes))
+    return entries_of(build_network(model, num_classes=num_classes, form=form))
 
 
 @dataclass(frozen=True)
@@ -137,6 +151,7 @@ class Recognized:
     num_classes: int
     dialect: str
     entries: tuple[Entry, ...]
+    form: Form | None = None  # of a detector, as far as shapes tell it
 
 
 def recognize(shapes: Mapping[str, tuple[int, ...]]) -> Recognized:
@@ -149,29 +164,21 @@ def recognize(shapes: Mapping[str, tuple[int, ...]]) -> Recognized:
     """
     dialect = dialect_of(shapes)
     family = _family(shapes)
-    head = "_fc.bias" if family == "mobilenext_se" else "classifier.1.bias"
-    if len(shapes.get(head, ())) != 1:
-        raise WeightsError(f"no classifier: expected a tensor {head} [classes], found {shapes.get(head, 'none')}")
-    num_classes = shapes[head][0]
-    weight_name = head.removesuffix("bias") + "weight"
-    weight = shapes.get(weight_name, ())
-    if num_classes < 1 or len(weight) != 2 or weight[0 if dialect == "pytorch" else 1] != num_classes:
-        # Before a network with as many classes as a file claims is built.
-        order = "[classes, channels]" if dialect == "pytorch" else "[channels, classes]"
-        raise WeightsError(
-            f"no classifier: expected {head} [classes] and {weight_name} {order} of the same classes, at least one; "
-            f"found {[num_classes]} and {list(weight) if weight_name in shapes else 'none'}"
-        )
+    form = None
+    if family.startswith("ssdlite"):
+        num_classes, form = _classes_and_form(shapes)
+    else:
+        num_classes = _classes(shapes, dialect, family)
     nearest: tuple[int, str, list[str]] | None = None
     for card in MODELS.values():
         if card.family != family:
             continue
-        entries = _entries_by_name(card.name, num_classes)
+        entries = _entries_by_name(card.name, num_classes, form)
         counters = {entry.counter for entry in entries}
         named = {name: shape for name, shape in shapes.items() if name not in counters}
         problems = differences(entries, named, dialect)
         if not problems:
-            return Recognized(card.name, num_classes, dialect, entries)
+            return Recognized(card.name, num_classes, dialect, entries, form)
         if nearest is None or len(problems) < nearest[0]:
             nearest = len(problems), card.name, problems
     assert nearest is not None  # every family has models
@@ -181,6 +188,60 @@ def recognize(shapes: Mapping[str, tuple[int, ...]]) -> Recognized:
         + table_of(problems)
         + "\nA checkpoint of another implementation or width cannot be converted."
     )
+
+
+def _classes(shapes: Mapping[str, tuple[int, ...]], dialect: str, family: str) -> int:
+    """Return the number of classes of a classifier, before a network with as many as a file claims is built."""
+    head = "_fc.bias" if family == "mobilenext_se" else "classifier.1.bias"
+    if len(shapes.get(head, ())) != 1:
+        raise WeightsError(f"no classifier: expected a tensor {head} [classes], found {shapes.get(head, 'none')}")
+    num_classes = shapes[head][0]
+    weight_name = head.removesuffix("bias") + "weight"
+    weight = shapes.get(weight_name, ())
+    if num_classes < 1 or len(weight) != 2 or weight[0 if dialect == "pytorch" else 1] != num_classes:
+        order = "[classes, channels]" if dialect == "pytorch" else "[channels, classes]"
+        raise WeightsError(
+            f"no classifier: expected {head} [classes] and {weight_name} {order} of the same classes, at least one; "
+            f"found {[num_classes]} and {list(weight) if weight_name in shapes else 'none'}"
+        )
+    return num_classes
+
+
+def _classes_and_form(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, Form]:
+    """Return the number of classes of a detector, and a form that has its number of priors in a cell of each level.
+
+    Both are read from the heads' last convolutions, all of which must agree before a network is built.
+    """
+    outputs: dict[str, list[int]] = {"cls_headers": [], "reg_headers": []}
+    for name, counts in outputs.items():
+        for level in range(LEVELS):
+            layer = f"{_OF_A_DETECTOR}{name}.{level}{'.conv.3' if level < LEVELS - 1 else ''}"
+            weight, bias = shapes.get(f"{layer}.weight", ()), shapes.get(f"{layer}.bias", ())
+            # With fewer channels, the network would be much larger than the file that asks for it.
+            if len(weight) != 4 or weight[:1] != bias or weight[1] < _FEWEST_CHANNELS:
+                raise WeightsError(
+                    f"no head: expected {layer}.weight [outputs, channels, 1, 1], of {_FEWEST_CHANNELS} or more "
+                    f"channels, and {layer}.bias [outputs]; found {list(weight) or 'none'} and {list(bias) or 'none'}"
+                )
+            counts.append(weight[0])
+    priors = [count // 4 for count in outputs["reg_headers"]]
+    columns = outputs["cls_headers"][0] // max(1, priors[0])
+    expected = [[count * columns for count in priors], [count * 4 for count in priors]]
+    even = all(count >= 2 and count % 2 == 0 and count <= 2 + 2 * MOST_RATIOS for count in priors)
+    if columns < 2 or not even or [*outputs.values()] != expected:
+        raise WeightsError(
+            "no detector: expected for each level priors x (classes + 1) scores and priors x 4 regressions; "
+            f"found {outputs['cls_headers']} and {outputs['reg_headers']}"
+        )
+    return columns - 1, form_with(priors)
+
+
+def form_with(priors: Sequence[int]) -> Form:
+    """Return the named form with so many priors in a cell of each level; or a record that stands for their number."""
+    for form in FORMS.values():
+        if form.priors_per_cell == tuple(priors):
+            return form
+    return Form(loss="multibox", ratios=tuple(tuple(range(2, 1 + count // 2)) for count in priors))
 
 
 def differences(entries: Iterable[Entry], shapes: Mapping[str, tuple[int, ...]], dialect: str) -> list[str]:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobilenext.errors import UsageError, WeightsError, nearest, refuse_unknown
-from mobilenext.models import MODELS, ModelCard, WeightsCard, build_network, find_model
-from mobilenext.weights import store
+from mobilenext.models import DETECTION, MODELS, Form, ModelCard, WeightsCard, build_network, find_model
+from mobilenext.weights import detectors, store
 from mobilenext.weights.builders import network_for
 from mobilenext.weights.load import load_weights
 from mobilenext.weights.read import WeightsSelection, read_weights, with_suffix
@@ -22,9 +22,16 @@ if TYPE_CHECKING:
 
     from mobilenext.models.network import Network
 
+
 WEIGHTS_SUFFIXES = (".safetensors", ".pdparams", ".pth", ".pt", ".tar", ".bin", ".ckpt")
 BUNDLED = Path(__file__).parent / "bundled"
 log = logging.getLogger(__name__)
+
+
+class NetworkOptions(WeightsSelection, total=False):
+    """Further keywords of :func:`create_model`."""
+
+    form: str | Form | None  # of a detector
 
 
 def locate(model: str | None, weights: str | os.PathLike[str] | None) -> Path:
@@ -131,7 +138,7 @@ def create_model(
     features_only: bool = False,
     classes: Sequence[int] | None = None,
     pretrained: bool = False,
-    **options: Unpack[WeightsSelection],
+    **options: Unpack[NetworkOptions],
 ) -> Network:
     """Create a network by name, with or without weights; with weights it is in evaluation mode.
 
@@ -141,22 +148,25 @@ def create_model(
     Args:
         name: one of :func:`mobilenext.list_models`, or ``model.tag``; None takes the model that the weights are of.
         weights: a file or a tag of the model's card (``in1k``); None leaves the network freshly initialized.
-        num_classes: None takes the weights' (or 1000). Another number than the weights' makes a fresh classifier of
-            that size, and the log says which two tensors are fresh. 0: no classifier; the network returns the pooled
-            vector [N, C] of its last map, which is 1280 long for most. ``network.forward_features`` gives that map.
+        num_classes: None takes the weights' (or 1000; of a detector, without background, 20 or 80). Another number
+            than the weights' makes a fresh classifier of that size, or fresh class heads, and the log says which
+            tensors are fresh. 0: no classifier; the network returns the pooled vector [N, C] of its last map, which is
+            1280 long for most. ``network.forward_features`` gives that map.
         features_only: return the last maps [N, C, H / s, W / s] at the strides s = 4, 8, 16 and 32, described by
             ``network.features_info``, instead of logits.
         classes: which of the weights' classes the network's classes 0, 1, 2, ... are: their part of the classifier is
             taken. Empty: the classifier is fresh, also where the weights have `num_classes` classes.
         pretrained: use the first weights of the model's card.
         **options: ``identity_divisor``: None takes the weights' (or 1). ``use``, ``section``: which weights of a
-            checkpoint that has several; see :func:`mobilenext.read_weights`.
+            checkpoint that has several; see :func:`mobilenext.read_weights`. ``form``: of a detector, ``voc``,
+            ``coco`` or a :class:`mobilenext.models.Form`; None takes the weights' (or voc). Another form than the
+            weights' must have their loss and as many priors in a cell.
 
     Raises:
         UsageError: an unknown name, an impossible number, or options that exclude each other.
         WeightsError: weights of another model, or unreadable ones.
     """
-    refuse_unknown(options, WeightsSelection.__annotations__, "create_model")
+    refuse_unknown(options, NetworkOptions.__annotations__, "create_model")
     if pretrained and weights is not None:
         raise UsageError(f"pretrained and weights {os.fspath(weights)} were given: the first means those of the card")
     pooled_only = num_classes == 0 and num_classes is not False
@@ -170,8 +180,10 @@ def create_model(
             raise UsageError(
                 "use or section was given without weights; expected weights=FILE: they select weights within a file"
             )
-        arguments = {"num_classes": rows, "identity_divisor": options.get("identity_divisor")}
-        network = build_network(name, **{key: value for key, value in arguments.items() if value is not None})
+        divisor = options.get("identity_divisor")
+        network = build_network(
+            name, num_classes=rows, identity_divisor=1 if divisor is None else divisor, form=options.get("form")
+        )
     else:
         network = _with_weights(name, weights, rows, classes, options)
     if features_only:
@@ -186,14 +198,20 @@ def _with_weights(
     weights: str | os.PathLike[str] | None,
     num_classes: int | None,
     classes: Sequence[int] | None,
-    options: WeightsSelection,
+    options: NetworkOptions,
 ) -> Network:
     """Return the whole network with its weights; see :func:`create_model`."""
     model = None if name is None else find_model(name.partition(".")[0]).name
-    loaded = read_weights(locate(name, weights), model=model, **options)
+    form = options.get("form")
+    selection = WeightsSelection(**{key: value for key, value in options.items() if key != "form"})  # type: ignore
+    loaded = read_weights(locate(name, weights), model=model, **selection)
+    if form is not None:
+        loaded = replace(loaded, architecture=detectors.architecture_of(detectors.form_that_fits(form, loaded)))
+    if classes and loaded.task == DETECTION:
+        raise UsageError(f"classes {list(classes)} of a detector cannot be taken out; expected none")
     count = len(classes) if classes else loaded.num_classes if num_classes is None else num_classes
     network = network_for(replace(loaded, num_classes=count))
-    last = f"{network.head_layers[-1]}."  # holds what has a part for each class, and nothing else
+    last = tuple(f"{layer}." for layer in network.class_layers)
     if classes:
         kept = {key: tensor[..., list(classes)] for key, tensor in loaded.tensors.items() if key.startswith(last)}
         loaded = replace(loaded, tensors={**loaded.tensors, **kept}, num_classes=count)
@@ -203,7 +221,7 @@ def _with_weights(
             "%d classes instead of the weights' %d: %s are freshly initialized",
             count,
             loaded.num_classes,
-            " and ".join(fresh),
+            " and ".join(fresh) if len(fresh) <= 2 else f"{len(fresh)} tensors of the class heads",
         )
         loaded = replace(loaded, tensors={**loaded.tensors, **fresh})
     load_weights(network, loaded)

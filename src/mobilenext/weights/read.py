@@ -12,9 +12,10 @@ import numpy as np
 from mobilenext.data.labels import labels_of
 from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import UsageError, WeightsError
-from mobilenext.models import MODELS, check_identity_divisor, find_model
-from mobilenext.models.cards import ModelCard, WeightsCard, find_weights_card
-from mobilenext.weights import naming
+from mobilenext.models import DETECTION, MODELS, Form, check_identity_divisor, find_model
+from mobilenext.models.build import PARTIAL
+from mobilenext.models.cards import ModelCard, WeightsCard, detection_preprocessing, find_weights_card
+from mobilenext.weights import detectors, naming
 from mobilenext.weights.builders import builder_of
 from mobilenext.weights.foreign import ForeignFile, StateDict, read_foreign, select_state_dict
 from mobilenext.weights.metadata import CERTIFICATE, Metadata, read_metadata
@@ -77,8 +78,13 @@ def read_weights(
     _check_model(network, path, expected)
     tensors, dropped, notes_on_tensors = _tensors(state, network, path)
     divisor, notes_on_divisor = _identity_divisor(identity_divisor, metadata, published, network)
-    images, assumed, notes_on_images = _preprocessing(preprocessing or {}, metadata, published, file)
-    notes = (*_note_on_certificate(file, metadata), *notes_on_tensors, *notes_on_divisor, *notes_on_images)
+    form, notes_on_form = detectors.form_in_file(metadata, network)
+    images, assumed, notes_on_images = _preprocessing(preprocessing or {}, metadata, published, file, form)
+    if form is not None:
+        form = detectors.form_for_images(form, images)
+    notes = (
+        *_note_on_certificate(file, metadata), *notes_on_tensors, *notes_on_divisor, *notes_on_form, *notes_on_images
+    )  # fmt: skip
     return Weights(
         model=network.model,
         num_classes=network.num_classes,
@@ -98,8 +104,8 @@ def read_weights(
         notes=(*state.notes, *notes),
         section=state.section if section is not None else "",
         assumed=assumed,
-        task=metadata.entries.get("task"),
-        architecture=metadata.architecture(),
+        task=DETECTION if form else metadata.entries.get("task"),
+        architecture=detectors.architecture_of(form) if form else metadata.architecture(),
     )
 
 
@@ -147,7 +153,7 @@ def _described(
 ) -> tuple[StateDict, Recognized] | None:
     """Return the tensors and the network that a task builds from the metadata; None where the tensors tell it."""
     record = metadata.network(identity_divisor)
-    if record is None:
+    if record is None or record.task == DETECTION:  # a detector's tensors tell what its metadata must agree with
         return None
     try:
         if (builder := builder_of(record)) is None:
@@ -232,7 +238,7 @@ def _identity_divisor(
         divisor = published[1].identity_divisor
     else:
         divisor = 1
-        if card is not None and card.family == "mobilenext":
+        if card is not None and card.family in PARTIAL:
             notes.append("the identity divisor cannot be read from the file: 1 is assumed (--identity-divisor)")
     if card is not None:
         check_identity_divisor(card, divisor)
@@ -240,17 +246,24 @@ def _identity_divisor(
 
 
 def _preprocessing(
-    options: Mapping[str, Any], metadata: Metadata, published: PublishedCards | None, file: ForeignFile
+    options: Mapping[str, Any],
+    metadata: Metadata,
+    published: PublishedCards | None,
+    file: ForeignFile,
+    form: Form | None,
 ) -> tuple[Preprocessing, tuple[str, ...], list[str]]:
-    """Return the stored, published or recorded preprocessing under the caller's fields, the assumed fields, notes."""
+    """Return the stored, published or recorded preprocessing under the caller's fields, the assumed fields, notes.
+
+    That of a detector, which has a `form`, is recorded nowhere: the authors' is assumed.
+    """
     stored, assumed, notes = metadata.preprocessing(), metadata.assumed(), []
     if stored is not None:
         base = stored
     elif published:
         base = published[1].preprocessing
     else:
-        recorded, sentences = recorded_preprocessing(file.content)
-        base = Preprocessing().replace(**recorded)
+        recorded, sentences = recorded_preprocessing(file.content) if form is None else ({}, [])
+        base = (Preprocessing() if form is None else detection_preprocessing(form.image_size)).replace(**recorded)
         assumed = tuple(name for name in base.to_dict() if name not in recorded)
         notes.append(_note_on_preprocessing(base, sentences, assumed, options))
     return base.replace(**options), tuple(name for name in assumed if name not in options), notes

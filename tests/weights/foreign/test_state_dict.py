@@ -107,7 +107,7 @@ def test_a_prefix_before_some_names_only() -> None:
     assert select(tensors | {"x": np.zeros(3)}).recognized is None
 
 
-@pytest.mark.parametrize("model", list_models())
+@pytest.mark.parametrize("model", list_models("classification"))
 def test_the_words_that_are_known_are_those_of_the_networks(model: str) -> None:
     for entry in naming.entries_of(build_network(model, num_classes=2)):
         for name in (entry.paddle_name, entry.pytorch_name):

@@ -116,8 +116,9 @@ def _divided(path: str, tensors: dict[str, Array]) -> list[Section]:
     counters = [name for name, tensor in tensors.items() if _is_counter(name, tensor)]
     groups: dict[str, dict[str, str]] = {}  # prefix -> name in the file -> name without the prefix
     outside: list[str] = []
+    of_detector = naming.are_of_detector(tensors)
     for name in tensors.keys() - set(counters) if counters else tensors:
-        split = naming.own_name(name)
+        split = naming.own_name(name, of_detector=of_detector)
         if split is None:
             outside.append(name)
         else:

@@ -1,0 +1,227 @@
+"""Commands as copies of one process that has imported Paddle: to import it takes longer than most commands.
+
+A copy is made while the process has one thread and Paddle has computed nothing. It has the command's words, folder,
+environment and streams and a session of its own, and ends as the installed command does.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from mobilenext.machine.process_environment import FAST_PROCESS
+
+_TESTS = Path(__file__).parent
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+class WarmProcess:
+    """One command; what of ``subprocess.Popen`` the tests use. Its process' parent hands on its exit code."""
+
+    def __init__(self, words: Sequence[str], stdout: int, stderr: int, status: int) -> None:
+        self.args = list(words)
+        self.stdout, self.stderr = (os.fdopen(descriptor, encoding="utf-8") for descriptor in (stdout, stderr))
+        with os.fdopen(os.dup(status)) as lines:
+            self.pid = int(lines.readline())
+        self._status = status
+        self.returncode: int | None = None
+        self._readers: list[threading.Thread] = []
+        self._texts = ["", ""]
+
+    def poll(self) -> int | None:
+        """Return the exit code; None as long as it runs."""
+        return self._wait(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end; return the exit code."""
+        if self._wait(timeout) is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        assert self.returncode is not None
+        return self.returncode
+
+    def _wait(self, timeout: float | None) -> int | None:
+        if self.returncode is None and select.select([self._status], [], [], timeout)[0]:
+            with os.fdopen(self._status) as lines:
+                self.returncode = int(lines.readline())
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for its end; return what is left of its output and of its errors."""
+        if not self._readers:
+            self._readers = [threading.Thread(target=self._read, args=(number,), daemon=True) for number in (0, 1)]
+            for reader in self._readers:
+                reader.start()
+        self.wait(timeout)
+        for reader in self._readers:
+            reader.join(timeout)
+            if reader.is_alive():  # a child of the command has its streams
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        self.stdout.close()
+        self.stderr.close()
+        return self._texts[0], self._texts[1]
+
+    def _read(self, number: int) -> None:
+        self._texts[number] = (self.stdout, self.stderr)[number].read()
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def kill_group(self) -> None:
+        """End it and all that it has started."""
+        if self.poll() is None:
+            os.killpg(self.pid, signal.SIGKILL)
+
+
+class WarmCommands:
+    """Start ``mobilenext`` in copies of one process.
+
+    Paddle's libraries read variables of the environment when they are imported: those of a command that prepares its
+    process for itself are set there.
+    """
+
+    def __init__(self) -> None:
+        self._requests, requests = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        path = os.pathsep.join(filter(None, (str(_TESTS), os.environ.get("PYTHONPATH"))))
+        with requests:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", f"from warm import serve; serve({requests.fileno()})"],
+                env={**os.environ, **FAST_PROCESS, **ONE_THREAD, "PYTHONPATH": path},
+                pass_fds=[requests.fileno()],
+                start_new_session=True,
+                # A job in the background is started with SIGINT ignored, and its children would be too.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            )
+
+    def close(self) -> None:
+        self._requests.close()
+        self._process.wait()
+
+    def start(self, words: Sequence[str], cwd: Path | None = None, program: str = "mobilenext.cli") -> WarmProcess:
+        """Start a command, which has no input; `program` is the module with its ``main``."""
+        request = {
+            "program": program,
+            "words": list(words),
+            "folder": str(cwd or Path.cwd()),
+            "environment": dict(os.environ),
+        }
+        pipes = [os.pipe() for _ in range(3)]
+        socket.send_fds(self._requests, [json.dumps(request).encode()], [there for _, there in pipes])
+        for _, there in pipes:
+            os.close(there)
+        return WarmProcess(words, *(here for here, _ in pipes))
+
+    def run(
+        self, words: Sequence[str], cwd: Path | None = None, *, program: str = "mobilenext.cli", timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        """Carry out a command; it must never print a traceback."""
+        process = self.start(words, cwd, program)
+        try:
+            stdout, stderr = process.communicate(timeout)
+        finally:
+            process.kill_group()
+        assert "Traceback" not in stderr, stderr
+        return subprocess.CompletedProcess(words, process.wait(), stdout, stderr)
+
+
+def serve(descriptor: int) -> None:
+    """Carry out the commands that come from a socket, until it is closed."""
+    while "" in sys.path:
+        sys.path.remove("")  # the working folder, which the installed command does not search
+    _import()
+    with socket.socket(fileno=descriptor) as requests:
+        while True:
+            text, descriptors, _, _ = socket.recv_fds(requests, 1 << 20, 3)
+            if not text:
+                return
+            if not os.fork():
+                requests.close()
+                _watch(json.loads(text), *descriptors)
+            for number in descriptors:
+                os.close(number)
+            while _ended():
+                pass
+
+
+def _ended() -> bool:
+    try:
+        return os.waitpid(-1, os.WNOHANG)[0] != 0
+    except ChildProcessError:
+        return False
+
+
+def _import() -> None:
+    """Import what most commands do; not ONNX Runtime, nor Vega, which start threads that a copy would not have."""
+    import warnings
+
+    warnings.filterwarnings("ignore", message="No ccache found")
+    import mobilenext.classification.training
+    import mobilenext.training.loop
+    import mobilenext.training.outcome  # noqa: F401
+
+    _load_kernels()
+    threads = Path("/proc/self/task")
+    assert not threads.is_dir() or len(list(threads.iterdir())) == 1
+    warnings.resetwarnings()
+
+
+def _load_kernels() -> None:
+    """Have the compiled loops of training in memory, which takes a second; by arrays, for Paddle is not to compute."""
+    import numpy as np
+
+    from mobilenext.training.depthwise import _convolve, _differentiate
+
+    image, weight = np.zeros((2, 1, 1, 4, 4), np.float32), np.zeros((2, 1, 1, 3, 3), np.float32)
+    _convolve((image[0], weight[0], image[1]), (1, 1, 1), 0, 1)
+    _differentiate((image[0], weight[0], image[0], image[1], weight[1]), (1, 1, 1), 0, 1)
+
+
+def _watch(command: dict[str, Any], stdout: int, stderr: int, status: int) -> NoReturn:
+    """Be the parent of a command: tell its number, and its exit code."""
+    process = os.fork()
+    if not process:
+        os.close(status)
+        _become(command, stdout, stderr)
+    for number in (1, 2, stdout, stderr):
+        os.close(number)
+    os.write(status, f"{process}\n".encode())
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    os.write(status, f"{code}\n".encode())
+    os._exit(0)
+
+
+def _become(command: dict[str, Any], stdout: int, stderr: int) -> NoReturn:
+    """Be the process of a command, to its end."""
+    main = importlib.import_module(command["program"]).main
+    os.setsid()
+    for number, descriptor in enumerate((os.open(os.devnull, os.O_RDONLY), stdout, stderr)):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.environ.clear()
+    os.environ.update({**FAST_PROCESS, **ONE_THREAD, **command["environment"]})  # MKL reads them at its first call
+    os.chdir(command["folder"])
+    sys.argv = ["mobilenext", *command["words"]]
+    code = main()
+    # What the interpreter does at its end, but to take Paddle's modules apart, which takes half a second.
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
