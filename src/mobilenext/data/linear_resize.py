@@ -10,6 +10,8 @@ For uint8, OpenCV rounds the weights to multiples of 1 / 2048, and drops bits be
 
 Along rows, a position beyond the edge is moved to the edge; along columns the weights stay and both pixels are the
 edge's, which rounds differently. Where both sides are exactly halved, OpenCV takes the rounded mean of 2 x 2 pixels.
+
+For float32, as in training, the weights are not rounded: `interpolate`.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ def resize(image: Image.Image, width: int, height: int) -> Pixels:
         band = slice(start, start + _BAND)
         first, second = rows.first[band], rows.second[band]
         numbers, places = np.unique(np.concatenate([first, second]), return_inverse=True)
-        source = _rows(image, int(numbers[0]), int(numbers[-1]) + 1)[numbers - numbers[0]]  # [R, W, 3]
+        source = pick_rows(image, numbers)  # [R, W, 3]
         sums = np.take(source, columns.first, axis=1) * w0  # [R, width, 3]
         sums += np.take(source, columns.second, axis=1) * w1
         sums >>= 4
@@ -81,20 +83,36 @@ def axis(inputs: int, outputs: int, *, keep_weights: bool = False) -> Axis:
     return Axis(first.clip(0, inputs - 1), (first + 1).clip(0, inputs - 1), weight)
 
 
+def interpolate(planes: Floats, rows: Axis, columns: Axis) -> Floats:
+    """Interpolate float32 [C, H, W] to [C, rows, columns]."""
+    across = planes[:, :, columns.first] * (1 - columns.weight)  # [C, H, columns]
+    across += planes[:, :, columns.second] * columns.weight
+    result = across[:, rows.first] * (1 - rows.weight[:, None])  # [C, rows, columns]
+    result += across[:, rows.second] * rows.weight[:, None]
+    return result
+
+
+def pick_rows(image: Image.Image, numbers: npt.NDArray[np.intp], left: int = 0, right: int | None = None) -> Pixels:
+    """Return rows [R, right - left, 3] of an image by their rising numbers, without a copy of the whole image."""
+    right = image.width if right is None else right
+    picked = np.empty((len(numbers), right - left, 3), np.uint8)
+    for start in range(0, len(numbers), _BAND):
+        band = numbers[start : start + _BAND]
+        top, bottom = int(band[0]), int(band[-1]) + 1
+        picked[start : start + _BAND] = np.asarray(image.crop((left, top, right, bottom)))[band - top]
+    return picked
+
+
 def _integers(weight: Floats) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """Return both weights as multiples of 1 / 2048, rounded with a half to the even number."""
     return np.rint((1 - weight) * _SCALE).astype(np.int32), np.rint(weight * _SCALE).astype(np.int32)
-
-
-def _rows(image: Image.Image, top: int, bottom: int) -> Pixels:
-    return np.asarray(image.crop((0, top, image.width, bottom)))  # [bottom - top, W, 3]
 
 
 def _halve(image: Image.Image, width: int, height: int) -> Pixels:
     halved = np.empty((height, width, 3), np.uint8)
     for start in range(0, height, _BAND):
         stop = min(start + _BAND, height)
-        source = _rows(image, 2 * start, 2 * stop).astype(np.uint16)
+        source = pick_rows(image, np.arange(2 * start, 2 * stop)).astype(np.uint16)
         pairs = source[0::2] + source[1::2]
         halved[start:stop] = (pairs[:, 0::2] + pairs[:, 1::2] + 2) >> 2
     return halved
