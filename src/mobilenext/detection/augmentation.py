@@ -43,7 +43,7 @@ class Boxes(NamedTuple):
 
     def sound(self) -> Boxes:
         """Return those with a width and a height."""
-        return self.where((self.corners[:, 2:] > self.corners[:, :2]).all(axis=1))
+        return self.where(np.all(self.corners[:, 2:] > self.corners[:, :2], axis=1))
 
     def where(self, chosen: npt.NDArray[np.bool_]) -> Boxes:
         """Return some of them."""
@@ -145,8 +145,8 @@ class DetectionAugmentation:
         if flipped:
             pixels = pixels[:, :, ::-1]
             shares[:, [0, 2]] = 1 - shares[:, [2, 0]]
-        result = Boxes(shares.astype(np.float32), boxes.labels).sound()
-        return np.ascontiguousarray(pixels.transpose(1, 2, 0)), result.corners, result.labels
+        result = Boxes(shares, boxes.labels).sound()
+        return np.ascontiguousarray(pixels.transpose(1, 2, 0)), result.corners.astype(np.float32), result.labels
 
     def _draw_colors(self, random: np.random.Generator) -> Colors:
         colors = Colors(contrast_first=bool(random.random() < 0.5))
