@@ -16,6 +16,7 @@ from mobilenext.data.boxes import Box, BoxedDataset, BoxedImage
 from mobilenext.detection import average_precision
 from mobilenext.detection.answers import OPTIONS, answer, answer_lines
 from mobilenext.detection.evaluation import EVALUATION
+from mobilenext.detection.picture_matches import match_picture
 from mobilenext.errors import DatasetError, UsageError, WeightsError
 from mobilenext.json_files import Unfit
 from mobilenext.models.detector_form import FORMS
@@ -100,7 +101,7 @@ def test_facts_say_what_was_decided() -> None:
     assert json.loads(json.dumps(stored)) == stored
     larger = EVALUATION.facts(network(preprocessing=replace(SQUASH, image_size=512)), {})
     assert larger["architecture"]["form"]["prior_sizes"][0] == [72, 192]  # 45 and 120 of 320
-    with pytest.raises(UsageError, match="the preprocessing has fit 'crop'; a detector sees whole pictures"):
+    with pytest.raises(UsageError, match="fit is 'crop', but a detector sees the whole picture"):
         EVALUATION.facts(network(preprocessing=Preprocessing(image_size=320)), {})
 
 
@@ -168,6 +169,17 @@ def test_counts_of_several_processes(rows: list[Any]) -> None:
     assert parts[0].summary() == whole.summary()  # type: ignore[attr-defined]
 
 
+def test_matches_of_a_picture(rows: list[Any]) -> None:
+    one = match_picture(rows[0])  # the cat; the box of the dog lies elsewhere
+    assert [column.tolist() for column in (one.found, one.missed, one.right, one.false)] == [[0], [], [0], [1]]
+    two = match_picture(rows[1], score_threshold=0.9)
+    assert (two.missed.tolist(), len(two.false), two.errors) == ([0], 0, 1)  # the crowd is not missed
+    ignored = replace(rows[0], truth=replace(rows[0].truth, difficult=np.array([True, True])))
+    third = match_picture(ignored)
+    assert (third.ignored.tolist(), third.missed.tolist(), third.false.tolist()) == ([0], [], [1])
+    assert match_picture(rows[2]).errors == 0
+
+
 def evaluated(rows: list[Any]) -> Evaluated:
     counts = EVALUATION.counts(facts())
     for row in rows:
@@ -181,6 +193,7 @@ def test_result(rows: list[Any]) -> None:
     assert (result["objects"], result["difficult"], result["crowds"], result["detections"]) == (2, 1, 1, 4)
     cat, dog = result["per_class"]
     assert (cat["name"], cat["images"], cat["objects"], cat["found"], cat["detections"]) == ("cat", 1, 1, 1, 2)
+    assert dog["balance"] == {"score": 0.8, "precision": 1.0, "recall": 1.0, "f1": 1.0}
     assert (dog["objects"], dog["difficult"], dog["crowds"], dog["found"]) == (1, 1, 1, 1)
     # cat: found first, the false one comes later: 1. dog: found first, in picture 0 later a false one: 1.
     assert (result["map_rule"], result["map_percent"], result["voc_AP_area"]) == ("voc_AP_11_point", 100.0, 1.0)

@@ -12,9 +12,9 @@ from mobilenext.arrays import Outputs
 from mobilenext.detection.box_tables import Values
 from mobilenext.detection.decoding import Detections, decode
 from mobilenext.detection.rows import MOST_DETECTIONS, Labels
-from mobilenext.errors import UsageError
 from mobilenext.json_files import Fields, flag, number, whole
 from mobilenext.models.detector_form import Form
+from mobilenext.weights.detectors import architecture_of, form_for_images, form_of
 from mobilenext.weights.record import WeightsRecord
 
 OPTIONS: Fields = {
@@ -49,24 +49,21 @@ class Reading:
         Raises:
             UsageError: the network does not see whole pictures, or its size is none of a detector.
         """
-        fit, size = network.preprocessing.fit, network.preprocessing.image_size
-        if fit != "squash":
-            raise UsageError(f"the preprocessing has fit {fit!r}; a detector sees whole pictures: expected 'squash'")
         names = {"score_threshold": "score_threshold", "iou_threshold": "iou_threshold", "max_detections": "limit"}
         values = {field: options[name] for name, field in names.items() if name in options}
-        form = _form_of(network.architecture).replace(image_size=size).replace(**values)
+        form = form_for_images(form_of(network.architecture), network.preprocessing).replace(**values)
         return cls(form, options.get("clip", clip), options.get("flip", False))
 
     @classmethod
     def of_facts(cls, facts: Mapping[str, Any]) -> Reading:
         """Return the reading of facts of an evaluation, or of a run.json, which knows no options."""
-        return cls(_form_of(facts["architecture"]), facts.get("clip", False), facts.get("flip", False))
+        return cls(form_of(facts["architecture"]), facts.get("clip", False), facts.get("flip", False))
 
     def to_facts(self) -> dict[str, Any]:
         """Return the fields that `of_facts` reads, the thresholds and the limit for people as well."""
         form = self.form
         return {
-            "architecture": {"form": form.to_dict()},
+            "architecture": architecture_of(form),
             "score_threshold": form.score_threshold,
             "iou_threshold": form.iou_threshold,
             "max_detections": form.limit,
@@ -94,10 +91,6 @@ class Reading:
         boxes = np.round(boxes.clip(0, edges) if self.clip else boxes, 3) + 0.0  # no -0.0
         scores: Values = detections.scores.astype(np.float64)
         return PictureBoxes(boxes, detections.labels, scores.round(6))
-
-
-def _form_of(architecture: Mapping[str, Any] | None) -> Form:
-    return Form.from_dict((architecture or {}).get("form") or {})
 
 
 def answer(outputs: Outputs, network: WeightsRecord, options: Mapping[str, Any]) -> list[dict[str, Any]]:

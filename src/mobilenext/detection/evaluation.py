@@ -169,6 +169,7 @@ def result(evaluated: Evaluated) -> dict[str, Any]:
                 "crowds": int((of_class & truth.crowd).sum()),
                 "detections": int((matching.predicted.category == category).sum()),
                 "found": curve.right,  # at an overlap of 0.5, whatever the score
+                "balance": curve.balance,
                 **_rounded(scores.numbers(category)),
                 "AP_by_iou": _shares(scores.coco.by_iou(category)),
             }
@@ -207,6 +208,7 @@ _PER_CLASS = {
     "class": whole(1),
     "name": text(),
     **dict.fromkeys(("images", "found"), whole(0)),
+    "balance": nullable(record(dict.fromkeys(("score", "precision", "recall", "f1"), number(0, 1)))),
     **_NUMBERS,
     "AP_by_iou": many(_SHARE, len(COCO_IOUS)),
 }

@@ -34,6 +34,17 @@ class Curve:
     right: int  # detections that are right
 
     @property
+    def balance(self) -> dict[str, float] | None:
+        """Return the score at which F1 is highest, with precision, recall and F1 there; None where nothing is right."""
+        if not self.right:
+            return None
+        sums = self.precision + self.recall
+        f1 = np.divide(2 * self.precision * self.recall, sums, out=np.zeros_like(sums), where=sums > 0)
+        best = int(f1.argmax())
+        columns = {"score": self.scores, "precision": self.precision, "recall": self.recall, "f1": f1}
+        return {name: round(float(column[best]), 6) for name, column in columns.items()}
+
+    @property
     def eleven_points(self) -> float | None:
         """Return the mean over 11 recalls of the best precision from there on (VOC 2007); None without boxes."""
         if not self.positives:
