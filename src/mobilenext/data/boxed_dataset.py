@@ -1,20 +1,24 @@
 """A folder of pictures with boxes to an ordered, checked data set, in whatever layout it lies.
 
-Layouts, tried in this order: a list that the caller names, Pascal VOC's (`mobilenext.data.voc`). A download may wrap a
+Layouts, tried in this order: a list or a file of COCO's that the caller names, Pascal VOC's (`mobilenext.data.voc`),
+COCO's (`mobilenext.data.coco`), lists that are called as parts (`mobilenext.data.box_list`). A download may wrap a
 single folder, or several in each other, around the layout.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from mobilenext.data.annotations import Annotations, BoxedLayout
+from mobilenext.data.box_list import find_box_lists, read_box_list
 from mobilenext.data.boxed_check import BoxCheck
 from mobilenext.data.boxed_classes import category_ids
 from mobilenext.data.boxes import BoxedDataset
 from mobilenext.data.class_names import match_names
+from mobilenext.data.coco import find_coco, read_coco
 from mobilenext.data.images import PathLike
 from mobilenext.data.listing import visible_folders
 from mobilenext.data.parts import part_of
@@ -24,7 +28,7 @@ from mobilenext.errors import DatasetError, UsageError, nearest
 from mobilenext.file_kinds import other_kind
 
 _DEEPEST = 4  # single folders that a download may be wrapped in
-_FINDERS: tuple[Callable[[Path, Path], BoxedLayout | None], ...] = (find_voc,)
+_FINDERS: tuple[Callable[[Path, Path], BoxedLayout | None], ...] = (find_voc, find_coco, find_box_lists)
 
 
 def open_boxes(
@@ -38,7 +42,7 @@ def open_boxes(
 
     Args:
         root: the folder of the data set.
-        list_file: a list in place of the layout.
+        list_file: a list of boxes, or a JSON file of COCO's annotations, in place of the layout.
         split: the name of a part, or several by commas, as ``2007-trainval,2012-trainval``; None: the test part, else
             the validation part, else the whole, which a note says.
         class_names: of the labels 1, 2, 3, ..., which those of the data are found among as class folders are
@@ -51,9 +55,31 @@ def open_boxes(
     if list_file is not None and split is not None:
         raise UsageError(f"a list and the split {split} at once; choose one of them")
     root = Path(root)
+    if list_file is not None:
+        return _open_list(root, Path(list_file), class_names)
     layout = find_boxed_layout(root)
     annotations, notes = _read(root, layout, split)
     return _checked(root, layout, annotations, class_names, notes)
+
+
+def _open_list(root: Path, list_file: Path, class_names: Sequence[str] | None) -> BoxedDataset:
+    _require_folder(root)
+    if list_file.suffix.lower() == ".json":
+        layout, annotations = BoxedLayout("coco", {}), read_coco(root, root, list_file, _part_in(list_file))
+    else:
+        layout, annotations = BoxedLayout("box-list", {}), read_box_list(root, list_file)
+    return dataclasses.replace(_checked(root, layout, annotations, class_names, []), list_file=list_file)
+
+
+def _part_in(list_file: Path) -> str:
+    """Return the part that the name of a file of COCO's ends with, as val2017."""
+    return list_file.stem.rpartition("_")[2]
+
+
+def _require_folder(root: Path) -> None:
+    if not root.is_dir():
+        problem = other_kind(root) or ("this is a file" if root.exists() else "no such folder")
+        raise DatasetError(f"{root}: {problem}; expected a folder")
 
 
 def find_boxed_layout(root: Path) -> BoxedLayout:
@@ -62,9 +88,7 @@ def find_boxed_layout(root: Path) -> BoxedLayout:
     Raises:
         DatasetError: no folder, or no layout that is understood.
     """
-    if not root.is_dir():
-        problem = other_kind(root) or ("this is a file" if root.exists() else "no such folder")
-        raise DatasetError(f"{root}: {problem}; expected a folder")
+    _require_folder(root)
     folder = root
     for _ in range(_DEEPEST):
         for find in _FINDERS:

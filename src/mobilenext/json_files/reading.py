@@ -117,7 +117,15 @@ def _unreadable(path: Path, error: OSError, remedy: str) -> DataError:
     return DataError(f"{path}: {error.strerror or error}; expected a file that can be read; {remedy}")
 
 
-def parse(content: bytes, name: str, line: int | None = None, *, remedy: str = REMEDY, numbers: bool = True) -> Any:
+def parse(
+    content: bytes,
+    name: str,
+    line: int | None = None,
+    *,
+    remedy: str = REMEDY,
+    numbers: bool = True,
+    leave_out: frozenset[str] = frozenset(),
+) -> Any:
     """Return the value that `content` stands for.
 
     Args:
@@ -133,6 +141,8 @@ def parse(content: bytes, name: str, line: int | None = None, *, remedy: str = R
     """
     try:
         decoder = _DECODER if numbers else _DECODER_OF_ANY_NUMBER
+        if leave_out:
+            decoder = _decoder_without(leave_out, numbers)
         value = decoder.decode(content.decode(json.detect_encoding(content)))
         # Where there are no more brackets than levels, nothing needs to be walked through.
         if numbers or content.count(b"[") + content.count(b"{") > DEEPEST:
@@ -169,6 +179,16 @@ def _not_finite(name: str) -> NoReturn:
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_to_record, parse_constant=_not_finite)
 _DECODER_OF_ANY_NUMBER = json.JSONDecoder(object_pairs_hook=_to_record)
+
+
+def _decoder_without(names: frozenset[str], numbers: bool) -> json.JSONDecoder:
+    def to_record(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        record = _to_record(pairs)
+        for name in names:
+            record.pop(name, None)
+        return record
+
+    return json.JSONDecoder(object_pairs_hook=to_record, parse_constant=_not_finite if numbers else None)
 
 
 def _walk(value: Any, numbers: bool) -> None:
