@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from mobilenext.errors import OutputError, WeightsError
+from mobilenext.errors import OutputError, UsageError, WeightsError
 from mobilenext.machine.temporary import lock_file, temporary_beside
 
 
@@ -31,6 +32,30 @@ def write_atomically(path: Path, content: bytes) -> None:
             raise
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}; nothing was changed there") from error
+
+
+def names_apart(names: Sequence[str]) -> list[str]:
+    """Return the names of files for one folder; where a name is taken the later file gets a number."""
+    apart: list[str] = []
+    taken: set[str] = set()
+    for name in names:
+        path, free, number = Path(name), name, 1
+        while free.casefold() in taken:  # some file systems do not tell a.png from A.png
+            number += 1
+            free = f"{path.stem}_{number}{path.suffix}"
+        taken.add(free.casefold())
+        apart.append(free)
+    return apart
+
+
+def refuse_overwriting(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """Raise UsageError if one of the files to write is one of those that are read."""
+    read = {path.resolve(): path for path in inputs}
+    for path in outputs:
+        if path.resolve() in read:
+            raise UsageError(
+                f"output is {path}, which would be written over the image {read[path.resolve()]}; name another folder"
+            )
 
 
 def sha256_of(path: Path) -> str:

@@ -259,6 +259,11 @@ class Presentation:
     columns_of_result: Callable[[Mapping[str, Any]], dict[str, str]] | None = None
     lines: Callable[[Mapping[str, Any]], list[str]] = lambda result: []
     closing_lines: Callable[[Mapping[str, Any]], list[str]] = lambda result: []  # after those on speed
+    # An answer of `Evaluation.answer`: drawn on its upright image (None: there is nothing to draw), and as rows of a
+    # table behind the name of the image, of which there may be none, under these heads (none: it is no table).
+    draw: Callable[[Image, Mapping[str, Any]], Image] | None = None
+    answer_heads: Sequence[str] = ()
+    answer_rows: Callable[[Mapping[str, Any]], list[Sequence[Any]]] = lambda answer: []
     # On the report page: the numbers of one evaluation that one looks for first, columns of the table of all, sections.
     tiles: Callable[[Any], list[Tile]] | None = None
     columns: Callable[[Sequence[Any]], tuple[list[str], list[list[Cell]]]] | None = None  # heads, and cells of each

@@ -135,6 +135,12 @@ def remarks(answers: Answers) -> list[str]:
     return list(answers.result.get("diagnosis") or ())
 
 
+def answer_rows(answer: Mapping[str, Any]) -> list[Sequence[Any]]:
+    """Return the rank, number, name and score of each class of an answer."""
+    names = answer.get("labels") or [""] * len(answer["classes"])
+    return list(zip(range(1, len(names) + 1), answer["classes"], names, answer["scores"], strict=True))
+
+
 PRESENTATION = Presentation(
     check_counts=check_counts,
     measured=measured,
@@ -143,6 +149,8 @@ PRESENTATION = Presentation(
     columns_of_result=columns_of_result,
     lines=lines,
     closing_lines=closing_lines,
+    answer_heads=("rank", "class", "name", "score"),
+    answer_rows=answer_rows,
     tiles=tiles,
     columns=columns,
     remarks=remarks,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from mobilenext.data import find_images
 from mobilenext.data.images import as_rgb, decode_image, read_image
 from mobilenext.data.preprocessing import Pixels, Preprocessing
 from mobilenext.errors import ImageError, UsageError
+from mobilenext.evaluation.pictures import Pictures, picture_paths
 from mobilenext.evaluation.pipeline import outputs_of
 from mobilenext.machine.temporary import scratch_folder
 from mobilenext.runtime import open_runtime
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from mobilenext.sources.options import PredictionOptions
+    from mobilenext.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ class StageTimes:
 def predict(
     images: ImageLike | Iterable[ImageLike],
     *,
+    output: str | os.PathLike[str] | None = None,
     times: StageTimes | None = None,
     **options: Unpack[PredictionOptions],
 ) -> list[dict[str, Any]]:
@@ -69,6 +72,8 @@ def predict(
             * bytes, the content of an image file;
             * a Pillow image, of any mode that a file may have;
             * an array of uint8 pixels: RGB [H, W, 3], gray [H, W], or a batch [N, H, W, 3], which counts as N images.
+        output: a folder for the images with the boxes drawn on them, upright and under their names, with a number
+            where a name is taken; or the picture of a single image. None: no pictures.
         times: the seconds of the stages are added to it.
         options: as in ``evaluate``, but ``batch_size`` and ``threads`` are 1 if not given. A classifier takes
             ``topk``, the number of classes for each image (default 5, at most as many as there are).
@@ -76,13 +81,15 @@ def predict(
     Returns:
         Always a list, of one record for each image in order (one image: one record): ``path`` and, of a classifier,
         ``classes`` (ids), ``scores`` (softmax) and, where known, ``labels``; of another task, its name as ``task`` and
-        the fields of its answer. For an image that cannot be read: ``path`` and ``error``. An image that is no file has
+        the fields of its answer; with `output`, the path of its picture as ``output``. For an image that cannot be
+        read: ``path`` and ``error``. An image that is no file has
         the path ``image N``, its number from 0 among all images.
         The EXIF orientation of a photo is applied; the evaluation does not do that.
 
     Raises:
         DataError: a folder without images. UsageError: something else than an image, pixels of another type or shape,
-        topk, batch_size or threads below one, an option that means nothing to the network's task.
+        topk, batch_size or threads below one, an option that means nothing to the network's task, pictures of answers
+        that cannot be drawn or that would be written over an image. OutputError: a picture cannot be written.
     """
     rest: dict[str, Any] = dict(options)
     answering = take_options(Answering, rest)
@@ -92,6 +99,7 @@ def predict(
     subject = find_subject(**source)
     task = task_of_file(task_of(subject), subject.path)
     asked = task.options_of(answering)
+    pictures = None if output is None else _pictures_of(task, Path(output), named)
     times = StageTimes() if times is None else times
     rows: list[dict[str, Any]] = []
     with scratch_folder() as folder:
@@ -102,46 +110,70 @@ def predict(
         named_task = {} if task.name == DEFAULT else {"task": task.name}
         outputs_of_batch = partial(outputs_of, open_runtime(prepared.spec), flip=asked.get("flip", False))
 
-        def answer(outputs: Outputs, of_images: Mapping[str, Any]) -> list[dict[str, Any]]:
-            return [named_task | row for row in task.evaluation.answer(outputs, network, {**asked, **of_images})]
+        def answer(outputs: Outputs, images: Sequence[Read]) -> list[dict[str, Any]]:
+            sizes, names = [image.size for image in images], [image.name for image in images]
+            options = asked | {"sizes": sizes, "names": names}
+            return [named_task | row for row in task.evaluation.answer(outputs, network, options)]
 
         for start in range(0, len(named), choice.batch_size):
-            batch = named[start : start + choice.batch_size]
-            rows += _answers(outputs_of_batch, network.preprocessing, batch, answer, times)
+            batch = [Read(start + at, *image) for at, image in enumerate(named[start : start + choice.batch_size])]
+            rows += _answers(outputs_of_batch, network.preprocessing, batch, answer, times, pictures)
     return rows
+
+
+def _pictures_of(task: Task, output: Path, named: Sequence[tuple[str, Opened]]) -> Pictures:
+    if task.presentation.draw is None:
+        raise UsageError(f"output is {output}, but the answers of a network for {task.name} are not drawn on images")
+    files = [image for _, image in named if isinstance(image, Path)]
+    return Pictures(picture_paths(output, [name for name, _ in named], files), task.presentation.draw)
+
+
+@dataclass
+class Read:
+    """One of the images, and what became of it."""
+
+    place: int
+    name: str
+    source: Opened
+    pixels: Pixels | None = None  # [S, S, 3]; None: it cannot be read
+    size: tuple[int, int] = (0, 0)  # width and height, upright
+    upright: Image.Image | None = None  # while it is to be drawn on
+    problem: str = ""
 
 
 def _answers(
     outputs_of_batch: Callable[[Floats], Outputs],
     preprocessing: Preprocessing,
-    images: Sequence[tuple[str, Opened]],
-    answer: Callable[[Outputs, Mapping[str, Any]], list[dict[str, Any]]],
+    images: Sequence[Read],
+    answer: Callable[[Outputs, Sequence[Read]], list[dict[str, Any]]],
     times: StageTimes,
+    pictures: Pictures | None,
 ) -> list[dict[str, Any]]:
     """Return a row for each image of a batch, and add the seconds of the stages to `times`.
 
-    `answer` gets the outputs [N, ...] for the N readable images, their names, and the width and height of each.
+    `answer` gets the outputs [N, ...] for the N readable images, and these images.
     """
     began = time.perf_counter()
-    opened = [_pixels(name, image, preprocessing) for name, image in images]
-    readable = [image for image in opened if not isinstance(image, str)]
-    batch = preprocessing.normalize(np.stack([pixels for pixels, _ in readable])) if readable else None  # [N, 3, S, S]
+    for image in images:
+        _read(image, preprocessing, keep=pictures is not None)
+    readable = [image for image in images if image.pixels is not None]
+    pixels = [image.pixels for image in readable if image.pixels is not None]
+    batch = preprocessing.normalize(np.stack(pixels)) if readable else None  # [N, 3, S, S]
     read = time.perf_counter()
     outputs = outputs_of_batch(batch) if batch is not None else ()  # each [N, ...]
     predicted = time.perf_counter()
-    of_images = {
-        "sizes": [size for _, size in readable],
-        "names": [name for (name, _), image in zip(images, opened, strict=True) if not isinstance(image, str)],
-    }
-    answers = iter(answer(outputs, of_images) if readable else ())
+    answers = iter(answer(outputs, readable) if readable else ())
     rows = [
-        {"path": name, "error": problem} if isinstance(problem, str) else {"path": name, **next(answers)}
-        for (name, _), problem in zip(images, opened, strict=True)
+        {"path": image.name, "error": image.problem} if image.problem else {"path": image.name, **next(answers)}
+        for image in images
     ]
     times.preprocess += read - began
     times.inference += predicted - read
     times.postprocess += time.perf_counter() - predicted
     times.images += len(readable)
+    for image, row in zip(images, rows, strict=True):
+        if pictures is not None and image.upright is not None:
+            row["output"] = str(pictures.write(image.place, image.upright, row))
     return rows
 
 
@@ -177,19 +209,23 @@ def _no_image(value: object) -> str:
     )
 
 
-def _pixels(name: str, image: Opened, preprocessing: Preprocessing) -> tuple[Pixels, tuple[int, int]] | str:
-    """Return the pixels [S, S, 3] and the size (width, height) of the upright image, or what is wrong with it."""
+def _read(image: Read, preprocessing: Preprocessing, *, keep: bool) -> None:
+    """Set the pixels and the size of an image, or what is wrong with it; `keep` the upright image as well."""
+    source = image.source
     try:
-        if isinstance(image, Path):
-            rgb = read_image(image, apply_orientation=True)
-        elif isinstance(image, bytes):
-            rgb = decode_image(image, name, apply_orientation=True)
+        if isinstance(source, Path):
+            rgb = read_image(source, apply_orientation=True)
+        elif isinstance(source, bytes):
+            rgb = decode_image(source, image.name, apply_orientation=True)
         else:
-            opened = image if isinstance(image, Image.Image) else Image.fromarray(image)
-            rgb = as_rgb(opened, name, apply_orientation=True)
+            opened = source if isinstance(source, Image.Image) else Image.fromarray(source)
+            rgb = as_rgb(opened, image.name, apply_orientation=True)
     except ImageError as error:
-        return str(error)
+        image.problem = str(error)
+        return
     try:
-        return preprocessing.pixels(rgb), rgb.size
+        image.pixels, image.size = preprocessing.pixels(rgb), rgb.size
     except ImageError as error:
-        return f"{name}: {error}"
+        image.problem = f"{image.name}: {error}"
+        return
+    image.upright = rgb if keep else None

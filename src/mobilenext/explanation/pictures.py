@@ -19,6 +19,7 @@ from mobilenext.drawing.picture import SUFFIXES
 from mobilenext.errors import ImageError, UsageError, refuse_unknown
 from mobilenext.explanation.gradcam import Explainer, Explanation, crop_box, on_image
 from mobilenext.explanation.page import Box, write_page
+from mobilenext.files import names_apart, refuse_overwriting
 from mobilenext.machine.packages import require
 from mobilenext.sources.options import WeightsSource, take_options
 
@@ -158,16 +159,10 @@ def _pages(paths: list[Path], output: Path) -> list[Path]:
     if output.suffix in SUFFIXES and not output.is_dir():
         if len(paths) > 1:
             raise UsageError(f"{len(paths)} images and one picture {output}; expected a folder")
+        refuse_overwriting([output], paths)
         return [output]
     if output.suffix.lower() in (".jpg", ".jpeg", ".pdf", ".gif", ".webp", ".bmp"):
         raise UsageError(f"output is {output}; expected {' or '.join(SUFFIXES)}, or a folder")
-    pages: list[Path] = []
-    taken: set[str] = set()
-    for path in paths:
-        name, number = path.stem, 1
-        while name.casefold() in taken:  # some file systems do not tell a.png from A.png
-            number += 1
-            name = f"{path.stem}_{number}"
-        taken.add(name.casefold())
-        pages.append(output / f"{name}.png")
+    pages = [output / name for name in names_apart([f"{path.stem}.png" for path in paths])]
+    refuse_overwriting(pages, paths)
     return pages
