@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 import mobilenext
+from mobilenext.data import read_image
 from mobilenext.errors import DataError, UsageError
 from mobilenext.evaluation import prediction as module
 
@@ -171,3 +173,70 @@ def test_an_export_is_compared_on_one_folder(photo: Path) -> None:
 
     with pytest.raises(UsageError, match=rf"^1 images in {photo.parent}; expected at least 8"):
         parity_images(str(photo.parent), mobilenext.Preprocessing())
+
+
+@pytest.fixture
+def drawing(predict: Callable[..., Rows], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Rows]:
+    """The same with a task that paints a picture's left half in the color it answers."""
+    from mobilenext.tasks import find_task
+
+    def draw(image: Image.Image, answer: Mapping[str, Any]) -> Image.Image:
+        drawn = image.copy()
+        drawn.paste(answer["labels"][0], (0, 0, image.width // 2, image.height))
+        return drawn
+
+    task = find_task()
+    task = replace(task, presentation=replace(task.presentation, draw=draw))
+    monkeypatch.setattr(module, "task_of_file", lambda *_: task)
+    return predict
+
+
+def test_pictures_keep_the_names_of_their_images(drawing: Callable[..., Rows], tmp_path: Path) -> None:
+    """In any folders and of any kind; one that cannot be read has none."""
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (40, 30), (200, 0, 0)).save(tmp_path / folder / "a.png")
+    Image.new("RGB", (40, 30), (0, 0, 200)).save(tmp_path / "two" / "b.gif")
+    (tmp_path / "two" / "c.jpg").write_bytes(b"no image")
+    images = [tmp_path / "one", tmp_path / "two", (tmp_path / "one" / "a.png").read_bytes()]
+    rows = drawing(images, output=tmp_path / "out")
+    names = ["a.png", "a_2.png", "b.gif.png", None, "image 4.png"]
+    assert [row.get("output") for row in rows] == [name and str(tmp_path / "out" / name) for name in names]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(filter(None, names))
+    colors = [np.asarray(read_image(tmp_path / "out" / name))[10, [5, 35]].tolist() for name in names[:3]]
+    assert colors == [[[255, 0, 0], [200, 0, 0]]] * 2 + [[[0, 0, 255], [0, 0, 200]]]
+    assert "error" in rows[3]
+
+
+def test_a_single_picture_may_have_any_name(drawing: Callable[..., Rows], photo: Path, tmp_path: Path) -> None:
+    (row,) = drawing(photo, output=tmp_path / "drawn.jpg")
+    assert row["output"] == str(tmp_path / "drawn.jpg")
+    assert (tmp_path / "drawn.jpg").read_bytes().startswith(b"\xff\xd8\xff")
+    with pytest.raises(UsageError, match="2 images and one picture"):
+        drawing([photo, photo], output=tmp_path / "drawn.jpg")
+
+
+def test_a_picture_is_upright(drawing: Callable[..., Rows], tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new("RGB", (40, 20), (9, 90, 9)).save(tmp_path / "a.png", exif=exif)
+    drawing(tmp_path / "a.png", output=tmp_path / "out")
+    assert read_image(tmp_path / "out" / "a.png").size == (20, 40)
+
+
+def test_no_image_is_written_over(drawing: Callable[..., Rows], photo: Path, tmp_path: Path) -> None:
+    before = photo.read_bytes()
+    (tmp_path / "linked").symlink_to(photo.parent)
+    for output in (photo.parent, photo, tmp_path / "linked", photo.parent / ".." / photo.parent.name):
+        with pytest.raises(UsageError, match="would be written over the image"):
+            drawing(photo, output=output)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="expected a folder"):
+        drawing(photo, output=tmp_path / "file")
+    assert photo.read_bytes() == before
+
+
+def test_a_task_without_drawings_says_so(predict: Callable[..., Rows], photo: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the answers of a network for classification are not drawn"):
+        predict(photo, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

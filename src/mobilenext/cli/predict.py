@@ -82,7 +82,9 @@ def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     from mobilenext.tasks import find_task
 
     answers = [row for row in rows if "error" not in row]
-    presentation = find_task(answers[0].get("task") if answers else None).presentation
+    if not answers:
+        return
+    presentation = find_task(answers[0].get("task")).presentation
     if not presentation.answer_heads:
         raise UsageError("the answers of this network are no table; use --json")
     writer = csv.writer(sys.stdout, lineterminator="\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from mobilenext.sources.options import PredictionOptions
     from mobilenext.task import Task
+    from mobilenext.weights.record import WeightsRecord
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +83,7 @@ def predict(
         Always a list, of one record for each image in order (one image: one record): ``path`` and, of a classifier,
         ``classes`` (ids), ``scores`` (softmax) and, where known, ``labels``; of another task, its name as ``task`` and
         the fields of its answer; with `output`, the path of its picture as ``output``. For an image that cannot be
-        read: ``path`` and ``error``. An image that is no file has
-        the path ``image N``, its number from 0 among all images.
+        read: ``path`` and ``error``. An image that is no file has the path ``image N``, its number from 0 among all.
         The EXIF orientation of a photo is applied; the evaluation does not do that.
 
     Raises:
@@ -98,7 +98,7 @@ def predict(
     named = _sources(images)
     subject = find_subject(**source)
     task = task_of_file(task_of(subject), subject.path)
-    asked = task.options_of(answering)
+    settings = task.options_of(answering)
     pictures = None if output is None else _pictures_of(task, Path(output), named)
     times = StageTimes() if times is None else times
     rows: list[dict[str, Any]] = []
@@ -106,19 +106,21 @@ def predict(
         prepared = prepare(subject, folder, choice)
         for note in prepared.notes:
             log.info("%s", note)
-        network = prepared.record
-        named_task = {} if task.name == DEFAULT else {"task": task.name}
-        outputs_of_batch = partial(outputs_of, open_runtime(prepared.spec), flip=asked.get("flip", False))
-
-        def answer(outputs: Outputs, images: Sequence[Read]) -> list[dict[str, Any]]:
-            sizes, names = [image.size for image in images], [image.name for image in images]
-            options = asked | {"sizes": sizes, "names": names}
-            return [named_task | row for row in task.evaluation.answer(outputs, network, options)]
-
+        outputs_of_batch = partial(outputs_of, open_runtime(prepared.spec), flip=settings.get("flip", False))
+        answer, preprocessing = partial(_answer, task, prepared.record, settings), prepared.record.preprocessing
         for start in range(0, len(named), choice.batch_size):
             batch = [Read(start + at, *image) for at, image in enumerate(named[start : start + choice.batch_size])]
-            rows += _answers(outputs_of_batch, network.preprocessing, batch, answer, times, pictures)
+            rows += _answers(outputs_of_batch, preprocessing, batch, answer, times, pictures)
     return rows
+
+
+def _answer(
+    task: Task, network: WeightsRecord, settings: Mapping[str, Any], outputs: Outputs, images: Sequence[Read]
+) -> list[dict[str, Any]]:
+    """Return the answer for each image, with the name of its task where that is not the usual one."""
+    options = {**settings, "sizes": [image.size for image in images], "names": [image.name for image in images]}
+    named_task = {} if task.name == DEFAULT else {"task": task.name}
+    return [named_task | row for row in task.evaluation.answer(outputs, network, options)]
 
 
 def _pictures_of(task: Task, output: Path, named: Sequence[tuple[str, Opened]]) -> Pictures:
