@@ -29,7 +29,7 @@ def uniform(key: str, n: int) -> np.ndarray:
 
 def formula_weights(keys: list[tuple[str, list[int]]], model: str) -> dict[str, np.ndarray]:
     """The weights of a recording, in PyTorch's names and layouts."""
-    gain = 18.0 if model in ("mobilenext_s", "mobilenext_l", "mobilenext_l_ghost") else 24.0
+    gain = {"mobilenext_s": 18.0, "mobilenext_l": 18.0, "mobilenext_l_ghost": 18.0, "ssdlite": 15.0}.get(model, 24.0)
     tensors = {}
     for key, shape in keys:
         leaf = key.rpartition(".")[2]

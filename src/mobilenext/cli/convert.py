@@ -30,6 +30,12 @@ def _declare(command: argparse.ArgumentParser) -> None:
         default="paddle",
         help="framework whose names and layouts are written (default: paddle)",
     )
+    command.add_argument(
+        "--storage",
+        choices=("float32", "float16"),
+        default="float32",
+        help="type of the stored values; float16 takes half of the room and is widened on loading (default: float32)",
+    )
     labels = LABELS(metavar=None, help="file of class names to store in the output: lines, JSON, CSV, ...")
     add_flags(
         command,
@@ -52,6 +58,7 @@ def _convert(options: argparse.Namespace) -> int:
         source_of(options.source),
         options.output,
         to=options.to,
+        storage=options.storage,
         model=options.model,
         use=options.use,
         section=options.section,

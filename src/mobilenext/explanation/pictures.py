@@ -98,7 +98,7 @@ def _open(source: WeightsSource) -> tuple[Weights, Sequence[str] | None]:
     """Return the weights and the names of their classes."""
     from mobilenext.weights.pretrained import locate
     from mobilenext.weights.read import read_weights
-    from mobilenext.weights.record import IMAGENET_ASSUMED, names_of_classes
+    from mobilenext.weights.record import names_of_classes, note_on_assumed_names
 
     rest: dict[str, Any] = dict(source)
     model, file = rest.pop("model", None), rest.pop("weights", None)
@@ -107,7 +107,7 @@ def _open(source: WeightsSource) -> tuple[Weights, Sequence[str] | None]:
         log.info("%s", note)
     labels, assumed = names_of_classes(weights)
     if assumed:
-        log.info("%s", IMAGENET_ASSUMED)
+        log.info("%s", note_on_assumed_names(weights))
     return weights, labels
 
 

@@ -20,7 +20,7 @@ from mobilenext.sources.choice import Choice
 from mobilenext.sources.find import Subject, weights_of
 from mobilenext.sources.foreign import format_of, names_of, read_model
 from mobilenext.weights.builders import builder_of, network_for
-from mobilenext.weights.record import IMAGENET_ASSUMED, Weights, WeightsRecord, names_of_classes
+from mobilenext.weights.record import Weights, WeightsRecord, names_of_classes, note_on_assumed_names
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def prepare(subject: Subject, folder: Path, choice: Choice) -> Prepared:
     prepared = _prepare(subject, folder, choice)
     record = prepared.record
     labels, assumed = names_of_classes(record)
-    notes = (*prepared.notes, IMAGENET_ASSUMED) if assumed else prepared.notes
+    notes = (*prepared.notes, note_on_assumed_names(record)) if assumed else prepared.notes
     return replace(prepared, record=replace(record, labels=labels), notes=notes, labels_assumed=assumed)
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from mobilenext.data.coco_classes import COCO_CLASSES
 from mobilenext.data.labels import imagenet_labels
 from mobilenext.data.preprocessing import Preprocessing
-from mobilenext.models import MODELS
+from mobilenext.models import DETECTION, MODELS
 from mobilenext.models.cards import WeightsCard
 from mobilenext.weights.naming import Array, Entry
 
@@ -92,13 +93,37 @@ class Weights(WeightsRecord):
         return values
 
 
-IMAGENET_ASSUMED = (
-    "names of ImageNet's classes assumed: the network has 1,000 classes and no names (other names: --labels FILE)"
-)
+# Whose the classes are where nobody names them, by the task and their number.
+_OWNERS = {(CLASSIFICATION, 1000): "ImageNet", (DETECTION, 20): "Pascal VOC", (DETECTION, 80): "COCO"}
 
 
 def names_of_classes(record: WeightsRecord) -> tuple[tuple[str, ...] | None, bool]:
-    """Return a name for each class and whether it is assumed: ImageNet's for a classifier of 1,000 unnamed classes."""
-    if record.labels or record.task not in (None, CLASSIFICATION) or record.num_classes != len(imagenet_labels()):
+    """Return a name for each class and whether it is assumed.
+
+    They are ImageNet's for a classifier of 1,000 unnamed classes, VOC's or COCO's for a detector of 20 or 80.
+    """
+    owner = _owner_of_names(record)
+    if record.labels or owner is None:
         return record.labels, False
-    return imagenet_labels(), record.published is None
+    if owner == "ImageNet":
+        names = imagenet_labels()
+    elif owner == "COCO":
+        names = COCO_CLASSES
+    else:
+        from mobilenext.data.voc import VOC_CLASSES  # here, because the reader of annotations comes with it
+
+        names = VOC_CLASSES
+    return names, record.published is None
+
+
+def note_on_assumed_names(record: WeightsRecord) -> str:
+    """Return the note on names that `names_of_classes` assumes."""
+    network = "detector" if record.task == DETECTION else "network"
+    return (
+        f"names of {_owner_of_names(record)}'s classes assumed: the {network} has {record.num_classes:,} classes and "
+        "no names (other names: --labels FILE)"
+    )
+
+
+def _owner_of_names(record: WeightsRecord) -> str | None:
+    return _OWNERS.get((record.task or CLASSIFICATION, record.num_classes))
