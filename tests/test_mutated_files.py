@@ -32,7 +32,7 @@ from mobilenext.export.sidecar import SIDECAR, VERSION, read_sidecar
 from mobilenext.files import sha256_of
 from mobilenext.json_files import parse
 from mobilenext.machine.packages import installed
-from mobilenext.models.cards import Download
+from mobilenext.models.published import Download
 from mobilenext.report import page
 from mobilenext.report.images import Images
 from mobilenext.report.inputs import read_inputs

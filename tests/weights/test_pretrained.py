@@ -19,7 +19,7 @@ import mobilenext
 from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import UsageError, WeightsError
 from mobilenext.models import MODELS, WeightsCard, cards
-from mobilenext.models.cards import Download
+from mobilenext.models.published import Download
 from mobilenext.weights import pretrained, record, store
 from mobilenext.weights.pretrained import BUNDLED, create_model, locate, source_of
 from mobilenext.weights.read import read_weights

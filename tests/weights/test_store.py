@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from mobilenext.errors import DownloadError, OutputError, UsageError
-from mobilenext.models.cards import Download
+from mobilenext.models.published import Download
 from mobilenext.weights import store
 from mobilenext.weights.store import cache_folder, cached, fetch, verify
 

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 from PIL import Image
 
 from mobilenext.arrays import Floats, Pixels
-from mobilenext.data.preprocessing import OPENCV_LINEAR, Preprocessing
 from mobilenext.errors import UsageError
-from mobilenext.models.detector_form import STANDARD_SIZE
-
-MEAN_COLOR = (123, 117, 104)  # of R, G, B: rounded by the authors; also fills the canvas around a smaller picture
-
-
-@cache
-def detection_preprocessing(image_size: int = STANDARD_SIZE) -> Preprocessing:
-    """Return the preprocessing of a detector with this input size."""
-    red, green, blue = (value / 255 for value in MEAN_COLOR)
-    return Preprocessing(image_size, crop_pct=1.0, interpolation=OPENCV_LINEAR, mean=(red, green, blue), fit="squash")
+from mobilenext.models.detector_form import STANDARD_SIZE, detection_preprocessing
 
 
 def preprocess(image: Pixels, *, image_size: int = STANDARD_SIZE) -> Floats:

@@ -1,8 +1,9 @@
 """The networks by name. Importing this package is light; Paddle is imported when a network is built."""
 
 from mobilenext.models.build import DIVISORS, build_network, check_identity_divisor
-from mobilenext.models.cards import DETECTION, MODELS, ModelCard, Published, WeightsCard, find_model, list_models
+from mobilenext.models.cards import DETECTION, MODELS, ModelCard, WeightsCard, find_model, list_models
 from mobilenext.models.detector_form import FORMS, Form, find_form
+from mobilenext.models.published import Published, PublishedDetection
 
 __all__ = [
     "DETECTION",
@@ -12,6 +13,7 @@ __all__ = [
     "Form",
     "ModelCard",
     "Published",
+    "PublishedDetection",
     "WeightsCard",
     "build_network",
     "check_identity_divisor",

@@ -8,63 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import UsageError, nearest
 from mobilenext.models.detector_form import STANDARD_SIZE
-
-
-@dataclass(frozen=True)
-class Download:
-    """Where a published checkpoint lies and how it is verified.
-
-    Raises UsageError for a filename with a folder in it, and for a URL that is not https, http or file.
-    """
-
-    filename: str  # its name in the cache
-    url: str
-    git_blob: str | None = None  # sha1 of b"blob <size>\0" + content: what a git repository calls the file
-    sha256: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.filename in ("", "..") or Path(self.filename).name != self.filename:
-            raise UsageError(f"{self.filename!r} is not the name of a file in the cache: expected no folder in it")
-        if not self.url.startswith(("https://", "http://", "file://")):
-            raise UsageError(f"{self.url!r} cannot be downloaded: expected https://, http:// or file://")
-
-    @property
-    def has_checksum(self) -> bool:
-        """Whether the publisher states a checksum of the content."""
-        return bool(self.git_blob or self.sha256)
-
-    @property
-    def is_local(self) -> bool:
-        """Whether no network is needed."""
-        return self.url.startswith("file:")
-
-
-@dataclass(frozen=True)
-class Published:
-    """An accuracy that somebody else reported, with the data set."""
-
-    dataset: str
-    images: int
-    top1_percent: float
-    top5_percent: float
-
-
-@dataclass(frozen=True)
-class PublishedDetection:
-    """The average precision of a detector that somebody else reported, with the data set; percent."""
-
-    dataset: str
-    images: int
-    voc_map_percent: float  # IoU 0.5, 11 points, mean over the classes
-    ap_percent: float | None = None  # COCO's, IoU 0.5 to 0.95
-    ap50_percent: float | None = None
+from mobilenext.models.published import Download, Published, PublishedDetection
 
 
 @dataclass(frozen=True)
@@ -291,18 +241,6 @@ def find_model(name: str) -> ModelCard:
 def list_models(task: str | None = None) -> list[str]:
     """Return the names of all models, smallest of each family first; or those of a task, such as ``detection``."""
     return [name for name, card in MODELS.items() if task in (None, card.task or "classification")]
-
-
-def detection_preprocessing(image_size: int) -> Preprocessing:
-    """Return how an image becomes the input of a detector: as the authors' SSDLite does it, by OpenCV's arithmetic."""
-    return Preprocessing(
-        image_size=image_size,
-        crop_pct=1.0,  # is not used: the whole picture is squashed
-        interpolation="bilinear",
-        mean=(123 / 255, 117 / 255, 104 / 255),
-        std=(0.229, 0.224, 0.225),
-        fit="squash",
-    )
 
 
 def find_weights_card(*, git_blob: str = "", sha256: str = "") -> tuple[ModelCard, WeightsCard] | None:

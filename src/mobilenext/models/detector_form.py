@@ -11,8 +11,10 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+from mobilenext.data.preprocessing import OPENCV_LINEAR, Preprocessing
 from mobilenext.errors import UsageError, nearest
 
 LOSSES = ("multibox", "focal")
@@ -20,6 +22,7 @@ LEVELS = 6
 MOST_RATIOS = 8  # of a level: a form comes from files of strangers, and decides how large a network is
 STANDARD_SIZE = 320  # pixels: the input that the named forms are made for
 SMALLEST_SIZE, LARGEST_SIZE = 224, 512
+MEAN_COLOR = (123, 117, 104)  # of R, G, B: rounded by the authors; also fills the canvas around a smaller picture
 # Distances of the cells' centers at 320 pixels. With three cells, 120 spans more than the picture, as the authors have.
 _STANDARD_STRIDES = (16.0, 32.0, 64.0, 120.0, 160.0, 320.0)
 
@@ -171,3 +174,10 @@ def find_form(form: str | Form) -> Form:
 def name_of(form: Form) -> str:
     """Return the name of the form whose loss this is, voc or coco."""
     return "coco" if form.loss == "focal" else "voc"
+
+
+@cache
+def detection_preprocessing(image_size: int = STANDARD_SIZE) -> Preprocessing:
+    """Return the preprocessing of a detector with this input size: squashed, and the authors' mean and deviation."""
+    red, green, blue = (value / 255 for value in MEAN_COLOR)
+    return Preprocessing(image_size, crop_pct=1.0, interpolation=OPENCV_LINEAR, mean=(red, green, blue), fit="squash")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from mobilenext.drawing.markdown import table
-from mobilenext.models.cards import MODELS, Published, PublishedDetection, list_models
+from mobilenext.models.cards import MODELS, list_models
+from mobilenext.models.published import Published, PublishedDetection
 
 
 def models_table() -> str:

@@ -14,7 +14,8 @@ from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import UsageError, WeightsError
 from mobilenext.models import DETECTION, MODELS, Form, check_identity_divisor, find_model
 from mobilenext.models.build import PARTIAL
-from mobilenext.models.cards import ModelCard, WeightsCard, detection_preprocessing, find_weights_card
+from mobilenext.models.cards import ModelCard, WeightsCard, find_weights_card
+from mobilenext.models.detector_form import detection_preprocessing
 from mobilenext.weights import detectors, naming
 from mobilenext.weights.builders import builder_of
 from mobilenext.weights.foreign import ForeignFile, StateDict, read_foreign, select_state_dict

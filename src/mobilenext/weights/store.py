@@ -33,7 +33,7 @@ from mobilenext.errors import DataError, DownloadError, OutputError
 from mobilenext.files import git_blob_id, sha256_of
 from mobilenext.json_files import read_json, sha256
 from mobilenext.machine.home import user_home
-from mobilenext.models.cards import Download
+from mobilenext.models.published import Download
 
 _log = logging.getLogger(__name__)
 
