@@ -25,9 +25,8 @@ from PIL import Image
 from mobilenext.arrays import Floats
 from mobilenext.data.linear_resize import Axis, axis, interpolate, pick_rows
 from mobilenext.detection.colors import Colors
-from mobilenext.detection.preprocessing import MEAN_COLOR
 from mobilenext.errors import UsageError
-from mobilenext.models.detector_form import LARGEST_SIZE, SMALLEST_SIZE, STANDARD_SIZE
+from mobilenext.models.detector_form import LARGEST_SIZE, MEAN_COLOR, SMALLEST_SIZE, STANDARD_SIZE
 
 _TRIES = 50  # to place a crop, before another minimum of the overlap is drawn
 _ORDERS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
