@@ -14,7 +14,7 @@ from mobilenext.detection.priors import check_shapes, prior_boxes
 from mobilenext.errors import WeightsError
 from mobilenext.models.detector_form import Form, find_form
 
-_BLOCK = 256  # candidates whose overlaps are computed at once
+_BLOCK = 128  # candidates whose overlaps are computed at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,52 +85,70 @@ def _checked(scores: npt.ArrayLike, regressions: npt.ArrayLike, form: Form) -> t
     return logits, offsets
 
 
-def probabilities(logits: Floats, form: Form) -> Floats:
-    """Return the scores [..., P, classes] of logits [..., P, classes + 1]: column k is that of label k + 1."""
-    if form.loss == "focal":
-        exponentials = np.exp(-np.abs(logits[..., :-1]))  # never overflows
-        positive = logits[..., :-1] >= 0
-        sigmoids: Floats = np.where(positive, np.float32(1), exponentials) / (1 + exponentials)
-        return sigmoids
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    softmax: Floats = exponentials[..., 1:] / exponentials.sum(axis=-1, keepdims=True)
-    return softmax
-
-
 def _detections(logits: Floats, regressions: Floats, priors: Floats, form: Form) -> Detections:
-    classes = probabilities(logits, form)  # [P, classes]
-    columns = classes.shape[1]
-    candidates = np.flatnonzero(classes > np.float32(form.score_threshold))  # of prior-major order
-    scores = classes.reshape(-1)[candidates]
+    candidates, scores = (_focal_candidates if form.loss == "focal" else _multibox_candidates)(
+        logits, np.float32(form.score_threshold)
+    )
     order = np.argsort(-scores, kind="stable")
-    candidates, scores = candidates[order], scores[order]
-    numbers, labels = candidates // columns, candidates % columns + 1
-    boxes = decode_boxes(regressions[numbers], priors[numbers]) * np.float32(form.image_size)
-    if not np.isfinite(boxes).all():
+    numbers, columns = np.divmod(candidates[order], logits.shape[1])
+    labels = columns + 1 if form.loss == "focal" else columns
+    boxes = decode_boxes(regressions, priors) * np.float32(form.image_size)  # [P, 4]
+    kept = suppress(boxes, numbers, labels, form.iou_threshold, form.limit)
+    detections = Detections(boxes[numbers[kept]], labels[kept], scores[order[kept]])
+    if not np.isfinite(detections.boxes).all():
         raise WeightsError(
-            "regressions of the network are so large that boxes are infinite; expected finite boxes: its weights are "
-            "damaged, or the training that made them diverged"
+            "the network's regressions are so large that boxes are infinite: the weights are damaged, or the training "
+            "that made them diverged"
         )
-    kept = suppress(boxes, labels, form.iou_threshold, form.limit)
-    return Detections(boxes[kept], labels[kept], scores[kept])
+    return detections
 
 
-def suppress(boxes: Floats, labels: npt.NDArray[np.int64], iou_threshold: float, limit: int) -> npt.NDArray[np.intp]:
-    """Return the positions of the first `limit` boxes that no better box of their class overlaps by more.
+def _multibox_candidates(logits: Floats, threshold: np.float32) -> tuple[npt.NDArray[np.intp], Floats]:
+    """Return the flat positions in logits [P, C] whose softmax is above the threshold, without column 0; and that."""
+    columns = np.ascontiguousarray(logits.T)  # [C, P]: NumPy reduces the first axis several times as fast as the last
+    columns -= columns.max(axis=0)
+    np.exp(columns, out=columns)
+    columns /= columns.sum(axis=0)
+    columns[0] = -1  # background is no class
+    scores = columns.T.ravel()  # [P * C], again by priors: equal scores keep that order
+    candidates = np.flatnonzero(scores > threshold)
+    return candidates, scores[candidates]
 
-    Candidates are compared in falling order over all classes, and the work ends with the box number `limit`: the same
-    boxes that the suppression of whole classes one by one would keep.
+
+def _focal_candidates(logits: Floats, threshold: np.float32) -> tuple[npt.NDArray[np.intp], Floats]:
+    """Return the flat positions in logits [P, C] whose sigmoid is above the threshold, without the last column; and it.
+
+    A bound of the logits, a little below the threshold's, saves the exponentials of almost all.
+    """
+    with np.errstate(divide="ignore"):  # thresholds of 0 and 1 have no finite logit
+        bound = np.log(np.float64(threshold)) - np.log1p(-np.float64(threshold)) - 1e-3
+    candidates = np.flatnonzero(logits.ravel() > np.float32(bound))
+    candidates = candidates[candidates % logits.shape[1] < logits.shape[1] - 1]
+    values = logits.ravel()[candidates]
+    exponentials = np.exp(-np.abs(values))  # never overflows
+    scores = np.where(values >= 0, np.float32(1), exponentials) / (1 + exponentials)
+    above = scores > threshold
+    return candidates[above], scores[above]
+
+
+def suppress(
+    boxes: Floats, numbers: npt.NDArray[np.intp], labels: npt.NDArray[np.intp], iou_threshold: float, limit: int
+) -> npt.NDArray[np.intp]:
+    """Return the positions of the first `limit` candidates that no better one of their class overlaps by more.
+
+    Candidates are compared in falling order over all classes, and the work ends with the one number `limit`: the same
+    candidates that the suppression of whole classes, one by one, would keep.
 
     Args:
-        boxes: [M, 4], x1 y1 x2 y2. labels: [M]. Both in falling order of their scores.
+        boxes: [P, 4], x1 y1 x2 y2.
+        numbers: [M], the boxes of the candidates, in falling order of their scores. labels: [M].
     """
     kept = np.zeros(0, np.intp)
-    for start in range(0, len(boxes), _BLOCK):
-        block = np.arange(start, min(start + _BLOCK, len(boxes)))
-        if len(kept):  # what boxes of earlier blocks suppress
-            suppressed = _overlaps(boxes[kept], boxes[block], labels[kept], labels[block], iou_threshold).any(axis=0)
-            block = block[~suppressed]
-        overlaps = _overlaps(boxes[block], boxes[block], labels[block], labels[block], iou_threshold)
+    for start in range(0, len(numbers), _BLOCK):
+        block = np.arange(start, min(start + _BLOCK, len(numbers)))
+        if len(kept):  # what candidates of earlier blocks suppress
+            block = block[~_overlaps(boxes, numbers, labels, kept, block, iou_threshold).any(axis=0)]
+        overlaps = _overlaps(boxes, numbers, labels, block, block, iou_threshold)
         kept = np.concatenate([kept, block[list(_greedy(overlaps, limit - len(kept)))]])
         if len(kept) == limit:
             break
@@ -149,19 +167,25 @@ def _greedy(overlaps: npt.NDArray[np.bool_], limit: int) -> Iterator[int]:
 
 def _overlaps(
     boxes: Floats,
-    others: Floats,
-    labels: npt.NDArray[np.int64],
-    other_labels: npt.NDArray[np.int64],
+    numbers: npt.NDArray[np.intp],
+    labels: npt.NDArray[np.intp],
+    better: npt.NDArray[np.intp],
+    others: npt.NDArray[np.intp],
     iou_threshold: float,
 ) -> npt.NDArray[np.bool_]:
-    """Return which of the boxes [A, 4] and [B, 4] are of one class and overlap by more than the threshold: [A, B]."""
-    x1, y1, x2, y2 = boxes.T[..., None]  # [A, 1] each
-    left, top, right, bottom = others.T  # [B] each
-    widths = np.minimum(x2, right) - np.maximum(x1, left)  # [A, B]
-    heights = np.minimum(y2, bottom) - np.maximum(y1, top)
+    """Return which of the candidates [A] and [B] are of one class and overlap by more than the threshold: [A, B]."""
+    x1, y1, x2, y2 = boxes[numbers[better]].T[..., None]  # [A, 1] each
+    left, top, right, bottom = np.ascontiguousarray(boxes[numbers[others]].T)  # [B] each
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # boxes without area, or with a huge one
-        intersections = np.maximum(widths, 0) * np.maximum(heights, 0)
-        unions = (x2 - x1) * (y2 - y1) + (right - left) * (bottom - top) - intersections
-        far = intersections / unions > np.float32(iou_threshold)
-    overlapping: npt.NDArray[np.bool_] = far & (labels[:, None] == other_labels)
+        widths = np.minimum(x2, right)  # [A, B]
+        widths -= np.maximum(x1, left)
+        heights = np.minimum(y2, bottom)
+        heights -= np.maximum(y1, top)
+        np.maximum(widths, 0, out=widths)
+        np.maximum(heights, 0, out=heights)
+        intersections = np.multiply(widths, heights, out=widths)
+        unions = np.subtract((x2 - x1) * (y2 - y1) + (right - left) * (bottom - top), intersections, out=heights)
+        far = np.divide(intersections, unions, out=unions) > np.float32(iou_threshold)
+    far &= labels[better][:, None] == labels[others]
+    overlapping: npt.NDArray[np.bool_] = far
     return overlapping
