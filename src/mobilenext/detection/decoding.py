@@ -55,7 +55,7 @@ def decode(
 
     Raises:
         UsageError: shapes that do not fit the form, or a threshold or limit outside its range.
-        WeightsError: an output is not a finite number.
+        WeightsError: an output or a box is NaN or infinite.
     """
     options = {"score_threshold": score_threshold, "iou_threshold": iou_threshold, "limit": limit}
     form = find_form(form).replace(**{name: value for name, value in options.items() if value is not None})
@@ -79,8 +79,8 @@ def _checked(scores: npt.ArrayLike, regressions: npt.ArrayLike, form: Form) -> t
     for name, values in (("scores", logits), ("regressions", offsets)):
         if not np.isfinite(values).all():
             raise WeightsError(
-                f"{name} of the network are not finite numbers (NaN or infinity); expected none: its weights are "
-                "damaged, or the training that made them diverged"
+                f"the network's {name} are not finite (NaN or infinity): the weights are damaged, do not belong to "
+                "this model and preprocessing, or the training that made them diverged"
             )
     return logits, offsets
 

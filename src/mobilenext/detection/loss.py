@@ -111,13 +111,13 @@ def chosen_by_multibox(background_losses: Floats, labels: npt.NDArray[np.int64])
 
 
 def _multibox_sum(scores: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
-    with paddle.no_grad():
-        background_losses = -F.log_softmax(scores)[:, :, 0]  # [N, P]
-    chosen = chosen_by_multibox(background_losses.numpy(), labels.numpy())
-    # At least 32 negatives or one positive is chosen of every picture, so there is always something to gather.
-    indices = paddle.to_tensor(np.flatnonzero(chosen))
-    rows = paddle.gather(scores.flatten(0, 1), indices)  # [chosen, C]
-    return F.cross_entropy(rows, paddle.gather(labels.flatten(), indices), reduction="sum")
+    # Paddle's log_softmax and cross_entropy treat logits more than 64 below the largest as if they were 64 below it:
+    # their losses end there, and their gradients vanish.
+    totals = paddle.logsumexp(scores, axis=-1)  # [N, P]
+    background_losses = (totals - scores[:, :, 0]).detach()
+    chosen = paddle.to_tensor(chosen_by_multibox(background_losses.numpy(), labels.numpy()))  # [N, P]
+    of_label = paddle.take_along_axis(scores, labels.unsqueeze(-1), axis=-1).squeeze(-1)  # [N, P]
+    return ((totals - of_label) * chosen.astype("float32")).sum()
 
 
 def _focal_sum(scores: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
