@@ -63,20 +63,25 @@ class BoxCheck:
     def _box(self, annotation: Annotation, box: NamedBox, size: tuple[int, int] | None) -> Box | None:
         """Return the box; None where it is a problem or is left out."""
         x1, y1, x2, y2 = box.corners
-        place = f"{annotation.source}: the box ({', '.join(f'{value:g}' for value in box.corners)}) of {box.name}"
         if box.name not in self.label_of:
             near = nearest(box.name, self.class_names)
             self.problems.append(f"{annotation.source}: the class {box.name!r} is not in the list{near}")
-        elif not all(map(math.isfinite, box.corners)):
-            self.problems.append(f"{place} has coordinates that are no numbers")
+        elif not math.isfinite(x1 + y1 + x2 + y2):
+            self.problems.append(f"{_place(annotation, box)} has coordinates that are no numbers")
         elif x2 < x1 or y2 < y1:
-            self.problems.append(f"{place} is inverted: its right or lower edge comes before the other")
+            self.problems.append(f"{_place(annotation, box)} is inverted: its right or lower edge comes first")
         elif x2 == x1 or y2 == y1:
-            self.left_out.append(f"{place} has no {'width' if x2 == x1 else 'height'}")
+            self.left_out.append(f"{_place(annotation, box)} has no {'width' if x2 == x1 else 'height'}")
         elif size and (x1 >= size[0] or y1 >= size[1] or x2 <= 0 or y2 <= 0):
-            self.problems.append(f"{place} is outside the picture of {size[0]} x {size[1]} pixels")
+            self.problems.append(f"{_place(annotation, box)} is outside the picture of {size[0]} x {size[1]} pixels")
         else:
             if size and (min(x1, y1) < -_TOLERANCE or x2 > size[0] + _TOLERANCE or y2 > size[1] + _TOLERANCE):
-                self.overhanging.append(f"{place} overhangs the picture of {size[0]} x {size[1]} pixels")
+                self.overhanging.append(
+                    f"{_place(annotation, box)} reaches beyond the picture of {size[0]} x {size[1]} pixels"
+                )
             return Box(box.corners, self.label_of[box.name], box.difficult, box.crowd, box.area)
         return None
+
+
+def _place(annotation: Annotation, box: NamedBox) -> str:
+    return f"{annotation.source}: the box ({', '.join(f'{value:g}' for value in box.corners)}) of {box.name}"

@@ -1,34 +1,22 @@
-"""A folder of pictures with boxes to an ordered, checked data set, in whatever layout it lies.
-
-Layouts, tried in this order: a list or a file of COCO's that the caller names, Pascal VOC's (`mobilenext.data.voc`),
-COCO's (`mobilenext.data.coco`), lists that are called as parts (`mobilenext.data.box_list`). A download may wrap a
-single folder, or several in each other, around the layout.
-"""
+"""A folder of pictures with boxes to an ordered, checked data set, in whatever layout it lies (`boxed_layout`)."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from pathlib import Path
 
-from mobilenext.data.annotations import Annotations, BoxedLayout
-from mobilenext.data.box_list import find_box_lists, read_box_list
+from mobilenext.data.annotations import Annotation, Annotations, BoxedLayout
 from mobilenext.data.boxed_check import BoxCheck
 from mobilenext.data.boxed_classes import category_ids
+from mobilenext.data.boxed_layout import find_boxed_layout, listed_layout, parts_named, read_parts
 from mobilenext.data.boxes import BoxedDataset
 from mobilenext.data.class_names import match_names
-from mobilenext.data.coco import find_coco, read_coco
 from mobilenext.data.images import PathLike
-from mobilenext.data.listing import visible_folders
-from mobilenext.data.parts import part_of
 from mobilenext.data.problems import raise_problems
-from mobilenext.data.voc import VOC_CLASSES, find_voc
-from mobilenext.errors import DatasetError, UsageError, nearest
-from mobilenext.file_kinds import other_kind
-
-_DEEPEST = 4  # single folders that a download may be wrapped in
-_FINDERS: tuple[Callable[[Path, Path], BoxedLayout | None], ...] = (find_voc, find_coco, find_box_lists)
+from mobilenext.data.voc import VOC_CLASSES
+from mobilenext.errors import UsageError
 
 
 def open_boxes(
@@ -52,118 +40,72 @@ def open_boxes(
         DatasetError: no layout that is understood, no such part, or the problems of the data: the first 20 and their
             number. UsageError: a list and a split at once.
     """
-    if list_file is not None and split is not None:
-        raise UsageError(f"a list and the split {split} at once; choose one of them")
-    root = Path(root)
-    if list_file is not None:
-        return _open_list(root, Path(list_file), class_names)
-    layout = find_boxed_layout(root)
-    annotations, notes = _read(root, layout, split)
-    return _checked(root, layout, annotations, class_names, notes)
-
-
-def _open_list(root: Path, list_file: Path, class_names: Sequence[str] | None) -> BoxedDataset:
-    _require_folder(root)
-    if list_file.suffix.lower() == ".json":
-        layout, annotations = BoxedLayout("coco", {}), read_coco(root, root, list_file, _part_in(list_file))
+    layout, list_file = _layout(Path(root), list_file, split)
+    if list_file is not None and layout.whole is not None:
+        annotations, notes = layout.whole(), list[str]()
     else:
-        layout, annotations = BoxedLayout("box-list", {}), read_box_list(root, list_file)
-    return dataclasses.replace(_checked(root, layout, annotations, class_names, []), list_file=list_file)
+        annotations, notes = read_parts(Path(root), layout, split)
+    dataset, problems, hint = _assembled(Path(root), layout, list_file, annotations, class_names, notes)
+    if problems:
+        raise_problems(Path(root), problems, hint)
+    return dataset
 
 
-def _part_in(list_file: Path) -> str:
-    """Return the part that the name of a file of COCO's ends with, as val2017."""
-    return list_file.stem.rpartition("_")[2]
+@dataclass(frozen=True)
+class Examined:
+    """All pictures of a data set, each once."""
+
+    dataset: BoxedDataset  # with the boxes that are in order
+    problems: tuple[str, ...]  # for which `open_boxes` refuses a part or the whole
+    parts: Mapping[str, frozenset[Path]]  # the pictures of each part; empty: the data set has no parts
 
 
-def _require_folder(root: Path) -> None:
-    if not root.is_dir():
-        problem = other_kind(root) or ("this is a file" if root.exists() else "no such folder")
-        raise DatasetError(f"{root}: {problem}; expected a folder")
-
-
-def find_boxed_layout(root: Path) -> BoxedLayout:
-    """Return the layout of the data set; its names are relative to `root`, in which a download may have wrapped it.
-
-    Raises:
-        DatasetError: no folder, or no layout that is understood.
-    """
-    _require_folder(root)
-    folder = root
-    for _ in range(_DEEPEST):
-        for find in _FINDERS:
-            if layout := find(root, folder):
-                return layout
-        inner = visible_folders(folder)
-        if len(inner) != 1:
-            break
-        folder /= inner[0]
-    raise DatasetError(
-        f"{root}: no annotations of boxes; expected Annotations/*.xml beside JPEGImages/ (Pascal VOC, or a devkit with "
-        "VOC2007/), annotations/instances_*.json (COCO), or a list of boxes that is named explicitly"
-    )
-
-
-def parts_named(root: Path, layout: BoxedLayout, split: str) -> list[str]:
-    """Return the parts that the names in `split`, by commas, stand for.
+def examine_boxes(root: PathLike, *, list_file: PathLike | None = None, split: str | None = None) -> Examined:
+    """Read and check all parts, or those that `split` names, and return the problems instead of raising them.
 
     Raises:
-        DatasetError: no such part, or a word that several parts go by.
+        DatasetError: no layout that is understood, or no such part. UsageError: as `open_boxes`.
     """
-    names = [name.strip() for name in split.split(",")]
-    return list(dict.fromkeys(_part_named(root, layout, name) for name in names))
-
-
-def _part_named(root: Path, layout: BoxedLayout, name: str) -> str:
-    there = ", ".join(layout.parts) or "no parts"
-    if name in layout.parts:
-        return name
-    part = part_of(name)
-    candidates = [known for known in layout.parts if known.lower() == name.lower()]
-    candidates = candidates or [known for known in layout.parts if part and part_of(known) == part]
-    if len(candidates) == 1:
-        return candidates[0]
-    if candidates:
-        raise DatasetError(f"{root}: {name} may be each of {', '.join(candidates)}; name one, or several by commas")
-    raise DatasetError(f"{root}: no part {name!r}{nearest(name, layout.parts)}; found {there}")
-
-
-def _read(root: Path, layout: BoxedLayout, split: str | None) -> tuple[Annotations, list[str]]:
-    """Return the annotations of the parts that `split` names, or of those that are evaluated without it, and notes."""
-    if split is not None:
-        names = parts_named(root, layout, split)
-        return _joined([layout.parts[name]() for name in names], names), []
-    for part in ("test", "val"):
-        if any(part_of(name) == part for name in layout.parts):
-            name = _part_named(root, layout, part)
-            return layout.parts[name](), [f"the part {name} is taken"]
-    if layout.whole is not None:
-        return layout.whole(), ["all pictures are taken: there is no test or validation part"]
-    names = list(layout.parts)
-    return _joined([read() for read in layout.parts.values()], names), [f"the parts {', '.join(names)} are taken"]
-
-
-def _joined(parts: Sequence[Annotations], names: Sequence[str]) -> Annotations:
-    """Return the annotations of several parts as one; a picture must not be in two of them."""
-    whole = Annotations(categories=parts[0].categories)
-    part_of_picture: dict[Path, str] = {}
-    for name, part in zip(names, parts, strict=True):
-        whole.items += part.items
+    root = Path(root)
+    layout, list_file = _layout(root, list_file, split)
+    names = list(layout.parts) if split is None else parts_named(root, layout, split)
+    read = {name: layout.parts[name]() for name in names}
+    everything = [*read.values()]
+    if split is None and layout.whole is not None:
+        everything.append(layout.whole())
+    whole = Annotations(categories=everything[0].categories)
+    items: dict[Path, Annotation] = {}
+    for part in everything:
+        for item in part.items:
+            items.setdefault(item.path, item)
         whole.problems += part.problems
         whole.notes += part.notes
-        if part.categories != whole.categories:
-            whole.problems.append(f"{name}: its categories are not those of {names[0]}")
-        both = [item for item in part.items if part_of_picture.setdefault(item.path, name) != name]
-        if both:
-            whole.problems.append(
-                f"{len(both):,} pictures of {name} are in {part_of_picture[both[0].path]}, too, such as {both[0].name}"
-            )
-    return whole
+        if whole.categories is not None and part.categories is not None and whole.categories != part.categories:
+            whole.problems.append("the parts have different categories")
+    whole.items = list(items.values())
+    whole.problems, whole.notes = (list(dict.fromkeys(sentences)) for sentences in (whole.problems, whole.notes))
+    dataset, problems, _ = _assembled(root, layout, list_file, whole, None, [])
+    parts = {name: frozenset(item.path for item in part.items) for name, part in read.items()}
+    return Examined(dataset, tuple(problems), parts)
 
 
-def _checked(
-    root: Path, layout: BoxedLayout, annotations: Annotations, class_names: Sequence[str] | None, notes: Sequence[str]
-) -> BoxedDataset:
+def _layout(root: Path, list_file: PathLike | None, split: str | None) -> tuple[BoxedLayout, Path | None]:
+    if list_file is None:
+        return find_boxed_layout(root), None
+    if split is not None:
+        raise UsageError(f"a list and the split {split} at once; choose one of them")
+    return listed_layout(root, Path(list_file)), Path(list_file)
+
+
+def _assembled(
+    root: Path,
+    layout: BoxedLayout,
+    list_file: Path | None,
+    annotations: Annotations,
+    class_names: Sequence[str] | None,
+    notes: Sequence[str],
+) -> tuple[BoxedDataset, list[str], str]:
+    """Return the data set of what is in order, the problems, and what the reader of them should know."""
     names_of = {  # by the name as it is written
         name: name.lower() if layout.lower_case else name
         for name in (box.name for item in annotations.items for box in item.objects)
@@ -179,16 +121,15 @@ def _checked(
     problems = [*annotations.problems, *check.problems]
     if not records and not problems:
         problems.append("no pictures with annotations")
-    if problems:
-        missed = label_of.keys() != names_of.keys()
-        raise_problems(root, problems, f"\nThe classes: {', '.join(names[:50])}" if missed else "")
+    hint = f"\nThe classes: {', '.join(names[:50])}" if label_of.keys() != names_of.keys() else ""
     categories = None if annotations.categories is None else tuple(annotations.categories.values())
     label_of_own = {own.index(name) + 1: place + 1 for name, place in matches.class_of.items()}
-    return BoxedDataset(
-        root, layout.name, None, records, names, len(records), (),
+    dataset = BoxedDataset(
+        root, layout.name, list_file, records, names, len(records), (),
         (*notes, *annotations.notes, *matches.notes), category_ids=category_ids(categories, len(names), label_of_own),
         left_out=tuple(check.left_out), overhanging=tuple(check.overhanging),
     )  # fmt: skip
+    return dataset, problems, hint
 
 
 def _class_names(annotations: Annotations, used: AbstractSet[str]) -> tuple[str, ...]:

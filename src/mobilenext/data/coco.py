@@ -190,11 +190,15 @@ class _Reader:
         """Return the objects by the ids of their pictures."""
         objects: dict[int | str, list[NamedBox]] = defaultdict(list)
         for place, record in enumerate(records):
-            number = _field(record, "id")
-            where = f"annotation {shown(number)}" if number is not None else f"annotations[{place}]"
-            image_id, category, box = (_field(record, name) for name in ("image_id", "category_id", "bbox"))
-            marks = [_field(record, name) or 0 for name in ("iscrowd", "difficult")]
-            area = _field(record, "area")
+            if not isinstance(record, dict):
+                self._problem(f"annotations[{place}]", f"{shown(record)}; expected a record")
+                continue
+            where = f"annotation {record.get('id', f'number {place}')!s:.20}"
+            image_id: Any = record.get("image_id")
+            category: Any = record.get("category_id")
+            box: Any = record.get("bbox")
+            marks = [record.get("iscrowd") or 0, record.get("difficult") or 0]
+            area: Any = record.get("area")
             if type(image_id) not in (int, str) or image_id not in pictures:
                 self._problem(where, f"its image_id is {shown(image_id)}, which no picture has")
             elif type(category) is not int or category not in names:

@@ -11,7 +11,8 @@ from typing import Any
 
 from mobilenext.data.annotations import BoxedLayout
 from mobilenext.data.boxed_classes import with_box_classes
-from mobilenext.data.boxed_dataset import find_boxed_layout, open_boxes, parts_named
+from mobilenext.data.boxed_dataset import open_boxes
+from mobilenext.data.boxed_layout import find_boxed_layout, parts_named
 from mobilenext.data.boxes import BoxedDataset, BoxedImage
 from mobilenext.data.class_names import match_names
 from mobilenext.data.division import draw_files, list_content, list_lines, share_of, split_records
