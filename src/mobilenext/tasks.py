@@ -10,7 +10,10 @@ from mobilenext.task import Task
 
 DEFAULT = "classification"  # of files that name no task
 
-_HOMES = {"classification": "mobilenext.classification.task"}  # imported when they are asked for
+_HOMES = {  # imported when they are asked for
+    "classification": "mobilenext.classification.task",
+    "detection": "mobilenext.detection.task",
+}
 _REGISTERED: dict[str, Task] = {}
 
 

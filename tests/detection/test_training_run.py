@@ -1,0 +1,153 @@
+"""A detector that trains: killed it ends alike, two processes compute what one does, weights begin other runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+import mobilenext
+from mobilenext.runs.training_run import read_run
+from mobilenext.weights.pretrained import locate
+from mobilenext.weights.read import read_weights
+
+MODEL = "ssdlite320_mobilenext_x0_35"
+WEIGHTS = ("best.safetensors", "last.safetensors", "last_ema.safetensors")
+TIMES = ("seconds", "images_per_second", "reader_cost", "batch_cost")
+SETTINGS = ["image_size=224", "batch_size=4", "epochs=2", "validate_every=1", "warmup_epochs=0.5"]
+SCRIPT = "import json, sys, mobilenext; mobilenext.train(**json.loads(sys.argv[1]), log_every=1, save_every=0)"
+OBJECT = "<object><name>{}</name>{}<bndbox>{}</bndbox></object>"
+SIDES = ("xmin", "ymin", "xmax", "ymax")
+
+
+def write_pictures(root: Path, parts: dict[str, int]) -> Path:
+    """Write pictures of 96 x 80 pixels with a red disc and a blue square; every fourth of a part is empty."""
+    for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (root / name).mkdir(parents=True)
+    for part, pictures in parts.items():
+        names = [f"{part}{number}" for number in range(pictures)]
+        (root / f"ImageSets/Main/{part}.txt").write_text("\n".join(names))
+        for number, name in enumerate(names):
+            random = np.random.default_rng([number, pictures])
+            picture = Image.fromarray(random.integers(90, 160, (80, 96, 3), dtype=np.uint8))
+            draw, objects = ImageDraw.Draw(picture), ""
+            for kind, color in (("disc", "red"), ("square", "blue")) if number % 4 != 3 else ():
+                left, top, side = (int(random.integers(*limits)) for limits in ((0, 50), (0, 36), (20, 44)))
+                corners = (left, top, left + side, top + side)
+                (draw.ellipse if kind == "disc" else draw.rectangle)(corners, fill=color)
+                box = "".join(f"<{tag}>{value + 1}</{tag}>" for tag, value in zip(SIDES, corners, strict=True))
+                objects += OBJECT.format(kind, "", box)
+            picture.save(root / f"JPEGImages/{name}.jpg", quality=90)
+            size = "<size><width>96</width><height>80</height><depth>3</depth></size>"
+            (root / f"Annotations/{name}.xml").write_text(f"<annotation>{size}{objects}</annotation>")
+    return root
+
+
+def begin(environment: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
+    """Start a process that trains."""
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, json.dumps({"workers": 0} | options)], env=os.environ | (environment or {}),
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def finished(process: subprocess.Popen[str]) -> None:
+    _, output = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """The log, without times."""
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name not in TIMES} for row in lines]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pictures(tmp_path_factory.mktemp("boxes") / "data", {"train": 8, "val": 5})
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "backbone.safetensors"
+    path.write_bytes(locate("mobilenext_x0_35.tiny20", None).read_bytes())
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("detection") / "whole"
+    options = {"recipe": "ssdlite-small", "settings": SETTINGS, "backbone": str(backbone), "workers": 1}
+    finished(begin(data=str(data), output=str(folder), model=MODEL, **options))
+    return folder
+
+
+def test_the_run_says_what_it_is(whole: Path, backbone: Path) -> None:
+    run = read_run(whole)
+    form = run.config["architecture"]["form"]
+    assert (run.config["task"], run.config["num_classes"], run.config["labels"]) == ("detection", 2, ["disc", "square"])
+    # The priors of the recipe are those of 320 pixels.
+    assert (form["loss"], form["image_size"], form["prior_sizes"][0]) == ("multibox", 224, [24 * 0.7, 140 * 0.7])
+    first = run.config["weights"]
+    assert (first["part"], first["sha256"]) == ("backbone", hashlib.sha256(backbone.read_bytes()).hexdigest())
+    for row in run.steps:
+        assert row["loss"] == pytest.approx(row["classification_loss"] + row["regression_loss"], abs=2e-5)
+    best = read_weights(whole / "best.safetensors")
+    assert (best.task, best.num_classes, best.labels) == ("detection", 2, ("disc", "square"))
+    assert best.architecture == {"form": form}
+    assert best.preprocessing.to_dict() == run.config["preprocessing"]
+    assert (best.preprocessing.fit, best.preprocessing.mean[0]) == ("squash", 123 / 255)
+
+
+def test_killed_it_ends_alike_without_the_backbone(whole: Path, data: Path, backbone: Path, tmp_path: Path) -> None:
+    folder, other = tmp_path / "run", tmp_path / "other.safetensors"
+    other.write_bytes(backbone.read_bytes())
+    process = begin(
+        data=str(data), output=str(folder), model=MODEL, recipe="ssdlite-small", settings=SETTINGS, backbone=str(other)
+    )
+    deadline = time.monotonic() + 120
+    while not ((folder / "log.jsonl").is_file() and len(rows(folder)) >= 3):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    other.unlink()
+    assert not (folder / "result.json").exists()
+    finished(begin(resume=str(folder)))
+    assert rows(folder) == rows(whole)
+    for name in WEIGHTS:
+        arrays = (read_weights(path / name).tensors for path in (folder, whole))
+        for expected, tensor in zip(*(tensors.values() for tensors in arrays), strict=True):
+            assert np.array_equal(tensor, expected), name
+
+
+def test_other_classes_begin_with_a_detectors_weights(whole: Path, tmp_path: Path, caplog: Any) -> None:
+    other = write_pictures(tmp_path / "data", {"train": 4, "val": 4})
+    for path in (other / "Annotations").glob("*.xml"):
+        path.write_text(path.read_text().replace("<name>disc", "<name>ball"))
+    with caplog.at_level("WARNING"):
+        result = mobilenext.train(
+            other, output=tmp_path / "run", weights=whole / "best.safetensors", workers=0,
+            settings=["epochs=1", "freeze=backbone", "batch_size=4"],
+        )  # fmt: skip
+    assert result["task"] == "detection"
+    assert any("classes of other names than the weights'" in message for message in caplog.messages)
+    first, last = (read_weights(path) for path in (whole / "best.safetensors", tmp_path / "run/last.safetensors"))
+    assert (last.labels, last.architecture) == (
+        ("ball", "square"),
+        first.architecture,
+    )  # and so the priors and the size
+    for name, tensor in last.tensors.items():
+        frozen = name.startswith("backbone.features.")
+        assert np.array_equal(tensor, first.tensors[name]) == frozen or name.endswith("bias"), name
