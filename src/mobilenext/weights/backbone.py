@@ -10,7 +10,7 @@ from mobilenext.errors import WeightsError, refuse_unknown
 from mobilenext.models import DETECTION, MODELS
 from mobilenext.weights import naming
 from mobilenext.weights.naming import Array
-from mobilenext.weights.pretrained import locate
+from mobilenext.weights.pretrained import locate, source_of
 from mobilenext.weights.read import WeightsSelection, read_weights
 from mobilenext.weights.record import CLASSIFICATION, Weights
 
@@ -45,8 +45,9 @@ def load_backbone_into(
     """
     refuse_unknown(selection, WeightsSelection.__annotations__, "load_backbone_into")
     if not isinstance(weights, Weights):
-        of_model = isinstance(weights, str) and weights.partition(".")[0].lower() in MODELS
-        weights = read_weights(locate(None if of_model else detector.backbone_model, weights), **selection)
+        names_model = isinstance(weights, str) and weights.partition(".")[0].lower() in MODELS
+        path = source_of(str(weights)) if names_model else locate(detector.backbone_model, weights)
+        weights = read_weights(path, **selection)
     tensors = _of_backbone(detector, weights)
     expected = [
         entry

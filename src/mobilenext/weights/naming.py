@@ -10,6 +10,7 @@ layer that owns the tensor and never of its shape:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobilenext.errors import WeightsError
-from mobilenext.models import FORMS, MODELS, Form, build_network
+from mobilenext.models import DETECTION, FORMS, MODELS, Form, ModelCard, build_network
 from mobilenext.models.detector_form import LEVELS, MOST_RATIOS
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ WORDS = (
 _FIRST_WORDS_SE = frozenset({"_conv_stem", "_bn0", "_blocks", "_bn1", "_fc"})
 _FIRST_WORDS = frozenset({"features", "classifier"})
 _FIRST_WORDS_DETECTOR = frozenset({"backbone", "box_head"})
+_CLASSIFIER = 1281 * 1000  # parameters of the classifier of most models, which a detector has not
 _FEWEST_CHANNELS = 32  # of a map that a detector's head looks at: those of MobileNetV2 x0.35
 _OF_A_DETECTOR = "box_head.predictor."  # stands in the names of a detector's heads, and in those of no classifier
 
@@ -170,9 +172,7 @@ def recognize(shapes: Mapping[str, tuple[int, ...]]) -> Recognized:
     else:
         num_classes = _classes(shapes, dialect, family)
     nearest: tuple[int, str, list[str]] | None = None
-    for card in MODELS.values():
-        if card.family != family:
-            continue
+    for card in _candidates(family, shapes):
         entries = _entries_by_name(card.name, num_classes, form)
         counters = {entry.counter for entry in entries}
         named = {name: shape for name, shape in shapes.items() if name not in counters}
@@ -188,6 +188,15 @@ def recognize(shapes: Mapping[str, tuple[int, ...]]) -> Recognized:
         + table_of(problems)
         + "\nA checkpoint of another implementation or width cannot be converted."
     )
+
+
+def _candidates(family: str, shapes: Mapping[str, tuple[int, ...]]) -> list[ModelCard]:
+    """Return the models of a family; detectors in the order in which they are likely, since each has to be built."""
+    cards = [card for card in MODELS.values() if card.family == family]
+    if cards[0].task == DETECTION:
+        size = sum(math.prod(shape) for name, shape in shapes.items() if name.startswith("backbone.features."))
+        cards.sort(key=lambda card: abs(MODELS[card.arguments["backbone"]].parameters - _CLASSIFIER - size))
+    return cards
 
 
 def _classes(shapes: Mapping[str, tuple[int, ...]], dialect: str, family: str) -> int:
