@@ -35,7 +35,7 @@ def changed(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> set[
 
 
 def test_weights_of_a_card(detector: SSDLite, caplog: pytest.LogCaptureFixture) -> None:
-    """The 20 classes of Tiny-ImageNet: 370 tensors of 74 convolutions and their batch norms, and two of the classifier."""
+    """Tiny-ImageNet's 20 classes: 370 tensors of 74 convolutions and their batch norms, and two of the classifier."""
     before = state(detector)
     with caplog.at_level(logging.INFO, logger="mobilenext"):
         weights = load_backbone_into(detector, "mobilenext_x0_35.tiny20")
@@ -91,6 +91,6 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(detector: SSDLite, tmp
         load_backbone_into(detector, read_weights(tmp_path / "half.safetensors"))
     with pytest.raises(WeightsError, match="no such file"):
         load_backbone_into(detector, tmp_path / "none.safetensors")
-    with pytest.raises(WeightsError, match="no such tag.*mobilenext_x0_35 has the tags digits, tiny20"):
+    with pytest.raises(WeightsError, match=r"no such tag.*mobilenext_x0_35 has the tags digits, tiny20"):
         load_backbone_into(detector, "mobilenext_x0_35.in1k")
     assert changed(before, state(detector)) == set()
