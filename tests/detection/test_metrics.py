@@ -254,5 +254,5 @@ def test_equal_names_and_arrays() -> None:
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages, "installed", lambda package: False)
-    with pytest.raises(MissingDependency, match=r"needs pycocotools, which is not .*'mobilenext\[detection\]'"):
+    with pytest.raises(MissingDependency, match=r"needs faster_coco_eval, which is not .*'mobilenext\[detection\]'"):
         coco_precision.require_library()

@@ -36,7 +36,7 @@ def _declare_evaluate(command: argparse.ArgumentParser) -> None:
         command,
         OUTPUT(help="folder for result.json, predictions.jsonl and evaluate.log (default: none is written)"),
         LIST(help="list file to use instead of val_list.txt: an image name and a label per line"),
-        SPLIT,
+        SPLIT(help="part of the data set to use: test, train, ... (default: val; of a detector: test if there is one)"),
         BATCH_SIZE,
         WORKERS,
     )
@@ -128,7 +128,12 @@ def _show_quickstart(output: Path, data: Path) -> None:
         logging.info("written: %s, to be opened in a browser", page)
 
 
-EVALUATE = Verb("evaluate", "measure top-1, top-5 and latency of a network on a data set", _declare_evaluate, _evaluate)
+EVALUATE = Verb(
+    "evaluate",
+    "measure the score of a network on a data set (top-1 and top-5, or average precision), and its latency",
+    _declare_evaluate,
+    _evaluate,
+)
 QUICKSTART = Verb(
     "quickstart",
     "evaluate the bundled model on handwritten digits; needs no data set",

@@ -1,9 +1,10 @@
-"""COCO's twelve numbers, by pycocotools: average precision and recall over ten overlaps, sizes and limits."""
+"""COCO's twelve numbers: average precision and recall over ten overlaps, by size of the boxes and number of detections.
+
+They are computed by faster-coco-eval, a port of pycocotools to C++: ten times as fast, and silent.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import io
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from mobilenext.machine.packages import require
 
 COCO_IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 _SIZES = ("all", "small", "medium", "large")  # areas: all, below 32 x 32 pixels, up to 96 x 96, above
+_RECALLS = 101
 _LIMITS = (1, 10, 100)  # detections of a class in a picture
 # Of each number: precision or recall, the place of its overlap (None: the mean of all), of its size, of its limit.
 _NUMBERS: dict[str, tuple[str, int | None, int, int]] = {
@@ -34,13 +36,13 @@ COCO_NUMBERS = tuple(_NUMBERS)
 
 
 def require_library() -> None:
-    """Raise MissingDependency where pycocotools is not installed."""
-    require(["pycocotools"], "detection", "the average precision of a detector")
+    """Raise MissingDependency where the library is not installed."""
+    require(["faster_coco_eval"], "detection", "the average precision of a detector")
 
 
 @dataclass(frozen=True)
 class CocoPrecision:
-    """What pycocotools has counted; -1 stands where there is no box."""
+    """What the library has counted; -1 stands where there is no box."""
 
     precision: Values  # [10, 101, classes, 4, 3]: overlaps, recalls, classes, sizes, limits
     recall: Values  # [10, classes, 4, 3]
@@ -68,39 +70,29 @@ def _mean(values: Values) -> float | None:
 
 
 def coco_precision(truth: TrueBoxes, predicted: PredictedBoxes) -> CocoPrecision:
-    """Let pycocotools compare the boxes.
+    """Let the library compare the boxes.
 
     Raises:
-        MissingDependency: pycocotools is not installed.
+        MissingDependency: it is not installed.
     """
     require_library()
-    from pycocotools.cocoeval import COCOeval
+    from faster_coco_eval import COCO, COCOeval_faster
 
-    # It prints at every step, which is nothing that a caller has asked for.
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluator = COCOeval(_indexed(truth, _annotations(truth)), _indexed(truth, _results(predicted)), "bbox")
-        evaluator.evaluate()
-        evaluator.accumulate()
-    counted = evaluator.eval
-    return CocoPrecision(np.asarray(counted["precision"]), np.asarray(counted["recall"]))
-
-
-def _indexed(truth: TrueBoxes, annotations: list[dict[str, Any]]) -> Any:
-    """Return annotations as pycocotools takes them: images and classes are numbered from 0."""
-    from pycocotools.coco import COCO
-
-    coco = COCO()
-    coco.dataset = {
+    sets = {
         "images": [{"id": number} for number in range(truth.images)],
-        "categories": [{"id": number} for number in range(len(truth.names))],
-        "annotations": annotations,
+        "categories": [{"id": number, "name": name} for number, name in enumerate(truth.names)],
     }
-    coco.createIndex()
-    return coco
+    boxes = (_annotations(truth), _results(predicted))
+    evaluator = COCOeval_faster(*(COCO({**sets, "annotations": rows}) for rows in boxes), "bbox")
+    evaluator.evaluate()
+    evaluator.accumulate()
+    shape = (len(COCO_IOUS), _RECALLS, len(truth.names), len(_SIZES), len(_LIMITS))
+    precision, recall = (np.asarray(evaluator.eval[name], np.float64) for name in ("precision", "recall"))
+    return CocoPrecision(precision.reshape(shape), recall.reshape(shape[:1] + shape[2:]))
 
 
 def _annotations(truth: TrueBoxes) -> list[dict[str, Any]]:
-    # From 1: pycocotools takes the id 0 of a matched box for "not matched".
+    # From 1: COCO's code takes the id 0 of a matched box for "not matched".
     columns = (truth.image, truth.category, truth.boxes, truth.areas, truth.crowd.astype(np.int64))
     return [
         {"id": number, "image_id": image, "category_id": category, "bbox": box, "area": area, "iscrowd": crowd}

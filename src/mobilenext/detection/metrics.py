@@ -45,7 +45,7 @@ def score(truth: TrueBoxes, predicted: PredictedBoxes) -> Scores:
     """Compare detections with a ground truth.
 
     Raises:
-        MissingDependency: pycocotools is not installed.
+        MissingDependency: faster-coco-eval is not installed.
     """
     return Scores(coco_precision(truth, predicted), match(truth, predicted))
 
@@ -68,7 +68,7 @@ def average_precision(ground_truth: Mapping[str, Any], detections: Sequence[Mapp
 
     Raises:
         DataError: the ground truth or the detections are not of these forms, or do not belong together.
-        MissingDependency: pycocotools is not installed.
+        MissingDependency: faster-coco-eval is not installed.
     """
     truth, images, categories = read_ground_truth(ground_truth)
     scores = score(truth, read_results(detections, images, categories))
