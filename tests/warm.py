@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -95,14 +95,18 @@ class WarmCommands:
 
     Paddle's libraries read variables of the environment when they are imported: those of a command that prepares its
     process for itself are set there.
+
+    Args:
+        prefix: words of a program that starts the process, such as one that makes it another user's.
+        kernels: whether it loads the compiled loops of training, too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: Sequence[str] = (), *, kernels: bool = True) -> None:
         self._requests, requests = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         path = os.pathsep.join(filter(None, (str(_TESTS), os.environ.get("PYTHONPATH"))))
         with requests:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", f"from warm import serve; serve({requests.fileno()})"],
+                [*prefix, sys.executable, "-c", f"from warm import serve; serve({requests.fileno()}, {kernels})"],
                 env={**os.environ, **FAST_PROCESS, **ONE_THREAD, "PYTHONPATH": path},
                 pass_fds=[requests.fileno()],
                 start_new_session=True,
@@ -114,13 +118,19 @@ class WarmCommands:
         self._requests.close()
         self._process.wait()
 
-    def start(self, words: Sequence[str], cwd: Path | None = None, program: str = "mobilenext.cli") -> WarmProcess:
-        """Start a command, which has no input; `program` is the module with its ``main``."""
+    def start(
+        self,
+        words: Sequence[str],
+        cwd: Path | None = None,
+        program: str = "mobilenext.cli",
+        environment: Mapping[str, str] | None = None,
+    ) -> WarmProcess:
+        """Start a command without an input; `program` is the module of its ``main``, `environment` all of its own."""
         request = {
             "program": program,
             "words": list(words),
             "folder": str(cwd or Path.cwd()),
-            "environment": dict(os.environ),
+            "environment": dict(os.environ if environment is None else environment),
         }
         pipes = [os.pipe() for _ in range(3)]
         socket.send_fds(self._requests, [json.dumps(request).encode()], [there for _, there in pipes])
@@ -129,10 +139,16 @@ class WarmCommands:
         return WarmProcess(words, *(here for here, _ in pipes))
 
     def run(
-        self, words: Sequence[str], cwd: Path | None = None, *, program: str = "mobilenext.cli", timeout: float = 120
+        self,
+        words: Sequence[str],
+        cwd: Path | None = None,
+        *,
+        program: str = "mobilenext.cli",
+        environment: Mapping[str, str] | None = None,
+        timeout: float = 300,
     ) -> subprocess.CompletedProcess[str]:
         """Carry out a command; it must never print a traceback."""
-        process = self.start(words, cwd, program)
+        process = self.start(words, cwd, program, environment)
         try:
             stdout, stderr = process.communicate(timeout)
         finally:
@@ -141,16 +157,20 @@ class WarmCommands:
         return subprocess.CompletedProcess(words, process.wait(), stdout, stderr)
 
 
-def serve(descriptor: int) -> None:
+def serve(descriptor: int, kernels: bool) -> NoReturn:
     """Carry out the commands that come from a socket, until it is closed."""
     while "" in sys.path:
         sys.path.remove("")  # the working folder, which the installed command does not search
     _import()
+    if kernels:
+        _load_kernels()
+    threads = Path("/proc/self/task")
+    assert not threads.is_dir() or len(list(threads.iterdir())) == 1
     with socket.socket(fileno=descriptor) as requests:
         while True:
             text, descriptors, _, _ = socket.recv_fds(requests, 1 << 20, 3)
             if not text:
-                return
+                os._exit(0)  # as the commands end
             if not os.fork():
                 requests.close()
                 _watch(json.loads(text), *descriptors)
@@ -176,9 +196,6 @@ def _import() -> None:
     import mobilenext.training.loop
     import mobilenext.training.outcome  # noqa: F401
 
-    _load_kernels()
-    threads = Path("/proc/self/task")
-    assert not threads.is_dir() or len(list(threads.iterdir())) == 1
     warnings.resetwarnings()
 
 
@@ -218,6 +235,8 @@ def _become(command: dict[str, Any], stdout: int, stderr: int) -> NoReturn:
     os.environ.update({**FAST_PROCESS, **ONE_THREAD, **command["environment"]})  # MKL reads them at its first call
     os.chdir(command["folder"])
     sys.argv = ["mobilenext", *command["words"]]
+    if "train" in command["words"][:1]:
+        sys.modules["vl_convert"] = None  # type: ignore[assignment]  # as if not installed: curves take two seconds
     code = main()
     # What the interpreter does at its end, but to take Paddle's modules apart, which takes half a second.
     threading._shutdown()

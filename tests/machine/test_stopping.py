@@ -19,6 +19,8 @@ from mobilenext.machine.stopping import STOP_SIGNALS, Stop, name_of, replaceable
 Program = tuple[subprocess.Popen[str], str]  # and its first line
 Start = Callable[..., Program]
 
+LIMIT = 300  # seconds; a process that would not end sleeps or works for longer, whatever else the machine does
+
 # `work` holds a scratch folder, a worker process, an export's folder and a file that is being written.
 PROGRAM = """
 import sys, time
@@ -33,7 +35,7 @@ def work():
         (folder / "file").write_text("x")
         with WorkerPool(1) as pool:
             print(pool.call(make), flush=True)
-            pool.call(time.sleep, 60)
+            pool.call(time.sleep, 3600)
     return 0
 def make():
     import os, tempfile
@@ -94,7 +96,7 @@ def test_a_signal_leaves_nothing(number: int, start: Start, tmp_path: Path) -> N
     process, worker = start(PROGRAM)
     assert left(tmp_path) != []
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=20)
+    _, stderr = process.communicate(timeout=LIMIT)
     assert (process.returncode, stderr) == (128 + number, f"mobilenext: stopped by {name_of(number)}\n")
     assert left(tmp_path) == []
     with pytest.raises(ProcessLookupError):
@@ -106,7 +108,7 @@ def test_a_signal_to_the_whole_group(number: int, start: Start, tmp_path: Path) 
     """As terminals send them: workers and what watches them leave it to the first process."""
     process, _ = start(PROGRAM)
     os.killpg(process.pid, number)
-    _, stderr = process.communicate(timeout=20)
+    _, stderr = process.communicate(timeout=LIMIT)
     assert (process.returncode, stderr) == (128 + number, f"mobilenext: stopped by {name_of(number)}\n")
     assert left(tmp_path) == []
 
@@ -141,23 +143,23 @@ def test_what_is_ignored_stays_ignored(start: Start, tmp_path: Path) -> None:
     program = SIMPLE.replace("SECONDS", "2").replace("CLEANING", "0")
     process, _ = start(program, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
     process.send_signal(signal.SIGHUP)
-    assert process.wait(20) == 0
+    assert process.wait(LIMIT) == 0
     assert signal.SIGHUP in replaceable_signals()
 
 
 def test_an_echo_is_no_second_wish(start: Start, tmp_path: Path) -> None:
-    process, _ = start(SIMPLE.replace("SECONDS", "60").replace("CLEANING", "1.5"))
+    process, _ = start(SIMPLE.replace("SECONDS", "3600").replace("CLEANING", "1.5"))
     for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGHUP):  # `timeout` and systemd do this
         process.send_signal(number)
         time.sleep(0.1)
     time.sleep(1)
     process.send_signal(signal.SIGHUP)
-    assert process.wait(20) == 143
+    assert process.wait(LIMIT) == 143
     assert left(tmp_path) == []
 
 
 def test_a_second_signal_ends_at_once(start: Start, tmp_path: Path) -> None:
-    process, _ = start(SIMPLE.replace("SECONDS", "60").replace("CLEANING", "60"))
+    process, _ = start(SIMPLE.replace("SECONDS", "3600").replace("CLEANING", "3600"))
     process.send_signal(signal.SIGTERM)
     while process.poll() is None:
         time.sleep(1.2)
