@@ -60,7 +60,7 @@ def _part_named(root: Path, layout: BoxedLayout, name: str) -> str:
     there = ", ".join(layout.parts) or "no parts"
     if name in layout.parts:
         return name
-    part = part_of(name)
+    part = None if any(map(str.isdigit, name)) else part_of(name)  # 2008-test is not 2007-test
     candidates = [known for known in layout.parts if known.lower() == name.lower()]
     candidates = candidates or [known for known in layout.parts if part and part_of(known) == part]
     if len(candidates) == 1:
