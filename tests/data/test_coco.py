@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from boxed_folders import save_picture
 
+from boxed_folders import save_picture
 from mobilenext.data.boxed_dataset import open_boxes
 from mobilenext.errors import DataError, DatasetError
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from boxed_folders import add_part, add_voc, save_picture, voc_xml
 
+from boxed_folders import add_part, add_voc, save_picture, voc_xml
 from mobilenext.data.boxed_dataset import open_boxes
 from mobilenext.data.voc import VOC_CLASSES
 from mobilenext.data.voc_xml import LARGEST, XmlProblem, read_voc_file
@@ -107,7 +107,7 @@ def test_parts_and_lists_of_single_classes(tmp_path: Path) -> None:
     assert [record.image_id for record in open_boxes(tmp_path, split="train").records] == ["c", "a"]
     evaluated = open_boxes(tmp_path)
     assert ([record.image_id for record in evaluated.records], evaluated.notes) == (["b"], ("the part test is taken",))
-    with pytest.raises(DatasetError, match="no part 'cat_train'; did you mean 'train'.; found test, train$"):
+    with pytest.raises(DatasetError, match=r"no part 'cat_train'; did you mean 'train'\?; found test, train$"):
         open_boxes(tmp_path, split="cat_train")
 
 
