@@ -47,3 +47,12 @@ def task_of_file(name: str | None, path: Path) -> Task:
         return find_task(name)
     except UsageError as error:
         raise DataError(f"{path}: {error}") from error
+
+
+def task_of_data(root: Path, list_file: Path | None = None) -> Task:
+    """Return the task that recognizes the layout of a data set; without one, the task of files that name none."""
+    for name in sorted({*_HOMES, *_REGISTERED}):
+        task = find_task(name)
+        if task.data_check and task.data_check.recognizes and task.data_check.recognizes(root, list_file):
+            return task
+    return find_task(DEFAULT)

@@ -19,7 +19,7 @@ CALLS = {
     "export": "mobilenext.exporting.export_model",
     "quantize": "mobilenext.quantization.quantize.quantize_model",
     "bench": "mobilenext.evaluation.bench.bench",
-    "check-data": "mobilenext.data.check.check_data",
+    "check-data": "mobilenext.checking.check_data",
 }
 PREPROCESSING = {"image_size", "crop_pct", "interpolation", "mean", "std"}
 # The keyword of the call, where it is not the name of the flag.

@@ -6,9 +6,12 @@ from mobilenext.classification.evaluation import EVALUATION
 from mobilenext.classification.export import EXPORT
 from mobilenext.classification.presentation import PRESENTATION
 from mobilenext.classification.training import TRAINING
-from mobilenext.task import Metric, Task
+from mobilenext.data.check import check_data
+from mobilenext.task import DataCheck, Metric, Task
 
 METRIC = Metric("top1", "points", display="top-1", noun="accuracy", field="top1_percent", symbol="%")
+DATA_CHECK = DataCheck(check=check_data, options=frozenset({"split", "num_classes", "workers", "decode", "progress"}))
 TASK = Task(
-    "classification", METRIC, training=TRAINING, evaluation=EVALUATION, presentation=PRESENTATION, export=EXPORT
-)
+    "classification", METRIC, training=TRAINING, evaluation=EVALUATION, presentation=PRESENTATION, export=EXPORT,
+    data_check=DATA_CHECK,
+)  # fmt: skip

@@ -6,22 +6,48 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from mobilenext.cli.options import DATA, JSON, LIST, NUM_CLASSES, SPLIT, WORKERS, add_flags, print_json, values_of
+from mobilenext.cli.options import (
+    DATA,
+    JSON,
+    LIST,
+    NUM_CLASSES,
+    OUTPUT,
+    SPLIT,
+    WORKERS,
+    add_flags,
+    print_json,
+    values_of,
+)
 from mobilenext.cli.verb import Verb
+
+# Of a summary, where the task has them: not printed as they are.
+_SENTENCES, _RECORDS = ("remarks", "problems", "left_out", "overhanging"), ("coverage",)
 
 
 def _declare(command: argparse.ArgumentParser) -> None:
     num_classes = NUM_CLASSES(help="labels must be below this number (1000 also compares the labels with ImageNet)")
     add_flags(command, DATA, LIST, SPLIT, num_classes, WORKERS)
     command.add_argument("--no-decode", action="store_true", help="check the list only, without decoding images")
+    command.add_argument("--task", help="task of the data: classification or detection (default: by their layout)")
+    command.add_argument(
+        "--draw", type=int, metavar="N", help="data with boxes: number of augmented images to write with their boxes"
+    )
+    add_flags(command, OUTPUT(metavar="DIR", help="folder for these images"))
+    command.add_argument("--recipe", help="recipe of the augmentation and of the priors (default: ssdlite-voc)")
+    command.add_argument(
+        "--set", dest="settings", action="append", metavar="KEY=VALUE",
+        help="a field of the recipe, such as image_size=512; may be repeated",
+    )  # fmt: skip
     add_flags(command, JSON)
 
 
 def _check_data(options: argparse.Namespace) -> int:
-    from mobilenext.data.check import check_data
+    from mobilenext.checking import check_data
     from mobilenext.machine.console import progress_bar
 
-    arguments = values_of(options, "list_file", "split", "num_classes", "workers")
+    arguments = values_of(
+        options, "list_file", "split", "num_classes", "workers", "task", "draw", "output", "recipe", "settings"
+    )
     with progress_bar() as progress:
         summary = check_data(options.data, decode=not options.no_decode, progress=progress, **arguments)
     if options.json:
@@ -33,10 +59,14 @@ def _check_data(options: argparse.Namespace) -> int:
 
 def _print_summary(summary: Mapping[str, Any]) -> None:
     for name, value in summary.items():
-        if name not in ("warnings", "unreadable", "verdict"):
-            print(f"{name.replace('_', ' ')}: {value}")
-    for sentence in (*summary["warnings"], *summary["unreadable"]):
-        print(f"! {sentence}")
+        if name not in ("warnings", "unreadable", "verdict", *_SENTENCES, *_RECORDS) and value != {}:
+            text = ", ".join(f"{key} {number:,}" for key, number in value.items()) if isinstance(value, dict) else value
+            print(f"{name.replace('_', ' ')}: {text}")
+    for sentence in summary.get("remarks", ()):
+        print(sentence)
+    for name in ("warnings", *_SENTENCES[1:], "unreadable"):
+        for sentence in summary.get(name, ()):
+            print(f"! {sentence}")
     for use, verdict in summary["verdict"].items():
         reason = f" ({verdict['reason']})" if verdict["reason"] else ""
         print(f"usable for {use}: {'yes' if verdict['usable'] else 'no'}{reason}")

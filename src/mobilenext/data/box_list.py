@@ -46,12 +46,13 @@ def find_box_lists(root: Path, folder: Path) -> BoxedLayout | None:
     parts: dict[str, ReadAnnotations] = {}
     for part in PARTS:
         path = find_list(folder, part)
-        if path is not None and _is_box_list(path):
+        if path is not None and is_box_list(path):
             parts[part] = partial(read_box_list, root, path)
     return BoxedLayout("box-list", parts) if parts else None
 
 
-def _is_box_list(path: Path) -> bool:
+def is_box_list(path: Path) -> bool:
+    """Return whether the first line of a list is that of boxes."""
     with path.open("rb") as file:
         first = file.readline(4096).decode("utf-8-sig", "replace").strip()
     pair = first.split()

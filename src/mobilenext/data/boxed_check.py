@@ -71,14 +71,14 @@ class BoxCheck:
         elif x2 < x1 or y2 < y1:
             self.problems.append(f"{_place(annotation, box)} is inverted: its right or lower edge comes first")
         elif x2 == x1 or y2 == y1:
-            self.left_out.append(f"{_place(annotation, box)} has no {'width' if x2 == x1 else 'height'}")
+            side = "width" if x2 == x1 else "height"
+            self.left_out.append(f"{_place(annotation, box)} has no {side} and is left out")
         elif size and (x1 >= size[0] or y1 >= size[1] or x2 <= 0 or y2 <= 0):
             self.problems.append(f"{_place(annotation, box)} is outside the picture of {size[0]} x {size[1]} pixels")
         else:
             if size and (min(x1, y1) < -_TOLERANCE or x2 > size[0] + _TOLERANCE or y2 > size[1] + _TOLERANCE):
-                self.overhanging.append(
-                    f"{_place(annotation, box)} reaches beyond the picture of {size[0]} x {size[1]} pixels"
-                )
+                place = f"{_place(annotation, box)} reaches beyond the picture of {size[0]} x {size[1]} pixels"
+                self.overhanging.append(f"{place} and is kept as it is")
             return Box(box.corners, self.label_of[box.name], box.difficult, box.crowd, box.area)
         return None
 

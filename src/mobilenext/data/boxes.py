@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,14 +53,19 @@ class BoxedDataset(Dataset):
     left_out: tuple[str, ...] = ()  # a sentence on each box without width or height, which is in no record
     overhanging: tuple[str, ...] = ()  # a sentence on each box that overhangs its picture, and stays as it is
 
+    def with_records(self, records: Sequence[BoxedImage]) -> BoxedDataset:
+        """Return the data set with some of its records, numbered anew."""
+        numbered = tuple(dataclasses.replace(record, index=index) for index, record in enumerate(records))
+        return dataclasses.replace(self, records=numbered, total=len(numbered))
+
     def warnings(self) -> list[str]:
         """Return sentences on boxes that were left out and on boxes that overhang, with their number."""
         return [
             f"{len(sentences):,} box{'es' * (len(sentences) > 1)} {what}: {'; '.join(sentences[:3])}"
             f"{'; ...' * (len(sentences) > 3)}"
             for sentences, what in (
-                (self.left_out, "without width or height left out"),
-                (self.overhanging, "reaching beyond the picture kept"),
+                (self.left_out, "without width or height"),
+                (self.overhanging, "beyond the edge of the picture"),
             )
             if sentences
         ]

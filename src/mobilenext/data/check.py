@@ -34,6 +34,26 @@ def _decode(records: Sequence[Record]) -> list[tuple[int, int] | str]:
     return outcomes
 
 
+def check_workers(workers: int | None) -> None:
+    """Raise UsageError for a number of processes below 1."""
+    if workers is not None and workers < 1:
+        raise UsageError(f"workers is {workers}; expected a whole number from 1 up")
+
+
+def decode_all(
+    records: Sequence[Record], workers: int | None = None, progress: Callable[[int, int], None] | None = None
+) -> list[tuple[int, int] | str]:
+    """Return width and height of each image, or why it cannot be read; `progress` gets the number done and all."""
+    outcomes: list[tuple[int, int] | str] = []
+    chunks = [records[start : start + CHUNK] for start in range(0, len(records), CHUNK)]
+    with WorkerPool(workers or available_cores()) as pool:
+        for chunk in pool.map(_decode, chunks):
+            outcomes += chunk
+            if progress:
+                progress(len(outcomes), len(records))
+    return outcomes
+
+
 def _problems(preprocessing: Preprocessing | None, records: Sequence[Record]) -> list[str]:
     """Return why images cannot be read or, with `preprocessing`, cannot be resized."""
     problems = []
@@ -90,26 +110,18 @@ def check_data(
     Raises:
         DatasetError: the list or the layout is wrong; all problems at once.
     """
-    if workers is not None and workers < 1:
-        raise UsageError(f"workers is {workers}; expected a whole number from 1 up")
+    check_workers(workers)
     dataset = open_dataset(data, list_file=list_file, num_classes=num_classes, split=split)
     summary: dict[str, Any] = describe(dataset, num_classes).to_dict()
     summary["warnings"] = list(summary.get("warnings", ()))
     unreadable: list[str] = []
     if decode:
         sizes: Counter[tuple[int, int]] = Counter()
-        chunks = [dataset.records[start : start + CHUNK] for start in range(0, len(dataset), CHUNK)]
-        done = 0
-        with WorkerPool(workers or available_cores()) as pool:
-            for outcomes in pool.map(_decode, chunks):
-                for outcome in outcomes:
-                    if isinstance(outcome, str):
-                        unreadable.append(outcome)
-                    else:
-                        sizes[outcome] += 1
-                done += len(outcomes)
-                if progress:
-                    progress(done, len(dataset))
+        for outcome in decode_all(dataset.records, workers, progress):
+            if isinstance(outcome, str):
+                unreadable.append(outcome)
+            else:
+                sizes[outcome] += 1
         summary["decoded"] = sum(sizes.values())
         if sizes:
             summary["smallest_side"] = min(min(size) for size in sizes)

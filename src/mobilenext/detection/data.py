@@ -45,7 +45,7 @@ def open_parts(request: DataRequest) -> Parts:
         raise UsageError("train_split and train_list at once; choose one of them")
     if options.get("val_split") is not None and options.get("val_list") is not None:
         raise UsageError("val_split and val_list at once; choose one of them")
-    names = _named_parts(request.root, options)
+    names = named_parts(request.root, options)
     share = share_of(names["val_split"])
     labels = labels_of(options.get("labels"))
     training = open_boxes(
@@ -107,7 +107,7 @@ def reopen_parts(config: Mapping[str, Any], request: DataRequest, folder: Path) 
 # Which parts.
 
 
-def _named_parts(root: Path, options: DataOptions) -> dict[str, str | None]:
+def named_parts(root: Path, options: DataOptions) -> dict[str, str | None]:
     """Return the names of the two parts as they are stored; None where a list or the whole stands for a part.
 
     Raises:
@@ -201,8 +201,7 @@ def _listed(dataset: BoxedDataset, folder: Path, names: Sequence[str]) -> BoxedD
     by_name = {record.name: record for record in dataset.records}
     if missing := [f"{name}: no such picture in the data any more" for name in names if name not in by_name]:
         raise_problems(folder, missing)
-    records = tuple(dataclasses.replace(by_name[name], index=index) for index, name in enumerate(names))
-    return dataclasses.replace(dataset, records=records, total=len(records))
+    return dataset.with_records([by_name[name] for name in names])
 
 
 # Classes and warnings.

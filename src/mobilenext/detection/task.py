@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mobilenext.detection.checking import OPTIONS, check_data, recognizes
 from mobilenext.detection.evaluation import EVALUATION, METRIC, SUMMARY_FIELDS
 from mobilenext.detection.training import TRAINING
 from mobilenext.json_files import record
-from mobilenext.task import Measured, Presentation, Task
+from mobilenext.task import DataCheck, Measured, Presentation, Task
 
 
 def _measured(values: Mapping[str, Any]) -> Measured:
@@ -17,4 +18,7 @@ def _measured(values: Mapping[str, Any]) -> Measured:
 
 
 PRESENTATION = Presentation(check_counts=record(SUMMARY_FIELDS), measured=_measured)
-TASK = Task("detection", METRIC, training=TRAINING, evaluation=EVALUATION, presentation=PRESENTATION)
+DATA_CHECK = DataCheck(check=check_data, options=OPTIONS, recognizes=recognizes)
+TASK = Task(
+    "detection", METRIC, training=TRAINING, evaluation=EVALUATION, presentation=PRESENTATION, data_check=DATA_CHECK
+)
