@@ -1,0 +1,147 @@
+"""A training step of SSDLite320 with MobileNeXt in plain PyTorch, for `benchmarks/detection_step.py`.
+
+    PYTHON_WITH_TORCH benchmarks/peer_ssdlite.py WIDTH BATCH CLASSES CORE   prints one line of JSON
+
+It is run by the interpreter of an environment that has PyTorch, and imports nothing of this project. The network is
+that of the authors' names and sizes; targets are random, a hundredth of the priors positive, and the loss is MultiBox
+with three negatives to a positive, as in the `voc` form. Eager, channels_last, one thread: what is fastest there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+SIZE, BOXES, SIDES = 320, 6, (20, 10, 5, 3, 2, 1)
+STAGES = (
+    (2, 96, 1, 2), (6, 144, 1, 1), (6, 192, 3, 2), (6, 288, 3, 2),
+    (6, 384, 4, 1), (6, 576, 4, 2), (6, 960, 3, 1), (6, 1280, 1, 1),
+)  # fmt: skip
+EXTRAS = ((1280, 512, 0.2), (512, 256, 0.25), (256, 256, 0.5), (256, 128, 0.5))
+WARM_UP, STEPS = 3, 10
+
+
+def divisible(value: float, divisor: int = 8) -> int:
+    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+def conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    return [nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False), nn.BatchNorm2d(outputs)]
+
+
+class Block(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int, reduction: int, both: bool, shortcut: bool) -> None:
+        super().__init__()
+        hidden = inputs // reduction
+        if hidden < outputs / 6:
+            hidden = divisible(math.ceil(outputs / 6), 16)
+        first = [*conv(inputs, inputs, 3, groups=inputs), nn.ReLU6()] if both else []
+        narrow = [*conv(inputs, hidden), *conv(hidden, outputs), nn.ReLU6()]
+        last = conv(outputs, outputs, 3, stride, groups=outputs) if both or stride == 2 else []
+        self.head, self.tail = nn.Sequential(*first, *narrow), nn.Sequential(*last)
+        self.shortcut = shortcut
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        wide = self.head(x)
+        out = self.tail(wide)
+        return wide, x + out if self.shortcut else out
+
+
+class Detector(nn.Module):
+    def __init__(self, width: float, classes: int) -> None:
+        super().__init__()
+        inputs = divisible(32 * width)
+        self.stem = nn.Sequential(*conv(3, inputs, 3, 2), nn.ReLU6())
+        blocks: list[Block] = []
+        for reduction, base, repeats, stride in STAGES:
+            outputs = divisible(base * (max(1.0, width) if base == 1280 else width))
+            both = reduction == 2 or (repeats == 1 and stride == 1)
+            blocks.append(Block(inputs, outputs, stride, reduction, both, False))
+            blocks += [Block(outputs, outputs, 1, reduction, True, True) for _ in range(repeats - 1)]
+            inputs = outputs
+        self.blocks = nn.ModuleList(blocks)
+        self.taps = (12, 19)  # indices of the blocks whose widest map is the first and the second level
+        channels = [divisible(576 * width), inputs]
+        self.extras = nn.ModuleList()
+        for first, second, ratio in EXTRAS:
+            first = inputs if first == 1280 else first
+            layers = [*conv(first, first, 3, 2, first), nn.ReLU6(), *conv(first, int(first * ratio))]
+            self.extras.append(nn.Sequential(*layers, *conv(int(first * ratio), second), nn.ReLU6()))
+            channels.append(second)
+        self.scores = self._heads(channels, BOXES * (classes + 1))
+        self.boxes = self._heads(channels, BOXES * 4)
+
+    @staticmethod
+    def _heads(channels: list[int], outputs: int) -> nn.ModuleList:
+        heads = [
+            nn.Sequential(
+                nn.Conv2d(c, c, 3, padding=1, groups=c), nn.BatchNorm2d(c), nn.ReLU6(), nn.Conv2d(c, outputs, 1)
+            )
+            for c in channels[:-1]
+        ]
+        return nn.ModuleList([*heads, nn.Conv2d(channels[-1], outputs, 1)])
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x, maps = self.stem(x), []
+        for index, block in enumerate(self.blocks):
+            wide, x = block(x)
+            if index in self.taps:
+                maps.append(wide)
+        for extra in self.extras:
+            x = extra(x)
+            maps.append(x)
+        return self._join(self.scores, maps), self._join(self.boxes, maps, 4)
+
+    @staticmethod
+    def _join(heads: nn.ModuleList, maps: list[torch.Tensor], last: int = 0) -> torch.Tensor:
+        outputs = [head(x).permute(0, 2, 3, 1) for head, x in zip(heads, maps, strict=True)]
+        last = last or outputs[0].shape[3] // BOXES
+        return torch.cat([output.reshape(len(output), -1, last) for output in outputs], 1)
+
+
+def multibox(scores: torch.Tensor, boxes: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    positive = labels > 0  # [N, P]
+    with torch.no_grad():
+        background = -F.log_softmax(scores, 2)[:, :, 0]
+        background[positive] = -math.inf
+        rank = background.sort(1, descending=True)[1].sort(1)[1]
+        chosen = positive | (rank < 3 * positive.sum(1, keepdim=True))
+    classification = F.cross_entropy(scores[chosen], labels[chosen], reduction="sum")
+    regression = F.smooth_l1_loss(boxes[positive], targets[positive], reduction="sum")
+    return (classification + regression) / positive.sum()
+
+
+def main() -> None:
+    width, batch, classes, core = float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+    os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[core]})
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    network = Detector(width, classes).to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.SGD(network.parameters(), 0.001, momentum=0.9, weight_decay=5e-4)
+    images = torch.randn(batch, 3, SIZE, SIZE).to(memory_format=torch.channels_last)
+    priors = BOXES * sum(side**2 for side in SIDES)
+    labels = torch.randint(1, classes + 1, (batch, priors)) * (torch.rand(batch, priors) < 0.01)
+    targets = torch.randn(batch, priors, 4)
+    seconds = []
+    for step in range(WARM_UP + STEPS):
+        started = time.perf_counter()
+        optimizer.zero_grad()
+        multibox(*network(images), labels, targets).backward()
+        optimizer.step()
+        if step >= WARM_UP:
+            seconds.append(time.perf_counter() - started)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    print(json.dumps({"seconds": statistics.median(seconds), "parameters": parameters, "torch": torch.__version__}))
+
+
+if __name__ == "__main__":
+    main()
