@@ -22,6 +22,11 @@ def register(name: str, task: Task) -> None:
     _REGISTERED[name] = task
 
 
+def task_names() -> list[str]:
+    """Return the names of all tasks, this package's first."""
+    return list(dict.fromkeys((*_HOMES, *_REGISTERED)))
+
+
 def find_task(name: str | None = None) -> Task:
     """Return the task of this name; None means classification.
 
@@ -31,7 +36,7 @@ def find_task(name: str | None = None) -> Task:
     name = DEFAULT if name is None else name
     if name not in _REGISTERED:
         if name not in _HOMES:
-            known = sorted({*_HOMES, *_REGISTERED})
+            known = sorted(task_names())
             raise UsageError(f"unknown task {name!r}{nearest(name, known)}; known: {', '.join(known)}")
         _REGISTERED[name] = importlib.import_module(_HOMES[name]).TASK
     return _REGISTERED[name]

@@ -44,11 +44,16 @@ def _declare_recipes(command: argparse.ArgumentParser) -> None:
 
 
 def _recipes(options: argparse.Namespace) -> int:
-    from mobilenext.tasks import find_task
-    from mobilenext.training.plan import find_recipe
+    from mobilenext.errors import UsageError, nearest
+    from mobilenext.tasks import find_task, task_names
 
-    task = find_task()
-    recipes = [find_recipe(task, options.name)] if options.name else list(task.training.recipes.values())
+    recipes = [recipe for task in task_names() for recipe in find_task(task).training.recipes.values()]
+    if options.name:
+        known = [recipe.name for recipe in recipes]
+        if options.name not in known:
+            near = nearest(options.name, known)
+            raise UsageError(f"unknown recipe {options.name!r}{near}; known: {', '.join(known)}")
+        recipes = [recipe for recipe in recipes if recipe.name == options.name]
     if options.json:
         print_json([recipe.to_dict() for recipe in recipes])
     else:

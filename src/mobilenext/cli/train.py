@@ -47,7 +47,11 @@ def _declare_run(command: argparse.ArgumentParser) -> None:
         RESUME(metavar="RUN", help="continue the run in this folder"),
         MODEL(help="name from `mobilenext list` (default: recognized from --weights)"),
     )
-    command.add_argument("--recipe", help="name from `mobilenext recipes` (default: released, with --weights finetune)")
+    command.add_argument(
+        "--recipe",
+        help="name from `mobilenext recipes` (default: released, with --weights finetune; of a detector ssdlite-voc, "
+        "with --weights or --backbone ssdlite-small)",
+    )
     command.add_argument(
         "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE",
         help="replace a value of the recipe, such as freeze=backbone or patience=8; `recipes NAME` lists all fields",
