@@ -8,7 +8,7 @@ import pytest
 from paddle import nn
 
 from mobilenext.export.folding import fold_batch_norms
-from mobilenext.models import build_network, list_models
+from mobilenext.models import FORMS, build_network, list_models
 from mobilenext.weights.load import network_of
 from mobilenext.weights.pretrained import BUNDLED
 from mobilenext.weights.read import read_weights
@@ -69,3 +69,20 @@ def test_a_convolution_with_a_bias(tmp_path: Path) -> None:
     assert fold_batch_norms(network) == 1, "the second batch norm follows no convolution"
     assert isinstance(network[3], nn.BatchNorm2D)
     np.testing.assert_allclose(logits(network, batch), before, atol=1e-5)
+
+
+@pytest.mark.parametrize("backbone", ["mobilenext", pytest.param("mobilenetv2", marks=pytest.mark.long)])
+def test_a_detector(backbone: str) -> None:
+    """Its heads begin with a depthwise convolution that has a bias, and it takes images of one size only."""
+    paddle.seed(0)
+    network = build_network(f"ssdlite320_{backbone}_x0_35", num_classes=2, form=FORMS["voc"].replace(image_size=224))
+    give_statistics(network)
+    network.to(dtype="float64")
+    network.eval()
+    images = paddle.to_tensor(np.random.default_rng(0).standard_normal((1, 3, 224, 224)))
+    with paddle.no_grad():
+        before = network(images)
+        norms = sum(isinstance(layer, nn.BatchNorm2D) for layer in network.sublayers())
+        assert fold_batch_norms(network) == norms
+        for folded, expected in zip(network(images), before, strict=True):
+            assert float((folded - expected).abs().max()) <= 1e-9 * float(expected.std())

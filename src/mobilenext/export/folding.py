@@ -58,8 +58,9 @@ def _pairs(network: nn.Layer) -> list[tuple[nn.Conv2D, nn.BatchNorm2D, nn.Layer,
                         pairs.append((outputs[id(inputs[0])][0], layer, parent, name))
 
                 handles.append(layer.register_forward_pre_hook(pair))
+    size = getattr(network, "input_size", None) or 32
     with paddle.no_grad():
-        network(paddle.zeros([1, 3, 32, 32], dtype=next(iter(network.parameters())).dtype))
+        network(paddle.zeros([1, 3, size, size], dtype=next(iter(network.parameters())).dtype))
     for handle in handles:
         handle.remove()
     return pairs

@@ -115,6 +115,11 @@ def source_of(text: str) -> Path:
 
 def no_weights(card: ModelCard) -> str:
     """Return the message for a model without published weights."""
+    if card.task == DETECTION:
+        return (
+            f"nobody has published weights for {card.name} that can be had here; name a file with --weights, or train "
+            f"it: mobilenext train DATA --model {card.name} --recipe ssdlite-voc -o RUN"
+        )
     return (
         f"nobody has published ImageNet weights for {card.name}; name a file with --weights, or train it: "
         f"mobilenext train IMAGENET --model {card.name} --recipe released -o RUN"
