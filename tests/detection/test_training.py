@@ -11,6 +11,7 @@ import numpy as np
 import paddle
 import pytest
 
+from boxed_pictures import write_pictures
 from mobilenext.data.boxes import Box, BoxedImage
 from mobilenext.detection import losses
 from mobilenext.detection.first_weights import build_network
@@ -20,11 +21,13 @@ from mobilenext.errors import UsageError, WeightsError
 from mobilenext.job import Batch, Parts
 from mobilenext.machine.ranks import Ranks
 from mobilenext.models.detector_form import COCO_SIZES, FORMS, Form, detection_preprocessing
+from mobilenext.training.plan import new_plan
 from mobilenext.training.schedule import learning_rate
 from mobilenext.weights.pretrained import locate
 from mobilenext.weights.read import read_weights
 
 MODEL = "ssdlite320_mobilenext_x0_35"
+TINY20 = "mobilenext_x0_35.tiny20"
 SMALL = Form(loss="multibox", image_size=224)
 
 
@@ -242,3 +245,42 @@ def test_a_detectors_weights(
         constant = len(np.unique(before[name])) == 1  # batch norms and biases begin with the same numbers
         assert same == kept or constant, name
     assert any(why in message for message in caplog.messages) if why else not caplog.messages
+
+
+# What is refused before anything is computed.
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        (MODEL, {"weights": TINY20}, "a network for classification; .* is one for detection: .* by --backbone FILE"),
+        (MODEL, {"weights": locate(TINY20, None)}, "its backbone can begin with them by --backbone FILE"),
+        ("mobilenext_x0_35", {"weights": "DETECTOR"}, "holds ssdlite320_mobilenext_x0_35 .*asked for mobilenext_x0_35"),
+        (MODEL, {"weights": "DETECTOR", "backbone": TINY20}, "weights and backbone at once"),
+        (None, {"backbone": TINY20}, "no model for the backbone; expected --model NAME"),
+        ("mobilenext_x0_35", {"backbone": TINY20}, "classification has no backbone of its own"),
+        (MODEL, {"recipe": "tiny"}, "unknown recipe 'tiny'; known: ssdlite-voc, ssdlite-coco, ssdlite-small"),
+        (
+            MODEL,
+            {"settings": ["image_size=640"]},
+            "image_size is 640; expected .* 224 to 512",
+        ),
+        (MODEL, {"settings": ["freeze=backbone"]}, "without first weights"),
+    ],
+)
+def test_what_does_not_fit_together(
+    model: str | None, options: dict[str, Any], message: str, detector: Path, tmp_path: Path
+) -> None:
+    options = {name: detector if value == "DETECTOR" else value for name, value in options.items()}
+    with pytest.raises((UsageError, WeightsError), match=message):
+        new_plan(write_pictures(tmp_path / "data", {"train": 4, "val": 4}), model=model, **options)
+
+
+def test_weights_keep_their_form_and_images(detector: Path, tmp_path: Path) -> None:
+    data = write_pictures(tmp_path / "data", {"train": 4, "val": 4})
+    plan = new_plan(data, weights=detector, labels=["disc", "square"])
+    assert (plan.recipe.name, plan.config["architecture"]["form"]) == ("ssdlite-small", SMALL.to_dict())
+    assert plan.config["preprocessing"] == detection_preprocessing(224).to_dict()
+    larger = new_plan(data, weights=detector, settings=["image_size=256", "form=coco"])
+    assert (larger.config["architecture"]["form"]["loss"], larger.recipe.augmentation.image_size) == ("focal", 256)
+    assert larger.parts.remarks[0].startswith("boxes that some prior can match (IoU 0.5, input of 256 px)")

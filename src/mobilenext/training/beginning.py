@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mobilenext.data import Preprocessing
 from mobilenext.errors import UsageError, WeightsError
-from mobilenext.models import ModelCard, check_identity_divisor, find_model
+from mobilenext.models import MODELS, ModelCard, check_identity_divisor, find_model
 from mobilenext.recipe import Recipe
 from mobilenext.task import Task
 from mobilenext.tasks import DEFAULT
@@ -112,9 +112,10 @@ def _of_model(model: str | None, weights: PathLike | None, options: PlanOptions)
         return Beginning(find_model(name), 1 if divisor is None else divisor, None)
     card = find_model(name) if name else None
     own_task = card.task if card else None  # such weights may be of another model, which `check_task` says
+    of_other = own_task and isinstance(weights, str) and weights.partition(".")[0].lower() in MODELS
     first = read_weights(
-        locate(model, weights), model=None if own_task else name, identity_divisor=divisor, use=options.get("use"),
-        section=options.get("section"),
+        locate(None if of_other else model, weights), model=None if own_task else name, identity_divisor=divisor,
+        use=options.get("use"), section=options.get("section"),
     )  # fmt: skip
     if card and own_task and first.task == own_task and first.model != card.name:
         raise WeightsError(f"{first.path} holds {first.model}; asked for {card.name}")
