@@ -237,8 +237,13 @@ class PageImages(Protocol):
     def explained(self) -> bool:
         """Return whether there are heat maps."""
 
-    def thumbnail(self, path: str, draw: Callable[[Image], Image] | None = None) -> str | None:
-        """Return a small picture of the image with this name in the predictions, with what `draw` adds to it."""
+    def thumbnail(
+        self, path: str, draw: Callable[[Image], Image] | None = None, *, side: int | None = None
+    ) -> str | None:
+        """Return a small picture of the image with this name in the predictions, with what `draw` adds to it.
+
+        Its longer side has at most `side` pixels; None: as many as the small pictures of tables.
+        """
 
     def heat_map(self, result: Mapping[str, Any], path: str, answer: int) -> str | None:
         """Return what in the crop of an image speaks for one of the network's outputs."""

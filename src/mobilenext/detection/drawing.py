@@ -59,8 +59,8 @@ def draw_boxes(
 
     Lines and letters grow with the picture. A name that is longer than its place is cut, the score behind it never. A
     name loses the accents that the font lacks; where it has other such letters, as Chinese names have, the number of
-    its class stands for it. Where texts would lie on each other they move around their boxes; the first box is painted
-    last, on top of the others.
+    its class stands for it. Where texts would lie on each other they move around their boxes, and one without a
+    free place is left out. The first box is painted last, on top of the others.
 
     Args:
         image: of any mode and size.
@@ -87,8 +87,9 @@ def draw_boxes(
         font = _font(max(SMALLEST_TEXT, round(math.sqrt(picture.width * picture.height) / 38)))
         texts = _texts(names, labels, scores, rectangles, picture.width, font)
         places = _places(texts, rectangles, picture.size, font)
-        for text, place, style in reversed(list(zip(texts, places, looks, strict=True))):
-            _draw_text(draw, text, place, style, font)
+        for text, place, style in zip(texts, places, looks, strict=True):
+            if place is not None:
+                _draw_text(draw, text, place, style, font)
     return picture
 
 
@@ -200,18 +201,20 @@ def _height(font: Font) -> int:
 
 def _places(
     texts: Sequence[str], rectangles: Sequence[Rectangle], size: tuple[int, int], font: Font
-) -> list[Rectangle]:
-    """Return the rectangle of each text: above its box if that is free, or elsewhere at it, inside the picture."""
-    taken = np.empty((len(texts), 4), np.int64)
-    places: list[Rectangle] = []
-    for at, (text, (x1, y1, x2, y2)) in enumerate(zip(texts, rectangles, strict=True)):
+) -> list[Rectangle | None]:
+    """Return the rectangle of each text: above its box if that is free, or elsewhere at it; None without a free one."""
+    taken, count = np.empty((len(texts), 4), np.int64), 0
+    places: list[Rectangle | None] = []
+    for text, (x1, y1, x2, y2) in zip(texts, rectangles, strict=True):
         width = math.ceil(font.getlength(text)) + 2 * _margin(font)
         height = _height(font) + 2 * _margin(font)
-        tries = [(x1, y1 - height), (x1, y1), (x1, y2 + 1), (x2 - width + 1, y1 - height), (x2 - width + 1, y2 + 1)]
-        tries += [(x1, y2 - height + 1), (x2 - width + 1, y1), (x2 - width + 1, y2 - height + 1)]
-        choices = [_inside(place, (width, height), size) for place in tries]
-        place = next((place for place in choices if not _overlaps(place, taken[:at])), choices[0])
-        taken[at] = place
+        lefts = (x1, x2 - width + 1)
+        tops = (y1 - height, y1, y2 + 1, y2 - height + 1)  # above, inside, below, inside at the bottom
+        corners = [(left, top) for left in lefts for top in tops]
+        choices = [_inside(corner, (width, height), size) for corner in corners]
+        place = next((place for place in choices if not _overlaps(place, taken[:count])), None) if text else None
+        if place is not None:
+            taken[count], count = place, count + 1
         places.append(place)
     return places
 
@@ -228,8 +231,6 @@ def _overlaps(place: Rectangle, taken: npt.NDArray[np.int64]) -> bool:
 
 
 def _draw_text(draw: ImageDraw.ImageDraw, text: str, place: Rectangle, style: Style, font: Font) -> None:
-    if not text:
-        return
     x1, y1, _, _ = place
     _, top, _, _ = font.getbbox("ÅÉjgpqy|")
     draw.rectangle(place, fill=style.color)

@@ -7,10 +7,14 @@ from typing import Any
 
 from PIL.Image import Image, Resampling
 
+from mobilenext.detection.detected import Detected, collect_detections, f1_percent
 from mobilenext.detection.drawing import draw_boxes
 from mobilenext.detection.evaluation import SUMMARY_FIELDS
-from mobilenext.drawing.cells import percent_text, shortened
+from mobilenext.detection.page import sections
+from mobilenext.detection.page_tables import score_cell
+from mobilenext.drawing.cells import Cell, percent_text, shortened
 from mobilenext.drawing.markdown import table
+from mobilenext.drawing.parts import Tile
 from mobilenext.json_files import record
 from mobilenext.task import Measured, Presentation
 
@@ -89,12 +93,57 @@ def answer_rows(answer: Mapping[str, Any]) -> list[Sequence[Any]]:
     return [[*row["box"], row["label"], row["name"] or "", row["score"]] for row in answer["detections"]]
 
 
+def tiles(detected: Detected) -> list[Tile]:
+    """Return the numbers that one looks for first: the score of the form, AP50, sizes, and what a threshold gives."""
+    result, rule = detected.result, detected.result["map_rule"]
+    objects = f"{result['objects']:,} boxes in {result['images']:,} images"
+    (other,) = (field for field in RULE_NAMES if field != rule)
+    sizes = [f"{size} {share_text(result[f'AP{size[0]}'])}" for size in ("small", "medium", "large")]
+    counts = [detected.at_threshold(category) for category in range(len(result["per_class"]))]
+    right, missed, false = map(sum, zip(*counts, strict=True))
+    return [
+        Tile(RULE_NAMES[rule], share_text(result[rule]), objects, lead=True),
+        Tile("AP50", share_text(result["AP50"]), f"AP75 {share_text(result['AP75'])}"),
+        Tile(RULE_NAMES[other], share_text(result[other]), f"by size: {', '.join(sizes)}"),
+        Tile(
+            "Best F1",
+            percent_text(f1_percent(right, missed, false)),
+            f"from a score of {detected.threshold:.3f} on: {right:,} found, {missed:,} missed, {false:,} false",
+        ),
+    ]
+
+
+def columns(evaluations: Sequence[Detected]) -> tuple[list[str], list[list[Cell]]]:
+    """Return the heads and cells of VOC's mAP, COCO's AP and AP at an overlap of 0.5 and 0.75."""
+    fields = {**{name: field for field, name in RULE_NAMES.items()}, "AP50": "AP50", "AP75": "AP75"}
+    rule = evaluations[0].result["map_rule"]
+    heads = sorted(fields, key=lambda name: fields[name] != rule)
+    return heads, [[score_cell(run.result[fields[name]]) for name in heads] for run in evaluations]
+
+
+def remarks(detected: Detected) -> list[str]:
+    """Return what makes the numbers other than those of one look at each picture, or leaves a class out."""
+    remarks = []
+    if detected.result.get("flip"):
+        remarks.append("Each picture was shown to the network twice, the second time mirrored (flip).")
+    nothing = [row["name"] for row in detected.result["per_class"] if row["objects"] and not row["found"]]
+    if nothing:
+        names = ", ".join(shortened(name, 40) for name in nothing[:10]) + ", ..." * (len(nothing) > 10)
+        remarks.append(f"No box was found of {len(nothing)} of {len(detected.result['per_class'])} classes: {names}.")
+    return remarks
+
+
 PRESENTATION = Presentation(
     check_counts=record(SUMMARY_FIELDS),
     measured=measured,
+    collect=collect_detections,
     facts=("num_classes", "map_rule", "score_threshold", "iou_threshold", "max_detections", "clip", "flip"),
     columns_of_result=columns_of_result,
     lines=lines,
+    tiles=tiles,
+    columns=columns,
+    remarks=remarks,
+    sections=sections,
     draw=draw,
     answer_heads=("x1", "y1", "x2", "y2", "label", "name", "score"),
     answer_rows=answer_rows,

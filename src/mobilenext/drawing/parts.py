@@ -81,13 +81,15 @@ class Card:
     caption: str  # of the bars
     bars: Sequence[Bar]
     pictures: Sequence[tuple[str, str]] = ()  # data URIs, and what they show
+    before: str = "is"  # a word in front of the title
 
 
 @dataclass(frozen=True)
 class Cards:
-    """Images in a grid."""
+    """Images in a grid, of small pictures or of larger ones."""
 
     cards: Sequence[Card]
+    wide: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 from PIL.Image import Image
 
 from mobilenext.report.heat_maps import HeatMaps
-from mobilenext.report.thumbnails import Thumbnails
+from mobilenext.report.thumbnails import SIDE, Thumbnails
 
 
 class Images:
@@ -44,9 +44,11 @@ class Images:
         """Return whether weights for heat maps were given."""
         return self._heat_maps.wanted
 
-    def thumbnail(self, path: str, draw: Callable[[Image], Image] | None = None) -> str | None:
-        """Return a data URI of an image, with what `draw` adds to it."""
-        return self._thumbnails.of(path, draw)
+    def thumbnail(
+        self, path: str, draw: Callable[[Image], Image] | None = None, *, side: int | None = None
+    ) -> str | None:
+        """Return a data URI of an image of at most `side` pixels, with what `draw` adds to it."""
+        return self._thumbnails.of(path, draw, side or SIDE)
 
     def heat_map(self, result: Mapping[str, Any], path: str, answer: int) -> str | None:
         """Return a data URI of the crop of an image under the heat of an answer."""

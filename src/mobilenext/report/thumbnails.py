@@ -35,22 +35,25 @@ class Thumbnails:
         self.missing: list[str] = []
         self._uris: dict[str, str | None] = {}
 
-    def of(self, name: str, draw: Callable[[Image.Image], Image.Image] | None = None) -> str | None:
+    def of(self, name: str, draw: Callable[[Image.Image], Image.Image] | None = None, side: int = SIDE) -> str | None:
         """Return a data URI of the image with this name in the predictions, or None where it cannot be read.
 
         Args:
             name: of the image; runs share their images, which are read once.
             draw: returns what is shown in place of the image, such as the image with boxes; it is read again.
+            side: pixels of the longer side at most, of what `draw` returns.
         """
         if self.folder is None:
             return None
         if draw is not None:
-            return self._read(self.folder, name, draw)
+            return self._read(self.folder, name, draw, side)
         if name not in self._uris:
             self._uris[name] = self._read(self.folder, name)
         return self._uris[name]
 
-    def _read(self, folder: Path, name: str, draw: Callable[[Image.Image], Image.Image] | None = None) -> str | None:
+    def _read(
+        self, folder: Path, name: str, draw: Callable[[Image.Image], Image.Image] | None = None, side: int = SIDE
+    ) -> str | None:
         try:
             image = read_image(inside(folder, name))
         except (ImageError, OSError, ValueError):
@@ -58,7 +61,7 @@ class Thumbnails:
                 self.missing.append(name)
             return None
         self.shown += 1
-        return as_data_uri(np.asarray(draw(image) if draw else image))
+        return as_data_uri(np.asarray(draw(image) if draw else image), side)
 
     def check(self) -> None:
         """Raise DataError where none of the images could be read: the user meant another folder."""
@@ -83,10 +86,10 @@ def inside(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def as_data_uri(pixels: Pixels) -> str:
-    """Encode uint8 [H, W, 3] as a JPEG of at most SIDE pixels, in a data URI."""
+def as_data_uri(pixels: Pixels, side: int = SIDE) -> str:
+    """Encode uint8 [H, W, 3] as a JPEG of at most `side` pixels, in a data URI."""
     image = Image.fromarray(pixels)
-    image.thumbnail((SIDE, SIDE))
+    image.thumbnail((side, side))
     content = io.BytesIO()
     image.save(content, "JPEG", quality=QUALITY, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"

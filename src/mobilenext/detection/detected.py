@@ -1,0 +1,143 @@
+"""The detections of one evaluation as the report needs them: what was found, missed and falsely found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from mobilenext.detection.box_tables import Flags, Positions, Values
+from mobilenext.detection.rows import DetectedImage, tables_of
+from mobilenext.detection.voc_precision import FALSE, NEITHER, RIGHT, Curve, Matching, Verdicts, match
+from mobilenext.drawing.cells import shortened
+from mobilenext.json_files import Unfit
+from mobilenext.statistics import percent
+from mobilenext.task import Reported
+
+SMALL, LARGE = 32.0**2, 96.0**2  # areas in pixels: COCO's bounds between small, medium and large
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the boxes of one picture, where only detections from a score on count."""
+
+    row: DetectedImage
+    found: Flags  # [K] of the true boxes
+    missed: Flags  # [K]; the others, neither found nor missed, are difficult ones or crowds
+    shown: Positions  # [D'] detections with the score, the best first
+    verdicts: Verdicts  # [D'] of these
+
+    @property
+    def false(self) -> int:
+        """Return the number of detections that are wrong."""
+        return int((self.verdicts == FALSE).sum())
+
+    @property
+    def errors(self) -> int:
+        """Return the number of boxes that were missed, and of those that are wrong."""
+        return int(self.missed.sum()) + self.false
+
+
+@dataclass(frozen=True)
+class Detected(Reported):
+    """An evaluation with its rows."""
+
+    rows: Sequence[DetectedImage]
+
+    def class_name(self, category: int) -> str:
+        """Return the name of the class at a position, not too long."""
+        return shortened(self.result["per_class"][category]["name"], 40)
+
+    @cached_property
+    def matching(self) -> Matching:
+        """Return every detection with the true box that it overlaps most, by the rule of VOC."""
+        return match(*tables_of(self.rows, [row["name"] for row in self.result["per_class"]]))
+
+    @cached_property
+    def curves(self) -> list[Curve]:
+        """Return precision and recall of each class at an overlap of 0.5."""
+        return self.matching.curves()
+
+    @cached_property
+    def verdicts(self) -> Verdicts:
+        """Return [D] right, false or neither, at an overlap of 0.5."""
+        return self.matching.verdicts()
+
+    @cached_property
+    def threshold(self) -> float:
+        """Return the score from which on precision and recall of all classes together have the best F1."""
+        order, verdicts = self.matching.order, self.verdicts
+        counted = order[verdicts[order] != NEITHER]
+        if not len(counted):
+            return 0.0
+        scores, right = self.matching.predicted.scores[counted], np.cumsum(verdicts[counted] == RIGHT)
+        positives = int((~self.matching.truth.ignored).sum())
+        f1 = 2 * right / (positives + np.arange(1, len(counted) + 1))
+        last = np.append(scores[1:] < scores[:-1], True)  # of equal scores, all or none are above a threshold
+        return float(scores[np.where(last, f1, -1).argmax()])
+
+    def at_threshold(self, category: int) -> tuple[int, int, int]:
+        """Return how many boxes of a class were found with a score from the threshold on, missed, and false."""
+        curve = self.curves[category]
+        counted = int((curve.scores >= self.threshold).sum())
+        right = round(curve.precision[counted - 1] * counted) if counted else 0
+        return right, curve.positives - right, counted - right
+
+    @cached_property
+    def outcomes(self) -> list[Outcome]:
+        """Return what became of each picture's boxes."""
+        truth, predicted = self.matching.truth, self.matching.predicted
+        right = (self.verdicts == RIGHT) & (predicted.scores >= self.threshold)
+        found = np.zeros(len(truth.image), bool)
+        found[self.matching.nearest[right]] = True
+        outcomes, box, detection = [], 0, 0
+        for row in self.rows:
+            boxes, detections = slice(box, box + len(row.truth.labels)), slice(detection, detection + len(row.labels))
+            box, detection = boxes.stop, detections.stop
+            shown = np.flatnonzero(row.scores >= self.threshold)
+            missed = ~found[boxes] & ~truth.ignored[boxes]
+            outcomes.append(Outcome(row, found[boxes], missed, shown, self.verdicts[detections][shown]))
+        return outcomes
+
+    def worst(self, most: int) -> list[Outcome]:
+        """Return the pictures with the most errors, those with any."""
+        ranked = sorted(self.outcomes, key=lambda outcome: (-outcome.errors, outcome.row.index))
+        return [outcome for outcome in ranked[:most] if outcome.errors]
+
+    @cached_property
+    def boxes_by_size(self) -> dict[str, int]:
+        """Return how many true boxes, without crowds, are small, medium and large."""
+        truth = self.matching.truth
+        areas: Values = truth.areas[~truth.crowd]
+        small, large = int((areas < SMALL).sum()), int((areas > LARGE).sum())
+        return {"small": small, "medium": len(areas) - small - large, "large": large}
+
+
+def collect_detections(name: str, result: Mapping[str, Any], rows: Iterable[DetectedImage]) -> Detected:
+    """Return the rows of an evaluation.
+
+    Raises:
+        Unfit: the counts of the rows are not those of the result.
+    """
+    rows = list(rows)
+    errors = {row.index: row.error for row in rows if row.error is not None}
+    detected = Detected(name, result, [row.path for row in rows], errors, rows)
+    truth = detected.matching.truth
+    objects, detections = int((~truth.ignored).sum()), len(detected.verdicts)
+    counts = len(rows), objects, detections, int((detected.verdicts == RIGHT).sum()), len(errors)
+    right = sum(row["found"] for row in result["per_class"])
+    expected = (*(result[field] for field in ("images", "objects", "detections")), right, result["unreadable"])
+    if counts != expected:
+        raise Unfit(
+            "{} images, {} boxes, {} detections, {} of them right, {} unreadable".format(*counts)
+            + "; expected {}, {}, {}, {}, {}".format(*expected)
+        )
+    return detected
+
+
+def f1_percent(found: int, missed: int, false: int) -> float:
+    """Return F1, the harmonic mean of precision and recall, in percent."""
+    return percent(2 * found, 2 * found + missed + false) if found else 0.0
