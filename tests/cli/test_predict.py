@@ -38,7 +38,6 @@ def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 def test_a_table_of_boxes(printed: Any) -> None:
     """A picture without boxes has a row with its name only; one that cannot be read is an error."""
-    pytest.importorskip("mobilenext.detection.task", reason="the task is registered with its training")
     code, out, err = printed(ROWS, "--csv")
     head, *rows = csv.reader(io.StringIO(out))
     assert head == ["file", "x1", "y1", "x2", "y2", "label", "name", "score"]

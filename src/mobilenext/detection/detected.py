@@ -9,36 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from mobilenext.detection.box_tables import Flags, Positions, Values
+from mobilenext.detection.box_tables import Values
+from mobilenext.detection.picture_matches import PictureMatches, match_picture
 from mobilenext.detection.rows import DetectedImage, tables_of
-from mobilenext.detection.voc_precision import FALSE, NEITHER, RIGHT, Curve, Matching, Verdicts, match
+from mobilenext.detection.voc_precision import NEITHER, RIGHT, Curve, Matching, Verdicts, match
 from mobilenext.drawing.cells import shortened
 from mobilenext.json_files import Unfit
 from mobilenext.statistics import percent
 from mobilenext.task import Reported
 
 SMALL, LARGE = 32.0**2, 96.0**2  # areas in pixels: COCO's bounds between small, medium and large
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of the boxes of one picture, where only detections from a score on count."""
-
-    row: DetectedImage
-    found: Flags  # [K] of the true boxes
-    missed: Flags  # [K]; the others, neither found nor missed, are difficult ones or crowds
-    shown: Positions  # [D'] detections with the score, the best first
-    verdicts: Verdicts  # [D'] of these
-
-    @property
-    def false(self) -> int:
-        """Return the number of detections that are wrong."""
-        return int((self.verdicts == FALSE).sum())
-
-    @property
-    def errors(self) -> int:
-        """Return the number of boxes that were missed, and of those that are wrong."""
-        return int(self.missed.sum()) + self.false
 
 
 @dataclass(frozen=True)
@@ -87,25 +67,16 @@ class Detected(Reported):
         return right, curve.positives - right, counted - right
 
     @cached_property
-    def outcomes(self) -> list[Outcome]:
-        """Return what became of each picture's boxes."""
-        truth, predicted = self.matching.truth, self.matching.predicted
-        right = (self.verdicts == RIGHT) & (predicted.scores >= self.threshold)
-        found = np.zeros(len(truth.image), bool)
-        found[self.matching.nearest[right]] = True
-        outcomes, box, detection = [], 0, 0
-        for row in self.rows:
-            boxes, detections = slice(box, box + len(row.truth.labels)), slice(detection, detection + len(row.labels))
-            box, detection = boxes.stop, detections.stop
-            shown = np.flatnonzero(row.scores >= self.threshold)
-            missed = ~found[boxes] & ~truth.ignored[boxes]
-            outcomes.append(Outcome(row, found[boxes], missed, shown, self.verdicts[detections][shown]))
-        return outcomes
+    def matches(self) -> list[PictureMatches]:
+        """Return what became of each picture's boxes, where detections count from the threshold on."""
+        below = float(np.nextafter(self.threshold, -1.0))
+        return [match_picture(row, score_threshold=below) for row in self.rows]
 
-    def worst(self, most: int) -> list[Outcome]:
-        """Return the pictures with the most errors, those with any."""
-        ranked = sorted(self.outcomes, key=lambda outcome: (-outcome.errors, outcome.row.index))
-        return [outcome for outcome in ranked[:most] if outcome.errors]
+    def worst(self, most: int) -> list[int]:
+        """Return the positions of the pictures with the most errors, those with any."""
+        errors = [picture.errors for picture in self.matches]
+        ranked = sorted(range(len(errors)), key=lambda place: -errors[place])
+        return [place for place in ranked[:most] if errors[place]]
 
     @cached_property
     def boxes_by_size(self) -> dict[str, int]:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from PIL.Image import Image, Resampling
+from PIL.Image import Image
 
 from mobilenext.detection.charts import MOST_CLASSES, by_iou, by_size, curves_of_one, curves_of_several
-from mobilenext.detection.detected import Detected, Outcome
-from mobilenext.detection.drawing import FALSE as FALSE_STYLE
-from mobilenext.detection.drawing import FOUND, MISSED, TRUTH, Style, draw_boxes
+from mobilenext.detection.detected import Detected
+from mobilenext.detection.drawing import FALSE, FOUND, MISSED, TRUTH, Style, draw_boxes
 from mobilenext.detection.page_tables import class_table, comparison_table
-from mobilenext.detection.voc_precision import FALSE, RIGHT
+from mobilenext.detection.picture_matches import PictureMatches
+from mobilenext.detection.rows import DetectedImage
 from mobilenext.drawing.parts import Article, Bar, Card, Cards, Charts, Paragraph, Part, Section, Span, article_of
 from mobilenext.task import PageImages
 
 MOST_PICTURES, SIDE = 24, 400  # pixels of the longer side of a picture
-NEITHER_STYLE = Style("#999999")
+NOT_COUNTED = Style("#999999")
 
 
 def sections(evaluations: Sequence[Detected], images: PageImages) -> list[Section]:
@@ -68,49 +68,50 @@ def _about_pictures(evaluations: Sequence[Detected], images: PageImages) -> list
 
 def _worst(run: Detected, images: PageImages, *, several: bool) -> Article:
     worst = run.worst(MOST_PICTURES)
-    wrong = sum(outcome.errors > 0 for outcome in run.outcomes)
+    wrong = sum(picture.errors > 0 for picture in run.matches)
     note = Paragraph([f"{len(worst)} of {wrong:,} pictures with errors, of {len(run.rows):,}."], "note")
-    return article_of(run.name, [note, Cards([_card(run, one, images) for one in worst], wide=True)], several=several)
+    cards = [_card(run, place, images) for place in worst]
+    return article_of(run.name, [note, Cards(cards, wide=True)], several=several)
 
 
-def _card(run: Detected, outcome: Outcome, images: PageImages) -> Card:
-    row = outcome.row
-    missed, false = int(outcome.missed.sum()), outcome.false
-    title = ", ".join(text for count, text in ((missed, f"{missed} missed"), (false, f"{false} false")) if count)
-    uri = images.thumbnail(row.path, lambda image: _drawn(run, outcome, image), side=SIDE)
+def _card(run: Detected, place: int, images: PageImages) -> Card:
+    row, matches = run.rows[place], run.matches[place]
+    counts = {"missed": len(matches.missed), "false": len(matches.false)}
+    title = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+    uri = images.thumbnail(row.path, lambda image: _drawn(run, row, matches, image), side=SIDE)
     pictures = [(uri, f"{row.path} with its boxes: {title}")] if uri else []
-    return Card(title, row.path, f"Classes in {row.path}", _bars(run, outcome), pictures, before="")
+    return Card(title, row.path, f"Classes in {row.path}", _bars(run, row, matches), pictures, before="")
 
 
-def _bars(run: Detected, outcome: Outcome) -> list[Bar]:
+def _bars(run: Detected, row: DetectedImage, matches: PictureMatches) -> list[Bar]:
     """Return for each class in the picture how many of its boxes were found, and how many detections are false."""
-    row, bars = outcome.row, []
-    false_labels = row.labels[outcome.shown][outcome.verdicts == FALSE]
-    counted = outcome.found | outcome.missed
-    for label in sorted({*row.truth.labels[counted].tolist(), *false_labels.tolist()}):
-        of_class = row.truth.labels == label
-        boxes, found = int((of_class & counted).sum()), int((of_class & outcome.found).sum())
-        false = int((false_labels == label).sum())
-        text = f"{found} of {boxes}" + (f", {false} false" if false else "")
-        width = round(100 * found / boxes, 1) if boxes else 0.0
-        bars.append(Bar(run.class_name(label - 1), text, width, found == boxes and not false))
+    found, missed = row.truth.labels[matches.found], row.truth.labels[matches.missed]
+    false, bars = row.labels[matches.false], []
+    for label in sorted({*found.tolist(), *missed.tolist(), *false.tolist()}):
+        right, wrong = int((found == label).sum()), int((false == label).sum())
+        boxes = right + int((missed == label).sum())
+        text = f"{right} of {boxes}" + (f", {wrong} false" if wrong else "")
+        width = round(100 * right / boxes, 1) if boxes else 0.0
+        bars.append(Bar(run.class_name(label - 1), text, width, right == boxes and not wrong))
     return bars
 
 
-def _drawn(run: Detected, outcome: Outcome, image: Image) -> Image:
-    """Return a small picture with the truth and the detections."""
-    row = outcome.row
+def _drawn(run: Detected, row: DetectedImage, matches: PictureMatches, image: Image) -> Image:
+    """Return a small picture with the truth and the detections; a box that was found is named by its detection."""
     factor = SIDE / max(image.size)
-    small = image.resize([max(1, round(side * factor)) for side in image.size], Resampling.BICUBIC)
+    small = image.resize((max(1, round(image.width * factor)), max(1, round(image.height * factor))))
     scale = np.tile(np.array(small.size) / (row.width, row.height), 2)  # [4]
-    counted = np.flatnonzero(outcome.found | outcome.missed)
-    labels = [*row.labels[outcome.shown].tolist(), *row.truth.labels[counted].tolist()]
-    right, false = outcome.verdicts == RIGHT, outcome.verdicts == FALSE
-    styles = [FOUND if good else FALSE_STYLE if bad else NEITHER_STYLE for good, bad in zip(right, false, strict=True)]
-    styles += [TRUTH if outcome.found[box] else MISSED for box in counted]
-    names = [f"{run.class_name(label - 1)} {score:.2f}" for label, score in
-             zip(labels, row.scores[outcome.shown], strict=False)]  # fmt: skip
-    # What was found is named by its detection.
-    names += ["" if outcome.found[box] else run.class_name(int(row.truth.labels[box]) - 1) for box in counted]
-    boxes = np.concatenate([row.boxes[outcome.shown], row.truth.boxes[counted]]) * scale
-    return draw_boxes(small, boxes, names, labels=labels, styles=styles)
+    detections = np.concatenate([matches.false, matches.right, matches.ignored])
+    boxes = np.concatenate([row.boxes[detections], row.truth.boxes[matches.missed], row.truth.boxes[matches.found]])
+    names = [f"{_name(run, row.labels[at])} {row.scores[at]:.2f}" for at in detections]
+    names += [_name(run, row.truth.labels[at]) for at in matches.missed] + [""] * len(matches.found)
+    counts = {
+        FALSE: len(matches.false), FOUND: len(matches.right), NOT_COUNTED: len(matches.ignored),
+        MISSED: len(matches.missed), TRUTH: len(matches.found),
+    }  # fmt: skip
+    styles = [style for style, count in counts.items() for _ in range(count)]
+    return draw_boxes(small, boxes * scale, names, styles=styles)
+
+
+def _name(run: Detected, label: int) -> str:
+    return run.class_name(int(label) - 1)
