@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from mobilenext.data import Dataset
+    from mobilenext.data.check import DataCheck
     from mobilenext.drawing.cells import Cell
     from mobilenext.drawing.chart import Chart
     from mobilenext.drawing.parts import Section, Tile
@@ -298,20 +299,6 @@ class Export:
     post_processing: Callable[[Any, WeightsRecord], Any] | None = None
 
 
-# Data: the check of a data set before anything is computed.
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataCheck:
-    """How ``mobilenext check-data`` looks at the data of a task."""
-
-    # The folder of the data and, as keywords, a list file and the options: counts, sentences and verdicts, as JSON.
-    check: Callable[..., dict[str, Any]]
-    options: frozenset[str]  # names of its keywords, beside the list file
-    # Whether a folder, or a list file of it, has the layout of this task's data alone; None: not to be told by that.
-    recognizes: Callable[[Path, Path | None], bool] | None = None
-
-
 @dataclass(frozen=True)
 class Task:
     """A task by its name."""
@@ -322,7 +309,7 @@ class Task:
     evaluation: Evaluation
     presentation: Presentation
     export: Export = Export()
-    data_check: DataCheck | None = None
+    data_check: DataCheck | None = None  # None: there is no check of its data before anything is computed
 
     def options_of(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options of an answer that have a value.

@@ -6,6 +6,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,17 @@ from mobilenext.machine.pool import WorkerPool, available_cores
 
 CHUNK = 32
 SEARCH_SECONDS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataCheck:
+    """How ``mobilenext check-data`` looks at the data of a task."""
+
+    # The folder of the data and, as keywords, a list file and the options: counts, sentences and verdicts, as JSON.
+    check: Callable[..., dict[str, Any]]
+    options: frozenset[str]  # names of its keywords, beside the list file
+    # Whether a folder, or a list file of it, has the layout of this task's data alone; None: not to be told by that.
+    recognizes: Callable[[Path, Path | None], bool] | None = None
 
 
 def _decode(records: Sequence[Record]) -> list[tuple[int, int] | str]:

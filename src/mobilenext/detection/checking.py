@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 from PIL import Image
@@ -26,9 +26,36 @@ from mobilenext.errors import DataError, DatasetError, UsageError, nearest
 from mobilenext.files import refuse_overwriting, write_atomically
 from mobilenext.seeds import ORDER, SAMPLE, generator
 
-OPTIONS = frozenset({"list_file", "split", "workers", "decode", "progress", "draw", "output", "recipe", "settings"})
+if TYPE_CHECKING:
+    from typing import Unpack
+
 MOST_DRAWN = 1000
 _SHARE = 0.2  # that a data set without a validation part could be divided by
+
+
+class CheckOptions(TypedDict, total=False):
+    """Keywords of the check.
+
+    Keys:
+        split: a part, or several by commas; None: all parts.
+        workers: processes that decode.
+        decode: False leaves the images alone, but for their headers.
+        progress: gets the number of decoded images, and of all.
+        draw: number of pictures to write into the folder `output`, as training would see them.
+        recipe: whose augmentation and priors are looked at, with `settings` as texts ``key=value``.
+    """
+
+    split: str | None
+    workers: int | None
+    decode: bool
+    progress: Callable[[int, int], None] | None
+    draw: int
+    output: str | os.PathLike[str] | None
+    recipe: str | None
+    settings: Iterable[str]
+
+
+OPTIONS = frozenset(CheckOptions.__annotations__)
 
 
 def recognizes(root: Path, list_file: Path | None) -> bool:
@@ -46,23 +73,13 @@ def check_data(
     data: str | os.PathLike[str],
     *,
     list_file: str | os.PathLike[str] | None = None,
-    split: str | None = None,
-    workers: int | None = None,
-    decode: bool = True,
-    progress: Callable[[int, int], None] | None = None,
-    draw: int = 0,
-    output: str | os.PathLike[str] | None = None,
-    recipe: str | None = None,
-    settings: Iterable[str] = (),
+    **options: Unpack[CheckOptions],
 ) -> dict[str, Any]:
     """Describe a data set of boxes and the problems in it.
 
     Args:
         data, list_file: as in ``evaluate``.
-        split: a part, or several by commas; None: all parts.
-        workers: processes that decode; decode: False leaves the images alone, but for their headers.
-        draw: pictures to write into the folder `output`, augmented as `recipe` does it, with their boxes.
-        recipe: whose augmentation and priors are looked at, with `settings` as texts ``key=value``.
+        options: see `CheckOptions`.
 
     Returns:
         Counts; ``problems``: a sentence on each that makes a part unusable; ``left_out``, ``overhanging`` and
@@ -71,42 +88,31 @@ def check_data(
     Raises:
         DatasetError: no layout that is understood. UsageError: an option that cannot work.
     """
-    check_workers(workers)
-    chosen = _find_recipe(recipe).with_settings(settings := tuple(settings))
-    form = chosen.form_for(None, [setting.partition("=")[0].strip() for setting in settings])
-    if not 0 <= draw <= MOST_DRAWN:
-        raise UsageError(f"draw is {draw}; expected a number of pictures up to {MOST_DRAWN}")
-    if bool(draw) != (output is not None):
-        raise UsageError("pictures are drawn by --draw N into the folder -o DIR; expected both or none")
+    check_workers(options.get("workers"))
+    recipe, settings = _find_recipe(options.get("recipe")), tuple(options.get("settings") or ())
+    recipe = recipe.with_settings(settings)
+    form = recipe.form_for(None, [setting.partition("=")[0].strip() for setting in settings])
+    draw, output = _drawing(options)
+    split = options.get("split")
     examined = examine_boxes(data, list_file=list_file, split=split)
-    dataset, problems = examined.dataset, list(examined.problems)
-    unreadable, decoded = [], 0
-    if decode:
-        for record, outcome in zip(dataset.records, decode_all(dataset.records, workers, progress), strict=True):
-            if isinstance(outcome, str):
-                unreadable.append(outcome)
-                continue
-            decoded += 1
-            if outcome != (record.width, record.height):  # of a format whose header is not read
-                problems.append(f"{record.name}: annotated as {record.width} x {record.height}, but it has {outcome}")
+    dataset, problems, unreadable = examined.dataset, list(examined.problems), list[str]()
+    if decode := options.get("decode", True):
+        sizes = _decode(dataset, problems, unreadable, options)
     train, training = _training(Path(data), examined) if list_file is None and split is None else (None, dataset)
     coverage = measure_coverage(training, form)
-    remarks = [*(coverage.lines() if coverage else [])]
-    sound = not problems and not unreadable
-    if draw and sound:
-        paths = _draw(training, chosen, draw, Path(output or ""))
-        remarks.append(f"{len(paths)} pictures, as {chosen.name} augments them, are in {output}")
-    elif draw:
+    remarks, sound = coverage.lines() if coverage else [], not problems and not unreadable
+    if output is not None and sound:
+        _draw(training, recipe, draw, output)
+        remarks.append(f"{min(draw, len(training))} pictures, as {recipe.name} augments them, are in {output}")
+    elif output is not None:
         remarks.append("no pictures are drawn: the problems come first")
-    count = f"{len(problems):,} problems, {len(unreadable):,} of {len(dataset):,} images cannot be read"
-    reason = None if sound and decode else "not decoded" if sound else count
-    verdict = {"evaluate": {"usable": sound, "reason": reason}}
+    count = f"{len(problems):,} problems; {len(unreadable):,} of {len(dataset):,} images cannot be read"
+    verdict = {"evaluate": {"usable": sound, "reason": count if not sound else None if decode else "not decoded"}}
     if train is not None:
         verdict["train"] = train if sound else verdict["evaluate"]
     return {
         **_counts(examined),
-        "digest": dataset.digest(),
-        **({"decoded": decoded} if decode else {}),
+        **({"decoded": sizes} if decode else {}),
         "coverage": coverage.to_dict() if coverage else None,
         "remarks": remarks,
         "warnings": [*dataset.all_notes(), *_missing(dataset)],
@@ -116,6 +122,28 @@ def check_data(
         "unreadable": unreadable,
         "verdict": verdict,
     }
+
+
+def _drawing(options: CheckOptions) -> tuple[int, Path | None]:
+    """Return how many pictures are to be drawn, and where."""
+    draw, output = options.get("draw") or 0, options.get("output")
+    if not 0 <= draw <= MOST_DRAWN:
+        raise UsageError(f"draw is {draw}; expected a number of pictures up to {MOST_DRAWN}")
+    if bool(draw) != (output is not None):
+        raise UsageError("--draw N and -o DIR belong together: so many pictures are written into that folder")
+    return draw, None if output is None else Path(output)
+
+
+def _decode(dataset: BoxedDataset, problems: list[str], unreadable: list[str], options: CheckOptions) -> int:
+    """Decode all pictures, add what is wrong with them, and return the number of those that could be read."""
+    outcomes = decode_all(dataset.records, options.get("workers"), options.get("progress"))
+    for record, outcome in zip(dataset.records, outcomes, strict=True):
+        if isinstance(outcome, str):
+            unreadable.append(outcome)
+        elif outcome != (record.width, record.height):  # of a format whose header is not read
+            stated = f"{record.width} x {record.height}"
+            problems.append(f"{record.name}: its annotation says {stated}, it has {outcome[0]} x {outcome[1]} pixels")
+    return len(outcomes) - len(unreadable)
 
 
 def _find_recipe(name: str | None) -> DetectionRecipe:
@@ -141,6 +169,7 @@ def _counts(examined: Examined) -> dict[str, Any]:
         "crowds": sum(box.crowd for box in boxes),
         "classes": len(names),
         "boxes_per_class": {name: per_class[label] for label, name in enumerate(names, start=1)},
+        "digest": dataset.digest(),
     }
 
 
@@ -186,7 +215,7 @@ def _pictures(examined: Examined, names: str | None) -> frozenset[Path]:
     return frozenset(path for name in names.split(",") for path in examined.parts[name])
 
 
-def _draw(dataset: BoxedDataset, recipe: DetectionRecipe, count: int, output: Path) -> list[Path]:
+def _draw(dataset: BoxedDataset, recipe: DetectionRecipe, count: int, output: Path) -> None:
     """Write pictures as training would see them in its first epoch, with the boxes that are left of theirs."""
     order = generator(0, 0, 0, ORDER).permutation(len(dataset))[:count]
     records: Sequence[BoxedImage] = [dataset.records[index] for index in order]
@@ -202,4 +231,3 @@ def _draw(dataset: BoxedDataset, recipe: DetectionRecipe, count: int, output: Pa
         content = io.BytesIO()
         drawn.save(content, "PNG")
         write_atomically(path, content.getvalue())
-    return paths
