@@ -44,18 +44,20 @@ def resize(image: Image.Image, width: int, height: int) -> Pixels:
     if image.size == (2 * width, 2 * height):
         return _halve(image, width, height)
     rows, columns = axis(image.height, height, keep_weights=True), axis(image.width, width)
-    w0, w1 = (weights[:, None] for weights in _integers(columns.weight))  # [width, 1]
-    v0, v1 = (weights[:, None, None] for weights in _integers(rows.weight))  # [height, 1, 1]
-    resized = np.empty((height, width, 3), np.uint8)
+    # Rows are taken as width * 3 numbers: NumPy takes single ones faster than groups of three.
+    before, after = ((3 * numbers[:, None] + np.arange(3)).ravel() for numbers in (columns.first, columns.second))
+    w0, w1 = (np.repeat(weights, 3) for weights in _integers(columns.weight))  # [width * 3]
+    v0, v1 = (weights[:, None] for weights in _integers(rows.weight))  # [height, 1]
+    resized = np.empty((height, width * 3), np.uint8)
     for start in range(0, height, _BAND):
         band = slice(start, start + _BAND)
         first, second = rows.first[band], rows.second[band]
         numbers, places = np.unique(np.concatenate([first, second]), return_inverse=True)
-        source = pick_rows(image, numbers)  # [R, W, 3]
-        sums = np.take(source, columns.first, axis=1) * w0  # [R, width, 3]
-        sums += np.take(source, columns.second, axis=1) * w1
+        source = pick_rows(image, numbers).reshape(len(numbers), -1)  # [R, W * 3]
+        sums = np.take(source, before, axis=1) * w0  # [R, width * 3]
+        sums += np.take(source, after, axis=1) * w1
         sums >>= 4
-        upper, lower = sums[places[: len(first)]], sums[places[len(first) :]]  # [band, width, 3]
+        upper, lower = sums[places[: len(first)]], sums[places[len(first) :]]  # [band, width * 3]
         upper *= v0[band]
         lower *= v1[band]
         upper >>= 16
@@ -64,7 +66,7 @@ def resize(image: Image.Image, width: int, height: int) -> Pixels:
         upper += 2
         upper >>= 2
         resized[band] = upper
-    return resized
+    return resized.reshape(height, width, 3)
 
 
 def axis(inputs: int, outputs: int, *, keep_weights: bool = False) -> Axis:

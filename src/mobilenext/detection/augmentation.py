@@ -144,7 +144,8 @@ class DetectionAugmentation:
         if flipped:
             pixels = pixels[:, :, ::-1]
             shares[:, [0, 2]] = 1 - shares[:, [2, 0]]
-        result = Boxes(shares, boxes.labels).sound()
+        rounded = shares.astype(np.float32)  # a box may lose its width
+        result = Boxes(rounded.astype(np.float64), boxes.labels).sound()
         return np.ascontiguousarray(pixels.transpose(1, 2, 0)), result.corners.astype(np.float32), result.labels
 
     def _draw_colors(self, random: np.random.Generator) -> Colors:
