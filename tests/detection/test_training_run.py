@@ -7,9 +7,8 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +20,34 @@ from boxed_pictures import write_pictures
 from mobilenext.runs.training_run import read_run
 from mobilenext.weights.pretrained import locate
 from mobilenext.weights.read import read_weights
+from warm import WarmCommands, WarmProcess
 
 MODEL = "ssdlite320_mobilenext_x0_35"
 WEIGHTS = ("best.safetensors", "last.safetensors", "last_ema.safetensors")
 TIMES = ("seconds", "images_per_second", "reader_cost", "batch_cost")
-SETTINGS = ["image_size=224", "batch_size=4", "epochs=2", "validate_every=1", "warmup_epochs=0.5"]
-SCRIPT = "import json, sys, mobilenext; mobilenext.train(**json.loads(sys.argv[1]), log_every=1, save_every=0)"
+SETTINGS = ("image_size=224", "batch_size=4", "epochs=2", "validate_every=1", "warmup_epochs=0.5")
+OFTEN = ("--log-every", "1", "--save-every", "0")
+
+Begin = Callable[..., WarmProcess]
 
 
-def begin(environment: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
+@pytest.fixture(scope="module")
+def begin(warm_commands: WarmCommands) -> Begin:
     """Start a process that trains."""
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, json.dumps({"workers": 0} | options)], env=os.environ | (environment or {}),
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+
+    def start(
+        *words: object, settings: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    ) -> WarmProcess:
+        of_settings = [word for setting in settings for word in ("--set", setting)]
+        words_of_all = ["train", *map(str, words), *of_settings, *OFTEN]
+        return warm_commands.start(words_of_all, environment=os.environ | (environment or {}))
+
+    return start
 
 
-def finished(process: subprocess.Popen[str]) -> None:
+def finished(process: WarmProcess) -> None:
     _, output = process.communicate(timeout=240)
-    assert process.returncode == 0, output
+    assert process.wait() == 0, output
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -61,10 +69,10 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(data: Path, backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(begin: Begin, data: Path, backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("detection") / "whole"
-    options = {"recipe": "ssdlite-small", "settings": SETTINGS, "backbone": str(backbone), "workers": 1}
-    finished(begin(data=str(data), output=str(folder), model=MODEL, **options))
+    words = (data, "--model", MODEL, "--backbone", backbone, "--recipe", "ssdlite-small", "-o", folder)
+    finished(begin(*words, "--workers", 1, settings=SETTINGS))
     return folder
 
 
@@ -85,11 +93,14 @@ def test_the_run_says_what_it_is(whole: Path, backbone: Path) -> None:
     assert (best.preprocessing.fit, best.preprocessing.mean[0]) == ("squash", 123 / 255)
 
 
-def test_killed_it_ends_alike_without_the_backbone(whole: Path, data: Path, backbone: Path, tmp_path: Path) -> None:
+def test_killed_it_ends_alike_without_the_backbone(
+    begin: Begin, whole: Path, data: Path, backbone: Path, tmp_path: Path
+) -> None:
     folder, other = tmp_path / "run", tmp_path / "other.safetensors"
     other.write_bytes(backbone.read_bytes())
+    # Images are read in this process instead of another one.
     process = begin(
-        data=str(data), output=str(folder), model=MODEL, recipe="ssdlite-small", settings=SETTINGS, backbone=str(other)
+        data, "--model", MODEL, "--backbone", other, "--recipe", "ssdlite-small", "-o", folder, settings=SETTINGS
     )
     deadline = time.monotonic() + 120
     while not ((folder / "log.jsonl").is_file() and len(rows(folder)) >= 3):
@@ -97,10 +108,10 @@ def test_killed_it_ends_alike_without_the_backbone(whole: Path, data: Path, back
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.communicate(timeout=240)
     other.unlink()
     assert not (folder / "result.json").exists()
-    finished(begin(resume=str(folder)))
+    finished(begin("--resume", folder))
     assert rows(folder) == rows(whole)
     for name in WEIGHTS:
         arrays = (read_weights(path / name).tensors for path in (folder, whole))
@@ -114,21 +125,19 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def test_two_processes_compute_what_one_does(data: Path, backbone: Path, tmp_path: Path) -> None:
+def test_two_processes_compute_what_one_does(begin: Begin, data: Path, backbone: Path, tmp_path: Path) -> None:
     """With batch norms over all processes; those of a single cell amplify the rounding of the first step."""
-    options: dict[str, Any] = {
-        "data": str(data), "model": MODEL, "recipe": "ssdlite-small", "backbone": str(backbone),
-        "settings": [*SETTINGS, "epochs=1", "sync_bn=true", "lr=1e-3", "warmup_epochs=0"],
-    }  # fmt: skip
-    finished(begin(**options, output=str(tmp_path / "one")))
+    words = (data, "--model", MODEL, "--backbone", backbone, "--recipe", "ssdlite-small")
+    settings = (*SETTINGS, "epochs=1", "sync_bn=true", "lr=1e-3", "warmup_epochs=0")
+    finished(begin(*words, "-o", tmp_path / "one", settings=settings))
     master = f"127.0.0.1:{free_port()}"
     processes = [
         begin(
-            {
+            *words, "-o", tmp_path / "two", settings=settings,
+            environment={
                 "PADDLE_TRAINER_ID": str(rank), "PADDLE_TRAINERS_NUM": "2", "PADDLE_DISTRI_BACKEND": "gloo",
                 "PADDLE_CURRENT_ENDPOINT": "x", "PADDLE_MASTER": master,
             },
-            **options, output=str(tmp_path / "two"),
         )
         for rank in range(2)
     ]  # fmt: skip
