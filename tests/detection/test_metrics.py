@@ -198,9 +198,12 @@ def test_nothing_at_all() -> None:
     assert set(average_precision(world([]), false)["per_class"]["a"].values()) == {None}
 
 
-def test_it_prints_nothing(recorded: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:
-    average_precision(ground_truth_of(recorded), [])
-    assert capfd.readouterr() == ("", "")
+def test_it_prints_and_logs_nothing(
+    recorded: dict[str, Any], capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        average_precision(ground_truth_of(recorded), results_of(recorded))
+    assert (capfd.readouterr(), caplog.messages) == (("", ""), [])
 
 
 GOOD = {"image_id": 3, "category_id": 1, "bbox": [1.0, 2.0, 3.0, 4.0], "score": 0.5}

@@ -1,6 +1,6 @@
 """COCO's twelve numbers: average precision and recall over ten overlaps, by size of the boxes and number of detections.
 
-They are computed by faster-coco-eval, a port of pycocotools to C++: ten times as fast, and silent.
+They are computed by faster-coco-eval, a port of pycocotools to C++: ten times as fast.
 """
 
 from __future__ import annotations
@@ -83,7 +83,10 @@ def coco_precision(truth: TrueBoxes, predicted: PredictedBoxes) -> CocoPrecision
         "categories": [{"id": number, "name": name} for number, name in enumerate(truth.names)],
     }
     boxes = (_annotations(truth), _results(predicted))
-    evaluator = COCOeval_faster(*(COCO({**sets, "annotations": rows}) for rows in boxes), "bbox")
+    # Without `print_function` it logs every step.
+    evaluator = COCOeval_faster(
+        *(COCO({**sets, "annotations": rows}) for rows in boxes), "bbox", print_function=lambda *_: None
+    )
     evaluator.evaluate()
     evaluator.accumulate()
     shape = (len(COCO_IOUS), _RECALLS, len(truth.names), len(_SIZES), len(_LIMITS))
