@@ -93,7 +93,7 @@ def test_options_decide_what_is_answered() -> None:
 
 def test_facts_say_what_was_decided() -> None:
     stored = facts(max_detections=7, flip=True)
-    assert stored["architecture"]["form"]["limit"] == stored["max_detections"] == 7
+    assert (stored["architecture"]["form"]["limit"], stored["max_detections"]) == (100, 7)
     assert (stored["score_threshold"], stored["iou_threshold"], stored["clip"], stored["flip"]) == (
         0.01, 0.45, False, True,
     )  # fmt: skip

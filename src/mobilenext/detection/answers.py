@@ -36,11 +36,14 @@ class PictureBoxes(NamedTuple):
 
 @dataclass(frozen=True)
 class Reading:
-    """How raw outputs are read."""
+    """How raw outputs are read: the form of the network, and the options that stand in for its own."""
 
-    form: Form  # with the thresholds and the limit that were asked for
-    clip: bool = False  # boxes end at the edges of the picture
-    flip: bool = False  # the outputs for the mirrored pictures come behind the others
+    network_form: Form
+    score_threshold: float
+    iou_threshold: float
+    max_detections: int
+    clip: bool  # boxes end at the edges of the picture
+    flip: bool  # the outputs for the mirrored pictures come behind the others
 
     @classmethod
     def of_network(cls, network: WeightsRecord, options: Mapping[str, Any], *, clip: bool) -> Reading:
@@ -49,26 +52,37 @@ class Reading:
         Raises:
             UsageError: the network does not see whole pictures, or its size is none of a detector.
         """
-        names = {"score_threshold": "score_threshold", "iou_threshold": "iou_threshold", "max_detections": "limit"}
-        values = {field: options[name] for name, field in names.items() if name in options}
-        form = form_for_images(form_of(network.architecture), network.preprocessing).replace(**values)
-        return cls(form, options.get("clip", clip), options.get("flip", False))
+        form = form_for_images(form_of(network.architecture), network.preprocessing)
+        return cls._of_form(form, {"clip": clip, **options})
 
     @classmethod
     def of_facts(cls, facts: Mapping[str, Any]) -> Reading:
         """Return the reading of facts of an evaluation, or of a run.json, which knows no options."""
-        return cls(form_of(facts["architecture"]), facts.get("clip", False), facts.get("flip", False))
+        return cls._of_form(form_of(facts["architecture"]), facts)
+
+    @classmethod
+    def _of_form(cls, form: Form, options: Mapping[str, Any]) -> Reading:
+        return cls(
+            form,
+            options.get("score_threshold", form.score_threshold),
+            options.get("iou_threshold", form.iou_threshold),
+            options.get("max_detections", form.limit),
+            options.get("clip", False),
+            options.get("flip", False),
+        )
+
+    @property
+    def form(self) -> Form:
+        """Return the form with the thresholds and the limit that are used."""
+        return self.network_form.replace(
+            score_threshold=self.score_threshold, iou_threshold=self.iou_threshold, limit=self.max_detections
+        )
 
     def to_facts(self) -> dict[str, Any]:
-        """Return the fields that `of_facts` reads, the thresholds and the limit for people as well."""
-        form = self.form
+        """Return the fields that `of_facts` reads."""
         return {
-            "architecture": architecture_of(form),
-            "score_threshold": form.score_threshold,
-            "iou_threshold": form.iou_threshold,
-            "max_detections": form.limit,
-            "clip": self.clip,
-            "flip": self.flip,
+            "architecture": architecture_of(self.network_form),
+            **{name: getattr(self, name) for name in OPTIONS},
         }
 
     def boxes(self, outputs: Outputs, sizes: Sequence[tuple[int, int]]) -> list[PictureBoxes]:
@@ -97,7 +111,7 @@ def answer(outputs: Outputs, network: WeightsRecord, options: Mapping[str, Any])
     """Return the objects in each picture, the best first.
 
     Args:
-        outputs: raw, as `Reading.detections` takes them.
+        outputs: raw, as `Reading.boxes` takes them.
         network: has the form, and the names of the classes.
         options: ``sizes``, the width and height of each picture; ``names`` of the pictures, where they have some; and
             any of `OPTIONS`. Boxes are cut at the edges of the picture unless ``clip`` is False.
