@@ -109,6 +109,14 @@ def test_info(mobilenext: Run) -> None:
     assert f"python: {facts['python']}" in mobilenext("info").stdout
 
 
+def test_info_of_a_model_and_of_weights(mobilenext: Run, world: World) -> None:
+    card = json.loads(mobilenext("info", "ssdlite320_mobilenext_x1_0", "--json").stdout)
+    assert (card["task"], card["parameters"], card["paper_coco_ap_percent"]) == ("detection", 3_476_308, 23.3)
+    assert "paper_top1_percent" not in card
+    facts = json.loads(mobilenext("info", world.weights, "--json").stdout)
+    assert (facts["model"], facts["num_classes"], facts["task"]) == ("mobilenext_x0_35", 8, "classification")
+
+
 def test_convert_there_and_back(mobilenext: Run, world: World, tmp_path: Path) -> None:
     from safetensors.numpy import load_file
 

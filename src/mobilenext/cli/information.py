@@ -62,13 +62,21 @@ def _recipes(options: argparse.Namespace) -> int:
 
 
 def _declare_info(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "subject", nargs="?", help="model, model.tag or file of weights (default: this computer and its packages)"
+    )
     add_flags(command, JSON)
 
 
 def _info(options: argparse.Namespace) -> int:
-    from mobilenext.machine.environment import environment
+    if options.subject:
+        from mobilenext.weights.facts import facts_of
 
-    facts = environment()
+        facts = facts_of(options.subject)
+    else:
+        from mobilenext.machine.environment import environment
+
+        facts = environment()
     if options.json:
         print_json(facts)
     else:
@@ -84,4 +92,9 @@ RECIPES = Verb(
     _declare_recipes,
     _recipes,
 )
-INFO = Verb("info", "show versions, processor and other facts that a result depends on", _declare_info, _info)
+INFO = Verb(
+    "info",
+    "show versions, processor and other facts that a result depends on; or a model, or what is in a file of weights",
+    _declare_info,
+    _info,
+)

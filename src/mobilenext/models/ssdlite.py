@@ -122,8 +122,9 @@ class Predictor(nn.Layer):  # type: ignore[misc]
 
     def forward(self, maps: Sequence[paddle.Tensor]) -> tuple[paddle.Tensor, paddle.Tensor]:
         """Turn the maps into scores [N, P, columns] and regressions [N, P, 4], the priors of the first map first."""
-        scores = [_by_prior(head(x), self.columns) for head, x in zip(self.cls_headers, maps, strict=True)]
-        regressions = [_by_prior(head(x), 4) for head, x in zip(self.reg_headers, maps, strict=True)]
+        # By index, since Paddle's static graphs cannot take `zip(..., strict=True)`.
+        scores = [_by_prior(self.cls_headers[level](x), self.columns) for level, x in enumerate(maps)]
+        regressions = [_by_prior(self.reg_headers[level](x), 4) for level, x in enumerate(maps)]
         return paddle.concat(scores, axis=1), paddle.concat(regressions, axis=1)
 
 
