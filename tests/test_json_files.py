@@ -69,6 +69,13 @@ def test_what_json_and_editors_write_is_read(encoding: str) -> None:
     assert parse(rb'"a\udcff"', "x") == os.fsdecode(b"a\xff")
 
 
+def test_fields_can_be_left_out_while_they_are_read() -> None:
+    content = b'{"a": 1, "b": [{"a": [2], "c": 3}]}'
+    assert parse(content, "x", leave_out=frozenset({"a"})) == {"b": [{"c": 3}]}
+    with pytest.raises(DataError, match="the field 'a' stands there twice"):
+        parse(b'{"a": 1, "a": 2}', "x", leave_out=frozenset({"a"}))
+
+
 def test_as_deep_as_is_allowed_and_no_deeper() -> None:
     assert parse(b"[" * DEEPEST + b"1" + b"]" * DEEPEST, "x")
     with pytest.raises(DataError, match="deeper"):
