@@ -40,12 +40,9 @@ __all__ = [
 ]
 
 
-_PACKAGES = ("detection",)  # reachable without an import of their own
-
-
 def __getattr__(name: str) -> Any:
-    if name in _PACKAGES:
-        return importlib.import_module(f"mobilenext.{name}")
+    if name == "detection":  # a package, reachable without an import of its own
+        return importlib.import_module("mobilenext.detection")
     if name not in _HOMES:
         raise AttributeError(f"module 'mobilenext' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
