@@ -146,11 +146,11 @@ RECIPES: Mapping[str, DetectionRecipe] = MappingProxyType(
             DetectionRecipe(
                 name="ssdlite-small",
                 source="this project: a run on a few hundred pictures, with small priors and an average of the weights",
-                expected="depends on the data (docs/detection.md)",
-                cost="one to three hours on one core for 205 pictures",
+                expected="67.9 % mAP (11 points) on the 72 test pictures of BCCD for x0_35 (docs/detection.md)",
+                cost="half an hour on one core for 205 pictures",
                 command="mobilenext train DATA --model ssdlite320_mobilenext_x0_35 "
                 "--backbone mobilenext_x0_35.tiny20 --recipe ssdlite-small -o runs/small",
-                epochs=100,
+                epochs=64,
                 warmup_epochs=2,
                 warmup_lr=1e-3,
                 batch_size=8,
