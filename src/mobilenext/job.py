@@ -257,6 +257,7 @@ class Training:
     stored: Fields  # checks of the task's own fields of run.json
     describe: Callable[[Mapping[str, Any]], str]  # what the network answers, from run.json, for people
     has_backbone: bool = False  # whether its networks have a backbone that can begin with weights of another task
+    workers: int = 0  # processes that read images which would fit in memory, on a CPU, where nobody says how many
     rehearses: bool = False  # whether a new run measures the passes of a step before it begins, and says what to expect
     # What makes the steps, for a network in training mode; None: gradient descent by the recipe's optimizer.
     stepper: Callable[[Setup, nn.Layer, Parts], Stepper] | None = None

@@ -110,7 +110,7 @@ def _declare_execution(command: argparse.ArgumentParser) -> None:
         command,
         DEVICE,
         THREADS(help="threads per process, on a CPU (default: 1)"),
-        WORKERS(help="processes that read images (default: none for a small data set)"),
+        WORKERS(help="processes that read images (default: for a small data set none, of a detector one)"),
     )
     command.add_argument(
         "--max-unreadable", type=int, default=0, metavar="N",

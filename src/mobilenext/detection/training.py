@@ -228,5 +228,6 @@ TRAINING = Training(
     },
     describe=_describe,
     has_backbone=True,
+    workers=1,  # augments and matches beside the steps
     rehearses=True,
 )

@@ -192,7 +192,7 @@ def _workers(plan: Plan, execution: Execution) -> int:
         return execution.workers
     records = (*plan.parts.train.records, *plan.parts.val.records)
     if execution.device == "cpu" and fits_in_memory(records):
-        return 0
+        return plan.task.training.workers
     return max(1, min(8, available_cores()) // launched_here())
 
 
