@@ -18,6 +18,7 @@ import pytest
 
 import brightness
 import mobilenext
+from mobilenext import tasks
 from mobilenext.errors import DataError, UsageError, WeightsError
 from mobilenext.models import MODELS, cards
 from mobilenext.runs.training_run import read_run
@@ -149,3 +150,25 @@ def test_what_is_refused(data: Path, tmp_path: Path) -> None:
         mobilenext.train(data, output=tmp_path / "run", model=MODEL, task="brightness", settings=["label_smoothing=1"])
     with pytest.raises(TypeError, match=r"train\(\) got an unexpected keyword argument 'modle'"):
         mobilenext.train(data, output=tmp_path / "run", modle=MODEL)  # type: ignore[call-arg]
+
+
+def test_a_run_that_validates_rarely_and_measures_a_step_first(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither changes what is trained."""
+    training = dataclasses.replace(brightness.TRAINING, rehearses=True)
+    for name, settings in (("plain", []), ("other", ["validate_every=2"])):
+        with caplog.at_level("INFO"):
+            mobilenext.train(data, output=tmp_path / name, model=MODEL, task="brightness", settings=settings, workers=0)
+        # The second run is the one that measures a step.
+        assert any("to expect:" in message for message in caplog.messages) == (name == "other")
+        monkeypatch.setitem(tasks._REGISTERED, "brightness", dataclasses.replace(brightness.TASK, training=training))
+    plain, other = (read_run(tmp_path / name) for name in ("plain", "other"))
+    assert [row["val"] is not None for row in plain.epochs] == [True, True, True]
+    assert [row["val"] is not None for row in other.epochs] == [False, True, True]  # the last epoch always
+    assert plain.epochs[1]["val"] == other.epochs[1]["val"]
+    assert plain.result
+    assert other.result
+    assert plain.result["final"] == other.result["final"]
+    weights = [read_weights(tmp_path / name / "last_ema.safetensors").tensors for name in ("plain", "other")]
+    assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
