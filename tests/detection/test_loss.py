@@ -5,8 +5,8 @@ import paddle
 import pytest
 
 from detector_recordings import arrays, ground_truth, loss_outputs, recorded
-from mobilenext.detection.loss import NEGATIVES_OF_EMPTY, chosen_by_multibox, losses
-from mobilenext.detection.matching import match
+from mobilenext.detection.loss import chosen_by_multibox, losses
+from mobilenext.detection.matching import NEGATIVES_OF_EMPTY, match
 from mobilenext.errors import UsageError
 
 

@@ -18,13 +18,11 @@ import paddle
 import paddle.nn.functional as F
 
 from mobilenext.arrays import Floats
-from mobilenext.detection.matching import match
+from mobilenext.detection.matching import NEGATIVES_OF_EMPTY, NEGATIVES_PER_POSITIVE, match
 from mobilenext.detection.priors import check_shapes
 from mobilenext.errors import UsageError
 from mobilenext.models.detector_form import Form, find_form
 
-NEGATIVES_PER_POSITIVE = 3
-NEGATIVES_OF_EMPTY = 32
 _ALPHA = 0.25  # weight of a class that is there; one that is not has 1 - _ALPHA
 _FOCAL_WEIGHT = 5.0
 

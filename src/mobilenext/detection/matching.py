@@ -21,6 +21,9 @@ from mobilenext.errors import UsageError
 from mobilenext.models.detector_form import Form, find_form
 
 MATCHED_IOU = np.float32(0.5)
+# What `multibox` compares with the boxes (see `mobilenext.detection.loss`).
+NEGATIVES_PER_POSITIVE = 3
+NEGATIVES_OF_EMPTY = 32  # of a picture without positives
 _EPSILON = np.float32(1e-5)  # is added to the union, as the authors do
 _BLOCK = 128  # boxes that are compared with all priors at once: bounds the memory of a picture with many boxes
 

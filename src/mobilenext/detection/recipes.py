@@ -85,7 +85,7 @@ class DetectionRecipe(Recipe):
         keeps = stored is not None and not (set_form and name_of(stored) != objective.form)
         form = stored if stored is not None and keeps else find_form(objective.form)
         if sizes and not set_sizes and not keeps:  # the recipe's own, which are those of its own size
-            form = form.replace(image_size=RECIPES[self.name].augmentation.image_size, prior_sizes=sizes)
+            form = form.replace(image_size=RECIPES.get(self.name, self).augmentation.image_size, prior_sizes=sizes)
         form = form.replace(image_size=size)
         return form.replace(prior_sizes=sizes) if sizes and set_sizes else form
 

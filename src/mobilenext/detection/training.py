@@ -20,7 +20,7 @@ from mobilenext.detection.augmentation import DetectionAugmentation
 from mobilenext.detection.coverage import coverage_lines
 from mobilenext.detection.data import open_parts, reopen_parts
 from mobilenext.detection.first_weights import build_network
-from mobilenext.detection.matching import match
+from mobilenext.detection.matching import NEGATIVES_OF_EMPTY, NEGATIVES_PER_POSITIVE, match
 from mobilenext.detection.recipes import FROM_SCRATCH, FROM_WEIGHTS, RECIPES, DetectionRecipe
 from mobilenext.job import Batch, DataRequest, Parts, Place, Sampler, Training
 from mobilenext.json_files import many, nullable, text, whole
@@ -33,8 +33,6 @@ from mobilenext.weights.detectors import MOST_CLASSES
 if TYPE_CHECKING:
     import paddle
     from paddle import nn
-
-BACKGROUND_ONLY_NEGATIVES = 32  # of a picture without positives, in the voc form
 
 
 class Sample(NamedTuple):
@@ -165,8 +163,8 @@ def _chance(form: Form, num_classes: int, empty: int) -> float:
     A batch without a single positive is divided by 1, so the negatives of its pictures count whole.
     """
     boxes = 4.0  # smooth L1 of the four regressions, in units of the coding's variances
-    if form.loss == "multibox":  # equal probabilities: each positive with its three negatives
-        return (4 + BACKGROUND_ONLY_NEGATIVES * empty) * math.log(num_classes + 1) + boxes
+    if form.loss == "multibox":  # equal probabilities: each positive with its negatives
+        return (1 + NEGATIVES_PER_POSITIVE + NEGATIVES_OF_EMPTY * empty) * math.log(num_classes + 1) + boxes
     # Every class at 0.01, as the heads begin: 0.25 * 0.99**2 * -log(0.01) of a positive, and what the negatives add.
     negatives = 0.75 * 0.01**2 * -math.log(0.99) * form.priors * (num_classes + 1)
     return 5 * (1.2 + negatives * (1 + empty)) + boxes
