@@ -70,6 +70,12 @@ def test_files_of_parts_and_of_a_whole(tmp_path: Path) -> None:
     assert (len(listed), listed.list_file) == (2, tmp_path / "whole" / "any.json")
 
 
+def test_names_of_classes_are_no_annotations(tmp_path: Path) -> None:
+    coco(tmp_path, {"categories": ["car"], "images": 2}, "labels.json")
+    with pytest.raises(DatasetError, match="no annotations of boxes"):
+        open_boxes(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [

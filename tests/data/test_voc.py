@@ -125,6 +125,13 @@ def test_a_devkit_of_two_years(tmp_path: Path) -> None:
         open_boxes(tmp_path, split="2008-test")
 
 
+def test_annotations_one_folder_deeper(tmp_path: Path) -> None:
+    save_picture(tmp_path / "images" / "1.jpg")
+    (tmp_path / "annotations" / "xmls").mkdir(parents=True)
+    (tmp_path / "annotations" / "xmls" / "1.xml").write_text(voc_xml(ONE))
+    assert [record.name for record in open_boxes(tmp_path).records] == ["images/1.jpg"]
+
+
 def test_annotations_beside_the_pictures_of_each_part(tmp_path: Path) -> None:
     for part in ("train", "valid"):
         save_picture(tmp_path / part / "1.jpg")

@@ -252,6 +252,8 @@ def test_classes_that_do_not_fit() -> None:
     fitted = EVALUATION.fit_data(turned, SimpleNamespace(record=network()))  # type: ignore[arg-type]
     assert [box.label for box in fitted.records[0].boxes] == [2, 1]
     lonely = replace(dataset, records=RECORDS[2:], total=1)
+    with_empty_box = replace(lonely, left_out=("a.xml: the box (1, 1, 1, 2) of cat has no width",))
+    assert EVALUATION.warnings(with_empty_box, network())[0].startswith("1 box without width or height: a.xml")
     (warning,) = EVALUATION.warnings(lonely, network())
     assert warning == "2 of 2 classes have no boxes in these images, and no part in the mean: cat, dog"
 

@@ -3,7 +3,7 @@
     ROOT/annotations/instances_val2017.json    the part val2017; also in ROOT itself
     ROOT/val2017/000000000139.jpg              pictures of the part; also images/val2017/, images/, beside the file
     ROOT/valid/_annotations.coco.json          a file for each part beside its pictures
-    ROOT/labels.json, ROOT/train.json          other files that hold "images" and "annotations"
+    ROOT/labels.json, ROOT/train.json          other files that hold boxes
 
 Categories count as the classes 1, 2, 3, ... in the order of their ids, which may have gaps. Boxes are x, y, width and
 height in pixels from 0. Segmentations are not read. A picture without annotations is one without objects.
@@ -65,8 +65,8 @@ def _part_of_file(path: Path) -> str | None:
         return None
     with path.open("rb") as file:
         start = file.read(_FIRST_BYTES)
-    if not any(f'"{name}"'.encode() in start for name in _TOP):
-        return None
+    if not (b'"bbox"' in start or (b'"images"' in start and b'"file_name"' in start)):
+        return None  # a list of class names, for one
     return "" if path.stem.lower() in _WHOLE else path.stem
 
 

@@ -12,6 +12,7 @@ Lists of single classes (``cat_train.txt``, with a second column) are no parts. 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -67,9 +68,10 @@ def _years_in(root: Path) -> dict[str, Path]:
 
 def _annotation_folder(folder: Path) -> Path | None:
     """Return the folder of a VOC folder's XML files: one that is called so, or itself where they lie beside images."""
-    for name in visible_folders(folder):
-        if name.lower() in _ANNOTATION_FOLDERS and _xml_names(folder / name, first=True):
-            return folder / name
+    named = [folder / name for name in visible_folders(folder) if name.lower() in _ANNOTATION_FOLDERS]
+    for place in (*named, *(place / "xmls" for place in named)):
+        if place.is_dir() and _xml_names(place, first=True):
+            return place
     return folder if _xml_names(folder, first=True) and holds_images(folder) else None
 
 
@@ -113,9 +115,8 @@ def _read_list(root: Path, folder: Path, prefix: str, list_file: Path) -> Annota
     annotations = Annotations()
     if not ids:
         annotations.problems.append(f"{list_file.relative_to(root).as_posix()}: the part is empty; expected names")
-    if len(set(ids)) < len(ids):
-        twice = next(name for place, name in enumerate(ids) if name in ids[:place])
-        annotations.problems.append(f"{list_file.relative_to(root).as_posix()}: {twice} stands there twice")
+    if twice := [name for name, count in Counter(ids).items() if count > 1]:
+        annotations.problems.append(f"{list_file.relative_to(root).as_posix()}: {twice[0]} stands there twice")
     _read_ids(annotations, root, folder, prefix, dict.fromkeys(ids))
     return annotations
 

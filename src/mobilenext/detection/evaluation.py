@@ -52,16 +52,18 @@ def fit_data(dataset: BoxedDataset, prepared: Prepared) -> BoxedDataset:
 
 
 def data_warnings(dataset: BoxedDataset, network: WeightsRecord) -> list[str]:
-    """Return a sentence on the classes without boxes, unless a limit has left them out."""
+    """Return sentences on boxes that were left out and, unless a limit is the reason, on classes without boxes."""
+    warnings = dataset.warnings()
     if len(dataset) < dataset.total:
-        return []
+        return warnings
     present = {box.label for image in dataset.records for box in image.boxes}
     names = _names(network.num_classes, network.labels)
-    missing = [name for label, name in enumerate(names, 1) if label not in present]
-    if not missing:
-        return []
-    shown = ", ".join(missing[:10]) + ", ..." * (len(missing) > 10)
-    return [f"{len(missing)} of {len(names)} classes have no boxes in these images, and no part in the mean: {shown}"]
+    if missing := [name for label, name in enumerate(names, 1) if label not in present]:
+        shown = ", ".join(missing[:10]) + ", ..." * (len(missing) > 10)
+        warnings.append(
+            f"{len(missing)} of {len(names)} classes have no boxes in these images, and no part in the mean: {shown}"
+        )
+    return warnings
 
 
 def facts(network: WeightsRecord, options: Mapping[str, Any]) -> dict[str, Any]:
