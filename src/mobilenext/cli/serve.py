@@ -12,6 +12,7 @@ from mobilenext.cli.options import (
     ONNX,
     OUTPUT_NAME,
     RUNTIME,
+    SCORING,
     SECTION,
     THREADS,
     USE,
@@ -23,6 +24,8 @@ from mobilenext.cli.options import (
 )  # fmt: skip
 from mobilenext.cli.verb import Verb
 from mobilenext.machine.stopping import Stop
+
+SERVED = ("--score-threshold", "--iou-threshold", "--max-detections")
 
 
 def _declare(command: argparse.ArgumentParser) -> None:
@@ -47,6 +50,8 @@ def _declare(command: argparse.ArgumentParser) -> None:
     command.add_argument("--port", type=int, default=8080, help="port to listen on; 0 takes a free one (default: 8080)")
     add_flags(command, RUNTIME, THREADS(default=1, help="threads per copy of a network (default: 1)"))
     command.add_argument("--copies", type=int, help="copies of each network (default: one per --threads cores)")
+    objects = command.add_argument_group("objects, of detectors: what a request does not say (default: the weights')")
+    add_flags(objects, *(flag for flag in SCORING if flag.names[0] in SERVED))
     _declare_limits(command)
     _declare_front(command)
 
@@ -143,7 +148,14 @@ def _serve_until_stopped(options: argparse.Namespace) -> None:
         labels=options.labels,
         output_name=options.output_name,
     )
-    serve(subjects, limits, front=front, **values_of(options, "host", "port", "runtime", "threads", "copies"))
+    answering = values_of(options, "score_threshold", "iou_threshold", "max_detections")
+    execution = values_of(options, "host", "port", "runtime", "threads", "copies")
+    serve(subjects, limits, front=front, answering=answering, **execution)
 
 
-SERVE = Verb("serve", "run a demo server: a page, and classes and heat maps of images over HTTP", _declare, _serve)
+SERVE = Verb(
+    "serve",
+    "run a demo server: a page, and classes and heat maps of images, or the objects in them, over HTTP",
+    _declare,
+    _serve,
+)

@@ -24,9 +24,20 @@ from mobilenext.serving.metrics import CONTENT_TYPE, Metrics
 from mobilenext.serving.models import ServedModel
 from mobilenext.serving.pictures import data_uri, heat_layer, png
 from mobilenext.serving.problems import Problem, answer_problems
-from mobilenext.serving.schema import IMAGE_BODY, Class, Health, Models, Overlay, Prediction, ProblemDetails, problems
+from mobilenext.serving.schema import (
+    IMAGE_BODY,
+    Class,
+    Detections,
+    Health,
+    Models,
+    Overlay,
+    Prediction,
+    ProblemDetails,
+    problems,
+)
 from mobilenext.serving.service import Answer, Service
 from mobilenext.serving.uploads import read_upload
+from mobilenext.tasks import DEFAULT
 from mobilenext.version import __version__
 
 PAGE = Path(__file__).parent / "page"
@@ -42,13 +53,24 @@ FILES = {
     "/docs.css": (PAGE / "docs.css", "text/css; charset=utf-8"),
 }
 ROUTES = ("/v1/predict", "/v1/explain", "/v1/models", "/healthz", "/readyz", "/metrics", "/openapi.json", *FILES)
-ABOUT = """Images in, classes and heat maps out. An image is the body itself or the part `file` of a form; it is decoded
-in memory, turned upright by its EXIF orientation, and forgotten. Errors are `application/problem+json`."""
+ABOUT = """Images in; classes and heat maps, or objects in boxes, out. An image is the body itself or the part `file` of
+a form; it is decoded in memory, turned upright by its EXIF orientation, and forgotten. Errors are
+`application/problem+json`."""
 
 ModelName = Annotated[str | None, Query(max_length=200, description="A name of /v1/models; default: the first.")]
 TopK = Annotated[
     int, Query(ge=1, le=1000, description="The number of classes to return, at most as many as the model has.")
 ]
+# Of a detector. Lower scores than the first bound are noise, and suppressing many thousands of boxes takes seconds.
+ScoreThreshold = Annotated[
+    float | None, Query(ge=0.01, le=1, description="Return objects with a higher score only (detectors).")
+]
+IouThreshold = Annotated[
+    float | None,
+    Query(ge=0, le=1, description="Of two objects of a class that overlap by more, return the better (detectors)."),
+]
+MaxDetections = Annotated[int | None, Query(ge=1, le=1000, description="Return the best objects only (detectors).")]
+Clip = Annotated[bool | None, Query(description="Cut boxes at the edges of the image; default: true (detectors).")]
 ClassId = Annotated[int | None, Query(ge=0, le=10**6, description="Explain this class; default: the first.")]
 UPLOAD = (400, 404, 408, 413, 415, 422, 429, 503, 504)
 
@@ -87,38 +109,39 @@ def create_app(models: Sequence[ServedModel], limits: Limits | None = None, *, f
 
 
 def _add_predictions(app: FastAPI, service: Service) -> None:
-    async def answered(request: Request, model: ServedModel, topk: int) -> tuple[Answer, float]:
-        content = await read_upload(request, service.limits)
+    async def answered(request: Request, model: ServedModel, options: dict[str, Any]) -> tuple[Answer, float]:
+        upload = await read_upload(request, service.limits)
         began = time.perf_counter()
-        return await service.predict(content, model, topk), began
+        return await service.predict(upload, model, options), began
 
     @app.post(
-        "/v1/predict", response_model=Prediction, responses=problems(*UPLOAD, 409), openapi_extra=IMAGE_BODY,
-        tags=["images"],
+        "/v1/predict", response_model=Prediction | Detections, responses=problems(*UPLOAD, 409),
+        openapi_extra=IMAGE_BODY, tags=["images"],
     )  # fmt: skip
     async def predict(
         request: Request,
         model: ModelName = None,
         topk: TopK = 5,
         overlay: Annotated[bool, Query(description="Add the heat map of the first class.")] = False,
+        score_threshold: ScoreThreshold = None,
+        iou_threshold: IouThreshold = None,
+        max_detections: MaxDetections = None,
+        clip: Clip = None,
     ) -> Any:
-        """Return the best classes of an image."""
+        """Return the best classes of an image or, of a detector, the objects in it."""
         with service.gate.enter(_client(request)):
             chosen = service.model(model)
+            values = {
+                "topk": topk, "score_threshold": score_threshold, "iou_threshold": iou_threshold,
+                "max_detections": max_detections, "clip": clip,
+            }  # fmt: skip
+            sent = {name: value for name, value in values.items() if name in request.query_params}
+            options = service.options_of(chosen, sent)
             if overlay:
                 service.require_heat_map(chosen)
-            answer, began = await answered(request, chosen, topk)
-            shown = await service.heat_map(answer, None, _overlay(answer.classes[0])) if overlay else None
-            labels = chosen.record.labels
-            return Prediction(
-                model=chosen.name,
-                classes=[
-                    Class(id=number, score=score, label=labels[number] if labels else None)
-                    for number, score in zip(answer.classes, answer.scores, strict=True)
-                ],
-                milliseconds=round(1e3 * (time.perf_counter() - began), 2),
-                overlay=shown,
-            )
+            answer, began = await answered(request, chosen, options)
+            shown = await service.heat_map(answer, None, _overlay(answer.best_class)) if overlay else None
+            return _response(answer, round(1e3 * (time.perf_counter() - began), 2), shown)
 
     @app.post(
         "/v1/explain", response_class=Response, openapi_extra=IMAGE_BODY, tags=["images"],
@@ -130,9 +153,27 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
         with service.gate.enter(_client(request)):
             chosen = service.model(model)
             service.require_heat_map(chosen)
-            answer, _ = await answered(request, chosen, 1)
+            answer, _ = await answered(request, chosen, service.options_of(chosen, {"topk": 1}))
             picture = await service.heat_map(answer, class_id, lambda pixels, heat: png(laid_over(pixels, heat)))
             return Response(picture, media_type="image/png")
+
+
+def _response(answer: Answer, milliseconds: float, shown: Overlay | None) -> Any:
+    """Return a prediction of a classifier; of another task the fields of its answer, between the model and the time."""
+    model, fields = answer.model, answer.fields
+    if model.task.name != DEFAULT:
+        content = {"model": model.name, "task": model.task.name, **fields, "milliseconds": milliseconds}
+        return JSONResponse(content)
+    labels = model.record.labels
+    return Prediction(
+        model=model.name,
+        classes=[
+            Class(id=number, score=score, label=labels[number] if labels else None)
+            for number, score in zip(fields["classes"], fields["scores"], strict=True)
+        ],
+        milliseconds=milliseconds,
+        overlay=shown,
+    )
 
 
 def _picture(description: str) -> dict[int | str, dict[str, Any]]:

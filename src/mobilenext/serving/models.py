@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from mobilenext.runtime import Runtime, open_runtime
 from mobilenext.sources.choice import Choice
 from mobilenext.sources.find import Subject, weights_of
 from mobilenext.sources.prepare import Prepared, prepare
-from mobilenext.tasks import DEFAULT
+from mobilenext.task import Task
+from mobilenext.tasks import DEFAULT, find_task, task_of_file
 from mobilenext.weights.record import WeightsRecord
 
 HeatMap = Callable[[Pixels, int], Floats]  # uint8 [S, S, 3] and a class to float32 [S, S], 0 to 1
@@ -39,6 +40,12 @@ class ServedModel:
     latency_ms: float  # median of one image in the network, when it was opened
     open_heat_map: Callable[[], HeatMap] | None  # run once in the thread that then explains
     no_heat_map: str = ""  # why there is none
+    answering: Mapping[str, Any] = field(default_factory=dict)  # options of answers where a request has none
+
+    @property
+    def task(self) -> Task:
+        """Return what the network is for."""
+        return find_task(self.record.task)
 
     @property
     def record(self) -> WeightsRecord:
@@ -52,6 +59,8 @@ class ServedModel:
         return {
             "name": self.name,
             "model": record.model,
+            "task": self.task.name,
+            "answering": dict(self.answering),
             "num_classes": record.num_classes,
             "labels": list(record.labels) if record.labels else None,
             "preprocessing": record.preprocessing.to_dict(),
@@ -74,7 +83,13 @@ class ServedModel:
 
 
 def open_models(
-    subjects: Sequence[tuple[str, Subject]], folder: Path, *, runtime: str = "auto", threads: int = 1, copies: int = 1
+    subjects: Sequence[tuple[str, Subject]],
+    folder: Path,
+    *,
+    runtime: str = "auto",
+    threads: int = 1,
+    copies: int = 1,
+    answering: Mapping[str, Any] | None = None,
 ) -> list[ServedModel]:
     """Prepare the networks and open them.
 
@@ -82,27 +97,31 @@ def open_models(
         subjects: a name for each ("": that of its weights) and the network.
         folder: for the files of the runtimes; it must outlive them.
         runtime: auto or a name; threads: of each copy; copies: opened of each model.
+        answering: options of answers where a request has none; each model takes those that mean something to its task.
 
     Raises:
-        As :func:`mobilenext.sources.prepare.prepare`.
+        UsageError: an option that means nothing to any of the models, or a value out of its range.
+        Else as :func:`mobilenext.sources.prepare.prepare`.
     """
     opened: list[ServedModel] = []
     for number, (wanted, subject) in enumerate(subjects):
         prepared = prepare(subject, folder / str(number), Choice(runtime=runtime, threads=threads))
         for note in prepared.notes:
             log.info("%s", note)
-        if prepared.record.task not in (None, DEFAULT):
-            raise UsageError(
-                f"{prepared.record.path.name} is of the task {prepared.record.task}; only {DEFAULT} is served"
-            )
+        task, options = task_of_file(prepared.record.task, subject.path), answering or {}
+        options = task.options_of({name: options[name] for name in options if name in task.evaluation.options})
         networks = [open_runtime(prepared.spec) for _ in range(copies)]
         name = wanted or prepared.record.card or prepared.record.path.stem
         taken = {model.name for model in opened}
         unique = next(free for free in (name, *(f"{name}-{n}" for n in range(2, 1000))) if free not in taken)
-        open_heat_map, reason = _heat_map(subject)
-        opened.append(ServedModel(unique, prepared, networks, _latency_ms(networks, prepared), open_heat_map, reason))
+        open_heat_map, reason = _heat_map(subject, task)
+        latency_ms = _latency_ms(networks, prepared)
+        opened.append(ServedModel(unique, prepared, networks, latency_ms, open_heat_map, reason, options))
     if not opened:
         raise UsageError("no model to serve; expected at least one")
+    for name in answering or {}:
+        if not any(name in model.answering for model in opened):
+            raise UsageError(f"{name} means nothing to the models that are served; it is an option of detectors")
     return opened
 
 
@@ -120,8 +139,10 @@ def _latency_ms(networks: Sequence[Runtime], prepared: Prepared) -> float:
     return round(1e3 * statistics.median(times), 2)
 
 
-def _heat_map(subject: Subject) -> tuple[Callable[[], HeatMap] | None, str]:
+def _heat_map(subject: Subject, task: Task) -> tuple[Callable[[], HeatMap] | None, str]:
     """Return how to open the heat maps of a network, or None and why there are none."""
+    if task.name != DEFAULT:
+        return None, f"a heat map explains a class of a whole image; this network is for {task.name}"
     if subject.kind != "weights":
         return (
             None,

@@ -52,6 +52,23 @@ class Prediction(BaseModel):
     overlay: Overlay | None = None
 
 
+class Detection(BaseModel):
+    box: list[float] = Field(min_length=4, max_length=4, description="x1 y1 x2 y2 in pixels of the upright image.")
+    label: int = Field(ge=1, description="Its class, from 1.")
+    name: str | None = Field(description="Of the class, where the weights carry names.")
+    score: float = Field(description="0 to 1.")
+
+
+class Detections(BaseModel):
+    model: str
+    task: str
+    file: str | None = Field(description="The name of the file in a form; null: the body was the image.")
+    width: int = Field(description="Of the upright image, in pixels.")
+    height: int
+    detections: list[Detection] = Field(description="The best first.")
+    milliseconds: float = Field(description="From the complete upload to the answer.")
+
+
 class Models(BaseModel):
     models: list[dict[str, Any]] = Field(description="The first is the default.")
     limits: dict[str, Any]

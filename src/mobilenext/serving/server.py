@@ -115,6 +115,7 @@ def serve(
     runtime: str = "auto",
     threads: int = 1,
     copies: int | None = None,
+    answering: Mapping[str, Any] | None = None,
 ) -> None:
     """Open the models and answer requests until a signal comes, which may be while the models are opened.
 
@@ -127,6 +128,7 @@ def serve(
         host, port: to listen on; port 0 takes a free one, and the log says which.
         runtime: auto or a name; threads: of each copy of a network; copies: of each model (default: one for each
             `threads` cores).
+        answering: options of answers where a request has none, such as ``score_threshold``.
 
     Raises:
         MissingDependency: the extra `serve` is not installed. UsageError: the port is taken, or a number out of range.
@@ -141,9 +143,8 @@ def serve(
 
     with _own_stderr(), contextlib.closing(_listen(host, port)) as listener, watched_scratch_folder() as folder:
         address = listener.getsockname()[:2]
-        models = open_models(
-            subjects, folder, runtime=runtime, threads=threads, copies=copies or max(1, available_cores() // threads)
-        )
+        copies = copies or max(1, available_cores() // threads)
+        models = open_models(subjects, folder, runtime=runtime, threads=threads, copies=copies, answering=answering)
         app = create_app(models, limits, front=_named(front or Front(), _is_local(address[0])))
         _run(app, limits, listener, [model.name for model in models])
         log.info("stopped")

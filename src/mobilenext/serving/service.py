@@ -1,4 +1,4 @@
-"""From the bytes of an image to classes and heat maps, with the slow parts off the event loop."""
+"""From the bytes of an image to answers and heat maps, with the slow parts off the event loop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from mobilenext.arrays import Floats
 from mobilenext.data.image_claims import container
 from mobilenext.data.images import decode_image
 from mobilenext.data.preprocessing import Pixels, Preprocessing
+from mobilenext.errors import UsageError
 from mobilenext.machine.pool import available_cores
 from mobilenext.serving.batching import Batcher
 from mobilenext.serving.limits import Gate, Limits
@@ -22,7 +23,7 @@ from mobilenext.serving.metrics import Metrics
 from mobilenext.serving.models import HeatMap, ServedModel
 from mobilenext.serving.pictures import png
 from mobilenext.serving.problems import Problem
-from mobilenext.tasks import find_task
+from mobilenext.serving.uploads import Upload
 
 T = TypeVar("T")
 START_S = 60.0
@@ -30,12 +31,16 @@ START_S = 60.0
 
 @dataclass(frozen=True)
 class Answer:
-    """The best classes of one image."""
+    """What a network answers for one image."""
 
     model: ServedModel
     pixels: Pixels  # [S, S, 3], what the network saw
-    classes: list[int]
-    scores: list[float]
+    fields: Mapping[str, Any]  # of the task's answer
+
+    @property
+    def best_class(self) -> int:
+        """Return the first class, of a classifier."""
+        return int(self.fields["classes"][0])
 
 
 class Service:
@@ -93,13 +98,24 @@ class Service:
             raise Problem(404, f"no model of that name is served here; there are {', '.join(self.models)}")
         return self.models[name]
 
-    async def predict(self, content: bytes, model: ServedModel, topk: int) -> Answer:
-        """Return the best classes of an image.
+    def options_of(self, model: ServedModel, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options of a request, and the server's where it has none, before any computation.
+
+        Raises:
+            Problem: 422 an option that means nothing to the model's task, or a value out of its range.
+        """
+        try:
+            return model.task.options_of({**model.answering, **options})
+        except UsageError as error:
+            raise Problem(422, str(error)) from error
+
+    async def predict(self, upload: Upload, model: ServedModel, options: Mapping[str, Any]) -> Answer:
+        """Return what the network answers for an image, with options of `options_of`.
 
         Raises:
             ImageError: it cannot be decoded. Problem: 503 queue full, 504 too late.
         """
-        return await self._in_time(self._predict(content, model, topk))
+        return await self._in_time(self._predict(upload, model, options))
 
     async def heat_map(self, answer: Answer, class_id: int | None, draw: Callable[[Pixels, Floats], T]) -> T:
         """Return the drawing that `draw` makes of the picture and the heat map [S, S] of a class.
@@ -113,7 +129,7 @@ class Service:
             Problem: 409 this model has no heat maps, 422 no such class, 504 too late.
         """
         self.require_heat_map(answer.model)
-        explained = answer.classes[0] if class_id is None else class_id
+        explained = answer.best_class if class_id is None else class_id
         if explained >= answer.model.record.num_classes:
             raise Problem(
                 422, f"class {explained}: this model has the classes 0 to {answer.model.record.num_classes - 1}"
@@ -133,17 +149,18 @@ class Service:
         if model.open_heat_map is None:
             raise Problem(409, model.no_heat_map)
 
-    async def _predict(self, content: bytes, model: ServedModel, topk: int) -> Answer:
-        self._require_format(content)
+    async def _predict(self, upload: Upload, model: ServedModel, options: Mapping[str, Any]) -> Answer:
+        self._require_format(upload.content)
         began = time.perf_counter()
         until = time.monotonic() + self.limits.timeout_s
-        pixels, image, size = await _in(self._decoders, self._read, content, model.record.preprocessing, until)
+        pixels, image, size = await _in(self._decoders, self._read, upload.content, model.record.preprocessing, until)
         self.metrics.stages.labels("decode").observe(time.perf_counter() - began)
         outputs = tuple(row[None] for row in await self._queues[model.name].predict(image))  # each [1, ...]
-        options = {"topk": topk, "sizes": [size]}
-        (answer,) = find_task(model.record.task).evaluation.answer(outputs, model.record, options)
+        # Boxes of thousands of priors take milliseconds, in which the event loop can answer others.
+        options = {**options, "sizes": [size], "names": [upload.name]}
+        (fields,) = await _in(self._decoders, model.task.evaluation.answer, outputs, model.record, options)
         self.metrics.images.labels(model.name).inc()
-        return Answer(model, pixels, answer["classes"], answer["scores"])
+        return Answer(model, pixels, fields)
 
     def _require_format(self, content: bytes) -> None:
         """Raise Problem, 415, for a format of images that this server does not read."""

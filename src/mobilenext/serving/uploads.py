@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -18,11 +19,20 @@ _BEGINNINGS = (
     *(b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     *(b"\0\0\1\0", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"),
 )
+LONGEST_NAME = 255  # of a file, which the answer repeats
 DRAIN_S = 1.0  # how long a body that is too large is read on and dropped, so that its sender sees the answer
 
 
-async def read_upload(request: Request, limits: Limits) -> bytes:
-    """Return the content of the one image in a request: the body itself, or the part `file` of a form.
+@dataclass(frozen=True)
+class Upload:
+    """One image file."""
+
+    content: bytes
+    name: str | None  # that a form gives it, without folders; None: the body is the image
+
+
+async def read_upload(request: Request, limits: Limits) -> Upload:
+    """Return the one image in a request: the body itself, or the part `file` of a form.
 
     Raises:
         Problem: 400 no image, 408 too slow, 413 too large, 415 another kind of body.
@@ -35,8 +45,9 @@ async def read_upload(request: Request, limits: Limits) -> bytes:
     except ClientDisconnect as error:
         raise Problem(400, "the upload was broken off", close=True) from error
     # Programs send images as whatever their default is (curl --data-binary as a form): the bytes decide.
+    name = None
     if kind == "multipart/form-data" and not begins_as_image(body):
-        body = await _part(request, body)
+        body, name = await _part(request, body)
     if not body:
         raise Problem(400, "the upload is empty; expected the bytes of one image")
     if kind in _OTHERS and not begins_as_image(body):
@@ -45,7 +56,7 @@ async def read_upload(request: Request, limits: Limits) -> bytes:
             f"the content type is {kind[:80]}, and the bytes are no image; expected those of an image file, or a form "
             "(multipart/form-data) with a file in it; addresses of images are not fetched",
         )
-    return body
+    return Upload(body, name)
 
 
 def begins_as_image(content: bytes) -> bool:
@@ -87,7 +98,7 @@ class _InMemory(MultiPartParser):
     max_file_size = spool_max_size  # its name in older versions of Starlette
 
 
-async def _part(request: Request, body: bytes) -> bytes:
+async def _part(request: Request, body: bytes) -> tuple[bytes, str | None]:
     async def once() -> AsyncGenerator[bytes, None]:
         yield body
 
@@ -101,6 +112,7 @@ async def _part(request: Request, body: bytes) -> bytes:
         files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
         if not files:
             raise Problem(400, "the form has no file in it; expected one, in a part of any name")
-        return await files[0].read()
+        name = (files[0].filename or "").replace("\\", "/").rpartition("/")[2]
+        return await files[0].read(), name.encode(errors="replace").decode()[:LONGEST_NAME] or None
     finally:
         await form.close()

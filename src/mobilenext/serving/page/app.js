@@ -2,7 +2,8 @@
 // Drop, paste, choose or photograph an image; each chosen model is asked for bars first, then for its heat map.
 
 const element = (id) => document.getElementById(id);
-const state = { models: [], limits: {}, file: null, run: 0, preview: null };
+const state = { models: [], limits: {}, file: null, run: 0, preview: null, detected: [] };
+const COLORS = 7; // classes .k0 to .k6 of the style sheet, which color-blind visitors can tell apart
 const SVG = "http://www.w3.org/2000/svg";
 
 function make(tag, text = "", className = "") {
@@ -34,7 +35,10 @@ async function ask(address, options) {
   return body;
 }
 
+const detects = (card) => card.task === "detection";
+
 function accuracyOf(card) {
+  if (card.task !== "classification") return card.note || `for ${card.task}`;
   if (card.published) return `${card.published.top1_percent} % top-1, ${card.published.dataset}`;
   return card.note || "no published accuracy";
 }
@@ -60,6 +64,7 @@ async function begin() {
     label.append(box, make("span", card.name), make("small", facts), make("small", accuracyOf(card)));
     element("models").append(label);
   });
+  element("score-label").hidden = !state.models.some(detects);
 }
 
 function chosen() {
@@ -87,7 +92,8 @@ function take(file) {
 
 function address(card, overlay) {
   const topk = Math.min(1000, Math.max(1, Math.round(Number(element("topk").value)) || 5));
-  return `v1/predict?${new URLSearchParams({ model: card.name, topk, overlay })}`;
+  const options = detects(card) ? {} : { topk, overlay };
+  return `v1/predict?${new URLSearchParams({ model: card.name, ...options })}`;
 }
 
 async function run() {
@@ -103,6 +109,7 @@ async function run() {
   const began = performance.now();
   const spoken = [];
   const shown = cards.map((card) => emptyCard(card));
+  state.detected = [];
   const body = state.file;
   const headers = { "Content-Type": "application/octet-stream" };
   let arrived = false;
@@ -112,6 +119,12 @@ async function run() {
       if (number !== state.run) return;
       if (!arrived) element("cards").replaceChildren(...shown);
       arrived = true;
+      if (detects(card)) {
+        state.detected.push([shown[index], answer]);
+        fillBoxes(shown[index], answer);
+        spoken.push(`${card.name}: ${spokenOf(answer)}.`);
+        return;
+      }
       fill(shown[index], answer);
       const first = answer.classes[0];
       spoken.push(`${card.name}: ${nameOf(first)}, ${percent(first.score)}.`);
@@ -142,7 +155,10 @@ function emptyCard(card) {
   article.dataset.model = card.name;
   const bars = make("ol", "", "bars");
   article.append(make("h3", card.name), make("p", "waiting ...", "facts"), bars);
-  if (element("heat").checked) {
+  if (detects(card)) {
+    article.insertBefore(draw("svg", { class: "boxes", role: "img" }), bars);
+    article.insertBefore(make("p", "", "caption"), bars);
+  } else if (element("heat").checked) {
     const caption = make("p", card.heat_map ? "" : `No heat map: ${card.no_heat_map}.`, "caption");
     if (card.heat_map) article.insertBefore(make("div", "", "picture"), bars);
     article.insertBefore(caption, bars);
@@ -152,19 +168,60 @@ function emptyCard(card) {
 
 function fill(article, answer) {
   article.querySelector(".facts").textContent = `${answer.milliseconds.toFixed(1)} ms on the server`;
-  article.querySelector(".bars").replaceChildren(...answer.classes.map((entry) => {
-    const item = make("li");
-    const line = make("div", "", "line");
-    line.append(make("span", nameOf(entry)), make("span", percent(entry.score), "score"));
-    const bar = document.createElementNS(SVG, "svg");
-    bar.setAttribute("aria-hidden", "true");
-    const filled = document.createElementNS(SVG, "rect");
-    filled.setAttribute("width", `${Math.max(0.3, 100 * entry.score)}%`);
-    filled.setAttribute("height", "100%");
-    bar.append(filled);
-    item.append(line, bar);
-    return item;
-  }));
+  article.querySelector(".bars").replaceChildren(...answer.classes.map((entry) => barOf(nameOf(entry), entry.score)));
+}
+
+function barOf(name, score, className = "") {
+  const item = make("li", "", className);
+  const line = make("div", "", "line");
+  line.append(make("span", name), make("span", percent(score), "score"));
+  const bar = draw("svg", { "aria-hidden": "true" });
+  bar.append(draw("rect", { width: `${Math.max(0.3, 100 * score)}%`, height: "100%" }));
+  item.append(line, bar);
+  return item;
+}
+
+function draw(tag, attributes) {
+  const drawn = document.createElementNS(SVG, tag);
+  Object.entries(attributes).forEach(([name, value]) => drawn.setAttribute(name, value));
+  return drawn;
+}
+
+const lowest = () => Number(element("score").value);
+const objectsOf = (answer) => answer.detections.filter((object) => object.score >= lowest());
+const objectName = (object) => object.name || `class ${object.label}`;
+
+function spokenOf(answer) {
+  const counts = new Map();
+  objectsOf(answer).forEach((object) => counts.set(objectName(object), (counts.get(objectName(object)) || 0) + 1));
+  return [...counts].map(([name, count]) => `${count} ${name}`).join(", ") || "nothing found";
+}
+
+// The picture is the visitor's own file, which the browser turns upright as the server does; boxes are in its pixels.
+function fillBoxes(article, answer) {
+  const objects = objectsOf(answer);
+  const { width, height } = answer;
+  const letters = Math.max(width, height) / 30;
+  const picture = article.querySelector(".boxes");
+  picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  picture.setAttribute("aria-label", `The image with boxes: ${spokenOf(answer)}`);
+  const image = draw("image", { href: state.preview, width, height });
+  const parts = [...objects].reverse().map((object) => { // the best on top
+    const [x1, y1, x2, y2] = object.box;
+    const group = draw("g", { class: `k${(object.label - 1) % COLORS}` });
+    const frame = { x: x1, y: y1, width: Math.max(0, x2 - x1), height: Math.max(0, y2 - y1) };
+    const text = draw("text", { x: Math.max(0, x1) + letters / 5, y: Math.max(letters, y1 + letters), "font-size": letters });
+    text.textContent = `${objectName(object)} ${percent(object.score)}`;
+    group.append(draw("rect", { ...frame, class: "rim" }), draw("rect", frame), text);
+    return group;
+  });
+  picture.replaceChildren(image, ...parts);
+  article.querySelector(".facts").textContent = `${answer.milliseconds.toFixed(1)} ms on the server`;
+  article.querySelector(".caption").textContent =
+    `${spokenOf(answer)}; ${objects.length} of ${answer.detections.length} objects have such a score.`;
+  article.querySelector(".bars").replaceChildren(
+    ...objects.map((object) => barOf(objectName(object), object.score, `k${(object.label - 1) % COLORS}`)),
+  );
 }
 
 function addHeat(article, answer) {
@@ -184,6 +241,10 @@ element("file").addEventListener("change", (event) => { take(event.target.files[
 element("camera").addEventListener("change", (event) => { take(event.target.files[0]); event.target.value = ""; });
 element("heat").addEventListener("change", run);
 element("topk").addEventListener("change", run);
+element("score").addEventListener("input", () => {
+  element("score-shown").textContent = percent(lowest()).replace(".0", "");
+  state.detected.forEach(([article, answer]) => fillBoxes(article, answer));
+});
 
 document.addEventListener("paste", (event) => {
   const file = [...event.clipboardData.files].find((each) => each.type.startsWith("image/"));
