@@ -88,7 +88,8 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
         409: "This model has no heat maps.",
         413: "Too many bytes.",
         415: "Another kind of body.",
-        422: "A value out of range, or no image that is read here: damaged, too many pixels, an unknown format.",
+        422: "A value out of range, an option of another kind of network, or no image that is read here: damaged, too "
+        "many pixels, an unknown format.",
         429: "Too many predictions of this client at a time.",
         503: "Busy or stopping; Retry-After says when to try again.",
         504: "Not answered in time.",

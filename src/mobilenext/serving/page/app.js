@@ -65,6 +65,7 @@ async function begin() {
     element("models").append(label);
   });
   element("score-label").hidden = !state.models.some(detects);
+  document.querySelectorAll(".of-classes").forEach((part) => { part.hidden = state.models.every(detects); });
 }
 
 function chosen() {
@@ -189,6 +190,7 @@ function draw(tag, attributes) {
 
 const lowest = () => Number(element("score").value);
 const objectsOf = (answer) => answer.detections.filter((object) => object.score >= lowest());
+const classOf = (object) => `k${(object.label - 1) % COLORS}`;
 const objectName = (object) => object.name || `class ${object.label}`;
 
 function spokenOf(answer) {
@@ -206,21 +208,28 @@ function fillBoxes(article, answer) {
   picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
   picture.setAttribute("aria-label", `The image with boxes: ${spokenOf(answer)}`);
   const image = draw("image", { href: state.preview, width, height });
-  const parts = [...objects].reverse().map((object) => { // the best on top
+  const frames = [...objects].reverse().map((object) => { // the best on top
     const [x1, y1, x2, y2] = object.box;
-    const group = draw("g", { class: `k${(object.label - 1) % COLORS}` });
+    const group = draw("g", { class: classOf(object) });
     const frame = { x: x1, y: y1, width: Math.max(0, x2 - x1), height: Math.max(0, y2 - y1) };
-    const text = draw("text", { x: Math.max(0, x1) + letters / 5, y: Math.max(letters, y1 + letters), "font-size": letters });
-    text.textContent = `${objectName(object)} ${percent(object.score)}`;
-    group.append(draw("rect", { ...frame, class: "rim" }), draw("rect", frame), text);
+    group.append(draw("rect", { ...frame, class: "rim" }), draw("rect", frame));
     return group;
   });
-  picture.replaceChildren(image, ...parts);
+  const texts = [...objects].reverse().map((object) => {
+    const [x1, y1, x2] = object.box;
+    const atEnd = x1 > 0.8 * width; // the text would leave the picture on the right
+    const x = atEnd ? Math.min(width, x2) - letters / 5 : Math.max(0, x1) + letters / 5;
+    const y = Math.min(height, Math.max(letters, y1 + letters));
+    const text = draw("text", { x, y, "font-size": letters, "text-anchor": atEnd ? "end" : "start" });
+    text.textContent = `${objectName(object)} ${Math.round(100 * object.score)} %`;
+    return text;
+  });
+  picture.replaceChildren(image, ...frames, ...texts);
   article.querySelector(".facts").textContent = `${answer.milliseconds.toFixed(1)} ms on the server`;
   article.querySelector(".caption").textContent =
-    `${spokenOf(answer)}; ${objects.length} of ${answer.detections.length} objects have such a score.`;
+    `${spokenOf(answer)}; ${objects.length} of ${answer.detections.length} objects have a score of at least ${element("score-shown").textContent}.`;
   article.querySelector(".bars").replaceChildren(
-    ...objects.map((object) => barOf(objectName(object), object.score, `k${(object.label - 1) % COLORS}`)),
+    ...objects.map((object) => barOf(objectName(object), object.score, classOf(object))),
   );
 }
 
