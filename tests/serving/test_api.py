@@ -76,6 +76,13 @@ def test_no_more_classes_than_there_are(client: TestClient, digits: list[Path]) 
     assert sum(each["score"] for each in answer["classes"]) == pytest.approx(1, abs=1e-4)
 
 
+def test_options_of_detectors_mean_nothing_to_a_classifier(client: TestClient, digits: list[Path]) -> None:
+    answer = client.post("/v1/predict?clip=true", content=digits[0].read_bytes())
+    assert answer.status_code == 422
+    assert "clip means nothing to a network for classification" in answer.json()["detail"]
+    assert {card["task"] for card in client.get("/v1/models").json()["models"]} == {"classification"}
+
+
 def test_models_are_chosen_by_name(client: TestClient, digits: list[Path]) -> None:
     content = digits[0].read_bytes()
     weights, folder = (

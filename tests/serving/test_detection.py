@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -60,10 +59,8 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[Serve
 
 
 @pytest.fixture(scope="module")
-def detector(
-    opened: Callable[..., list[ServedModel]], models: list[ServedModel], open_client: Callable[..., TestClient]
-) -> Iterator[TestClient]:
-    with open_client([*opened(answering={"score_threshold": 0.1}), models[0]]) as client:
+def detector(opened: Callable[..., list[ServedModel]], open_client: Callable[..., TestClient]) -> Iterator[TestClient]:
+    with open_client(opened(answering={"score_threshold": 0.1})) as client:
         yield client
 
 
@@ -114,7 +111,6 @@ def test_options_of_a_request(detector: TestClient, photo: bytes) -> None:
         ("/v1/predict?max_detections=100000", 422, "less than or equal to 1000"),
         ("/v1/predict?overlay=true", 409, "a heat map explains a class of a whole image"),
         ("/v1/explain", 409, "this network is for detection"),
-        ("/v1/predict?model=mobilenext_x0_35.digits&clip=true", 422, "clip means nothing to a network for classif"),
     ],
 )
 def test_what_it_cannot_do(detector: TestClient, photo: bytes, address: str, status: int, message: str) -> None:
@@ -124,9 +120,8 @@ def test_what_it_cannot_do(detector: TestClient, photo: bytes, address: str, sta
 
 
 def test_the_list_of_models_says_what_they_are_for(detector: TestClient) -> None:
-    cells, digits = detector.get("/v1/models").json()["models"]
+    (cells,) = detector.get("/v1/models").json()["models"]
     assert (cells["task"], cells["answering"], cells["heat_map"]) == ("detection", {"score_threshold": 0.1}, False)
-    assert (digits["task"], digits["answering"]) == ("classification", {})
 
 
 def test_its_answer_is_described(detector: TestClient, photo: bytes) -> None:
@@ -136,7 +131,7 @@ def test_its_answer_is_described(detector: TestClient, photo: bytes) -> None:
     assert schemas["Detection"]["properties"].keys() == answer["detections"][0].keys()
 
 
-def test_options_of_the_server(opened: Callable[..., list[ServedModel]], exported: Path) -> None:
+def test_options_of_the_server(opened: Callable[..., list[ServedModel]]) -> None:
     with pytest.raises(UsageError, match="score_threshold"):
         opened(answering={"score_threshold": 2.0})
     with pytest.raises(UsageError, match="topk means nothing to the models that are served"):
