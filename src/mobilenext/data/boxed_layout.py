@@ -80,7 +80,8 @@ def read_parts(root: Path, layout: BoxedLayout, split: str | None) -> tuple[Anno
             name = _part_named(root, layout, part)
             return layout.parts[name](), [f"the part {name} is taken"]
     if layout.whole is not None:
-        return layout.whole(), ["all pictures are taken: there is no test or validation part"]
+        reason = "there is no test or validation part" if layout.parts else "the data set has no parts"
+        return layout.whole(), [f"all pictures are taken: {reason}"]
     names = list(layout.parts)
     return _joined([read() for read in layout.parts.values()], names), [f"the parts {', '.join(names)} are taken"]
 
