@@ -26,6 +26,18 @@ MODEL = "ssdlite320_mobilenext_x0_35"
 WEIGHTS = ("best.safetensors", "last.safetensors", "last_ema.safetensors")
 TIMES = ("seconds", "images_per_second", "reader_cost", "batch_cost")
 SETTINGS = ("image_size=224", "batch_size=4", "epochs=2", "validate_every=1", "warmup_epochs=0.5")
+RECIPE = (
+    "--model",
+    MODEL,
+    "--recipe",
+    "ssdlite-small",
+    "--form",
+    "voc",
+    "--train-split",
+    "train",
+    "--val-split",
+    "val",
+)
 OFTEN = ("--log-every", "1", "--save-every", "0")
 
 Begin = Callable[..., WarmProcess]
@@ -71,7 +83,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def whole(begin: Begin, data: Path, backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("detection") / "whole"
-    words = (data, "--model", MODEL, "--backbone", backbone, "--recipe", "ssdlite-small", "-o", folder)
+    words = (data, *RECIPE, "--backbone", backbone, "-o", folder)
     finished(begin(*words, "--workers", 1, settings=SETTINGS))
     return folder
 
@@ -82,6 +94,7 @@ def test_the_run_says_what_it_is(whole: Path, backbone: Path) -> None:
     assert (run.config["task"], run.config["num_classes"], run.config["labels"]) == ("detection", 2, ["disc", "square"])
     # The priors of the recipe are those of 320 pixels.
     assert (form["loss"], form["image_size"], form["prior_sizes"][0]) == ("multibox", 224, [24 * 0.7, 140 * 0.7])
+    assert (run.config["data"]["train_split"], run.config["data"]["val_split"]) == ("train", "val")
     first = run.config["weights"]
     assert (first["part"], first["sha256"]) == ("backbone", hashlib.sha256(backbone.read_bytes()).hexdigest())
     for row in run.steps:
@@ -99,9 +112,7 @@ def test_killed_it_ends_alike_without_the_backbone(
     folder, other = tmp_path / "run", tmp_path / "other.safetensors"
     other.write_bytes(backbone.read_bytes())
     # Images are read in this process instead of another one.
-    process = begin(
-        data, "--model", MODEL, "--backbone", other, "--recipe", "ssdlite-small", "-o", folder, settings=SETTINGS
-    )
+    process = begin(data, *RECIPE, "--backbone", other, "-o", folder, settings=SETTINGS)
     deadline = time.monotonic() + 120
     while not ((folder / "log.jsonl").is_file() and len(rows(folder)) >= 3):
         assert process.poll() is None, process.communicate()
@@ -127,7 +138,7 @@ def free_port() -> int:
 
 def test_two_processes_compute_what_one_does(begin: Begin, data: Path, backbone: Path, tmp_path: Path) -> None:
     """With batch norms over all processes; those of a single cell amplify the rounding of the first step."""
-    words = (data, "--model", MODEL, "--backbone", backbone, "--recipe", "ssdlite-small")
+    words = (data, *RECIPE, "--backbone", backbone)
     settings = (*SETTINGS, "epochs=1", "sync_bn=true", "lr=1e-3", "warmup_epochs=0")
     finished(begin(*words, "-o", tmp_path / "one", settings=settings))
     master = f"127.0.0.1:{free_port()}"
