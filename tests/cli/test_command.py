@@ -86,11 +86,13 @@ def test_list(mobilenext: Run) -> None:
     assert done.returncode == 0
     lines = done.stdout.splitlines()
     assert all(line.startswith("|") for line in lines[:2])
-    (row,) = (line for line in lines if "mobilenext_x0_35 " in line)
+    (row,) = (line for line in lines if "| mobilenext_x0_35 " in line)
     assert "1.91 M" in row
     assert "75.1 M" in row
     assert "64.7 %" in row
     assert "none published" in next(line for line in lines if "mobilenext_x1_4 " in line)
+    (detector,) = (line for line in lines if "| ssdlite320_mobilenext_x1_0 " in line)
+    assert all(text in detector for text in ("3.48 M", "708.7 M", "72.6 %", "23.3 %"))
     assert done.stderr == ""
 
     rows = json.loads(mobilenext("list", "--json").stdout)
