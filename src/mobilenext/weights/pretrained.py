@@ -154,9 +154,8 @@ def create_model(
         name: one of :func:`mobilenext.list_models`, or ``model.tag``; None takes the model that the weights are of.
         weights: a file or a tag of the model's card (``in1k``); None leaves the network freshly initialized.
         num_classes: None takes the weights' (or 1000; of a detector, without background, 20 or 80). Another number
-            than the weights' makes a fresh classifier of that size, or fresh class heads, and the log says which
-            tensors are fresh. 0: no classifier; the network returns the pooled vector [N, C] of its last map, which is
-            1280 long for most. ``network.forward_features`` gives that map.
+            than the weights' makes a fresh classifier, or class heads, of that size, and the log says so. 0: no
+            classifier; the network returns the pooled vector [N, C] of ``network.forward_features``, C mostly 1280.
         features_only: return the last maps [N, C, H / s, W / s] at the strides s = 4, 8, 16 and 32, described by
             ``network.features_info``, instead of logits.
         classes: which of the weights' classes the network's classes 0, 1, 2, ... are: their part of the classifier is

@@ -79,13 +79,8 @@ def read_weights(
     _check_model(network, path, expected)
     tensors, dropped, notes_on_tensors = _tensors(state, network, path)
     divisor, notes_on_divisor = _identity_divisor(identity_divisor, metadata, published, network)
-    form, notes_on_form = detectors.form_in_file(metadata, network)
-    images, assumed, notes_on_images = _preprocessing(preprocessing or {}, metadata, published, file, form)
-    if form is not None:
-        form = detectors.form_for_images(form, images)
-    notes = (
-        *_note_on_certificate(file, metadata), *notes_on_tensors, *notes_on_divisor, *notes_on_form, *notes_on_images
-    )  # fmt: skip
+    form, images, assumed, notes_on_images = _form_and_images(preprocessing or {}, metadata, published, file, network)
+    notes = (*_note_on_certificate(file, metadata), *notes_on_tensors, *notes_on_divisor, *notes_on_images)
     return Weights(
         model=network.model,
         num_classes=network.num_classes,
@@ -246,6 +241,19 @@ def _identity_divisor(
     return divisor, notes
 
 
+def _form_and_images(
+    options: Mapping[str, Any],
+    metadata: Metadata,
+    published: PublishedCards | None,
+    file: ForeignFile,
+    network: Recognized,
+) -> tuple[Form | None, Preprocessing, tuple[str, ...], list[str]]:
+    """Return the form of a detector, and what `_preprocessing` returns; the size of the images decides the form's."""
+    form, notes = detectors.form_in_file(metadata, network)
+    images, assumed, notes_on_images = _preprocessing(options, metadata, published, file, form)
+    return form and detectors.form_for_images(form, images), images, assumed, [*notes, *notes_on_images]
+
+
 def _preprocessing(
     options: Mapping[str, Any],
     metadata: Metadata,
@@ -253,10 +261,7 @@ def _preprocessing(
     file: ForeignFile,
     form: Form | None,
 ) -> tuple[Preprocessing, tuple[str, ...], list[str]]:
-    """Return the stored, published or recorded preprocessing under the caller's fields, the assumed fields, notes.
-
-    That of a detector, which has a `form`, is recorded nowhere: the authors' is assumed.
-    """
+    """Return the stored, published, recorded or (of a form) the authors' under the caller's fields, the assumed, notes."""
     stored, assumed, notes = metadata.preprocessing(), metadata.assumed(), []
     if stored is not None:
         base = stored
