@@ -261,7 +261,8 @@ def _preprocessing(
     file: ForeignFile,
     form: Form | None,
 ) -> tuple[Preprocessing, tuple[str, ...], list[str]]:
-    """Return the stored, published, recorded or (of a form) the authors' under the caller's fields, the assumed, notes."""
+    """Return the stored, published or recorded preprocessing under the caller's fields, the assumed fields, notes."""
+    # No file records that of a detector, which has a `form`: the authors' is assumed.
     stored, assumed, notes = metadata.preprocessing(), metadata.assumed(), []
     if stored is not None:
         base = stored
