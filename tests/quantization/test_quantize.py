@@ -140,15 +140,15 @@ def test_other_forms(long_world: World, tmp_path: Path) -> None:
 
     path = classifier(tmp_path / "a.onnx", batch=4, layout="NHWC", dtype="uint8", end="Softmax", weight=WEIGHT / 50)
     (tmp_path / "work").mkdir()
-    (tmp_path / "int8").mkdir()
     chosen = [long_world.data / name for name in long_world.names[:18]]
     subject = find_subject(onnx=path, labels=tuple("abcde"))
-    quantize._quantize(subject, tmp_path / "work", tmp_path / "int8", chosen, ())
-    sidecar = read_sidecar(tmp_path / "int8")
+    quantized = quantize._quantize(subject, tmp_path / "work", chosen, ())
+    folder = quantized.specs["int8"].folder
+    sidecar = read_sidecar(folder)
     assert (sidecar.form, sidecar.layout) == (Form(4, "NHWC", "uint8", "probabilities"), "NHWC")
     assert (sidecar.precision, sidecar.record.labels) == ("int8", tuple("abcde"))
     spec = RuntimeSpec(
-        "onnxruntime", "", "cpu", 1, tmp_path / "int8", sidecar.file, "int8", sidecar.input,
+        "onnxruntime", "", "cpu", 1, folder, sidecar.file, "int8", sidecar.input,
         tuple(output.name for output in sidecar.outputs),
         form=sidecar.form,
     )  # fmt: skip

@@ -17,6 +17,7 @@ from mobilenext.cli.options import (
     OUTPUT,
     OUTPUT_NAME,
     SECTION,
+    SPLIT,
     USE,
     WEIGHTS,
     add_flags,
@@ -71,9 +72,10 @@ def _declare_quantize(command: argparse.ArgumentParser) -> None:
         command,
         DATA_OPTION(help="data set to measure on (default: the other images of --calibration)"),
         LIST(help="list file of --data (default: val_list.txt)"),
+        SPLIT,
     )
     command.add_argument(
-        "--max-drop", type=float, default=1.0, help="loss of top-1 that is accepted, in points (default: 1.0)"
+        "--max-drop", type=float, default=1.0, help="loss of top-1 (or mAP) that is accepted, in points (default: 1.0)"
     )
     command.add_argument("--keep-float", nargs="+", default=[], metavar="LAYER", help="layers to keep in float32")
     add_flags(command, USE, SECTION, IDENTITY_DIVISOR)
@@ -87,8 +89,9 @@ def _quantize(options: argparse.Namespace) -> int:
     from mobilenext.quantization.tables import quantization_lines
 
     arguments = values_of(
-        options, "calibration", "calibration_list", "calibration_images", "data", "list_file", "max_drop", "keep_float"
-    )
+        options, "calibration", "calibration_list", "calibration_images", "data", "list_file", "split",
+        "max_drop", "keep_float",
+    )  # fmt: skip
     with progress_bar("correct") as progress:
         report = quantize_model(options.output, progress=progress, **arguments, **source_of(options))
     print_report(quantization_lines(report), options, report)

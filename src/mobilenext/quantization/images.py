@@ -14,10 +14,11 @@ from typing import Any, TypedDict
 import numpy as np
 
 from mobilenext.arrays import Floats
-from mobilenext.data import LabelledDataset, LabelledImage, find_images, open_dataset, pixels_of
+from mobilenext.data import Dataset, LabelledDataset, Record, find_images, open_dataset, pixels_of
 from mobilenext.data.dataset import open_training
 from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import DatasetError, UsageError
+from mobilenext.task import OwnDataset, Task
 
 log = logging.getLogger(__name__)
 FEWEST = 16  # calibration images
@@ -32,6 +33,7 @@ class ImageOptions(TypedDict, total=False):
     calibration_images: int  # how many at most, spread evenly (default: 256)
     data: str | os.PathLike[str] | None  # the data set to evaluate on; None: the rest of the calibration's
     list_file: str | os.PathLike[str] | None  # its list
+    split: str | None  # its part, such as ``test``
 
 
 def divide(calibration: str | os.PathLike[str], options: ImageOptions) -> tuple[list[Path], LabelledDataset]:
@@ -47,10 +49,12 @@ def divide(calibration: str | os.PathLike[str], options: ImageOptions) -> tuple[
     if data is not None:
         paths = _calibration_paths(calibration, calibration_list)
         chosen = spread(paths, count)
-        dataset = open_dataset(data, list_file=list_file, check_classes=False)
+        dataset = open_dataset(data, list_file=list_file, split=options.get("split"), check_classes=False)
         _check_disjoint(chosen, dataset)
         _log_notes(dataset)
         return chosen, dataset
+    if options.get("split") is not None:
+        raise UsageError("a split was given without the data set that it is of (--data)")
     if list_file is not None:
         raise UsageError("a list was given without the data set that it is of (--data)")
     dataset = open_dataset(calibration, list_file=calibration_list, check_classes=False)
@@ -66,7 +70,35 @@ def divide(calibration: str | os.PathLike[str], options: ImageOptions) -> tuple[
     return chosen, remaining
 
 
-def _log_notes(dataset: LabelledDataset) -> None:
+def divide_for(task: Task, calibration: str | os.PathLike[str], options: ImageOptions) -> tuple[list[Path], OwnDataset]:
+    """Do the same for a task other than classification, whose data set must be named.
+
+    Pictures of that data set which lie in the folder `calibration` are left out of the calibration, which is logged.
+
+    Raises:
+        UsageError: no data to evaluate on, or options that cannot work. DatasetError: as `divide`, and of the data.
+    """
+    data, count = options.get("data"), options.get("calibration_images", MOST)
+    if data is None:
+        raise UsageError(f"no data set to measure {task.metric.display} on; expected --data, and a --split of it")
+    if options.get("calibration_list") is not None:
+        raise UsageError("calibration_list is of classifiers; expected a folder of images alone")
+    if count < FEWEST:
+        raise UsageError(f"calibration_images is {count}; expected at least {FEWEST}")
+    dataset = task.evaluation.open_data(data, list_file=options.get("list_file"), split=options.get("split"))
+    _log_notes(dataset)
+    paths = find_images([os.fspath(calibration)])
+    evaluated = {record.path.resolve() for record in dataset.records}
+    others = [path for path in paths if path.resolve() not in evaluated]
+    if len(others) < len(paths):
+        log.info("%d images that are evaluated are left out of the calibration", len(paths) - len(others))
+    _check_enough(len(others), len(paths), calibration)
+    chosen = spread(others, count)
+    _check_disjoint(chosen, dataset)
+    return chosen, dataset
+
+
+def _log_notes(dataset: Dataset) -> None:
     for note in dataset.all_notes():
         log.info("%s", note)
 
@@ -98,9 +130,9 @@ def spread(items: Sequence[Any], count: int) -> list[Any]:
     return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))]
 
 
-def _check_disjoint(chosen: Sequence[Path], dataset: LabelledDataset) -> None:
+def _check_disjoint(chosen: Sequence[Path], dataset: Dataset) -> None:
     """Raise DatasetError for an image that is calibrated on and evaluated; the same picture twice counts too."""
-    by_size: dict[int, list[LabelledImage]] = defaultdict(list)
+    by_size: dict[int, list[Record]] = defaultdict(list)
     for record in dataset.records:
         by_size[record.path.stat().st_size].append(record)
     for path in chosen:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,7 +24,7 @@ from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibra
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 
-from mobilenext.arrays import Floats, Logits
+from mobilenext.arrays import Floats
 from mobilenext.errors import DataError, UsageError, nearest
 from mobilenext.runtime.form import Form
 
@@ -47,11 +47,15 @@ Ranges: TypeAlias = Any  # onnxruntime.quantization.calibrate.TensorsData: the r
 
 @dataclass(frozen=True)
 class LayerLoss:
-    """How the logits change when one layer alone is quantized."""
+    """How the outputs change when one layer alone is quantized."""
 
     layer: str
-    signal_to_noise_db: float  # power of the logits over that of their error
-    changed_top1: int  # of the images
+    signal_to_noise_db: float  # power of the logits over that of their error; the least of several outputs
+    changed_top1: int | None  # of the images; None where the outputs are no logits of classes
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields that have a value."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def make_ready(onnx_file: Path, target: Path) -> None:
@@ -153,26 +157,30 @@ def layers(onnx_file: Path) -> list[str]:
 
 
 def layer_losses(
-    onnx_file: Path, ranges: Ranges, images: Floats, output: str | None = None, form: Form = OURS
+    onnx_file: Path, ranges: Ranges, images: Floats, outputs: Sequence[str] | None = None, form: Form = OURS
 ) -> list[LayerLoss]:
-    """Quantize every layer alone, and return the one that disturbs the logits most first.
+    """Quantize every layer alone, and return the one that disturbs the outputs most first.
 
     Args:
         onnx_file: made ready.
         ranges: of `calibrate`.
         images: normalized, [N, 3, S, S]; some of those that were calibrated with.
-        output: the name of that with the scores; None: the only one.
+        outputs: their names; None: the only one, logits.
         form: of the network.
     """
-    expected = _logits(onnx.load(str(onnx_file)), images, output, form)
+    expected = _outputs(onnx.load(str(onnx_file)), images, outputs, form)
     losses = []
     for name in layers(onnx_file):
-        logits = _logits(_quantized(onnx_file, ranges, only=[name]), images, output, form)
-        noise = max(float(((logits - expected) ** 2).sum()), 1e-30)
-        decibels = 10 * float(np.log10(float((expected**2).sum()) / noise))
-        changed = int((logits.argmax(1) != expected.argmax(1)).sum())
-        losses.append(LayerLoss(name, round(decibels, 2), changed))
+        changed = _outputs(_quantized(onnx_file, ranges, only=[name]), images, outputs, form)
+        decibels = min(_signal_to_noise(*pair) for pair in zip(expected, changed, strict=True))
+        top1 = int((changed[0].argmax(1) != expected[0].argmax(1)).sum()) if len(expected) == 1 else None
+        losses.append(LayerLoss(name, round(decibels, 2), top1))
     return sorted(losses, key=lambda loss: loss.signal_to_noise_db)
+
+
+def _signal_to_noise(expected: Floats, changed: Floats) -> float:
+    noise = max(float(((changed - expected) ** 2).sum()), 1e-30)
+    return 10 * float(np.log10(max(float((expected**2).sum()), 1e-30) / noise))
 
 
 def _quantized(
@@ -209,16 +217,15 @@ def _quantized(
     return model
 
 
-def _logits(model: onnx.ModelProto, images: Floats, output: str | None, form: Form) -> Logits:
-    """Return the logits [N, classes] of a graph."""
+def _outputs(model: onnx.ModelProto, images: Floats, names: Sequence[str] | None, form: Form) -> list[Floats]:
+    """Return the outputs of a graph: logits [N, classes] where there is one, else each as it is, [N, ...]."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    name, outputs = session.get_inputs()[0].name, None if output is None else [output]
-    return np.concatenate(
-        [
-            form.comparable(form.logits(session.run(outputs, {name: array})[0], count))
-            for start in range(0, len(images), 8)
-            for array, count in form.inputs(images[start : start + 8])
-        ]
-    )
+    name = session.get_inputs()[0].name
+    parts: list[list[Floats]] = []
+    for start in range(0, len(images), 8):
+        for array, count in form.inputs(images[start : start + 8]):
+            values = session.run(names, {name: array})
+            parts.append([form.comparable(form.logits(values[0], count))] if len(values) == 1 else values)
+    return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
