@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mobilenext.arrays import Outputs
 from mobilenext.data.images import paths_of
 from mobilenext.errors import refuse_unknown
 from mobilenext.export.checked import write_checked
@@ -77,5 +78,10 @@ def _export(
     """Read the weights and write them as their task asks, in a process of its own."""
     weights = read_weights(path, **reading)
     task = task_of_file(weights.task, path)
-    parity = write_checked(weights, format, folder, images, task.export.agreement, task.export.post_processing)
+    record, export = weights.record(), task.export
+
+    def agreement(expected: Outputs, outputs: Outputs) -> tuple[dict[str, Any], str | None]:
+        return export.agreement(expected, outputs, record)
+
+    parity = write_checked(weights, format, folder, images, agreement, export.post_processing)
     return parity, weights.notes

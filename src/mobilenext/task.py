@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mobilenext.drawing.cells import Cell
     from mobilenext.drawing.chart import Chart
     from mobilenext.drawing.parts import Section, Tile
+    from mobilenext.export.post_processing import PostProcessing
     from mobilenext.json_files import Check, Fields
     from mobilenext.sources.prepare import Prepared
     from mobilenext.weights.record import WeightsRecord
@@ -290,13 +291,15 @@ class Export:
     """What the export of a network needs of its task beside the names of the outputs, which the network has."""
 
     # The outputs of Paddle's network and of the export for the same images: fields of the parity, and what is wrong.
-    agreement: Callable[[Outputs, Outputs], tuple[dict[str, Any], str | None]] = lambda expected, outputs: ({}, None)
+    agreement: Callable[[Outputs, Outputs, WeightsRecord], tuple[dict[str, Any], str | None]] = (
+        lambda expected, outputs, record: ({}, None)
+    )
     # Of a quantization: fields of a result that its report repeats (none: that of the metric), and the answer in a row,
     # of which the equal ones are counted.
     scores: Sequence[str] = ()
     answer: Callable[[Any], Any] | None = None
-    # Appends to a checked ONNX graph, and returns the new one: decoding and suppression of boxes, for one.
-    post_processing: Callable[[Any, WeightsRecord], Any] | None = None
+    # What follows the network to its answers: decoding and suppression of boxes, for one.
+    post_processing: PostProcessing | None = None
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,12 @@ import paddle
 import pytest
 from tests.export.test_export import SMALL, skip_if_not_writable
 
+from mobilenext.errors import CheckFailed
 from mobilenext.export import checked
 from mobilenext.export.checked import write_checked
+from mobilenext.export.post_processing import PostProcessing
 from mobilenext.export.sidecar import SIDECAR, Output, read_sidecar
-from mobilenext.json_files import read_json
+from mobilenext.export.tables import parity_lines
 from mobilenext.models.network import Network
 from mobilenext.runtime import open_runtime
 from mobilenext.sources.choice import Choice
@@ -77,21 +79,57 @@ def append_softmax(graph: Any, record: WeightsRecord) -> Any:
     return graph
 
 
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def agreement_of_softmax(calls: Any, record: WeightsRecord) -> tuple[dict[str, Any], str | None]:
+    assert {len(probabilities) for _, (probabilities,) in calls} == {1, 3}, "one image, and three"
+    worst = max(np.abs(softmax(logits) - probabilities).max() for (logits,), (probabilities,) in calls)
+    return {"calls": [len(calls), len(calls)]}, None if worst < 1e-3 else "probabilities differ"
+
+
+SOFTMAX = PostProcessing(
+    name="softmax", append=append_softmax, agreement=agreement_of_softmax,
+    instructions=lambda record: {"steps": ["softmax"], "constants": "one.txt"}, files=lambda record: {"one.txt": b"1"},
+)  # fmt: skip
+
+
 @pytest.mark.parametrize("format", ["onnx", "openvino", "paddle-legacy"])
 def test_post_processing(format: str, world: World, tmp_path: Path) -> None:
-    """It follows the network where the format can hold it; the network alone is compared with Paddle."""
+    """A second model has it where the format can hold it, compared as well; the sidecar says how it is computed."""
     skip_if_not_writable(format)
     weights = read_weights(world.weights, preprocessing=SMALL)
     images = [str(world.data / "imgs")]
-    write_checked(weights, format, tmp_path, images, lambda expected, outputs: ({}, None), append_softmax)
-    values = read_json(tmp_path / SIDECAR)
-    name = "logits" if format == "paddle-legacy" else "probabilities"
-    assert (values["version"], values["output"]) == ("mobilenext export 2", name)
-    assert values["outputs"] == [{"name": name, "shape": [8]}]
-    assert "logits_std" in values["parity"]
+    write_checked(weights, format, tmp_path, images, lambda expected, outputs: ({}, None), SOFTMAX)
+    sidecar = read_sidecar(tmp_path)
+    assert sidecar.outputs == (Output("logits", (8,)),), "the network alone stays as it is"
+    assert sidecar.files.keys() >= {sidecar.file, "one.txt"}
+    steps = {"steps": ["softmax"], "constants": "one.txt"}
+    if format == "paddle-legacy":
+        assert sidecar.post_processing == steps
+        assert "post_processing" not in sidecar.parity
+        return
+    file = {"onnx": "model_softmax.onnx", "openvino": "model_softmax.xml"}[format]
+    assert sidecar.post_processing == steps | {"file": file, "input": "image", "outputs": ["probabilities"]}
+    assert file in sidecar.files
+    counted = sidecar.parity["post_processing"]
+    assert all(fields["calls"][0] > 4 for fields in counted.values())
+    assert "with post-processing" in parity_lines(sidecar.parity)[-1]
     prepared = prepare(find_subject(exported=tmp_path), tmp_path / "scratch", Choice())
-    (outputs,) = open_runtime(prepared.spec).predict(world.inputs[:3])
-    powers = np.exp(world.logits[:3] - world.logits[:3].max(axis=1, keepdims=True))
-    expected = world.logits[:3] if format == "paddle-legacy" else powers / powers.sum(axis=1, keepdims=True)
-    assert np.abs(outputs - expected).max() <= 1e-3 * expected.std()
-    assert np.allclose(sum(values["self_check"]), 1, atol=1e-5) == (format != "paddle-legacy")
+    spec = replace(prepared.spec, file=file, outputs=("probabilities",))
+    (outputs,) = open_runtime(spec).predict(world.inputs[:3])
+    assert np.abs(outputs - softmax(world.logits[:3])).max() <= 1e-3
+
+
+def test_other_answers_stop_the_export(world: World, tmp_path: Path) -> None:
+    """A second model that gives something else is never kept."""
+    skip_if_not_writable("onnx")
+    weights = read_weights(world.weights, preprocessing=SMALL)
+    wrong = replace(SOFTMAX, agreement=lambda calls, record: ({}, "3 probabilities differ"))
+    with pytest.raises(CheckFailed, match=r"model_softmax.onnx does not give .*, by .*: 3 probabilities differ"):
+        write_checked(
+            weights, "onnx", tmp_path, [str(world.data / "imgs")], lambda expected, outputs: ({}, None), wrong
+        )
+    assert not (tmp_path / SIDECAR).exists()

@@ -10,9 +10,12 @@ from mobilenext.arrays import Outputs
 from mobilenext.classification.metrics import Prediction
 from mobilenext.export.parity import ALLOWED
 from mobilenext.task import Export
+from mobilenext.weights.record import WeightsRecord
 
 
-def agreement(expected: Outputs, outputs: Outputs) -> tuple[dict[str, Any], str | None]:
+def agreement(
+    expected: Outputs, outputs: Outputs, record: WeightsRecord | None = None
+) -> tuple[dict[str, Any], str | None]:
     """Count the images with the same first class, and say whether a clear one has another."""
     (reference,), (logits,) = expected, outputs  # [N, classes]
     first, other = reference.argmax(1), logits.argmax(1)

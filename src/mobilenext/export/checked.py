@@ -5,31 +5,33 @@ weights -> network -> batch norms folded -> format -> opened again -> outputs co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from mobilenext.errors import CheckFailed, UsageError
 from mobilenext.export.images import parity_images
 from mobilenext.export.parity import Agreement, ImageOutputs, compare, short
+from mobilenext.export.post_processing import (
+    POST_PROCESSED,
+    PostProcessing,
+    beside,
+    compare_post_processed,
+    describe,
+    write_post_processed,
+)
 from mobilenext.export.sidecar import write_sidecar
-from mobilenext.export.writing import convert_onnx, write_format
+from mobilenext.export.writing import write_format
 from mobilenext.machine.packages import installed, require_paddle
 from mobilenext.machine.temporary import scratch_folder
 from mobilenext.runtime import RUNTIMES, RuntimeSpec, open_runtime
 from mobilenext.runtime.self_check import failure, probe
 from mobilenext.weights.load import network_of
-from mobilenext.weights.record import Weights, WeightsRecord
+from mobilenext.weights.record import Weights
 
 if TYPE_CHECKING:
     from mobilenext.models.network import Network
-
-# Appends to an ONNX graph (an `onnx.ModelProto`) whose outputs were compared what follows the network, and returns the
-# new graph; its outputs keep the batch as their first axis.
-PostProcessing: TypeAlias = Callable[[Any, WeightsRecord], Any]
-POST_PROCESSED = ("onnx", "openvino")  # formats that can hold more than the network
 
 
 def write_checked(
@@ -48,7 +50,8 @@ def write_checked(
         folder: exists.
         images: files and folders to compare on; None takes photos that scikit-learn brings.
         agreement: compares the answers of the task.
-        post_processing: is appended to the graph of ONNX and OpenVINO after the outputs of the network were compared.
+        post_processing: what follows the network; ONNX and OpenVINO get a second model with it, after the outputs of
+            the network were compared.
 
     Returns:
         The parity.
@@ -82,12 +85,15 @@ def write_checked(
         specs = _readers(format, folder, file, network)
         for spec in specs:
             parity["runtimes"][spec.describe()] = _compared(spec, format, original, batch, agreement)
-        if post_processing is not None and format in POST_PROCESSED:
-            outputs = _append(graph, post_processing, weights.record())
-            convert_onnx(format, graph, folder, weights.preprocessing.image_size, outputs)
-            specs = [replace(spec, outputs=outputs) for spec in specs]
-            expected = open_runtime(specs[0]).predict(image)
-    write_sidecar(specs[0], format, weights.record(), expected, parity)
+        instructions = describe(post_processing, folder, weights.record()) if post_processing else None
+        if post_processing and instructions is not None and format in POST_PROCESSED:
+            names = write_post_processed(post_processing, format, graph, folder, weights.record())
+            followed = beside(specs, names)
+            parity["post_processing"] = compare_post_processed(
+                post_processing, followed, (batch, original), weights.record()
+            )
+            instructions |= names
+    write_sidecar(specs[0], format, weights.record(), expected, parity, instructions)
     return parity
 
 
@@ -110,16 +116,6 @@ def _compared(
             "written; another version of the converter may help"
         )
     return differences
-
-
-def _append(graph: Path, post_processing: PostProcessing, record: WeightsRecord) -> tuple[str, ...]:
-    """Append what follows the network to an ONNX file, and return the names of its outputs then."""
-    import onnx
-
-    model = post_processing(onnx.load(str(graph)), record)
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, str(graph))
-    return tuple(output.name for output in model.graph.output)
 
 
 def _readers(format: str, folder: Path, file: str, network: Network) -> list[RuntimeSpec]:

@@ -31,6 +31,7 @@ SIDECAR = "mobilenext.json"
 VERSION = "mobilenext export 2"
 READABLE = ("mobilenext export 1", VERSION)
 _REMEDY = "export again"
+_OPTIONAL = ("form", "outputs", "post_processing")  # fields of a sidecar that a file may lack
 _SIDECAR = record(
     {
         "version": text(*READABLE),
@@ -48,6 +49,9 @@ _SIDECAR = record(
             )
         ),
         "outputs": optional(many(record({"name": text(), "shape": many(whole(0))}))),
+        "post_processing": optional(
+            record({**dict.fromkeys(("file", "input"), optional(text())), "outputs": optional(many(text()))})
+        ),
         "files": named(sha256()),
         "self_check": many(number()),
         **dict.fromkeys(("parity", "made_by", "record.preprocessing"), record({})),
@@ -90,6 +94,8 @@ class Sidecar:
     self_check: tuple[float, ...] = field(repr=False)
     parity: Mapping[str, Any]  # how close it is to Paddle on real images
     made_by: Mapping[str, Any]  # versions of what wrote it
+    # How answers follow from the outputs; file, input and outputs of another model in the folder that computes them.
+    post_processing: Mapping[str, Any] | None = None
 
     def expected_outputs(self) -> Outputs:
         """Return the outputs, float32 [1, ...], that the self check expects."""
@@ -107,6 +113,8 @@ class Sidecar:
         for name in ("task", "architecture"):
             if record[name] is None:
                 del record[name]
+        if self.post_processing is None:
+            del values["post_processing"]
         if self.form is None:
             del values["form"]
         else:
@@ -118,7 +126,12 @@ class Sidecar:
 
 
 def write_sidecar(
-    spec: RuntimeSpec, format: str, record: WeightsRecord, expected: Outputs, parity: Mapping[str, Any]
+    spec: RuntimeSpec,
+    format: str,
+    record: WeightsRecord,
+    expected: Outputs,
+    parity: Mapping[str, Any],
+    post_processing: Mapping[str, Any] | None = None,
 ) -> None:
     """Describe the model in a folder, and every file beside it.
 
@@ -128,6 +141,7 @@ def write_sidecar(
         record: of the weights.
         expected: the outputs [1, ...] for :func:`mobilenext.runtime.self_check.probe`.
         parity: how close the model is to Paddle on real images.
+        post_processing: how answers follow from the outputs.
     """
     form = None if spec.form == Form() else spec.form
     sidecar = Sidecar(
@@ -143,6 +157,7 @@ def write_sidecar(
         self_check=tuple(float(value) for array in expected for value in array.ravel()),
         parity=parity,
         made_by={**origin(now()), **environment()},
+        post_processing=post_processing,
     )
     sidecar.write(spec.folder)
 
@@ -186,7 +201,8 @@ def _from_dict(values: Mapping[str, Any], folder: Path) -> Sidecar:
     record["notes"] = tuple(record["notes"])
     record["section"], record["assumed"] = record["section"] or "", tuple(record["assumed"] or ())
     record["path"] = folder / values["file"]
-    known = {item.name: values[item.name] for item in fields(Sidecar) if item.name not in ("form", "outputs")}
+    known = {item.name: values[item.name] for item in fields(Sidecar) if item.name not in _OPTIONAL}
+    known["post_processing"] = values.get("post_processing")
     known["form"] = Form.from_dict(values["form"]) if values.get("form") is not None else None
     known["record"] = WeightsRecord(**record)
     known["self_check"] = tuple(map(float, values["self_check"]))
@@ -196,6 +212,8 @@ def _from_dict(values: Mapping[str, Any], folder: Path) -> Sidecar:
     sidecar = Sidecar(**known)
     if sidecar.file not in sidecar.files:
         raise Unfit(f"{sidecar.file!r} is not among its files")
+    if (file := (sidecar.post_processing or {}).get("file")) is not None and file not in sidecar.files:
+        raise Unfit(f"{file!r} is not among its files")
     if outside := [name for name in sidecar.files if Path(name).name != name]:
         raise Unfit(f"it names a file outside its folder, {outside[0]!r}")
     if sidecar.record.task is None and [output.shape for output in sidecar.outputs] != [(classes,)]:

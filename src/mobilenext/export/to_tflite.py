@@ -49,6 +49,7 @@ class _Graph:
         self._uses.update(value.name for value in graph.output)
         self._next = {name: node for node in graph.node for name in node.input}
         self._done: set[str] = set()  # nodes that became part of the one before them
+        self._channels_last: set[str] = set()  # ONNX names of maps that are NHWC in ONNX, too
         self._index: dict[str, int] = {}  # of a tensor in TFLite, by its ONNX name
         self._tensors: list[Any] = []
         self._buffers: list[Any] = [schema.BufferT()]  # the first is the empty one
@@ -239,12 +240,30 @@ class _Graph:
             begin += size
 
     def _concat(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
-        if attributes["axis"] != 1:
-            raise _unknown(node, "concatenation along another axis than the channels")
+        if attributes["axis"] != 1:  # the channels of maps, or the priors of arrays
+            raise _unknown(node, "concatenation along another axis than the second")
         inputs = [self._index[name] for name in node.input]
         target = self._activation(node.output[0])
-        axis = len(self._tensors[target].shape) - 1
+        axis = 1 if len(self._tensors[target].shape) < 4 else 3
         self._operator(Op.CONCATENATION, inputs, [target], "Concatenation", axis=axis, fusedActivationFunction=NONE)
+
+    def _transpose(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
+        """Bring channels to the end, where they are in TFLite already; `_reshape` must follow."""
+        follower = self._next.get(node.output[0])
+        if list(attributes["perm"]) != list(TO_NHWC) or follower is None or follower.op_type != "Reshape":
+            raise _unknown(node, f"transposition by {list(attributes['perm'])}")
+        self._index[node.output[0]] = self._index[node.input[0]]
+        self._channels_last.add(node.output[0])
+
+    def _reshape(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
+        shape, before = self._shapes[node.output[0]], self._shapes[node.input[0]]
+        # A map of a single cell has the same order in both layouts.
+        other_order = len(before) == 4 and before[2:] != [1, 1] and node.input[0] not in self._channels_last
+        if other_order or len(shape) == 4 or 0 in shape[1:]:  # the batch alone is free
+            raise _unknown(node, f"reshape to {shape}")
+        sizes = self._constant(f"{node.output[0]}/shape", np.array([-1, *shape[1:]], np.int32))
+        inputs = [self._index[node.input[0]], sizes]
+        self._operator(Op.RESHAPE, inputs, [self._activation(node.output[0])], "Reshape", newShape=[-1, *shape[1:]])
 
     def _add(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
         self._binary(node, Op.ADD, "Add")

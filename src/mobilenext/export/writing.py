@@ -39,24 +39,23 @@ def write_format(network: Network, name: str, folder: Path, image_size: int, gra
     with scratch_folder() as scratch:
         onnx_file = graph or scratch / "network.onnx"
         write_onnx(network, onnx_file, image_size)
-        convert_onnx(name, onnx_file, folder, image_size, network.outputs)
+        convert_onnx(name, onnx_file, folder / file, image_size, network.outputs)
     return file
 
 
-def convert_onnx(name: str, onnx_file: Path, folder: Path, image_size: int, outputs: Sequence[str]) -> None:
+def convert_onnx(name: str, onnx_file: Path, target: Path, image_size: int, outputs: Sequence[str]) -> None:
     """Write an ONNX file in a format that is made from ONNX.
 
     Args:
         name: of the format: onnx, openvino, ncnn or tflite.
         onnx_file: with the input ``image`` and the `outputs`.
-        folder: exists.
+        target: the model file; what lies beside it gets the same stem.
         image_size: pixels, of the square images.
         outputs: their names.
 
     Raises:
         CheckFailed, DataError: the converter fails or does not know an operator.
     """
-    target = folder / FORMATS[name].file
     if name == "onnx":
         shutil.copyfile(onnx_file, target)
     elif name == "openvino":

@@ -137,7 +137,8 @@ def _heads(channels: Sequence[int], outputs: Sequence[int], rare: bool) -> nn.La
 def _by_prior(x: paddle.Tensor, columns: int) -> paddle.Tensor:
     """Turn [N, priors of a cell * columns, H, W] into [N, H * W * priors of a cell, columns], cells row by row."""
     _, channels, height, width = x.shape
-    return x.transpose([0, 2, 3, 1]).reshape([-1, height * width * channels // columns, columns])
+    # Flat in between: oneDNN in Paddle 3.3 joins a transposition with a reshape behind it, and gets the shape wrong.
+    return x.transpose([0, 2, 3, 1]).flatten(1).reshape([-1, height * width * channels // columns, columns])
 
 
 class SSDLite(Network):
