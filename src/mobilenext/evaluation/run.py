@@ -75,8 +75,7 @@ def evaluate(
         progress: called at the start, with what a resumed journal holds, and after each chunk.
         options: model, weights, exported, onnx, use, section, identity_divisor, preprocessing, labels, output_name
             name the network; device, runtime, engine, precision, threads, batch_size and workers say how it is run;
-            list_file, split and limit select images; score_threshold, iou_threshold, max_detections, clip and flip
-            decide the answers, for a task that has them. `mobilenext.sources.options` describes each.
+            list_file, split and limit select images. `mobilenext.sources.options` describes each, and those of answers.
 
     Returns:
         The content of ``result.json``.
@@ -88,8 +87,7 @@ def evaluate(
     started = now()
     source, execution, selection, scoring, workers = _sort(options)
     _check(output, unreadable, resume, selection)
-    choice = choose(execution, workers)
-    subject = find_subject(**source)
+    choice, subject = choose(execution, workers), find_subject(**source)
     task = task_of_file(task_of(subject), subject.path)
     answering = task.options_of(scoring)
     whole = _open(task, data, selection, choice, unreadable)
@@ -111,9 +109,8 @@ def evaluate(
         with journal:
             counts, speed = _run(journal, trial, unreadable, progress, ranks)
         evaluated = Evaluated(prepared, dataset, journal.rows, counts, remarks)
-        fields = _task_fields(task, evaluated)
-        result = trial.headline(setup) | {"warnings": warnings, "processes": ranks.world} | fields
-        result |= latency | speed | origin(started) | {"environment": environment()}
+        result = trial.headline(setup) | {"warnings": warnings, "processes": ranks.world}
+        result |= _task_fields(task, evaluated) | latency | speed | origin(started) | {"environment": environment()}
         if ranks.first:
             write_outcome(folder, journal, result, task.evaluation.files(evaluated))
     return result
