@@ -109,6 +109,6 @@ def collect_detections(name: str, result: Mapping[str, Any], rows: Iterable[Dete
     return detected
 
 
-def f1_percent(found: int, missed: int, false: int) -> float:
+def f1_percent(right: int, missed: int, false: int) -> float:
     """Return F1, the harmonic mean of precision and recall, in percent."""
-    return percent(2 * found, 2 * found + missed + false) if found else 0.0
+    return percent(2 * right, 2 * right + missed + false) if right else 0.0

@@ -85,11 +85,11 @@ def _card(run: Detected, place: int, images: PageImages) -> Card:
 
 def _bars(run: Detected, row: DetectedImage, matches: PictureMatches) -> list[Bar]:
     """Return for each class in the picture how many of its boxes were found, and how many detections are false."""
-    found, missed = row.truth.labels[matches.found], row.truth.labels[matches.missed]
-    false, bars = row.labels[matches.false], []
-    for label in sorted({*found.tolist(), *missed.tolist(), *false.tolist()}):
-        right, wrong = int((found == label).sum()), int((false == label).sum())
-        boxes = right + int((missed == label).sum())
+    right_labels, missed_labels = row.truth.labels[matches.found], row.truth.labels[matches.missed]
+    false_labels, bars = row.labels[matches.false], []
+    for label in sorted({*right_labels.tolist(), *missed_labels.tolist(), *false_labels.tolist()}):
+        right, wrong = int((right_labels == label).sum()), int((false_labels == label).sum())
+        boxes = right + int((missed_labels == label).sum())
         text = f"{right} of {boxes}" + (f", {wrong} false" if wrong else "")
         width = round(100 * right / boxes, 1) if boxes else 0.0
         bars.append(Bar(run.class_name(label - 1), text, width, right == boxes and not wrong))
