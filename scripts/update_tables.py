@@ -10,10 +10,10 @@ import re
 import sys
 from collections.abc import Callable
 
-from document_tables import accuracy, speed, tipc, training
+from document_tables import accuracy, detection, speed, tipc, training
 from document_tables.results import ROOT, load
 from gradient_confusion import confusion_table
-from mobilenext.models.tables import models_table
+from mobilenext.models.tables import detectors_table, models_table
 from mobilenext.quantization.tables import quantization_table
 from mobilenext.report.bench_report import bench_note, bench_table
 from mobilenext.report.names import network_name
@@ -25,11 +25,22 @@ DOCUMENTS = (
     *("README.md", "README_cn.md"),
     *(
         f"docs/{name}.md"
-        for name in ("accuracy", "deployment", "explanations", "paper_and_code", "reproduction", "serving", "training")
+        for name in (
+            "accuracy",
+            "deployment",
+            "detection",
+            "explanations",
+            "paper_and_code",
+            "reproduction",
+            "serving",
+            "training",
+        )
     ),
 )
 BLOCKS: dict[str, Callable[[], str]] = {  # by the name in the document's marks
     "models": models_table,
+    "detectors": detectors_table,
+    "bccd": detection.bccd,
     "parity": accuracy.parity,
     "bench": speed.bench,
     "sensitivity": accuracy.sensitivity,

@@ -13,7 +13,7 @@ from typing import Any
 
 from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import UsageError, nearest
-from mobilenext.models.detector_form import STANDARD_SIZE
+from mobilenext.models.detector_form import STANDARD_SIZE, detection_preprocessing
 from mobilenext.models.published import Download, Published, PublishedDetection
 
 
@@ -155,6 +155,20 @@ _RELEASED = MappingProxyType(
         ),
         "mobilenext_l": (
             _released("in1k", "4_29M_76_6", "41e94c826600560a08675c9ffa7bf4d1df60fc69", 76.586, 92.934, 456, use="ema"),
+        ),
+        "ssdlite320_mobilenext_x0_35": (
+            WeightsCard(
+                tag="bccd",
+                origin="mobilenext train, recipe ssdlite-small (docs/detection.md)",
+                licence="Apache-2.0",
+                source=None,
+                bundled="ssdlite320_mobilenext_x0_35.bccd.safetensors",
+                published=PublishedDetection("BCCD, test", 72, 68.0, 42.0, 68.0),
+                epoch=62,
+                num_classes=3,
+                preprocessing=detection_preprocessing(),
+                note="blood cells at 320 pixels: red, white, platelets; stored as float16",
+            ),
         ),
         "mobilenext_l_ghost": (
             _released("in1k", "5_68M_76_8", "2a7772ab796a0b6598068e1755ce3378a0c10f1d", 76.788, 93.178, 531, use="ema"),
