@@ -99,10 +99,7 @@ def quantize_model(
     check_precision("int8", processor()[1])
     if not max_drop >= 0:
         raise UsageError(f"max_drop is {max_drop}; expected {task.metric.unit} of {task.metric.display}, from 0 up")
-    classifier = task.name == DEFAULT
-    calibrated, dataset = (
-        divide(calibration, image_options) if classifier else divide_for(task, calibration, image_options)
-    )
+    calibrated, dataset = _divided(task, calibration, image_options)
     environment = choose({"device": "cpu"}).environment()
     with watched_scratch_folder(output) as work, new_folder(Path(output)) as folder:
         counts = len(calibrated), calibration, len(dataset)
@@ -111,22 +108,26 @@ def quantize_model(
             quantized = single.call(_quantize, subject, work, calibrated, tuple(keep_float))
         for note in quantized.notes:
             log.info("%s", note)
-        dataset = _fitted(dataset, quantized) if classifier else dataset
-        results, rows, quantized, tried = _evaluate_until(
-            max_drop, quantized, _Trial(work, dataset, task, image_options, progress)
-        )
+        dataset = _fitted(dataset, quantized) if task.name == DEFAULT else dataset
+        trial = _Trial(work, dataset, task, image_options, progress)
+        results, rows, quantized, tried = _evaluate_until(max_drop, quantized, trial)
         shutil.copytree(quantized.specs["int8"].folder, folder, dirs_exist_ok=True)
         with WorkerPool(1, environment) as single:
             size = quantized.record.preprocessing.image_size
             latency = single.call(interleaved_latency, quantized.specs, size)
         report = build_report(quantized, Measurements(results, rows, latency), dataset, calibrated, task)
-        kept = tried[-1]["keep_float"]
-        report |= {"max_drop": max_drop, "keep_float": kept, **origin(started)}
-        if not classifier:
-            report |= {"task": task.name, "metric": metric_of(task), "tried": tried}
+        report |= {"max_drop": max_drop, "keep_float": tried[-1]["keep_float"], **origin(started)}
+        report |= {} if task.name == DEFAULT else {"task": task.name, "metric": metric_of(task), "tried": tried}
         _check_drop(report, results, task)
         (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n")
     return report
+
+
+def _divided(task: Task, calibration: str | os.PathLike[str], options: ImageOptions) -> tuple[list[Path], OwnDataset]:
+    """Return the images to calibrate with, and the data set of others to evaluate on."""
+    if task.name == DEFAULT:
+        return divide(calibration, options)
+    return divide_for(task, calibration, options)
 
 
 def _fitted(dataset: LabelledDataset, quantized: Quantized) -> LabelledDataset:
