@@ -88,9 +88,8 @@ def write_checked(
         instructions = describe(post_processing, folder, weights.record()) if post_processing else None
         if post_processing and instructions is not None and format in POST_PROCESSED:
             names = write_post_processed(post_processing, format, graph, folder, weights.record())
-            followed = beside(specs, names)
             parity["post_processing"] = compare_post_processed(
-                post_processing, followed, (batch, original), weights.record()
+                post_processing, beside(specs, names), (batch, original), weights.record()
             )
             instructions |= names
     write_sidecar(specs[0], format, weights.record(), expected, parity, instructions)
