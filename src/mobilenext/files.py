@@ -11,6 +11,29 @@ from mobilenext.errors import OutputError, UsageError, WeightsError
 from mobilenext.machine.temporary import lock_file, temporary_beside
 
 
+class FileProblem(Exception):
+    """Why a file cannot be read."""
+
+
+def read_bounded(path: Path, largest: int, expected: str) -> bytes:
+    """Return the content of a file of up to `largest` bytes.
+
+    Args:
+        expected: what the file should be, for the message.
+
+    Raises:
+        FileProblem: one that cannot be read, or a larger one.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(largest + 1)
+    except (OSError, ValueError) as error:  # ValueError: a null in the name
+        raise FileProblem(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if len(content) > largest:
+        raise FileProblem(f"more than {largest:,} bytes; expected {expected}")
+    return content
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write `content` beside `path` and rename it, so that `path` is either whole or as it was before.
 

@@ -128,3 +128,20 @@ def test_all_problems_come_together(tmp_path: Path) -> None:
         "images[4]", "images[5]", "categories[2]",
     ):  # fmt: skip
         assert sentence in str(caught.value)
+
+
+def test_pictures_outside_of_the_data_set_are_not_opened(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    (tmp_path / "secret").write_text("secret")
+    names = [str(tmp_path / "secret"), "../../secret", "..\\..\\secret", "%2e%2e/%2e%2e/secret", "set/../../secret"]
+    names += [f"file://{tmp_path}/secret", str(tmp_path / "secret").replace("/", "%2F")]
+    coco(root, content(images=[*IMAGES, *({"id": 10 + k, "file_name": name} for k, name in enumerate(names))]))
+    with pytest.raises(DatasetError, match="7 problems") as caught:
+        open_boxes(root)
+    assert str(caught.value).count("leads out of the data set") >= 6
+
+
+def test_paths_of_another_computer_are_found_in_the_data_set(tmp_path: Path) -> None:
+    images = [{**image, "file_name": f"/home/ann/photos/{image['file_name']}"} for image in IMAGES]
+    coco(tmp_path, content(images=images))
+    assert all(record.path.is_relative_to(tmp_path) for record in open_boxes(tmp_path).records)

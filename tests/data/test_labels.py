@@ -134,7 +134,7 @@ def test_numbers_and_marks_of_the_names_stay(tmp_path: Path, names: tuple[str, .
         pytest.param("l", b"\x89PNG\r\n\x1a\n\0\0", "this is an image", id="an image"),
         pytest.param("l", b"PK\3\4\0\0cat", "this is a ZIP archive", id="an archive"),
         pytest.param("l", "ça\n".encode("latin-1"), "line 1 cannot be read as utf-8", id="Latin-1"),
-        pytest.param("l", b"x" * (4 << 20) + b"x", "larger than 4 MiB", id="too large"),
+        pytest.param("l", b"x" * (4 << 20) + b"x", "more than 4,194,304 bytes", id="too large"),
         pytest.param("l", "x" * 2000, "name 1 has 2,000 characters", id="a long line"),
         pytest.param("l.json", '{"0": "cat", "0": "dog"}', "'0' stands there twice", id="a key twice"),
         pytest.param("l.json", '{"0": "cat", "7": "dog"}', "ids 0 to 7", id="a gap in JSON"),
@@ -165,7 +165,7 @@ def test_what_is_wrong_with_a_label_file_is_said(tmp_path: Path, name: str, cont
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none.txt"):
-        with pytest.raises(DataError, match="this label file cannot be read"):
+        with pytest.raises(DataError, match="cannot be read"):
             read_labels(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -159,3 +160,60 @@ def test_problems_of_lists_and_files_come_together(tmp_path: Path) -> None:
         assert sentence in str(caught.value)
     with pytest.raises(DatasetError, match=r"ImageSets/Main/empty\.txt: the part is empty"):
         open_boxes(tmp_path, split="empty")
+
+
+def test_names_that_lead_out_of_the_data_set(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    add_voc(root, "a", ONE)
+    add_voc(tmp_path, "x", ONE)
+    outside = ["../../x", "..\\..\\x", str(tmp_path / "Annotations" / "x"), "C:\\x"]
+    add_part(root, "train", ["a", *outside])
+    with pytest.raises(DatasetError, match="4 problems") as caught:
+        open_boxes(root, split="train")
+    for number, name in enumerate(outside, start=2):
+        assert f"ImageSets/Main/train.txt: line {number}: {name!r} leads out of the data set" in str(caught.value)
+
+
+def test_a_picture_that_an_annotation_names_is_in_the_data_set(tmp_path: Path) -> None:
+    save_picture(tmp_path / "x.jpg")
+    root = tmp_path / "set"
+    add_voc(root, "a", ONE).rename(root / "Annotations" / "b.xml")
+    for name in ("../../x.jpg", str(tmp_path / "x.jpg"), "..%2F..%2Fx.jpg", f"file:%2F%2F{tmp_path}/x.jpg"):
+        (root / "Annotations" / "b.xml").write_text(voc_xml(ONE, filename=name))
+        with pytest.raises(DatasetError, match=r"Annotations/b\.xml: its picture: "):
+            open_boxes(root)
+
+
+def test_names_that_end_like_a_second_column_are_no_list_of_a_class(tmp_path: Path) -> None:
+    for number in range(2):
+        add_voc(tmp_path, f"img {number}", ONE)
+    add_part(tmp_path, "train", ["img 1"])
+    add_part(tmp_path, "test", ["img 0"])
+    assert [record.image_id for record in open_boxes(tmp_path, split="train").records] == ["img 1"]
+    assert [record.image_id for record in open_boxes(tmp_path).records] == ["img 0"]
+
+
+def test_lists_that_are_passed_over_are_named_unless_they_are_vocs(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        add_voc(tmp_path, name, ONE)
+    add_part(tmp_path, "train", ["a"])
+    add_part(tmp_path, "cat_train", ["a  1", "b -1"])
+    assert open_boxes(tmp_path, split="train").notes == ()
+    add_part(tmp_path, "test", ["a 1", "b 0"])
+    (note,) = open_boxes(tmp_path, split="train").notes
+    assert note.startswith("ImageSets/Main/test.txt is a list of a single class and no part")
+    with pytest.raises(DatasetError, match=r"no part 'test'; found train; ImageSets/Main/test\.txt is a list"):
+        open_boxes(tmp_path, split="test")
+    add_part(tmp_path, "test", ["a 1", "b"])  # not in every line
+    with pytest.raises(DatasetError, match=r"Annotations/a 1\.xml: cannot be read"):
+        open_boxes(tmp_path, split="test")
+
+
+def test_a_file_of_too_many_objects(tmp_path: Path) -> None:
+    path = written(tmp_path, f"<annotation>{'<object/>' * 20_000}</annotation>")
+    assert len(read_voc_file(path).problems) == 20_000
+    with pytest.raises(XmlProblem, match="more than 20,000 objects"):
+        read_voc_file(written(tmp_path, f"<annotation>{'<object/>' * 20_001}</annotation>"))
+    os.mkfifo(tmp_path / "pipe.xml")
+    with pytest.raises(XmlProblem, match="this is no file"):
+        read_voc_file(tmp_path / "pipe.xml")

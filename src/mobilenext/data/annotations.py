@@ -53,3 +53,4 @@ class BoxedLayout:
     whole: ReadAnnotations | None = None  # everything, where that is more than one part
     lower_case: bool = False  # names of classes count in lower case
     devkit: bool = False  # of VOC, whose parts are called YEAR-NAME
+    notes: tuple[str, ...] = ()  # how it was understood, where that is not plain

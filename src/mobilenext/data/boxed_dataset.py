@@ -45,6 +45,7 @@ def open_boxes(
         annotations, notes = layout.whole(), list[str]()
     else:
         annotations, notes = read_parts(Path(root), layout, split)
+    notes = [*layout.notes, *notes]
     dataset, problems, hint = _assembled(Path(root), layout, list_file, annotations, class_names, notes)
     if problems:
         raise_problems(Path(root), problems, hint)
@@ -84,7 +85,7 @@ def examine_boxes(root: PathLike, *, list_file: PathLike | None = None, split: s
             whole.problems.append("the parts have different categories")
     whole.items = list(items.values())
     whole.problems, whole.notes = (list(dict.fromkeys(sentences)) for sentences in (whole.problems, whole.notes))
-    dataset, problems, _ = _assembled(root, layout, list_file, whole, None, [])
+    dataset, problems, _ = _assembled(root, layout, list_file, whole, None, layout.notes)
     parts = {name: frozenset(item.path for item in part.items) for name, part in read.items()}
     return Examined(dataset, tuple(problems), parts)
 

@@ -67,7 +67,9 @@ def _part_named(root: Path, layout: BoxedLayout, name: str) -> str:
         return candidates[0]
     if candidates:
         raise DatasetError(f"{root}: {name} may be each of {', '.join(candidates)}; name one, or several by commas")
-    raise DatasetError(f"{root}: no part {name!r}{nearest(name, layout.parts)}; found {there}")
+    raise DatasetError(
+        "; ".join([f"{root}: no part {name!r}{nearest(name, layout.parts)}", f"found {there}", *layout.notes])
+    )
 
 
 def read_parts(root: Path, layout: BoxedLayout, split: str | None) -> tuple[Annotations, list[str]]:

@@ -90,7 +90,7 @@ def read_coco(root: Path, folder: Path, path: Path, part: str = "") -> Annotatio
     names = reader.categories(content["categories"])
     pictures = reader.pictures(content["images"])
     objects = reader.objects(content["annotations"], names, pictures)
-    finder = Finder(root, path, bases=_image_folders(folder, path, part))
+    finder = Finder(root, path, bases=_image_folders(folder, path, part), inside=True)
     for image_id, (name, size) in pictures.items():
         try:
             picture, relative = finder.find(name)

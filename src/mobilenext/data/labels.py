@@ -29,6 +29,7 @@ from mobilenext.data import label_forms
 from mobilenext.data.label_forms import Entry, LabelProblem
 from mobilenext.errors import DataError
 from mobilenext.file_kinds import other_kind
+from mobilenext.files import FileProblem, read_bounded
 
 log = logging.getLogger(__name__)
 MAX_BYTES = 4 << 20
@@ -102,12 +103,9 @@ def _imagenet() -> tuple[tuple[str, str], ...]:
 
 def _text(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise DataError(f"{path}: this label file cannot be read: {error.strerror or error}") from error
-    if len(data) > MAX_BYTES:
-        raise DataError(f"{path}: larger than {MAX_BYTES >> 20} MiB; expected a text with the names of the classes")
+        data = read_bounded(path, MAX_BYTES, "a text with the names of the classes")
+    except FileProblem as problem:
+        raise DataError(f"{path}: {problem}") from problem
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
         text = data.decode(encoding)

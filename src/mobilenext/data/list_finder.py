@@ -22,6 +22,19 @@ class NotFound(Exception):
     """Why no file belongs to a name."""
 
 
+def leads_out(name: str) -> bool:
+    """Return whether a name is an absolute path or goes up by ``..``, so that it may stand for any file."""
+    return _is_absolute(name) or _goes_up(name)
+
+
+def _is_absolute(name: str) -> bool:
+    return name.startswith(("/", "\\")) or re.match(r"[a-zA-Z]:[\\/]", name) is not None
+
+
+def _goes_up(name: str) -> bool:
+    return ".." in re.split(r"[\\/]", name)
+
+
 def _nfc(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
@@ -40,8 +53,11 @@ class Finder:
     folder.
     """
 
-    def __init__(self, root: Path, list_file: Path, bases: Sequence[Path] | None = None) -> None:
-        """Look names up in `bases`."""
+    def __init__(
+        self, root: Path, list_file: Path, bases: Sequence[Path] | None = None, *, inside: bool = False
+    ) -> None:
+        """Look names up in `bases`; `inside`: find nothing elsewhere, for names that their reader did not write."""
+        self._inside = inside
         self.spellings: Counter[str] = Counter()  # how many names were found in another spelling
         self._root = f"{root.as_posix()}/"
         self._root_name = root.resolve().name
@@ -66,6 +82,8 @@ class Finder:
         Raises:
             NotFound: there is none.
         """
+        if self._inside and _goes_up(unquote(name)):
+            raise NotFound("'..' leads out of the data set; expected the name of a picture in it")
         is_folder = False
         for spelling in dict.fromkeys((name, name.replace("\\", "/"))):
             for path in self._paths(spelling):
@@ -89,6 +107,8 @@ class Finder:
             actual = self._in_form(path, _folded)
             if actual is not None:
                 raise NotFound(f"no such file, but {self._relative(actual, actual)}: upper and lower case differ")
+        if self._inside and _is_absolute(name.removeprefix("file://")):
+            raise NotFound("an absolute path that leads out of the data set; expected the name of a picture in it")
         raise NotFound(f"no such file; looked below {', '.join(self._bases)} (upper and lower case differ)")
 
     def notes(self) -> list[str]:
@@ -103,7 +123,9 @@ class Finder:
         return [root / name for name in of_part + [name for name in names if is_filler(name)]]
 
     def _paths(self, name: str) -> list[str]:
-        return [name] if name.startswith("/") or PureWindowsPath(name).drive else [f"{b}/{name}" for b in self._bases]
+        if name.startswith("/") or PureWindowsPath(name).drive:
+            return [] if self._inside and not name.startswith(self._root) else [name]
+        return [f"{base}/{name}" for base in self._bases]
 
     def _relative(self, path: str, otherwise: str) -> str:
         return path.removeprefix(self._root) if path.startswith(self._root) else otherwise

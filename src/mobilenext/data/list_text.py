@@ -14,6 +14,7 @@ _MARKS = (
     (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"),
 )  # fmt: skip
+_LARGEST = 1 << 30  # bytes; the list of ImageNet's 1.3 million training images has 60 million
 _NO_LISTS = (
     (re.compile(r'\{\s*"|\[\s*[{"\[]|\[\s*\Z'), "JSON, such as COCO's annotations"),
     (re.compile(r"<[?!a-zA-Z]"), "XML or a web page"),
@@ -27,7 +28,7 @@ def read_lines(list_file: Path) -> list[str]:
     UTF-8, or UTF-16 and UTF-32 with a byte-order mark, as spreadsheets save "Unicode text".
 
     Raises:
-        DatasetError: a file that cannot be read, is no text or of another encoding, or is JSON or XML.
+        DatasetError: a file that cannot be read or is too large, is no text or of another encoding, or is JSON or XML.
     """
     try:
         with list_file.open("rb") as file:
@@ -36,9 +37,11 @@ def read_lines(list_file: Path) -> list[str]:
             if b"\0" in data and encoding == "utf-8":  # before the rest is read: it might be an archive of all images
                 what = other_kind(list_file) or "a binary file"
                 raise DatasetError(f"{list_file}: {what}; expected a text of names and labels")
-            data = (data + file.read())[len(mark) :]
+            data = (data + file.read(_LARGEST))[len(mark) :]
     except OSError as error:
         raise DatasetError(f"{list_file}: this list cannot be read: {error.strerror}") from error
+    if len(data) > _LARGEST:
+        raise DatasetError(f"{list_file}: more than {_LARGEST:,} bytes; expected a text of names and labels")
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:

@@ -6,23 +6,27 @@
         ImageSets/Main/train.txt                 the names of a part, a line each; without such lists, no parts
     ROOT/train/1.xml, ROOT/train/1.jpg           annotations beside the pictures, in a folder for each part or in ROOT
 
-Lists of single classes (``cat_train.txt``, with a second column) are no parts. Names of classes count in lower case.
+Lists of single classes (``cat_train.txt``, with a second column in every line) are no parts. Names of classes count in
+lower case. Names in lists lead to nothing outside of the folder.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from mobilenext.data.annotations import Annotation, Annotations, BoxedLayout, ReadAnnotations
-from mobilenext.data.list_finder import Finder, NotFound
+from mobilenext.data.list_finder import Finder, NotFound, leads_out
+from mobilenext.data.list_text import read_lines
 from mobilenext.data.listing import IMAGE_SUFFIXES, holds_images, is_leftover_name, visible_folders
 from mobilenext.data.parts import part_of
 from mobilenext.data.voc_xml import XmlProblem, read_voc_file
 from mobilenext.errors import DatasetError
+from mobilenext.json_files import shown
 
 # In the order of the labels 1, 2, 3, ...
 VOC_CLASSES = (
@@ -32,8 +36,8 @@ VOC_CLASSES = (
 _ANNOTATION_FOLDERS = ("annotations", "annotation", "annots", "xmls", "xml", "labels")
 _IMAGE_FOLDERS = ("jpegimages", "images", "image", "imgs", "img")
 _YEAR = re.compile(r"VOC(\d{4})", re.IGNORECASE)
-_OF_ONE_CLASS = re.compile(r".*\S\s+(?:-1|0|1)")
-_LARGEST_LIST = 64 << 20  # bytes
+_PART_OF_CLASS = re.compile(r".+_(train|val|trainval|test)")  # VOC's own lists of single classes
+_FLAGS = ("-1", "0", "1")  # the class is not in the picture, is there and difficult, is there
 
 
 def find_voc(root: Path, folder: Path) -> BoxedLayout | None:
@@ -41,14 +45,20 @@ def find_voc(root: Path, folder: Path) -> BoxedLayout | None:
     if years := _years_in(folder):
         several = len(years) > 1
         parts: dict[str, ReadAnnotations] = {}
+        notes: list[str] = []
         for year, place in years.items():
+            lists = _part_lists(root, place)
             prefix = f"{place.name}/" if several else ""
-            parts |= {f"{year}-{name}": read for name, read in _parts_of(root, place, prefix).items()}
+            parts |= {f"{year}-{path.stem}": partial(_read_list, root, place, prefix, path) for path in lists.parts}
+            notes += lists.notes
         folders = [(place, f"{place.name}/" if several else "") for place in years.values()]
-        return BoxedLayout("voc-devkit", parts, partial(_read_all, root, folders), lower_case=True, devkit=True)
+        whole = partial(_read_all, root, folders)
+        return BoxedLayout("voc-devkit", parts, whole, lower_case=True, devkit=True, notes=tuple(notes))
     if _annotation_folder(folder) is not None:
+        lists = _part_lists(root, folder)
+        parts = {path.stem: partial(_read_list, root, folder, "", path) for path in lists.parts}
         whole = partial(_read_all, root, [(folder, "")])
-        return BoxedLayout("voc", _parts_of(root, folder, ""), whole, lower_case=True)
+        return BoxedLayout("voc", parts, whole, lower_case=True, notes=lists.notes)
     names = [name for name in visible_folders(folder) if part_of(name) and _annotation_folder(folder / name)]
     if names:
         parts = {name: partial(_read_all, root, [(folder / name, f"{name}/")]) for name in names}
@@ -86,37 +96,70 @@ def _xml_names(folder: Path, *, first: bool = False) -> list[str]:
     return sorted(names)
 
 
-def _parts_of(root: Path, folder: Path, prefix: str) -> dict[str, ReadAnnotations]:
+@dataclass(frozen=True)
+class _Lists:
+    """The lists of a VOC folder."""
+
+    parts: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()  # which others were passed over, where their names do not tell
+
+
+def _part_lists(root: Path, folder: Path) -> _Lists:
+    """Return the lists that are those of parts, and not of single classes."""
     sets = folder / "ImageSets" / "Main"
     if not sets.is_dir():
-        return {}
-    lists = sorted(path for path in sets.glob("*.txt") if not is_leftover_name(path.name) and not _of_one_class(path))
-    return {path.stem: partial(_read_list, root, folder, prefix, path) for path in lists}
+        return _Lists()
+    lists = sorted(path for path in sets.glob("*.txt") if not is_leftover_name(path.name))
+    parts = tuple(path for path, of_class in zip(lists, _of_one_class(folder, lists), strict=True) if not of_class)
+    known = {path.stem for path in parts}
+    others = [
+        path.relative_to(root).as_posix()
+        for path in lists
+        if path not in parts and not ((match := _PART_OF_CLASS.fullmatch(path.stem)) and match[1] in known)
+    ]
+    if not others:
+        return _Lists(parts)
+    are = "are lists of single classes and no parts" if len(others) > 1 else "is a list of a single class and no part"
+    names = f"{', '.join(others[:5])}{', ...' * (len(others) > 5)}"
+    return _Lists(parts, (f"{names} {are}: a second column of -1, 0 or 1 is in every line",))
 
 
-def _of_one_class(list_file: Path) -> bool:
-    """Return whether a list has a second column, which tells whether a class is in the picture."""
-    with list_file.open("rb") as file:
-        first = file.readline(4096).decode("utf-8", "replace").strip()
-    return _OF_ONE_CLASS.fullmatch(first) is not None
+def _of_one_class(folder: Path, lists: Sequence[Path]) -> Iterator[bool]:
+    """Yield whether each list has a second column, which tells whether a class is in the picture.
+
+    Names of pictures may end with a space and a number, too: a line that is such a name has no second column.
+    """
+    pictures: set[str] | None = None
+    for path in lists:
+        try:
+            lines = [line for line in map(str.strip, read_lines(path)) if line]
+        except DatasetError:  # it is said when the part is read
+            yield False
+            continue
+        if not lines or not all(len(words := line.split()) > 1 and words[-1] in _FLAGS for line in lines):
+            yield False
+            continue
+        if pictures is None:
+            pictures = {file.stem for place in _image_folders(folder) for file in place.iterdir()}
+            pictures.update(_xml_names(_annotation_folder(folder) or folder))
+        yield pictures.isdisjoint(lines)
 
 
 def _read_list(root: Path, folder: Path, prefix: str, list_file: Path) -> Annotations:
     """Read the pictures of a part, in the order of its list."""
-    with list_file.open("rb") as file:
-        content = file.read(_LARGEST_LIST + 1)
-    if len(content) > _LARGEST_LIST:
-        raise DatasetError(f"{list_file}: more than {_LARGEST_LIST:,} bytes; expected the names of pictures")
-    try:
-        lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{list_file}: this list is not UTF-8 ({error.reason}); save it as UTF-8") from error
-    ids = [_without_suffix(line) for line in lines if line]
-    annotations = Annotations()
-    if not ids:
-        annotations.problems.append(f"{list_file.relative_to(root).as_posix()}: the part is empty; expected names")
+    source, annotations = list_file.relative_to(root).as_posix(), Annotations()
+    lines = [(number, line.strip()) for number, line in enumerate(read_lines(list_file), start=1) if line.strip()]
+    ids = []
+    for number, line in lines:
+        if leads_out(line):
+            problem = f"{shown(line)} leads out of the data set; expected the name of a picture in it"
+            annotations.problems.append(f"{source}: line {number}: {problem}")
+        else:
+            ids.append(_without_suffix(line))
+    if not lines:
+        annotations.problems.append(f"{source}: the part is empty; expected names")
     if twice := [name for name, count in Counter(ids).items() if count > 1]:
-        annotations.problems.append(f"{list_file.relative_to(root).as_posix()}: {twice[0]} stands there twice")
+        annotations.problems.append(f"{source}: {twice[0]} stands there twice")
     _read_ids(annotations, root, folder, prefix, dict.fromkeys(ids))
     return annotations
 
@@ -161,7 +204,7 @@ def _image_folders(folder: Path) -> list[Path]:
 
 def _read_ids(annotations: Annotations, root: Path, folder: Path, prefix: str, ids: Mapping[str, None]) -> None:
     of_files = _annotation_folder(folder) or folder
-    finder = Finder(root, of_files / "x", bases=[*_image_folders(folder), of_files])
+    finder = Finder(root, of_files / "x", bases=[*_image_folders(folder), of_files], inside=True)
     for name in ids:
         path = of_files / f"{name}.xml"
         source = path.relative_to(root).as_posix()

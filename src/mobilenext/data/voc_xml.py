@@ -14,8 +14,10 @@ from typing import NoReturn
 from xml.parsers import expat
 
 from mobilenext.data.annotations import NamedBox
+from mobilenext.files import FileProblem, read_bounded
 
 LARGEST = 4 << 20  # bytes of a file; VOC's largest has 20 kB
+MOST_OBJECTS = 20_000  # of a picture; VOC has up to 56
 _DEEPEST = 16  # elements in each other; VOC has up to 5
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _FIELDS = frozenset({"name", "difficult", *(f"bndbox/{corner}" for corner in _CORNERS)})
@@ -42,12 +44,11 @@ def read_voc_file(path: Path) -> VocFile:
         XmlProblem: no file, one that is too large, or no XML of this kind.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST + 1)
-    except OSError as error:
-        raise XmlProblem(f"cannot be read: {error.strerror or error}") from error
-    if len(content) > LARGEST:
-        raise XmlProblem(f"more than {LARGEST:,} bytes; expected the annotation of one picture")
+        if path.exists() and not path.is_file():  # a pipe would make this wait
+            raise XmlProblem("this is no file; expected the annotation of one picture")
+        content = read_bounded(path, LARGEST, "the annotation of one picture")
+    except (FileProblem, OSError, ValueError) as problem:
+        raise XmlProblem(str(problem)) from problem
     reader = _Reader()
     reader.parse(content)
     return _to_file(reader)
@@ -87,6 +88,8 @@ class _Reader:
         if len(self._path) > _DEEPEST:
             raise XmlProblem(f"elements are nested deeper than {_DEEPEST} levels")
         if self._path[1:] == ["object"]:
+            if len(self.objects) == MOST_OBJECTS:
+                raise XmlProblem(f"more than {MOST_OBJECTS:,} objects; expected the annotation of one picture")
             self.objects.append({})
 
     def _end(self, _: str) -> None:

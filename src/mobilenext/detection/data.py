@@ -148,7 +148,8 @@ def _training_parts(root: Path, layout: BoxedLayout, val: str | None) -> list[st
             f"{root}: no training part among {', '.join(layout.parts)}; name one by --train-split, or several by commas"
         )
     if share_of(val) is None:
-        raise DatasetError(f"{root}: the data set has no parts; --val-split 0.2 divides its pictures")
+        sentences = ["the data set has no parts", *layout.notes, "--val-split 0.2 divides its pictures"]
+        raise DatasetError(f"{root}: {'; '.join(sentences)}")
     return []
 
 
