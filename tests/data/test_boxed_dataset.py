@@ -166,3 +166,24 @@ def test_lines_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(content.getvalue())
     with pytest.raises(DatasetError, match="expected a text"):
         open_boxes(tmp_path, list_file=tmp_path / "a.csv")
+
+
+def test_boxes_far_beyond_the_picture_and_sides_without_bound(tmp_path: Path) -> None:
+    kept = [(1, 1, 201, 161), (-99, -79, 101, 81)]  # by the picture's own side; the corners count from 1
+    add_voc(tmp_path, "kept", [("cat", box) for box in kept])
+    assert len(open_boxes(tmp_path).overhanging) == 2
+    far = [(1, 1, 1e40, 1e40), (1, 1, 202, 80), (1, 1, 100, 162), (-100, 1, 90, 80), (1, -80, 90, 80), (1, 1, 1e308, 9)]
+    add_voc(tmp_path, "far", [("cat", box) for box in far])
+    add_voc(tmp_path, "size", []).write_text(voc_xml([("cat", (1, 1, 9, 9))], ("1e300", "1e300")))
+    with pytest.raises(DatasetError, match="7 problems") as caught:
+        open_boxes(tmp_path)
+    assert str(caught.value).count("Annotations/far.xml: the box") == 6
+    assert str(caught.value).count("by more than the picture's own side") == 6
+    assert "Annotations/size.xml: it says that a side has more than 100,000,000 pixels" in str(caught.value)
+
+
+def test_a_table_of_boxes_without_a_size(tmp_path: Path) -> None:
+    save_picture(tmp_path / "a.jpg")
+    (tmp_path / "boxes.csv").write_text("image,x1,y1,x2,y2,label,width,height\na.jpg,1,2,inf,9,cat,inf,80\n")
+    with pytest.raises(DatasetError, match="the size 'inf' x '80'; expected"):
+        open_boxes(tmp_path, list_file=tmp_path / "boxes.csv")

@@ -145,3 +145,17 @@ def test_paths_of_another_computer_are_found_in_the_data_set(tmp_path: Path) -> 
     images = [{**image, "file_name": f"/home/ann/photos/{image['file_name']}"} for image in IMAGES]
     coco(tmp_path, content(images=images))
     assert all(record.path.is_relative_to(tmp_path) for record in open_boxes(tmp_path).records)
+
+
+@pytest.mark.parametrize("area", [-1, 2e18, float("nan"), float("inf"), 1 << 60, "77", True])
+def test_areas_that_cannot_be(tmp_path: Path, area: Any) -> None:
+    coco(tmp_path, json.dumps(content(annotations=[{**CAR, "area": area}])))
+    with pytest.raises(DatasetError, match=r"instances_val2017\.json: .*(has the|its) area"):
+        open_boxes(tmp_path)
+
+
+def test_numbers_of_any_length(tmp_path: Path) -> None:
+    images = [{**IMAGES[0], "width": 10**400, "height": 80}, IMAGES[1]]
+    coco(tmp_path, json.dumps(content(images=images, annotations=[{**CAR, "bbox": [1, 1, 1e308, 1e308]}])))
+    with pytest.raises(DatasetError, match="more than 100,000,000 pixels"):
+        open_boxes(tmp_path)

@@ -170,8 +170,9 @@ def test_names_that_lead_out_of_the_data_set(tmp_path: Path) -> None:
     add_part(root, "train", ["a", *outside])
     with pytest.raises(DatasetError, match="4 problems") as caught:
         open_boxes(root, split="train")
+    assert str(caught.value).count("leads out of the data set") == 4
     for number, name in enumerate(outside, start=2):
-        assert f"ImageSets/Main/train.txt: line {number}: {name!r} leads out of the data set" in str(caught.value)
+        assert f"ImageSets/Main/train.txt: line {number}: {repr(name)[:50]}" in str(caught.value)
 
 
 def test_a_picture_that_an_annotation_names_is_in_the_data_set(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from mobilenext.data import LabelledDataset
 from mobilenext.data.class_folders import check_class_folders
 from mobilenext.data.class_names import classes_without_images, match_names, with_classes
 from mobilenext.data.dataset import open_training, open_validation, validation_place
-from mobilenext.data.division import share_of
+from mobilenext.data.division import share_of, warn_of_shared_images
 from mobilenext.data.labels import labels_of
 from mobilenext.errors import DatasetError, UsageError
 from mobilenext.job import DataRequest, Parts
@@ -173,12 +173,7 @@ def _warnings(
     }
     warnings = [f"the {part} part: {sentence}" for part, sentence in missing.items() if sentence]
     if training.list_file and validation.list_file:
-        trained = {record.path for record in training.records}
-        if both := [record.name for record in validation.records if record.path in trained]:
-            warnings.append(
-                f"{len(both):,} of {len(validation):,} validation images are training images, too, such as {both[0]}: "
-                "the score will be too high"
-            )
+        warnings += warn_of_shared_images(training, validation)
     return tuple(warnings)
 
 

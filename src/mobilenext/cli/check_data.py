@@ -58,6 +58,8 @@ def _check_data(options: argparse.Namespace) -> int:
 
 
 def _print_summary(summary: Mapping[str, Any]) -> None:
+    from mobilenext.data.problems import shortened
+
     for name, value in summary.items():
         if name not in ("warnings", "unreadable", "verdict", *_SENTENCES, *_RECORDS) and value != {}:
             text = ", ".join(f"{key} {number:,}" for key, number in value.items()) if isinstance(value, dict) else value
@@ -65,7 +67,8 @@ def _print_summary(summary: Mapping[str, Any]) -> None:
     for sentence in summary.get("remarks", ()):
         print(sentence)
     for name in ("warnings", *_SENTENCES[1:], "unreadable"):
-        for sentence in summary.get(name, ()):
+        sentences = summary.get(name, ())
+        for sentence in shortened(sentences) if name in _SENTENCES else sentences:
             print(f"! {sentence}")
     for use, verdict in summary["verdict"].items():
         reason = f" ({verdict['reason']})" if verdict["reason"] else ""

@@ -13,6 +13,7 @@ Columns are separated by commas, semicolons or tabs. Corners are in pixels from 
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -147,7 +148,7 @@ def _add(picture: _Picture, row: dict[str, str]) -> None:
     """Add what a line says to its picture."""
     if row.get("width") and row.get("height"):
         sides = [_number(row[side]) for side in ("width", "height")]
-        if not all(side is not None and side > 0 and side == int(side) for side in sides):
+        if not all(side is not None and 0 < side < math.inf and side == int(side) for side in sides):
             raise _LineProblem(f"the size {row['width']!r} x {row['height']!r}; expected width and height in pixels")
         size = (int(sides[0] or 0), int(sides[1] or 0))
         if picture.size not in (None, size):

@@ -1,8 +1,8 @@
 """Annotations to checked records: all that is wrong with boxes, sizes and classes is collected, and raised at once.
 
-Some of it stops: a box that is inverted, outside its picture or no numbers, a size that is not the picture's, a class
-that is not in the list. A box without width or height is left out, and one that overhangs its picture stays as it is;
-`BoxedDataset.left_out` and `BoxedDataset.overhanging` name them.
+Some of it stops: a box that is inverted, outside its picture, far beyond it or no numbers, a size that is not the
+picture's, a class that is not in the list. A box without width or height is left out, and one that overhangs its
+picture stays as it is; `BoxedDataset.left_out` and `BoxedDataset.overhanging` name them.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mobilenext.data.annotations import Annotation, NamedBox
-from mobilenext.data.boxes import Box, BoxedImage
+from mobilenext.data.boxes import LARGEST_AREA, Box, BoxedImage
 from mobilenext.data.image_size import image_size
 from mobilenext.data.images import read_image
 from mobilenext.errors import ImageError, nearest
 
+LARGEST_SIDE = 10**8  # pixels of a picture; with it boxes and areas are bounded, which float32 must hold
 _TOLERANCE = 1.0  # pixels by which a box may overhang: tools count from 0 or from 1, and round
 
 
@@ -45,6 +46,9 @@ class BoxCheck:
     def _size(self, annotation: Annotation) -> tuple[int, int] | None:
         """Return width and height of the picture; None where they are not known, which is a problem."""
         stated = annotation.size
+        if stated and max(stated) > LARGEST_SIDE:
+            self.problems.append(f"{annotation.source}: it says that a side has more than {LARGEST_SIDE:,} pixels")
+            return None
         try:
             actual = image_size(annotation.path)
             if actual is None and stated is None:
@@ -58,6 +62,9 @@ class BoxCheck:
                 f"{annotation.source}: it says {stated[0]} x {stated[1]} pixels, but {annotation.name} has "
                 f"{actual[0]} x {actual[1]}{turned}"
             )
+        if stated is None and actual and max(actual) > LARGEST_SIDE:
+            self.problems.append(f"{annotation.source}: its picture has a side of more than {LARGEST_SIDE:,} pixels")
+            return None
         return stated or actual
 
     def _box(self, annotation: Annotation, box: NamedBox, size: tuple[int, int] | None) -> Box | None:
@@ -66,7 +73,7 @@ class BoxCheck:
         if box.name not in self.label_of:
             near = nearest(box.name, self.class_names)
             self.problems.append(f"{annotation.source}: the class {box.name!r} is not in the list{near}")
-        elif not math.isfinite(x1 + y1 + x2 + y2):
+        elif not all(map(math.isfinite, box.corners)):
             self.problems.append(f"{_place(annotation, box)} has coordinates that are no numbers")
         elif x2 < x1 or y2 < y1:
             self.problems.append(f"{_place(annotation, box)} is inverted: its right or lower edge comes first")
@@ -75,6 +82,12 @@ class BoxCheck:
             self.left_out.append(f"{_place(annotation, box)} has no {side} and is left out")
         elif size and (x1 >= size[0] or y1 >= size[1] or x2 <= 0 or y2 <= 0):
             self.problems.append(f"{_place(annotation, box)} is outside the picture of {size[0]} x {size[1]} pixels")
+        elif size and (x1 < -size[0] or y1 < -size[1] or x2 > 2 * size[0] or y2 > 2 * size[1]):
+            place = f"{_place(annotation, box)} reaches beyond the picture of {size[0]} x {size[1]} pixels"
+            self.problems.append(f"{place} by more than the picture's own side")
+        elif box.area is not None and not 0 <= box.area <= LARGEST_AREA:
+            expected = f"expected 0 to {LARGEST_AREA:.0e} square pixels, or none"
+            self.problems.append(f"{_place(annotation, box)} has the area {box.area:g}; {expected}")
         else:
             if size and (min(x1, y1) < -_TOLERANCE or x2 > size[0] + _TOLERANCE or y2 > size[1] + _TOLERANCE):
                 place = f"{_place(annotation, box)} reaches beyond the picture of {size[0]} x {size[1]} pixels"

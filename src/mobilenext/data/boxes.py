@@ -12,6 +12,9 @@ import numpy.typing as npt
 
 from mobilenext.data.records import Dataset, Record
 
+LARGEST_COORDINATE = 1e9  # pixels
+LARGEST_AREA = 1e18  # square pixels
+
 
 @dataclass(frozen=True)
 class Box:

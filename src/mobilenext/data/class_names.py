@@ -66,7 +66,9 @@ def match_names(folders: Sequence[str], names: Sequence[str]) -> Matches:
     ]
     notes = [f"{folder} is the class {_short(names[class_of[folder]])}" for folder in other[:3]]
     if other:
-        notes = [f"{len(other)} class folders are not written as the classes are: {', '.join(notes)}{_more(other, 3)}"]
+        are = "names of classes are" if len(other) > 1 else "name of a class is"
+        shown = f"{', '.join(notes)}{_more(other, 3)}"
+        notes = [f"{len(other)} {are} not written in the data as in the list of classes: {shown}"]
     return Matches(class_of, unknown, tuple(notes))
 
 
@@ -134,12 +136,10 @@ def _unknown_classes(dataset: LabelledDataset, matches: Matches, names: Sequence
 def _by_number(folders: Sequence[str], num_classes: int) -> Matches:
     """Match folders called by numbers with the numbers of classes that have names."""
     numbers = {folder: int(folder) for folder in folders}
-    notes: tuple[str, ...] = ("class folders are called by numbers, which are taken for the numbers of the classes",)
+    notes: tuple[str, ...] = ("the data call classes by numbers, which are taken for the numbers of the classes",)
     if sorted(numbers.values()) == list(range(1, num_classes + 1)):
         numbers = {folder: number - 1 for folder, number in numbers.items()}
-        notes = (
-            f"class folders are called 1 to {num_classes}, which are taken for the classes 0 to {num_classes - 1}",
-        )
+        notes = (f"the data call classes 1 to {num_classes}, which are taken for the classes 0 to {num_classes - 1}",)
     count = Counter(numbers.values())
     class_of = {folder: n for folder, n in numbers.items() if n < num_classes and count[n] == 1}
     return Matches(class_of, tuple(folder for folder in folders if folder not in class_of), notes)

@@ -205,6 +205,8 @@ class _Reader:
                 self._problem(where, f"its category_id is {shown(category)}, which no category has")
             elif not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
                 self._problem(where, f"its bbox is {shown(box)}; expected x, y, width and height")
+            elif area is not None and not _is_number(area):
+                self._problem(where, f"its area is {shown(area)}; expected a number of square pixels, or none")
             elif not all(mark in (0, 1) for mark in marks):
                 self._problem(where, f"iscrowd and difficult are {shown(marks)}; expected 0 or 1")
             else:
@@ -212,7 +214,7 @@ class _Reader:
                 objects[image_id].append(
                     NamedBox(
                         names[category], (x, y, x + width, y + height), difficult=bool(marks[1]), crowd=bool(marks[0]),
-                        area=float(area) if _is_number(area) and 0 <= area < float("inf") else None,
+                        area=None if area is None else float(area),
                     )
                 )  # fmt: skip
         return objects

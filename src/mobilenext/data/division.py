@@ -117,3 +117,15 @@ def _name(path: Path, root: Path) -> str:
     if "\n" in name:
         raise DatasetError(f"{name!r}: a name with a line break cannot stand in a list; rename the file")
     return name
+
+
+def warn_of_shared_images(training: Dataset, validation: Dataset) -> list[str]:
+    """Return a sentence on the validation images that are training images, too; none where there are none."""
+    trained = {record.path for record in training.records}
+    both = [record.name for record in validation.records if record.path in trained]
+    if not both:
+        return []
+    return [
+        f"{len(both):,} of {len(validation):,} validation images are training images, too, such as {both[0]}: "
+        "the score will be too high"
+    ]

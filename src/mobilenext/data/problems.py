@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -9,6 +10,7 @@ from typing import NoReturn
 from mobilenext.errors import DatasetError, ImageError
 
 PROBLEMS_SHOWN = 20
+MOST_SHOWN = 1000  # of a check, which is there to show what is to be repaired
 
 
 def raise_problems(source: Path, problems: list[str], hint: str = "") -> NoReturn:
@@ -19,6 +21,25 @@ def raise_problems(source: Path, problems: list[str], hint: str = "") -> NoRetur
     raise DatasetError(
         f"{source}: {len(problems):,} problem{'s' * (len(problems) > 1)}:\n    " + "\n    ".join(shown) + hint
     )
+
+
+def shortened(sentences: Sequence[str]) -> list[str]:
+    """Return the first `PROBLEMS_SHOWN` sentences on each file, at most `MOST_SHOWN`, and how many there are beyond.
+
+    A sentence begins with its file and a colon.
+    """
+    shown: list[str] = []
+    number: Counter[str] = Counter()
+    for sentence in sentences:
+        file = sentence.partition(":")[0]
+        number[file] += 1
+        if number[file] <= PROBLEMS_SHOWN and len(shown) < MOST_SHOWN:
+            shown.append(sentence)
+    if len(sentences) > len(shown):
+        most, count = number.most_common(1)[0]
+        of_file = f", most of them in {most}" if count > PROBLEMS_SHOWN else ""
+        shown.append(f"... and {len(sentences) - len(shown):,} more{of_file} (--json has all)")
+    return shown
 
 
 def unreadable_text(problems: Sequence[str], *, complete: bool = True) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mobilenext.data.boxes import LARGEST_COORDINATE
 from mobilenext.errors import DataError
 from mobilenext.json_files import shown
 
@@ -149,8 +150,11 @@ def _boxes(rows: Sequence[Mapping[str, Any]], kind: str) -> Values:
     for place, row in enumerate(rows):
         box: Any = row.get("bbox")
         box = box.tolist() if isinstance(box, np.ndarray) else box
-        if not _is_list(box) or len(box) != 4 or not all(map(_is_finite, box)) or min(box[2:]) < 0:
-            raise DataError(f"{kind} {place} has the bbox {_text(box)}; expected x, y, width and height, all finite")
+        if not _is_list(box) or len(box) != 4 or not all(map(_is_coordinate, box)) or min(box[2:]) < 0:
+            raise DataError(
+                f"{kind} {place} has the bbox {_text(box)}; expected x, y, width and height, all finite and up to "
+                f"{LARGEST_COORDINATE:.0e} pixels"
+            )
         boxes[place] = box
     return boxes
 
@@ -167,6 +171,10 @@ def _numbers(
             raise DataError(f"{kind} {place} has the {name} {shown(number)}; expected a finite number")
         numbers[place] = number
     return numbers
+
+
+def _is_coordinate(number: Any) -> bool:
+    return _is_finite(number) and abs(number) <= LARGEST_COORDINATE
 
 
 def _is_finite(number: Any) -> bool:

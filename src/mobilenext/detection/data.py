@@ -15,7 +15,14 @@ from mobilenext.data.boxed_dataset import open_boxes
 from mobilenext.data.boxed_layout import find_boxed_layout, parts_named
 from mobilenext.data.boxes import BoxedDataset, BoxedImage
 from mobilenext.data.class_names import match_names
-from mobilenext.data.division import draw_files, list_content, list_lines, share_of, split_records
+from mobilenext.data.division import (
+    draw_files,
+    list_content,
+    list_lines,
+    share_of,
+    split_records,
+    warn_of_shared_images,
+)
 from mobilenext.data.labels import labels_of
 from mobilenext.data.layouts import LIST_NAME as VAL_LIST
 from mobilenext.data.layouts import TRAIN_LIST
@@ -240,10 +247,4 @@ def _warnings(training: BoxedDataset, validation: BoxedDataset) -> tuple[str, ..
                 f"the {part} part: {len(missing)} of {len(dataset.class_names or ())} classes have no box: "
                 f"{', '.join(missing[:_SHOWN])}{', ...' * (len(missing) > _SHOWN)}"
             )
-    trained = {record.path for record in training.records}
-    if both := [record.name for record in validation.records if record.path in trained]:
-        warnings.append(
-            f"{len(both):,} of {len(validation):,} validation pictures are training pictures, too, such as {both[0]}: "
-            "the score will be too high"
-        )
-    return tuple(warnings)
+    return (*warnings, *warn_of_shared_images(training, validation))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobilenext.data.boxes import BoxedImage
+from mobilenext.data.boxes import LARGEST_AREA, BoxedImage
 from mobilenext.detection.box_tables import Flags, PredictedBoxes, TrueBoxes, Values
 from mobilenext.json_files import Check, Unfit, flag, many, nullable, number, optional, record, text, whole
 
@@ -103,7 +103,7 @@ def _row_fields(num_classes: int | None) -> Check:
             "index": whole(0),
             "path": text(),
             **dict.fromkeys(("width", "height"), whole(1)),
-            "truth": record(_columns(num_classes, difficult=flag(), crowd=flag(), areas=number(0, 1e18))),
+            "truth": record(_columns(num_classes, difficult=flag(), crowd=flag(), areas=number(0, LARGEST_AREA))),
             **_columns(num_classes, scores=number(0, 1)),
             "error": nullable(text()),
             "bytes": optional(whole(0)),
