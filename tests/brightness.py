@@ -18,8 +18,9 @@ from mobilenext.data import Dataset, Preprocessing, Record, read_image
 from mobilenext.job import Batch, DataRequest, Parts, Place, Sampler, Training
 from mobilenext.json_files import number, record, whole
 from mobilenext.models import build_network
+from mobilenext.presentation import Measured, Presentation
 from mobilenext.recipe import Recipe
-from mobilenext.task import Evaluated, Evaluation, Measured, Metric, Presentation, Task
+from mobilenext.task import Evaluated, Evaluation, Metric, Task
 from mobilenext.weights.builders import register_builder
 from mobilenext.weights.record import NetworkRecord
 

@@ -171,7 +171,7 @@ def test_counts_of_several_processes(rows: list[Any]) -> None:
 
 def test_matches_of_a_picture(rows: list[Any]) -> None:
     one = match_picture(rows[0])  # the cat; the box of the dog lies elsewhere
-    assert [column.tolist() for column in (one.found, one.missed, one.right, one.false)] == [[0], [], [0], [1]]
+    assert [column.tolist() for column in (one.hits, one.missed, one.right, one.false)] == [[0], [], [0], [1]]
     two = match_picture(rows[1], score_threshold=0.9)
     assert (two.missed.tolist(), len(two.false), two.errors) == ([0], 0, 1)  # the crowd is not missed
     ignored = replace(rows[0], truth=replace(rows[0].truth, difficult=np.array([True, True])))

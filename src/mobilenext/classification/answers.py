@@ -13,7 +13,7 @@ from mobilenext.classification.analysis import Flags, Ids, Values
 from mobilenext.classification.metrics import TOP, ClassScores, Prediction, class_scores
 from mobilenext.drawing.cells import shortened
 from mobilenext.json_files import Unfit
-from mobilenext.task import Reported
+from mobilenext.presentation import Reported
 
 
 @dataclass(frozen=True)

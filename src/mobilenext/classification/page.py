@@ -30,7 +30,7 @@ from mobilenext.drawing.parts import (
     Split,
     article_of,
 )
-from mobilenext.task import PageImages
+from mobilenext.presentation import PageImages
 
 HISTOGRAM_BINS, MOST_MISTAKES = 20, 24
 

@@ -10,7 +10,7 @@ from mobilenext.classification.analysis import Ids, Pair, difference_interval_po
 from mobilenext.classification.answers import Answers
 from mobilenext.drawing.cells import Cell, Table, share, words
 from mobilenext.drawing.parts import Article, Paragraph, Part, Section, Span, Tile, Tiles
-from mobilenext.task import PageImages
+from mobilenext.presentation import PageImages
 
 MOST_CHANGED, CHANGED_PICTURES = 200, 24
 

@@ -15,8 +15,8 @@ from mobilenext.classification.published import accuracy_mult_adds, published_to
 from mobilenext.drawing.cells import Cell, fraction_text, number, percent_text, share
 from mobilenext.drawing.markdown import table
 from mobilenext.drawing.parts import Tile
+from mobilenext.presentation import Measured, Presentation
 from mobilenext.statistics import wilson_percent
-from mobilenext.task import Measured, Presentation
 
 KINDS_OF_VERDICTS = {"reproduced": "good", "differs": "bad"}
 

@@ -1,4 +1,4 @@
-"""How a classifier is trained: what `mobilenext.task.Training` asks for."""
+"""How a classifier is trained: what `mobilenext.job.Training` asks for."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ImageSampler:
 
 
 class ClassificationJob:
-    """What one run computes: see `mobilenext.task.Job`."""
+    """What one run computes: see `mobilenext.job.Job`."""
 
     counted: tuple[str, ...] = ("correct",)
     scalars: tuple[str, ...] = ("top1_percent",)

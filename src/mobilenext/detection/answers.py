@@ -125,10 +125,10 @@ def answer(outputs: Outputs, network: WeightsRecord, options: Mapping[str, Any])
     ]
 
 
-def _objects(found: PictureBoxes, names: Sequence[str] | None) -> list[dict[str, Any]]:
+def _objects(picture_boxes: PictureBoxes, names: Sequence[str] | None) -> list[dict[str, Any]]:
     return [
         {"box": box, "label": label, "name": names[label - 1] if names else None, "score": score}
-        for box, label, score in zip(*(column.tolist() for column in found), strict=True)
+        for box, label, score in zip(*(column.tolist() for column in picture_boxes), strict=True)
     ]
 
 

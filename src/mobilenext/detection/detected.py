@@ -15,8 +15,8 @@ from mobilenext.detection.rows import DetectedImage, tables_of
 from mobilenext.detection.voc_precision import NEITHER, RIGHT, Curve, Matching, Verdicts, match
 from mobilenext.drawing.cells import shortened
 from mobilenext.json_files import Unfit
+from mobilenext.presentation import Reported
 from mobilenext.statistics import percent
-from mobilenext.task import Reported
 
 SMALL, LARGE = 32.0**2, 96.0**2  # areas in pixels: COCO's bounds between small, medium and large
 

@@ -14,7 +14,7 @@ from mobilenext.detection.page_tables import class_table, comparison_table
 from mobilenext.detection.picture_matches import PictureMatches
 from mobilenext.detection.rows import DetectedImage
 from mobilenext.drawing.parts import Article, Bar, Card, Cards, Charts, Paragraph, Part, Section, Span, article_of
-from mobilenext.task import PageImages
+from mobilenext.presentation import PageImages
 
 MOST_PICTURES, SIDE = 24, 400  # pixels of the longer side of a picture
 NOT_COUNTED = Style("#999999")
@@ -85,7 +85,7 @@ def _card(run: Detected, place: int, images: PageImages) -> Card:
 
 def _bars(run: Detected, row: DetectedImage, matches: PictureMatches) -> list[Bar]:
     """Return for each class in the picture how many of its boxes were found, and how many detections are false."""
-    right_labels, missed_labels = row.truth.labels[matches.found], row.truth.labels[matches.missed]
+    right_labels, missed_labels = row.truth.labels[matches.hits], row.truth.labels[matches.missed]
     false_labels, bars = row.labels[matches.false], []
     for label in sorted({*right_labels.tolist(), *missed_labels.tolist(), *false_labels.tolist()}):
         right, wrong = int((right_labels == label).sum()), int((false_labels == label).sum())
@@ -102,12 +102,12 @@ def _drawn(run: Detected, row: DetectedImage, matches: PictureMatches, image: Im
     small = image.resize((max(1, round(image.width * factor)), max(1, round(image.height * factor))))
     scale = np.tile(np.array(small.size) / (row.width, row.height), 2)  # [4]
     detections = np.concatenate([matches.false, matches.right, matches.ignored])
-    boxes = np.concatenate([row.boxes[detections], row.truth.boxes[matches.missed], row.truth.boxes[matches.found]])
+    boxes = np.concatenate([row.boxes[detections], row.truth.boxes[matches.missed], row.truth.boxes[matches.hits]])
     names = [f"{_name(run, row.labels[at])} {row.scores[at]:.2f}" for at in detections]
-    names += [_name(run, row.truth.labels[at]) for at in matches.missed] + [""] * len(matches.found)
+    names += [_name(run, row.truth.labels[at]) for at in matches.missed] + [""] * len(matches.hits)
     counts = {
         FALSE: len(matches.false), FOUND: len(matches.right), NOT_COUNTED: len(matches.ignored),
-        MISSED: len(matches.missed), TRUTH: len(matches.found),
+        MISSED: len(matches.missed), TRUTH: len(matches.hits),
     }  # fmt: skip
     styles = [style for style, count in counts.items() for _ in range(count)]
     return draw_boxes(small, boxes * scale, names, styles=styles)

@@ -15,9 +15,9 @@ from mobilenext.detection.voc_precision import FALSE, NEITHER, RIGHT, VOC_IOU, m
 class PictureMatches:
     """Positions in the row of the picture, by the rule of VOC."""
 
-    found: Positions  # boxes that are there and were found
+    hits: Positions  # boxes that are there and were found
     missed: Positions  # boxes that are there and were not, without ignored ones (difficult or crowd)
-    right: Positions  # detections of them, in the order of `found`
+    right: Positions  # detections of them, in the order of `hits`
     false: Positions  # detections of nothing, of another class, or of a box that was found already
     ignored: Positions  # detections of ignored boxes
 
@@ -34,8 +34,8 @@ def match_picture(row: DetectedImage, *, score_threshold: float = 0.0, iou: floa
     verdicts = matching.verdicts(iou)
     shown = row.scores > score_threshold  # a better detection has a higher score, so that those left out change nothing
     right = np.flatnonzero(shown & (verdicts == RIGHT))
-    found = matching.nearest[right]
-    missed = np.setdiff1d(np.flatnonzero(~matching.truth.ignored), found)
+    hits = matching.nearest[right]
+    missed = np.setdiff1d(np.flatnonzero(~matching.truth.ignored), hits)
     return PictureMatches(
-        found, missed, right, np.flatnonzero(shown & (verdicts == FALSE)), np.flatnonzero(shown & (verdicts == NEITHER))
+        hits, missed, right, np.flatnonzero(shown & (verdicts == FALSE)), np.flatnonzero(shown & (verdicts == NEITHER))
     )

@@ -16,7 +16,7 @@ from mobilenext.drawing.cells import Cell, percent_text, shortened
 from mobilenext.drawing.markdown import table
 from mobilenext.drawing.parts import Tile
 from mobilenext.json_files import record
-from mobilenext.task import Measured, Presentation
+from mobilenext.presentation import Measured, Presentation
 
 SMALLEST_SIDE = 320  # pixels, to which the longer side of smaller pictures is enlarged: boxes need room for their texts
 RULE_NAMES = {"voc_AP_11_point": "mAP (VOC, 11 points)", "AP": "AP (COCO)"}

@@ -1,4 +1,4 @@
-"""How a detector is trained: what `mobilenext.task.Training` asks for."""
+"""How a detector is trained: what `mobilenext.job.Training` asks for."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def normalized(pixels: Floats, preprocessing: Preprocessing) -> Floats:
 
 
 class DetectionJob:
-    """What one run computes: see `mobilenext.task.Job`."""
+    """What one run computes: see `mobilenext.job.Job`."""
 
     counted: tuple[str, ...] = ("classification", "regression", "positives")
     scalars: tuple[str, ...] = ("map_percent",)

@@ -9,7 +9,8 @@ import numpy as np
 
 from mobilenext.drawing.cells import interval_text
 from mobilenext.drawing.chart import TIP, Chart, axis, chart_spec, colored, shaped
-from mobilenext.task import Reported, Task
+from mobilenext.presentation import Reported
+from mobilenext.task import Task
 
 
 def latency_histogram(samples: Sequence[float], latency: Mapping[str, Any], domain: tuple[float, float]) -> Chart:

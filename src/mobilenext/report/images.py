@@ -14,7 +14,7 @@ from mobilenext.report.thumbnails import SIDE, Thumbnails
 
 
 class Images:
-    """The images of one folder, as the sections of a task ask for them (`mobilenext.task.PageImages`)."""
+    """The images of one folder, as the sections of a task ask for them (`mobilenext.presentation.PageImages`)."""
 
     def __init__(self, folder: Path | None, weights: Sequence[str | os.PathLike[str]] = ()) -> None:
         """Prepare to read the images.

@@ -22,6 +22,7 @@ from mobilenext.drawing.parts import Charts, Paragraph, Part, Section, Span, art
 from mobilenext.files import write_atomically
 from mobilenext.machine.packages import require
 from mobilenext.origin import now
+from mobilenext.presentation import Reported
 from mobilenext.report import sections
 from mobilenext.report.charts import latency_histogram, metric_latency
 from mobilenext.report.images import Images
@@ -29,7 +30,7 @@ from mobilenext.report.inputs import Inputs, read_inputs
 from mobilenext.report.network_charts import bench_charts
 from mobilenext.report.training_charts import training_charts
 from mobilenext.runs.bench import Bench
-from mobilenext.task import Reported, Task
+from mobilenext.task import Task
 from mobilenext.version import __version__
 
 

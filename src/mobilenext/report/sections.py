@@ -8,11 +8,12 @@ from typing import Any
 from mobilenext.drawing.cells import EMPTY, Cell, Table, number, words
 from mobilenext.drawing.parts import Tile
 from mobilenext.models.cards import COUNTED_FOR, MODELS
+from mobilenext.presentation import Measured, Reported
 from mobilenext.report.names import network_name, runtime_of
 from mobilenext.runs.bench import Bench
 from mobilenext.runs.comparison import comparison
 from mobilenext.runs.training_run import TrainingRun
-from mobilenext.task import Measured, Reported, Task
+from mobilenext.task import Task
 
 MOST_UNREADABLE = 500
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mobilenext.drawing.markdown import table
+from mobilenext.presentation import Measured
 from mobilenext.runs.comparison import comparison, is_checksum, names_of, task_of, value_text
 from mobilenext.runs.training_run import TrainingRun
-from mobilenext.task import Measured, Metric
+from mobilenext.task import Metric
 
 
 def comparison_lines(runs: Sequence[TrainingRun]) -> list[str]:

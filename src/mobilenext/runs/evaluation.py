@@ -8,9 +8,10 @@ from typing import Any
 
 from mobilenext.errors import DataError
 from mobilenext.json_files import Unfit
+from mobilenext.presentation import Reported
 from mobilenext.runs.journal import PREDICTIONS, RESULT, predictions_of
 from mobilenext.runs.result import read_result
-from mobilenext.task import Reported, Task
+from mobilenext.task import Task
 from mobilenext.tasks import find_task
 
 

@@ -21,8 +21,9 @@ from mobilenext.json_files import (
     text,
     whole,
 )
+from mobilenext.presentation import Measured
 from mobilenext.runs.run_folder import CONFIG, LOG_LINES, RESULT, read_config
-from mobilenext.task import Measured, Task
+from mobilenext.task import Task
 from mobilenext.tasks import find_task
 
 KINDS = ("raw", "ema")  # the weights as trained, and their moving average

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from mobilenext.errors import UsageError
+from mobilenext.errors import UsageError, refuse_unknown
 from mobilenext.machine.packages import require
 from mobilenext.machine.pool import available_cores, watched_scratch_folder
 from mobilenext.machine.process_environment import FAST_PROCESS
@@ -41,6 +41,14 @@ class Description(TypedDict, total=False):
     preprocessing: Mapping[str, Any] | None
     labels: Labels | None  # a file of class names, or the names
     output_name: str | None  # the output that has the scores
+
+
+class Copying(TypedDict, total=False):
+    """How many copies of each network answer, and how each is run."""
+
+    runtime: str  # auto (default) or a name
+    threads: int  # of each copy (default: 1)
+    copies: int | None  # of each model (default: one for each `threads` cores)
 
 
 def subjects_of(
@@ -112,10 +120,8 @@ def serve(
     front: Front | None = None,
     host: str = "127.0.0.1",
     port: int = 8080,
-    runtime: str = "auto",
-    threads: int = 1,
-    copies: int | None = None,
     answering: Mapping[str, Any] | None = None,
+    **copying: Unpack[Copying],
 ) -> None:
     """Open the models and answer requests until a signal comes, which may be while the models are opened.
 
@@ -126,14 +132,16 @@ def serve(
         front: what stands before the server; without names in it, a server of this computer only answers to those
             of the computer itself.
         host, port: to listen on; port 0 takes a free one, and the log says which.
-        runtime: auto or a name; threads: of each copy of a network; copies: of each model (default: one for each
-            `threads` cores).
         answering: options of answers where a request has none, such as ``score_threshold``.
+        **copying: how the networks are run.
 
     Raises:
         MissingDependency: the extra `serve` is not installed. UsageError: the port is taken, or a number out of range.
+        TypeError: a keyword that is none of these.
     """
+    refuse_unknown(copying, Copying.__annotations__, "serve")
     require_extra()
+    threads, copies = copying.get("threads", 1), copying.get("copies")
     if threads < 1 or (copies is not None and copies < 1):
         raise UsageError(f"threads is {threads} and copies {copies}; expected whole numbers from 1 up")
     for name, value in {**FAST_PROCESS, "OMP_NUM_THREADS": str(threads)}.items():
@@ -143,7 +151,7 @@ def serve(
 
     with _own_stderr(), contextlib.closing(_listen(host, port)) as listener, watched_scratch_folder() as folder:
         address = listener.getsockname()[:2]
-        copies = copies or max(1, available_cores() // threads)
+        copies, runtime = copies or max(1, available_cores() // threads), copying.get("runtime", "auto")
         models = open_models(subjects, folder, runtime=runtime, threads=threads, copies=copies, answering=answering)
         app = create_app(models, limits, front=_named(front or Front(), _is_local(address[0])))
         _run(app, limits, listener, [model.name for model in models])
