@@ -141,3 +141,12 @@ def test_the_names_of_a_list_go_by_name(tmp_path: Path) -> None:
         with_classes(data, 2, ("bee", "ape"))
     with pytest.raises(DatasetError, match="2 class names; expected 3"):
         open_dataset(tmp_path, num_classes=3)
+
+
+def test_the_note_on_names_speaks_of_names() -> None:
+    (note,) = match_names(["Cat", "guinea pig", "Bär"], PETS).notes
+    assert note == (
+        "2 names of classes are not written in the data as in the list of classes: Cat is the class cat, guinea pig is "
+        "the class guinea_pig"
+    )
+    assert match_names(["0", "1"], PETS).notes[0].startswith("the data call classes by numbers")

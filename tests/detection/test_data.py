@@ -57,6 +57,21 @@ def test_a_share_of_each_rarest_class_is_drawn_and_comes_back(pets: Path, tmp_pa
         reopened(parts, pets, tmp_path)
 
 
+def test_pictures_that_validate_and_train_are_counted(pets: Path) -> None:
+    add_part(pets, "train", ["00", "01", "02"])
+    add_part(pets, "val", ["02", "03"])
+    (warning,) = [sentence for sentence in opened(pets).warnings if "too high" in sentence]
+    assert warning.startswith("1 of 2 validation images are training images, too, such as JPEGImages/02.jpg")
+
+
+def test_lists_of_classes_are_named_where_there_are_no_parts(pets: Path) -> None:
+    add_part(pets, "train", ["00 1", "01 -1"])
+    with pytest.raises(
+        DatasetError, match=r"no parts; ImageSets/Main/train\.txt is a list of a single class .*--val-split"
+    ):
+        opened(pets)
+
+
 def test_parts_by_name(pets: Path, tmp_path: Path) -> None:
     for part, numbers in (("train", range(2, 8)), ("val", range(8, 10)), ("test", (10, 11, 0))):
         add_part(pets, part, [f"{number:02}" for number in numbers])

@@ -218,6 +218,8 @@ GOOD = {"image_id": 3, "category_id": 1, "bbox": [1.0, 2.0, 3.0, 4.0], "score": 
         ({"category_id": True}, "result 1 has the category_id True"),
         ({"bbox": [1, 2, float("nan"), 4]}, r"result 1 has the bbox \[1, 2, nan, 4\]; expected x, y, width and height"),
         ({"bbox": [1, 2, -3, 4]}, r"result 1 has the bbox \[1, 2, -3, 4\]"),
+        ({"bbox": [1, 2, 1e200, 1e200]}, r"result 1 has the bbox \[1, 2, 1e\+200, 1e\+200\]; .* up to 1e\+09 pixels"),
+        ({"bbox": [-2e9, 2, 3, 4]}, r"result 1 has the bbox \[-2000000000.0, 2, 3, 4\]"),
         ({"bbox": [1, 2, 3]}, r"result 1 has the bbox \[1, 2, 3\]"),
         ({"bbox": None}, "result 1 has the bbox None"),
         ({"score": float("inf")}, "result 1 has the score inf; expected a finite number"),
