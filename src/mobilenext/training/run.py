@@ -25,7 +25,7 @@ from mobilenext.machine.packages import require_paddle
 from mobilenext.machine.pool import WorkerPool, available_cores
 from mobilenext.machine.process_environment import openmp_threads, prepare_process
 from mobilenext.machine.ranks import Ranks, launched_here
-from mobilenext.machine.stopping import keep_handlers
+from mobilenext.machine.stopping import defer_signals, keep_handlers
 from mobilenext.runs.run_folder import BEST, CHECKPOINT, CONFIG, RESULT, RunFolder, read_config
 from mobilenext.runs.training_run import read_run
 from mobilenext.runtime import resolve_device
@@ -242,7 +242,9 @@ def _rehearse(loop: Loop, ranks: Ranks) -> None:
     """Measure a step before the first one, and say what the run will take."""
     from mobilenext.training.rehearsal import rehearse
 
-    describe_rehearsal(loop, rehearse(loop.network, loop.recipe, ranks.world))
+    with defer_signals():  # Paddle would make an error of its own of a stop within a backward pass
+        rehearsal = rehearse(loop.network, loop.recipe, ranks.world)
+    describe_rehearsal(loop, rehearsal)
 
 
 @contextlib.contextmanager
