@@ -23,6 +23,7 @@ CALLS = {
 }
 PREPROCESSING = {"image_size", "crop_pct", "interpolation", "mean", "std"}
 # The keyword of the call, where it is not the name of the flag.
+FIELDS_OF_A_RECIPE = {"train": ("form", "prior_sizes")}  # flags that are settings of the recipe
 RENAMED = {
     "check-data": {"no_decode": "decode"},
     "bench": {
@@ -62,7 +63,7 @@ def test_every_flag_reaches_the_call(verb: str, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("mobilenext.weights.pretrained.source_of", lambda text: text)
     monkeypatch.setattr("mobilenext.data.labels.read_labels", lambda path: path)
     monkeypatch.setattr("mobilenext.report.bench_report.write_bench", lambda *_: [])
-    flags = [action for action in actions(verb) if action.dest not in ("json", "output")]
+    flags = [action for action in actions(verb) if action.dest not in ("json", "csv", "output")]
     words = [verb, *(word for action in flags for word in words_of(action))]
     required = [action for action in actions(verb) if action.dest == "output" and action.required]
     options = parser().parse_args([*words, *(["-o", "folder"] if required else [])])
@@ -76,5 +77,9 @@ def test_every_flag_reaches_the_call(verb: str, monkeypatch: pytest.MonkeyPatch)
             assert preprocessing[action.dest] == (tuple(value) if isinstance(value, list) else value)
         elif not action.option_strings:
             assert value in positional
+        elif name in FIELDS_OF_A_RECIPE.get(verb, ()):
+            assert f"{name}={value}" in keywords["settings"]
+        elif name == "settings":
+            assert keywords[name][: len(value)] == value
         else:
             assert keywords[name] == (not value if name == "decode" else value), name
