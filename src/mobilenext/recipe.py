@@ -155,7 +155,9 @@ class Recipe:
     def _check_schedule(self) -> None:
         length, unit = (self.steps, "steps") if self.steps else (self.epochs, "epochs")
         if not self.steps:
-            self._require("warmup_epochs", self.warmup_epochs < self.epochs, f"less than epochs ({self.epochs})")
+            advice = f"set it too, such as --set warmup_epochs={self.epochs / 10:g}, or 0 for no warm-up"
+            expected = f"less than epochs ({self.epochs}): {advice}"
+            self._require("warmup_epochs", self.warmup_epochs < self.epochs, expected)
         elif self.warmup_steps:
             self._require("warmup_steps", self.warmup_steps < self.steps, f"less than steps ({self.steps})")
         self._require("warmup_factor", 0 <= self.warmup_factor <= 1, "from 0 to 1")
@@ -224,6 +226,11 @@ class Recipe:
         records = {part: getattr(self, part) for part in _SUBRECORDS}
         return dataclasses.replace(self, **_nested(type(self), values, records))
 
+    @classmethod
+    def settable(cls) -> list[str]:
+        """Return the names of the fields that can be set."""
+        return [name for name in _fields(cls) if name not in HEADER]
+
     def with_settings(self, settings: Iterable[str]) -> Self:
         """Return a copy with some fields set by ``key=value`` texts.
 
@@ -232,7 +239,8 @@ class Recipe:
         """
         if isinstance(settings, str):
             raise UsageError(f"settings is the text {settings!r}; expected a list of such texts")
-        fields = {name: places[0] for name, places in _fields(type(self)).items() if name not in HEADER}
+        places = _fields(type(self))
+        fields = {name: places[name][0] for name in self.settable()}
         values: dict[str, Any] = {}
         for setting in settings:
             name, equals, text = setting.partition("=")

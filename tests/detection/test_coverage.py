@@ -10,6 +10,7 @@ import pytest
 from mobilenext.data.boxes import Box, BoxedDataset, BoxedImage
 from mobilenext.detection.coverage import best_overlaps, coverage_lines, measure_coverage
 from mobilenext.detection.priors import prior_boxes
+from mobilenext.detection.recipes import parse_prior_sizes
 from mobilenext.models.detector_form import FORMS, Form
 
 
@@ -67,3 +68,18 @@ def test_advice_names_sizes_that_match_more() -> None:
 def test_boxes_that_are_not_trained_on_do_not_count() -> None:
     record = BoxedImage(0, Path("a"), "a", 320, 320, (Box((0, 0, 9, 9), 1, difficult=True),), "a")
     assert coverage_lines(BoxedDataset(Path(), "voc", None, (record,), ("cell",), 1, ()), FORMS["voc"]) == []
+
+
+@pytest.mark.parametrize("image_size", [224, 320, 512])
+@pytest.mark.parametrize(
+    "pair", [(10, 11), (5, 5), (10, 12), (300, 320), (320, 320), (1e-3, 1e-3), (1e5, 1e5), (1e308, 1e308)]
+)
+def test_advice_is_given_for_every_valid_form(pair: tuple[float, float], image_size: int) -> None:
+    """Also where the largest side of the first level is below the sides that are tried."""
+    form = FORMS["voc"].replace(image_size=image_size, prior_sizes=(pair, *((90, 180),) * 5))
+    dots = [((x - 12, x - 12, x + 12, x + 12), 2) for x in (24, 40, 72, 88, 200)]
+    for candidate in (form, form.replace(prior_sizes=(pair,) * 6)):
+        lines = coverage_lines(boxed(*dots), candidate)
+        assert lines[2].startswith("dot: only 0.0 % of the boxes can be matched")
+        sizes = lines[3].partition("--prior-sizes ")[2].partition(" ")[0]
+        assert len(parse_prior_sizes(sizes)) == 6

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detector_recordings import arrays, decode_outputs, recorded
+from mobilenext.detection import decoding
 from mobilenext.detection.decoding import Detections, decode, suppress
 from mobilenext.detection.priors import prior_boxes
 from mobilenext.errors import UsageError, WeightsError
-from mobilenext.models.detector_form import FORMS, Form
+from mobilenext.models.detector_form import FORMS, MOST_DETECTIONS, Form
 
 
 @pytest.mark.parametrize("setting", ["voc", "voc_conf0.5", "coco", "coco_conf0.5"])
@@ -172,6 +173,41 @@ def test_thresholds_and_limit_are_options() -> None:
     assert len(all_kept) == recorded("decode")["voc"]["images"][0]["after_nms"]
 
 
+def test_options_may_be_numbers_of_numpy() -> None:
+    scores, regressions = decode_outputs("voc")
+    of_numpy = {"score_threshold": np.float32(0.5), "iou_threshold": np.float64(0.45), "limit": np.int64(5)}
+    for one, other in zip(
+        decode(scores, regressions, form="voc", **of_numpy),
+        decode(scores, regressions, form=FORMS["voc"].to_dict(), score_threshold=0.5, limit=5),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one.boxes, other.boxes)
+
+
+@pytest.mark.parametrize(("name", "equal"), [("voc", True), ("voc", False), ("coco", False)])
+def test_candidates_are_compared_within_their_class_only(
+    name: str, equal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the lowest threshold and the largest limit too: no more comparisons than priors for each box that is kept."""
+    compared = [0]
+    pairs_of_one_class = decoding._pairs_of_one_class
+
+    def counted(*labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        pairs = pairs_of_one_class(*labels)
+        compared[0] += len(pairs[0])
+        return pairs
+
+    monkeypatch.setattr(decoding, "_pairs_of_one_class", counted)
+    form, random = FORMS[name].replace(image_size=224), np.random.default_rng(0)
+    scores = random.normal(0, 0 if equal else 1, (1, form.priors, 21))
+    (picture,) = decode(
+        scores, random.normal(0, 1, (1, form.priors, 4)), form=form, score_threshold=0, limit=MOST_DETECTIONS
+    )
+    assert len(picture) > 5000
+    within_blocks = form.priors * 20 * 128
+    assert compared[0] <= form.priors * len(picture) + within_blocks
+
+
 def test_boxes_are_not_clipped() -> None:
     scores, regressions = np.zeros((1, 3234, 21), np.float32), np.zeros((1, 3234, 4), np.float32)
     scores[..., 0] = 50
@@ -197,6 +233,12 @@ def test_outputs_that_are_no_numbers_are_refused(scores: float, regressions: flo
         (((3234, 21), (3234, 4)), {}, r"expected \[N, 3234"),
         (((1, 3234, 1), (1, 3234, 4)), {}, r"classes \+ 1"),
         (((1, 3234, 21), (1, 3234, 4)), {"limit": 0}, "limit of the form is 0"),
+        (
+            ((1, 3234, 21), (1, 3234, 4)),
+            {"limit": 10_001},
+            "limit of the form is 10001; expected a whole number from 1 to 10000",
+        ),
+        (((1, 3234, 21), (1, 3234, 4)), {"limit": np.True_}, "limit of the form is"),
         (((1, 3234, 21), (1, 3234, 4)), {"iou_threshold": 1.5}, "iou_threshold of the form is 1.5"),
     ],
 )

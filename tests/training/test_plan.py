@@ -233,6 +233,17 @@ def test_labels(data: Path, folders: Path) -> None:
         ({"model": None}, "no model; expected --model NAME, or --weights FILE"),
         ({"model": "mobilenext_x1_1"}, "did you mean 'mobilenext_x1_"),
         ({"recipe": "tyni"}, "did you mean 'tiny'"),
+        (
+            {"recipe": "ssdlite-small"},
+            "ssdlite-small is a recipe for detection, but the model or the weights are for classification; name a "
+            "model for detection by --model such as ssdlite320_.*, and give weights for .* as --backbone FILE; "
+            "or choose a recipe for classification: .*tiny",
+        ),
+        (
+            {"model": "ssdlite320_mobilenext_x0_35", "recipe": "tiny"},
+            "tiny is a recipe for classification, but the model or the weights are for detection; name a model for "
+            "classification by --model such as mobilenext_.*; or choose a recipe for detection: ssdlite-voc",
+        ),
         ({"num_classes": 0}, "num_classes is 0; expected 1 or more"),
         ({"identity_divisor": 0}, "identity_divisor is 0; expected 1, 2, 3, 4 or 6"),
         ({"identity_divisor": 5}, "identity_divisor is 5; expected 1, 2, 3, 4 or 6"),
@@ -242,6 +253,13 @@ def test_labels(data: Path, folders: Path) -> None:
 def test_options_that_are_refused(options: Mapping[str, Any], message: str, data: Path) -> None:
     with pytest.raises(UsageError, match=message):
         plan(data, **options)
+
+
+def test_a_field_of_another_task_is_refused(data: Path) -> None:
+    with pytest.raises(UsageError, match="form is set, which only recipes for detection have; mobilenext_x0_35 is tra"):
+        plan(data, "form=voc")
+    with pytest.raises(UsageError, match="no recipe has the field 'forn'"):
+        plan(data, "forn=voc")
 
 
 # --- weights

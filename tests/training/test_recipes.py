@@ -272,7 +272,7 @@ def test_types(setting: str, value: object) -> None:
         ("scale=0.9,0.1", "scale is .0.9, 0.1.; expected the least and the largest"),
         ("epochs=0", "epochs is 0; expected 1 or more"),
         ("epochs=1.5", "--set epochs=1.5: expected a whole number"),
-        ("epochs=3", "warmup_epochs is 3; expected less than epochs .3."),
+        ("epochs=3", "expected less than epochs .3.: set it too, such as --set warmup_epochs=0.3, or"),
         ("batch_size=-8", "batch_size is -8; expected 1 or more"),
         ("nesterov=maybe", "--set nesterov=maybe: expected true or false"),
         ("momentum=1", "momentum is 1.0; expected from 0 to below 1"),

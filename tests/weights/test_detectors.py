@@ -251,8 +251,27 @@ def test_another_form_must_fit_the_weights(own: Path) -> None:
     assert mobilenext.create_model(SMALL, weights=own, form="voc").form == FORMS["voc"]
     with pytest.raises(UsageError, match=r"was trained in the form voc \(the loss multibox, .*fit the form coco"):
         mobilenext.create_model(weights=own, form="coco")
-    with pytest.raises(UsageError, match="does not fit the form voc"):
-        mobilenext.create_model(weights=own, form=FORMS["voc"].replace(ratios=((2,),) * 6))
+    for ratios in ((2,), (2, 4)):
+        with pytest.raises(UsageError, match="does not fit the form voc"):
+            mobilenext.create_model(weights=own, form=FORMS["voc"].replace(ratios=(ratios,) * 6))
+
+
+def test_the_priors_of_the_weights_stay(own: Path, tmp_path: Path) -> None:
+    """A name keeps the stored form; a record of other priors than these, scaled to its image size, is refused."""
+    narrow = FORMS["voc"].replace(prior_sizes=((24, 140), *FORMS["voc"].prior_sizes[1:]), limit=50)
+    path = with_metadata(own, tmp_path, architecture=json.dumps({"form": narrow.to_dict()}))
+    assert mobilenext.create_model(weights=path, form="voc").form == narrow
+    for form in (narrow, narrow.replace(image_size=448), narrow.replace(score_threshold=0.3, limit=7)):
+        assert mobilenext.create_model(weights=path, form=form).form == form
+        assert mobilenext.create_model(weights=path, form=form.to_dict()).form == form
+    expected = (
+        r"was trained with the prior sizes 24-140,.* of 320 pixels; the form has 45-120,.* of 320\. Name the form"
+    )
+    for form in (FORMS["voc"], Form(loss="multibox"), FORMS["voc"].to_dict()):
+        with pytest.raises(UsageError, match=expected):
+            mobilenext.create_model(weights=path, form=form)
+    with pytest.raises(UsageError, match=r"24-140,.* of 320 pixels; the form has 24-140,.* of 448"):
+        mobilenext.create_model(weights=path, form=narrow.replace(image_size=448, prior_sizes=narrow.prior_sizes))
 
 
 @pytest.mark.parametrize(
@@ -281,6 +300,13 @@ def test_weights_of_the_other_kind_are_refused(own: Path) -> None:
     expected = r"holds mobilenext_x0_35 \(20 classes\); asked for ssdlite320_mobilenext_x0_35\."
     with pytest.raises(WeightsError, match=expected):
         mobilenext.create_model(SMALL, weights=tiny)
+    with pytest.raises(
+        WeightsError, match=r"published for mobilenext_x0_35, a classifier; asked for .* --backbone mob"
+    ):
+        mobilenext.create_model(SMALL, weights="mobilenext_x0_35.tiny20")
+    expected = r"ssdlite320_mobilenext_x0_35.bccd are published for .*, a detector; asked for mobilenext_x0_35$"
+    with pytest.raises(WeightsError, match=expected):
+        mobilenext.create_model("mobilenext_x0_35", weights="ssdlite320_mobilenext_x0_35.bccd")
     with pytest.raises(WeightsError, match="does not fit this network, which is unchanged"):
         mobilenext.load_weights(build_network(SMALL, num_classes=4), own)
 

@@ -11,9 +11,9 @@ import numpy as np
 from mobilenext.arrays import Outputs
 from mobilenext.detection.box_tables import Values
 from mobilenext.detection.decoding import Detections, decode
-from mobilenext.detection.rows import MOST_DETECTIONS, Labels
+from mobilenext.detection.rows import Labels
 from mobilenext.json_files import Fields, flag, number, whole
-from mobilenext.models.detector_form import Form
+from mobilenext.models.detector_form import MOST_DETECTIONS, Form
 from mobilenext.weights.detectors import architecture_of, form_for_images, form_of
 from mobilenext.weights.record import WeightsRecord
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from mobilenext.arrays import Floats
 from mobilenext.data.boxes import BoxedDataset
+from mobilenext.errors import UsageError
 from mobilenext.models.detector_form import LARGEST_SIZE, Form, PriorSizes
 
 MATCHED = 0.5  # IoU
@@ -182,7 +183,11 @@ def _advice(
     best = now = _mean_share(corners, labels, form)
     changes = []
     for size in (form.image_size, *(size for size in _LARGER_INPUTS if size > form.image_size)):
-        sizes, share = _best_sizes(corners, labels, form.replace(image_size=size))
+        try:
+            resized = form.replace(image_size=size)
+        except UsageError:  # priors so large that they cannot be scaled
+            continue
+        sizes, share = _best_sizes(corners, labels, resized)
         if share > best + _GAIN:
             best = share
             flags = f"--prior-sizes {','.join(f'{smallest:g}-{largest:g}' for smallest, largest in sizes)}"
@@ -217,6 +222,7 @@ def _candidates(form: Form) -> list[PriorSizes]:
         smallest = round(side * size / 320)
         growth = (0.85 * size / smallest) ** (1 / (levels - 1))
         sides = [round(smallest * growth**level) for level in range(levels)] + [size]
-        candidates.append(((smallest, form.prior_sizes[0][1]), *form.prior_sizes[1:]))
+        # The first level's own largest side may be below the side that is tried.
+        candidates.append(((smallest, max(smallest, form.prior_sizes[0][1])), *form.prior_sizes[1:]))
         candidates.append(tuple((float(low), float(high)) for low, high in pairwise(sides)))
     return candidates

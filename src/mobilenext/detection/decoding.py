@@ -136,8 +136,9 @@ def suppress(
 ) -> npt.NDArray[np.intp]:
     """Return the positions of the first `limit` candidates that no better one of their class overlaps by more.
 
-    Candidates are compared in falling order over all classes, and the work ends with the one number `limit`: the same
-    candidates that the suppression of whole classes, one by one, would keep.
+    Candidates are taken in falling order over all classes, and the work ends with the one number `limit`: the same
+    candidates that the suppression of whole classes, one by one, would keep. Only candidates of one class are compared,
+    so that there are at most P * `limit` comparisons with those that are kept.
 
     Args:
         boxes: [P, 4], x1 y1 x2 y2.
@@ -147,8 +148,12 @@ def suppress(
     for start in range(0, len(numbers), _BLOCK):
         block = np.arange(start, min(start + _BLOCK, len(numbers)))
         if len(kept):  # what candidates of earlier blocks suppress
-            block = block[~_overlaps(boxes, numbers, labels, kept, block, iou_threshold).any(axis=0)]
-        overlaps = _overlaps(boxes, numbers, labels, block, block, iou_threshold)
+            _, suppressed = _overlapping(boxes, numbers, labels, kept, block, iou_threshold)
+            free = np.ones(len(block), bool)
+            free[suppressed] = False
+            block = block[free]
+        overlaps = np.zeros((len(block), len(block)), bool)
+        overlaps[_overlapping(boxes, numbers, labels, block, block, iou_threshold)] = True
         kept = np.concatenate([kept, block[list(_greedy(overlaps, limit - len(kept)))]])
         if len(kept) == limit:
             break
@@ -165,27 +170,35 @@ def _greedy(overlaps: npt.NDArray[np.bool_], limit: int) -> Iterator[int]:
             yield row
 
 
-def _overlaps(
+def _overlapping(
     boxes: Floats,
     numbers: npt.NDArray[np.intp],
     labels: npt.NDArray[np.intp],
     better: npt.NDArray[np.intp],
     others: npt.NDArray[np.intp],
     iou_threshold: float,
-) -> npt.NDArray[np.bool_]:
-    """Return which of the candidates [A] and [B] are of one class and overlap by more than the threshold: [A, B]."""
-    x1, y1, x2, y2 = boxes[numbers[better]].T[..., None]  # [A, 1] each
-    left, top, right, bottom = np.ascontiguousarray(boxes[numbers[others]].T)  # [B] each
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return the pairs of one class that overlap by more than the threshold: positions in `better` and in `others`."""
+    rows, columns = _pairs_of_one_class(labels[better], labels[others])
+    x1, y1, x2, y2 = boxes[numbers[better]].T.take(rows, axis=1)  # one number for each pair
+    left, top, right, bottom = boxes[numbers[others]].T.take(columns, axis=1)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # boxes without area, or with a huge one
-        widths = np.minimum(x2, right)  # [A, B]
-        widths -= np.maximum(x1, left)
-        heights = np.minimum(y2, bottom)
-        heights -= np.maximum(y1, top)
-        np.maximum(widths, 0, out=widths)
-        np.maximum(heights, 0, out=heights)
-        intersections = np.multiply(widths, heights, out=widths)
-        unions = np.subtract((x2 - x1) * (y2 - y1) + (right - left) * (bottom - top), intersections, out=heights)
-        far = np.divide(intersections, unions, out=unions) > np.float32(iou_threshold)
-    far &= labels[better][:, None] == labels[others]
-    overlapping: npt.NDArray[np.bool_] = far
-    return overlapping
+        widths = np.maximum(np.minimum(x2, right) - np.maximum(x1, left), 0)
+        heights = np.maximum(np.minimum(y2, bottom) - np.maximum(y1, top), 0)
+        intersections = widths * heights
+        unions = (x2 - x1) * (y2 - y1) + (right - left) * (bottom - top) - intersections
+        far = intersections / unions > np.float32(iou_threshold)
+    return rows[far], columns[far]
+
+
+def _pairs_of_one_class(
+    labels: npt.NDArray[np.intp], others: npt.NDArray[np.intp]
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return the positions in labels [A] and in others [B] of all pairs of equal labels."""
+    order = np.argsort(labels, kind="stable")
+    grouped = labels[order]
+    first = np.searchsorted(grouped, others, "left")  # [B]
+    counts = np.searchsorted(grouped, others, "right") - first
+    ends = np.cumsum(counts)
+    places = np.arange(counts.sum()) + np.repeat(first - ends + counts, counts)
+    return order[places], np.repeat(np.arange(len(others)), counts)

@@ -12,8 +12,7 @@ import numpy.typing as npt
 from mobilenext.data.boxes import LARGEST_AREA, BoxedImage
 from mobilenext.detection.box_tables import Flags, PredictedBoxes, TrueBoxes, Values
 from mobilenext.json_files import Check, Unfit, flag, many, nullable, number, optional, record, text, whole
-
-MOST_DETECTIONS = 10_000  # of one picture
+from mobilenext.models.detector_form import MOST_DETECTIONS
 
 Labels = npt.NDArray[np.int64]
 

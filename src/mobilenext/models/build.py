@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from mobilenext.errors import UsageError
 from mobilenext.machine.packages import require_paddle
@@ -17,7 +18,11 @@ DIVISORS = (1, 2, 3, 4, 6)  # those of the paper and its README; they divide eve
 
 
 def build_network(
-    name: str, *, num_classes: int | None = None, identity_divisor: int = 1, form: str | Form | None = None
+    name: str,
+    *,
+    num_classes: int | None = None,
+    identity_divisor: int = 1,
+    form: str | Form | Mapping[str, Any] | None = None,
 ) -> Network:
     """Build a freshly initialized network in training mode.
 
@@ -58,7 +63,7 @@ def build_network(
     return MobileNetV2(**card.arguments, num_classes=num_classes)
 
 
-def _form_of(card: ModelCard, form: str | Form | None) -> Form | None:
+def _form_of(card: ModelCard, form: str | Form | Mapping[str, Any] | None) -> Form | None:
     """Return the form of a detector; None of a classifier."""
     if card.task == DETECTION:
         return find_form("voc" if form is None else form)

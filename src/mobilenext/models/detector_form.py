@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from numbers import Integral, Real
 from typing import Any
 
 from mobilenext.data.preprocessing import OPENCV_LINEAR, Preprocessing
@@ -22,7 +23,9 @@ LEVELS = 6
 MOST_RATIOS = 8  # of a level: a form comes from files of strangers, and decides how large a network is
 STANDARD_SIZE = 320  # pixels: the input that the named forms are made for
 SMALLEST_SIZE, LARGEST_SIZE = 224, 512
+MOST_DETECTIONS = 10_000  # of a picture
 MEAN_COLOR = (123, 117, 104)  # of R, G, B: rounded by the authors; also fills the canvas around a smaller picture
+_LONGEST_SHOWN = 200  # characters of a wrong value in a message
 # Distances of the cells' centers at 320 pixels. With three cells, 120 spans more than the picture, as the authors have.
 _STANDARD_STRIDES = (16.0, 32.0, 64.0, 120.0, 160.0, 320.0)
 
@@ -43,13 +46,13 @@ class Form:
     ratios: tuple[tuple[float, ...], ...] = ((2, 3),) * LEVELS  # aspect ratios of each level, beside 1
     score_threshold: float = 0.01  # a class of a prior with a higher score is a candidate
     iou_threshold: float = 0.45  # a candidate that overlaps a better one of its class by more is suppressed
-    limit: int = 100  # the largest number of boxes of a picture
+    limit: int = 100  # the largest number of boxes of a picture, up to MOST_DETECTIONS
 
     def __post_init__(self) -> None:
         self._require("loss", self.loss in LOSSES, f"{' or '.join(LOSSES)}{nearest(str(self.loss), LOSSES)}")
+        self._require_whole("image_size", SMALLEST_SIZE, LARGEST_SIZE, "a whole number of pixels")
+        self._require_whole("limit", 1, MOST_DETECTIONS, "a whole number")
         size = self.image_size
-        whole = type(size) is int and SMALLEST_SIZE <= size <= LARGEST_SIZE
-        self._require("image_size", whole, f"a whole number of pixels from {SMALLEST_SIZE} to {LARGEST_SIZE}")
         if not self.prior_sizes:
             standard = (VOC_SIZES, COCO_SIZES)[self.loss == "focal"]
             object.__setattr__(self, "prior_sizes", _scaled(standard, size / STANDARD_SIZE))
@@ -62,11 +65,17 @@ class Form:
         self._require("prior_sizes", pairs, f"{LEVELS} pairs: the smallest side and a largest that is not below it")
         for name in ("score_threshold", "iou_threshold"):
             self._require(name, _is_number(getattr(self, name)) and 0 <= getattr(self, name) <= 1, "from 0 to 1")
-        self._require("limit", type(self.limit) is int and self.limit >= 1, "a whole number from 1 up")
+            object.__setattr__(self, name, float(getattr(self, name)))  # of NumPy's kinds too, which JSON cannot hold
 
     def _require(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
-            raise UsageError(f"{name} of the form is {getattr(self, name)!r}; expected {expected}")
+            raise UsageError(f"{name} of the form is {_shown(getattr(self, name))}; expected {expected}")
+
+    def _require_whole(self, name: str, least: int, most: int, kind: str) -> None:
+        value = getattr(self, name)
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        self._require(name, whole and least <= value <= most, f"{kind} from {least} to {most}")
+        object.__setattr__(self, name, int(value))
 
     @property
     def sides(self) -> tuple[int, ...]:
@@ -107,8 +116,8 @@ class Form:
             if name not in known:
                 raise UsageError(f"a form has no {name!r}{nearest(name, known)}; known: {', '.join(known)}")
         size = values.get("image_size", self.image_size)
-        if size != self.image_size and not values.get("prior_sizes") and isinstance(size, int):
-            values["prior_sizes"] = _scaled(self.prior_sizes, size / self.image_size)
+        if size != self.image_size and not values.get("prior_sizes") and _is_number(size):
+            values["prior_sizes"] = _scaled(self.prior_sizes, float(size) / self.image_size)
         return dataclasses.replace(self, **values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -125,7 +134,8 @@ class Form:
         """
         known = {field.name for field in dataclasses.fields(cls)}
         if values.keys() != known:
-            raise UsageError(f"a form has the fields {', '.join(sorted(known))}; found {', '.join(sorted(values))}")
+            names = _shortened(", ".join(sorted(map(str, values))))
+            raise UsageError(f"a form has the fields {', '.join(sorted(known))}; found {names or 'none'}")
         return cls(**values)
 
 
@@ -134,7 +144,25 @@ def _scaled(sizes: Sequence[tuple[float, float]], factor: float) -> PriorSizes:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Return whether it is a number, of Python's kinds or NumPy's, that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:  # an integer of hundreds of digits
+        return False
+
+
+def _shown(value: object) -> str:
+    """Return a value for a message, which is not filled by it."""
+    try:
+        return _shortened(repr(value))
+    except ValueError:
+        return "a number of thousands of digits"  # which Python does not write
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def _are_rows(rows: object) -> bool:
@@ -158,16 +186,22 @@ FORMS: Mapping[str, Form] = {
 }
 
 
-def find_form(form: str | Form) -> Form:
-    """Return the form of this name, or the record itself.
+def find_form(form: str | Form | Mapping[str, Any]) -> Form:
+    """Return the form of this name, the record itself, or the record of what `Form.to_dict` gave: that of a sidecar.
 
     Raises:
         UsageError: no such form.
     """
     if isinstance(form, Form):
         return form
-    if form not in FORMS:
-        raise UsageError(f"unknown form {form!r}{nearest(str(form), FORMS)}; known: {', '.join(FORMS)}, or a Form")
+    if isinstance(form, Mapping):
+        return Form.from_dict(form)
+    if not isinstance(form, str) or form not in FORMS:
+        near = nearest(form, FORMS) if isinstance(form, str) else ""
+        raise UsageError(
+            f"unknown form {_shown(form)}{near}; known: {', '.join(FORMS)}, a Form, or a mapping of its fields as "
+            "Form.to_dict returns it"
+        )
     return FORMS[form]
 
 

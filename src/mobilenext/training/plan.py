@@ -16,12 +16,12 @@ from mobilenext.job import DataOptions, DataRequest, Job, Parts
 from mobilenext.json_files import check, either, nullable, number, optional, record, sha256, text, whole
 from mobilenext.machine.environment import environment
 from mobilenext.machine.ranks import launched
-from mobilenext.models import check_identity_divisor, find_model
+from mobilenext.models import MODELS, check_identity_divisor, find_model
 from mobilenext.origin import command_line, now
 from mobilenext.recipe import Recipe
 from mobilenext.runs.run_folder import CONFIG, REMEDY, config_digest
 from mobilenext.task import Task
-from mobilenext.tasks import DEFAULT, find_task
+from mobilenext.tasks import DEFAULT, find_task, task_names
 from mobilenext.training.beginning import check_task, find_beginning
 from mobilenext.training.options import PlanOptions
 
@@ -89,7 +89,7 @@ def new_plan(
     task = find_task(options.get("task") or card.task or getattr(first, "task", None))
     check_task(beginning, task)
     names = frozenset(setting.partition("=")[0].strip() for setting in settings)
-    chosen = find_recipe(task, recipe, from_weights=first is not None).with_settings(settings)
+    chosen = _with_settings(find_recipe(task, recipe, from_weights=first is not None), settings, names, task, card.name)
     chosen, preprocessing = beginning.fit(chosen, names)
     whole = first if beginning.part is None else None
     request = DataRequest(Path(data), seed, _data_options(options), whole, chosen, names)
@@ -172,14 +172,49 @@ def find_recipe(task: Task, name: str | None, *, from_weights: bool = False) -> 
     """Return a recipe of the task; without a name the one for a run from scratch, or from weights.
 
     Raises:
-        UsageError: no such recipe; the nearest is named.
+        UsageError: no such recipe, where the nearest is named, or one of another task.
     """
     recipes = task.training.recipes
     if name is None:
         name = task.training.from_weights if from_weights else task.training.from_scratch
     if name not in recipes:
+        for other in _other_tasks(task):
+            if name in other.training.recipes:
+                raise UsageError(_of_other_task(name, other, task))
         raise UsageError(f"unknown recipe {name!r}{nearest(name, recipes)}; known: {', '.join(recipes)}")
     return recipes[name]
+
+
+def _other_tasks(task: Task) -> list[Task]:
+    return [find_task(name) for name in task_names() if name != task.name]
+
+
+def _of_other_task(recipe: str, other: Task, task: Task) -> str:
+    """Return the message for a recipe of another task than the model's."""
+    models = [card.name for card in MODELS.values() if (card.task or DEFAULT) == other.name]
+    example = f" such as {models[0]}" if models else ""
+    backbone = f", and give weights for {task.name} as --backbone FILE" if other.training.has_backbone else ""
+    return (
+        f"{recipe} is a recipe for {other.name}, but the model or the weights are for {task.name}; name a model for "
+        f"{other.name} by --model{example}{backbone}; or choose a recipe for {task.name}: "
+        f"{', '.join(task.training.recipes)}"
+    )
+
+
+def _with_settings(recipe: Recipe, settings: Collection[str], names: Collection[str], task: Task, model: str) -> Recipe:
+    """Return the recipe with its fields set; `names` are those of the settings.
+
+    Raises:
+        UsageError: a field that no recipe has, or only one of another task, which is named.
+    """
+    for name in sorted(set(names) - set(recipe.settable())):
+        for other in _other_tasks(task):
+            if name in other.training.recipe.settable():
+                raise UsageError(
+                    f"{name} is set, which only recipes for {other.name} have; {model} is trained for {task.name}, "
+                    f"expected no {name}"
+                )
+    return recipe.with_settings(settings)
 
 
 def _data_options(options: PlanOptions) -> DataOptions:

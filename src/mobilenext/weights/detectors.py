@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mobilenext.errors import UsageError, WeightsError
 from mobilenext.models import DETECTION, FORMS, Form, build_network, find_form, find_model
 from mobilenext.models.detector_form import name_of
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 MOST_CLASSES = 10_000  # of a record, which a stranger may have written; a head has a part for each
 
 
-def architecture_of(form: str | Form) -> dict[str, Any]:
+def architecture_of(form: str | Form | Mapping[str, Any]) -> dict[str, Any]:
     """Return the architecture that is stored with the weights of a detector of this form."""
     return {"form": find_form(form).to_dict()}
 
@@ -79,23 +81,42 @@ def form_in_file(metadata: Metadata, network: Recognized) -> tuple[Form | None, 
     return form, []
 
 
-def form_that_fits(form: str | Form, record: WeightsRecord) -> Form:
-    """Return the form, in which the weights of this record are to be used.
+def form_that_fits(form: str | Form | Mapping[str, Any], record: WeightsRecord) -> Form:
+    """Return the form in which the weights of this record are to be used.
+
+    A name stands for the stored form, whose loss and ratios it must have. A record must have the stored priors too, or
+    these scaled to its image size; its thresholds and limit hold.
 
     Raises:
-        UsageError: they are no detector's, or learned by another loss or with another number of priors.
+        UsageError: they are no detector's, or learned by another loss or with other priors.
     """
-    form = find_form(form)
     if record.task != DETECTION:
         raise UsageError(f"{record.path} holds {record.model}, a classifier, which has no form; expected no form")
-    stored = form_of(record.architecture)
-    if (form.loss, form.priors_per_cell) != (stored.loss, stored.priors_per_cell):
+    stored, chosen = form_of(record.architecture), find_form(form)
+    if (chosen.loss, chosen.ratios) != (stored.loss, stored.ratios):
         raise UsageError(
-            f"{record.path} was trained in the form {name_of(stored)} (the loss {stored.loss}, "
-            f"{list(stored.priors_per_cell)} priors in a cell of each level), which does not fit the form "
-            f"{name_of(form)} (the loss {form.loss}, {list(form.priors_per_cell)} priors)"
+            f"{record.path} was trained in the form {name_of(stored)} ({_described(stored)}), which does not fit the "
+            f"form {name_of(chosen)} ({_described(chosen)})"
         )
-    return form
+    if isinstance(form, str):
+        return stored
+    expected = stored.replace(image_size=chosen.image_size).prior_sizes
+    if not np.allclose(chosen.prior_sizes, expected, rtol=1e-6, atol=0):
+        raise UsageError(
+            f"{record.path} was trained with the prior sizes {_sizes(stored)} of {stored.image_size} pixels; the form "
+            f"has {_sizes(chosen)} of {chosen.image_size}. Name the form ({name_of(stored)}) to keep those of the "
+            "weights, or change them by replace(image_size=...), which scales them"
+        )
+    return chosen
+
+
+def _described(form: Form) -> str:
+    ratios = "; ".join(",".join(f"{ratio:g}" for ratio in row) for row in form.ratios)
+    return f"the loss {form.loss}, {list(form.priors_per_cell)} priors in a cell of each level by the ratios {ratios}"
+
+
+def _sizes(form: Form) -> str:
+    return ",".join(f"{smallest:g}-{largest:g}" for smallest, largest in form.prior_sizes)
 
 
 def form_for_images(form: Form, images: Preprocessing) -> Form:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import glob
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mobilenext.errors import UsageError, WeightsError, nearest, refuse_unknown
 from mobilenext.models import DETECTION, MODELS, Form, ModelCard, WeightsCard, build_network, find_model
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 class NetworkOptions(WeightsSelection, total=False):
     """Further keywords of :func:`create_model`."""
 
-    form: str | Form | None  # of a detector
+    form: str | Form | Mapping[str, Any] | None  # of a detector
 
 
 def locate(model: str | None, weights: str | os.PathLike[str] | None) -> Path:
@@ -61,7 +61,11 @@ def locate(model: str | None, weights: str | os.PathLike[str] | None) -> Path:
         if path.is_file():
             log.warning("weights %s of the card are taken, not the file %s (that is ./%s)", text, text, text)
         return file_of(*published)
-    if with_suffix(path).exists() or path.suffix or os.sep in text:
+    if with_suffix(path).exists():
+        return path
+    if card is not None and (published := _on_card(None, text)):
+        raise _of_another_model(card, text, published[0])
+    if path.suffix or os.sep in text:
         return path  # read_weights says what is wrong with it
     if card is None:
         raise UsageError(
@@ -96,6 +100,16 @@ def _nothing_of_that_name(card: ModelCard, text: str) -> WeightsError:
         f"weights {text!r}: no such file and no such tag{nearest(text, tags)}; {card.name} has {known}"
         + (f"; files of a similar name: {', '.join(siblings[:5])}" if siblings else "")
     )
+
+
+def _of_another_model(card: ModelCard, text: str, other: ModelCard) -> WeightsError:
+    advice = ""
+    if card.task == DETECTION and other.task != DETECTION:
+        advice = (
+            f"; its backbone can begin with them: mobilenext train DATA --model {card.name} --backbone {text} -o RUN"
+        )
+    kind = "a detector" if other.task == DETECTION else "a classifier"
+    return WeightsError(f"weights {text} are published for {other.name}, {kind}; asked for {card.name}{advice}")
 
 
 def source_of(text: str) -> Path:
@@ -163,8 +177,8 @@ def create_model(
         pretrained: use the first weights of the model's card.
         **options: ``identity_divisor``: None takes the weights' (or 1). ``use``, ``section``: which weights of a
             checkpoint that has several; see :func:`mobilenext.read_weights`. ``form``: of a detector, ``voc``,
-            ``coco`` or a :class:`mobilenext.models.Form`; None takes the weights' (or voc). Another form than the
-            weights' must have their loss and as many priors in a cell.
+            ``coco`` or a :class:`mobilenext.models.Form`; None takes the weights' (or voc). A name must be that of the
+            weights' form, which is kept; a record must have its loss and priors, or these scaled to another image size.
 
     Raises:
         UsageError: an unknown name, an impossible number, or options that exclude each other.
