@@ -22,8 +22,8 @@ CALLS = {
     "check-data": "mobilenext.checking.check_data",
 }
 PREPROCESSING = {"image_size", "crop_pct", "interpolation", "mean", "std"}
-# The keyword of the call, where it is not the name of the flag.
 FIELDS_OF_A_RECIPE = {"train": ("form", "prior_sizes")}  # flags that are settings of the recipe
+# The keyword of the call, where it is not the name of the flag.
 RENAMED = {
     "check-data": {"no_decode": "decode"},
     "bench": {
