@@ -2,8 +2,8 @@
 
     python scripts/tipc_chains.py [-o results/tipc.json] [--only TEXT]   # the others' results stay as they are
 
-The basic chain of every model in the lite mode; of one model, every mode in all three layouts, and every further chain.
-Each by `test_tipc/run.py`, in a scratch folder.
+The basic chain of every model and of one detector in the lite mode; of one model, every mode in all three layouts, and
+every further chain. Each by `test_tipc/run.py`, in a scratch folder.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from mobilenext.tipc.config import MODES
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = Path("test_tipc/configs")
-MODEL = "mobilenext_x0_35"
+MODEL, DETECTOR = "mobilenext_x0_35", "ssdlite320_mobilenext_x0_35"
 KEPT = ("config", "layout", "mode", "passed", "commands", "commands_passed", "seconds")
 
 
 def chains() -> list[tuple[Path, str]]:
     """Configuration and mode of each."""
-    basic = [(CONFIGS / model / "train_infer_python.txt", MODES[0]) for model in list_models("classification")]
+    models = [*list_models("classification"), DETECTOR]
+    basic = [(CONFIGS / model / "train_infer_python.txt", MODES[0]) for model in models]
     here = CONFIGS / MODEL
     layouts = (
         here / "train_infer_python.txt",

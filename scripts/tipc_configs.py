@@ -20,6 +20,7 @@ CONFIGS = Path("test_tipc/configs")
 TIPC = "-m mobilenext.tipc"
 LAUNCHED = "test_tipc/tipc.py"  # the same, as a file: Paddle's launcher takes no -m
 DATA, IMAGES = "test_tipc/data", "test_tipc/data/imgs/val"
+DETECTOR = "ssdlite320_mobilenext_x0_35"
 RECIPE = "--recipe=tiny --set=crop=random-resized --set=padding=0 --set=flip=0 --set=warmup_epochs=0"
 LITE_EPOCHS = 8  # enough for the answers to differ from image to image
 SLOW = {"mobilenext_s": 4, "mobilenext_l": 4, "mobilenext_l_ghost": 2}  # so that a lite chain stays short
@@ -183,7 +184,23 @@ def configurations() -> dict[Path, list[str]]:
         files[here / "train_infer_python_gpu.txt"] = _gpu_config(model)
         files[here / "train_infer_python_prod.txt"] = prod_config(model)
         files[CONFIGS / "paddleclas" / f"{model}_train_infer_python.txt"] = paddleclas_config(model)
+    files[CONFIGS / DETECTOR / "train_infer_python.txt"] = detector_config(DETECTOR)
     return files | _further("mobilenext_x0_35")
+
+
+def detector_config(model: str) -> list[str]:
+    """The 51 lines of the specification for a detector, on pictures with boxes."""
+    lite = "lite_train_lite_infer=8|lite_train_whole_infer=8|whole_train_whole_infer=8"
+    changes = {
+        7: "--epochs:lite_train_lite_infer=2|lite_train_whole_infer=2|whole_train_whole_infer=4",
+        9: f"--batch-size:{lite}",
+        12: f"train_infer_img_dir:{DATA}/val",
+        16: f"norm_train:{TIPC} train --model={model} --data={DATA} --recipe=ssdlite-small --set=warmup_epochs=0",
+        24: f"eval:{TIPC} eval --data={DATA}",
+        43: "--cpu-threads:1",
+        48: f"--image-dir:{DATA}/val",
+    }
+    return long_config(model, changes)
 
 
 def _gpu_config(model: str) -> list[str]:

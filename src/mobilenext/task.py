@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from mobilenext.arrays import Outputs
+from mobilenext.comparable import Comparison
 from mobilenext.errors import UsageError
 from mobilenext.job import Training
 from mobilenext.json_files import Unfit
@@ -184,6 +185,7 @@ class Task:
     presentation: Presentation
     export: Export = Export()
     data_check: DataCheck | None = None  # None: there is no check of its data before anything is computed
+    comparison: Comparison | None = None  # of answers in the logs of test drivers; None: there is none
 
     def options_of(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options of an answer that have a value.

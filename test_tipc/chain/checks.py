@@ -13,6 +13,7 @@ from mobilenext.export.sidecar import SIDECAR, read_sidecar
 from mobilenext.runs.journal import RESULT
 from mobilenext.runs.result import read_result
 from mobilenext.runs.run_folder import LOG
+from mobilenext.tasks import find_task
 from mobilenext.tipc.compare import read_answers
 from mobilenext.tipc.verbs import EVALUATION
 from mobilenext.weights.read import with_suffix
@@ -68,7 +69,10 @@ def _check_train(step: Step, began: float) -> str:
 
 def _check_eval(step: Step, began: float) -> str:
     result = read_result(_fresh(step.weights.parent / EVALUATION / RESULT, began))
-    return f"top-1 {result['correct_top1']} of {result['images']} images"
+    task = find_task(result.get("task"))
+    measured = task.presentation.measured(result)
+    score = measured.counts.replace("/", " of ") if measured.counts else f"{measured.text} on {result['images']}"
+    return f"{task.metric.display} {score} images"
 
 
 def _check_export(step: Step, began: float) -> str:
@@ -86,6 +90,6 @@ def _check_infer(step: Step, began: float) -> str:
     for problem, names in (("have no prediction", missing), ("are predicted and are not there", unknown)):
         if names:
             raise CheckFailed(f"{len(names)} of {len(expected)} images {problem}: {', '.join(names[:SHOWN])}")
-    different = len(set(answers.values()))
+    different = len({str(answer.columns()) for answer in answers.values()})
     alike = "; all alike, so that comparing them shows little" if different == 1 < len(answers) else ""
     return f"{len(answers)} images, {different} different answers{alike}"

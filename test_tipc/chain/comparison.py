@@ -12,10 +12,12 @@ from chain.checks import SHOWN, images_of
 from chain.commands import run_command
 from chain.outcomes import COMPARE, EVALUATE, FAILED, PASSED, PREDICT, SUMMARY, Chain, Outcome
 from chain.plan import EVAL, INFER, Step
+from mobilenext.comparable import Comparable
+from mobilenext.errors import DataError
 from mobilenext.export.sidecar import read_sidecar
-from mobilenext.json_files import check, many, number, parse, read_bytes, record, text, whole
+from mobilenext.json_files import Unfit, check, many, parse, read_bytes, record, text
 from mobilenext.runs.journal import read_predictions
-from mobilenext.tipc.compare import Answer, disagreements, read_answers
+from mobilenext.tipc.compare import comparison_of, disagreements, read_answers
 from mobilenext.tipc.flags import NULL
 from mobilenext.tipc.prepare import words_of
 from mobilenext.tipc.verbs import EVALUATION
@@ -26,7 +28,7 @@ RESULTS = Path("test_tipc/results")  # committed predictions
 # Of a probability, between two engines that compute in float32, and where one is quantized.
 ALLOWED = {"fp32": 1e-4}
 ALLOWED_ELSE = 1e-2
-_PREDICTED = {"rows": many(record({"path": text(), "classes": many(whole(0)), "scores": many(number(0, 1))}))}
+_PREDICTED = {"rows": many(record({"path": text()}))}
 
 
 def compare_inferences(chain: Chain) -> None:
@@ -74,7 +76,12 @@ def _precision(step: Step) -> str:
     return read_sidecar(step.exported).precision
 
 
-def _predictions(chain: Chain, step: Step, network: str, suffix: str) -> dict[str, Answer] | None:
+def _task(step: Step) -> str | None:
+    assert step.exported is not None
+    return read_sidecar(step.exported).record.task
+
+
+def _predictions(chain: Chain, step: Step, network: str, suffix: str) -> dict[str, Comparable] | None:
     """Predict the images of an inference by ``mobilenext predict``; None where that fails."""
     images = images_of(step)
     paths = [str(path) for _, path in images] if step.images is None else [str(Path(step.folder) / step.images)]
@@ -86,10 +93,14 @@ def _predictions(chain: Chain, step: Step, network: str, suffix: str) -> dict[st
     names = {str(path): name for name, path in images}
     rows = parse(read_bytes(file), str(file))
     check({"rows": rows}, _PREDICTED, str(file))
-    return {names[row["path"]]: Answer(tuple(row["classes"]), tuple(row["scores"])) for row in rows}
+    comparison = comparison_of(_task(step))
+    try:
+        return {names[row["path"]]: comparison.of_answer(row) for row in rows}
+    except Unfit as error:
+        raise DataError(f"{file}: {error}") from error
 
 
-def _evaluation(chain: Chain, step: Step, network: str, suffix: str, quantized: bool) -> dict[str, Answer] | None:
+def _evaluation(chain: Chain, step: Step, network: str, suffix: str, quantized: bool) -> dict[str, Comparable] | None:
     """Read the chain's own evaluation, or make one now; None where the images have no labels."""
     if step.images is None or chain.config.value("eval") == NULL:
         return None
@@ -106,15 +117,16 @@ def _evaluation(chain: Chain, step: Step, network: str, suffix: str, quantized: 
             return None
     images = {path.resolve(): name for name, path in images_of(step)}
     answers = {}
-    for row in read_predictions(folder):
+    comparison = comparison_of(_task(step))
+    for row in read_predictions(folder, _task(step)):
         for path in (data / "imgs" / row.path, data / row.path):
             if name := images.get(path.resolve()):
-                answers[name] = Answer(row.top5, row.scores)
+                answers[name] = comparison.of_row(row)
     return answers
 
 
 def _compare(
-    chain: Chain, group: Sequence[Step], name: str, answers: Mapping[str, Answer], *, everything: bool = False
+    chain: Chain, group: Sequence[Step], name: str, answers: Mapping[str, Comparable], *, everything: bool = False
 ) -> None:
     """Add one outcome: all inferences of the group compared with `answers`, or with those of the same images."""
     problems, compared = [], 0

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from mobilenext.classification.comparable import BestClasses as Answer
+from mobilenext.detection.comparable import of_columns
+from mobilenext.detection.rows import DetectedImage, Truth
 from mobilenext.errors import CheckFailed, DataError
-from mobilenext.tipc.compare import Answer, compare_files, disagreements, read_answers
+from mobilenext.json_files import Unfit
+from mobilenext.tipc.compare import compare_files, comparison_of, disagreements, read_answers
 
 GOOD = Answer((3, 6, 5), (0.9, 0.05, 0.01))
 
@@ -42,6 +48,56 @@ def test_answers(other: Answer, message: str | None) -> None:
 
 def test_a_close_call_may_fall_either_way() -> None:
     assert Answer((1, 2), (0.5001, 0.4999)).disagreement(Answer((2, 1), (0.5, 0.5)), 1e-3) is None
+
+
+CORNERS = [[10.0, 20.0, 50.0, 60.0], [30.0, 5.0, 90.0, 44.0], [0.0, 0.0, 9.0, 9.0]]
+BOXES = [[1, 2, 1], [0.9, 0.5, 0.01], CORNERS]
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ([[1, 2, 1], [0.9, 0.50009, 0.01], CORNERS], None),
+        ([[2, 1, 1], [0.5, 0.9, 0.01], [CORNERS[1], CORNERS[0], CORNERS[2]]], None),  # the order says nothing
+        ([[1, 2], [0.9, 0.5], CORNERS[:2]], "the box (0.0, 0.0, 9.0, 9.0) of class 1"),
+        ([[1, 2, 2], [0.9, 0.5, 0.01], [*CORNERS[:2], [1, 1, 8, 8]]], None),  # the last place, of equal scores
+        ([[1, 3, 1], [0.9, 0.5, 0.01], CORNERS], "the box (30.0, 5.0, 90.0, 44.0) of class 2"),
+        ([[1, 2, 1], [0.9, 0.502, 0.01], CORNERS], "the box (30.0, 5.0, 90.0, 44.0) of class 2"),
+        ([[1, 2, 1], [0.9, 0.5, 0.01], [CORNERS[0], [30, 5, 91, 44], CORNERS[2]]], "the box (30.0, 5.0, 90.0, 44.0)"),
+        ([[1, 2, 1, 1], [0.9, 0.5, 0.3, 0.01], [*CORNERS[:2], [1, 1, 8, 8], CORNERS[2]]], "the box (1.0, 1.0, 8.0"),
+        ([[], [], []], "the box (10.0, 20.0, 50.0, 60.0) of class 1"),
+    ],
+)
+def test_boxes(other: list[list[Any]], message: str | None) -> None:
+    problem = of_columns(BOXES).disagreement(of_columns(other), 1e-4)
+    assert (problem is None) if message is None else (problem or "").startswith(message)
+
+
+def test_boxes_of_an_answer_and_of_a_row() -> None:
+    """An evaluation leaves boxes that overhang as they are, an answer cuts them: they are the same boxes."""
+    comparison = comparison_of("detection")
+    objects = [{"label": 2, "score": 0.5, "box": [0.0, 3.0, 100.0, 50.0], "name": "b"}]
+    answer = comparison.of_answer({"width": 100, "height": 50, "detections": objects})
+    truth = Truth(np.zeros((0, 4)), *(np.zeros(0, kind) for kind in (np.int64, bool, bool, float)))
+    corners = np.array([[-2.0, 3.0, 103.0, 50.5]])
+    row = DetectedImage(0, "a.png", 100, 50, truth, corners, np.array([2]), np.array([0.5]))
+    assert answer.columns() == comparison.of_row(row).columns() == [[2], [0.5], [[0.0, 3.0, 100.0, 50.0]]]
+    nothing = comparison.of_answer({"width": 100, "height": 50, "detections": []})
+    assert nothing.columns() == [[], [], []]
+    assert nothing.disagreement(comparison.of_columns([[], [], []]), 1e-4) is None
+    with pytest.raises(Unfit, match="1 labels, 0 scores and 0 boxes"):
+        comparison.of_columns([[1], [], []])
+
+
+def test_a_log_of_boxes(tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    log.write_text(f"a.png\t{json.dumps(BOXES)}\nb.png\t[[], [], []]\nc.png\t[[1], [0.5], [[1, 2, 3]]]\n")
+    answers = read_answers(log)
+    assert list(answers) == ["a.png", "b.png"]
+    assert answers["a.png"].columns() == BOXES
+    assert disagreements(answers, {"a.png": GOOD, "b.png": answers["b.png"]}, 1e-4) == [
+        "a.png: an answer of another task"
+    ]
 
 
 def test_names_that_are_missing() -> None:

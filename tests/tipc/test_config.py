@@ -36,6 +36,11 @@ def test_every_model_has_every_layout() -> None:
         assert read_config(path).value("python") == "python"
 
 
+def test_a_detector_has_the_basic_chain() -> None:
+    config = read_config(CONFIGS / "ssdlite320_mobilenext_x0_35/train_infer_python.txt")
+    assert (config.layout.name, config.value("model_name")) == ("specification", "ssdlite320_mobilenext_x0_35")
+
+
 def test_positions() -> None:
     """Some fields of each layout, at the lines that the drivers read."""
     for layout, line, field in (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mobilenext.data.check import DataCheck
 from mobilenext.detection.checking import OPTIONS, check_data, recognizes
+from mobilenext.detection.comparable import COMPARISON
 from mobilenext.detection.evaluation import EVALUATION, METRIC
 from mobilenext.detection.export import EXPORT
 from mobilenext.detection.presentation import PRESENTATION
@@ -19,4 +20,5 @@ TASK = Task(
     presentation=PRESENTATION,
     export=EXPORT,
     data_check=DATA_CHECK,
+    comparison=COMPARISON,
 )

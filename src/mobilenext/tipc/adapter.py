@@ -3,7 +3,8 @@
 train           ``mobilenext.train``
 eval            ``mobilenext.evaluate``
 export          ``mobilenext.export_model`` (or int8 quantization), written into the folder of the run
-infer           ``mobilenext.predict`` on an exported folder: ``<name>TAB[[ids],[scores]]`` for each image
+infer           ``mobilenext.predict`` on an exported folder: ``<name>TAB[[ids],[scores]]`` for each image;
+                a detector: ``<name>TAB[[labels],[scores],[boxes]]``
 prepare         the data and weights of a configuration and mode
 compare         an inference's output with a reference file
 """

@@ -1,54 +1,24 @@
-"""Predictions as lines, ``<name>TAB[[ids],[scores]]``, and whether two sets of them agree."""
+"""Predictions as lines, ``<name>TAB[[ids],[scores]]`` or with boxes behind, and whether two sets of them agree."""
 
 from __future__ import annotations
 
 import glob
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mobilenext.errors import CheckFailed, DataError
-from mobilenext.json_files import check, many, parse
-from mobilenext.json_files import number as any_number
+from mobilenext.comparable import Comparable, Comparison
+from mobilenext.errors import CheckFailed, DataError, UsageError
+from mobilenext.json_files import Unfit, parse
+from mobilenext.tasks import find_task, task_names
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 _SHOWN = 5
-_ROUNDING = 1.000001e-6  # of scores that are printed with six digits
+FORMS = "[[ids],[scores]] or [[labels],[scores],[boxes]]"
 
 
-@dataclass(frozen=True)
-class Answer:
-    """The best classes of one image, and their scores."""
-
-    classes: tuple[int, ...]
-    scores: tuple[float, ...]
-
-    def disagreement(self, other: Answer, atol: float) -> str | None:
-        """Return how `other` differs from this answer; None where no score is off by more than `atol`.
-
-        Classes may change places, or drop out at the end, only where their scores are that close.
-        """
-        allowed = atol + _ROUNDING
-        if len(self.classes) != len(other.classes):
-            return f"{len(other.classes)} classes instead of {len(self.classes)}"
-        mine, others = dict(zip(self.classes, self.scores, strict=True)), dict(zip(*_columns(other), strict=True))
-        ranked = max((abs(a - b) for a, b in zip(self.scores, other.scores, strict=True)), default=0.0)
-        beyond = [number for number in mine if number not in others and mine[number] > other.scores[-1] + allowed]
-        worst = max([ranked, *(abs(mine[number] - others[number]) for number in mine if number in others)])
-        if beyond:
-            return f"class {beyond[0]} is missing"
-        if not worst <= allowed:  # a NaN is a difference, too
-            return f"a score is off by {worst:.2g} (allowed {atol:g})"
-        return None
-
-
-def _columns(answer: Answer) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    return answer.classes, answer.scores
-
-
-def read_answers(path: Path, *, only: bool = False) -> dict[str, Answer]:
+def read_answers(path: Path, *, only: bool = False) -> dict[str, Comparable]:
     """Read the predictions in a file, by the name of the image.
 
     Args:
@@ -62,13 +32,13 @@ def read_answers(path: Path, *, only: bool = False) -> dict[str, Answer]:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-    answers: dict[str, Answer] = {}
+    answers: dict[str, Comparable] = {}
     for number, line in enumerate(lines, 1):
         name, tab, text = line.partition("\t")
         answer = _answer(text) if tab else None
         if answer is None:
             if only and line.strip():
-                raise DataError(f"{path}, line {number}: {line[:80]!r}; expected <name>TAB[[ids],[scores]]")
+                raise DataError(f"{path}, line {number}: {line[:80]!r}; expected <name>TAB and {FORMS}")
             continue
         if name in answers:
             raise DataError(f"{path}, line {number}: {name} comes twice")
@@ -76,19 +46,38 @@ def read_answers(path: Path, *, only: bool = False) -> dict[str, Answer]:
     return answers
 
 
-def _answer(text: str) -> Answer | None:
+def _answer(text: str) -> Comparable | None:
+    """Return the answer of a line, of the task whose columns it has; None for another text."""
     try:
-        answer = parse(text.encode(errors="replace"), "an answer")
-        check({"answer": answer}, {"answer": many(many(any_number()), 2)}, "an answer")
-        classes, scores = answer
+        columns = parse(text.encode(errors="replace"), "an answer")
     except DataError:
         return None
-    whole = all(type(number) is int for number in classes)
-    return Answer(tuple(classes), tuple(map(float, scores))) if whole and len(classes) == len(scores) else None
+    for name in task_names():
+        if comparison := find_task(name).comparison:
+            try:
+                return comparison.of_columns(columns)
+            except Unfit:
+                continue
+    return None
+
+
+def comparison_of(task: str | None) -> Comparison:
+    """Return how the answers of a task are compared.
+
+    Raises:
+        UsageError: they are not.
+    """
+    comparison = find_task(task).comparison
+    if comparison is None:
+        raise UsageError(f"the answers of a network for {task} cannot be written into the log of a test driver")
+    return comparison
 
 
 def disagreements(
-    expected: Mapping[str, Answer], actual: Mapping[str, Answer], atol: float, names: Iterable[str] | None = None
+    expected: Mapping[str, Comparable],
+    actual: Mapping[str, Comparable],
+    atol: float,
+    names: Iterable[str] | None = None,
 ) -> list[str]:
     """Return a sentence for every name (default: all that are expected) for which the two differ."""
     problems = []
@@ -96,6 +85,8 @@ def disagreements(
         if name not in actual or name not in expected:
             where = "" if name not in actual else " among those expected"
             problems.append(f"{name}: no prediction{where}")
+        elif type(expected[name]) is not type(actual[name]):
+            problems.append(f"{name}: an answer of another task")
         elif problem := expected[name].disagreement(actual[name], atol):
             problems.append(f"{name}: {problem}")
     return problems
@@ -115,7 +106,7 @@ def compare_files(expected: str, actual: str, atol: float) -> list[str]:
     references = {path: read_answers(path, only=True) for path in _files(expected)}
     for path, answers in references.items():
         if not answers:
-            raise DataError(f"{path} has no predictions; expected lines <name>TAB[[ids],[scores]]")
+            raise DataError(f"{path} has no predictions; expected lines <name>TAB and {FORMS}")
     sentences, problems = [], []
     for log_file in _files(actual):
         reference = _reference_for(log_file, references)

@@ -6,7 +6,9 @@
     WEIGHTS.safetensors                    for whole_infer
 
 The images are scikit-learn's handwritten digits, or those of an archive or folder. The lite modes take some of every
-class.
+class. A detector gets pictures with several digits and their boxes (`prepare_boxes`):
+
+    DATA/train/*, DATA/val/*               pictures, and Pascal VOC's annotations beside them
 """
 
 from __future__ import annotations
@@ -22,21 +24,23 @@ from pathlib import Path
 from typing import Any
 
 from mobilenext.classification.data import open_parts
-from mobilenext.data import LabelledDataset, LabelledImage
+from mobilenext.data import LabelledImage
 from mobilenext.data.digits import write_digits
 from mobilenext.data.layouts import TRAIN_LIST
 from mobilenext.errors import DataError, OutputError, UsageError
 from mobilenext.files import write_atomically
 from mobilenext.json_files import read_json, text
 from mobilenext.machine.temporary import scratch_folder, temporary_beside, temporary_folder
+from mobilenext.models.cards import DETECTION
 from mobilenext.runs.run_folder import write_json
-from mobilenext.tipc import verbs
+from mobilenext.tipc import prepare_boxes, verbs
 from mobilenext.tipc.config import Config, check_mode, read_config
 from mobilenext.tipc.flags import NULL, parse
 from mobilenext.tipc.options import OPTIONS, WITHOUT_EFFECT
 
 log = logging.getLogger(__name__)
 MARK = "prepared.json"
+DIGITS = "scikit-learn's digits"
 LITE_TRAIN, LITE_VAL = 16, 4  # images per class
 WEIGHTS_EPOCHS = 3
 _LITE_PARTS = {"lite_train_lite_infer": ("train", "val"), "lite_train_whole_infer": ("train",)}
@@ -63,8 +67,10 @@ def prepare(config_file: Path, mode: str, source: Path | None = None) -> None:
         )
     data = Path(values["data"])
     try:
-        with _source(source) as folder:
-            _write_data(folder, data, mode, str(source) if source else "scikit-learn's digits")
+        detects = _task_of(values) == DETECTION
+        drawn = prepare_boxes.DRAWN if detects else DIGITS
+        with _source(source, detects=detects) as folder:
+            _write_data(folder, data, mode, str(source) if source else drawn, detects=detects)
         if mode == "whole_infer":
             _write_weights(config, values, data)
     except (OSError, shutil.Error) as error:
@@ -90,12 +96,16 @@ def words_of(config: Config, field: str, verb: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _source(source: Path | None) -> Iterator[Path]:
-    """Yield a folder with both lists."""
+def _source(source: Path | None, *, detects: bool) -> Iterator[Path]:
+    """Yield a folder with both lists, or with both parts of pictures with boxes."""
     if source is not None and source.is_dir():
         yield source
         return
     with scratch_folder() as folder:
+        if source is None and detects:
+            prepare_boxes.draw(folder)
+            yield folder
+            return
         if source is None:
             yield write_digits(write_digits(folder, "train"), "val")
             return
@@ -104,18 +114,21 @@ def _source(source: Path | None) -> Iterator[Path]:
                 archive.extractall(folder, filter="data")
         except (OSError, tarfile.TarError) as error:
             raise DataError(f"{source} cannot be unpacked: {error}; expected a tar archive or a folder") from error
+        if detects:
+            yield folder
+            return
         lists = sorted(folder.rglob(TRAIN_LIST), key=lambda path: len(path.parts))
         if not lists:
             raise DataError(f"{source} has no {TRAIN_LIST}; expected that, val_list.txt and images")
         yield lists[0].parent
 
 
-def _write_data(source: Path, data: Path, mode: str, described: str) -> None:
+def _write_data(source: Path, data: Path, mode: str, described: str, *, detects: bool) -> None:
     if data.exists() and not (data / MARK).is_file():
         raise UsageError(f"{data} is there and has no {MARK}, so it was not made here; move it, or change --data")
-    parts = dict(zip(("train", "val"), open_parts(source, None, None), strict=True))
     with temporary_folder(temporary_beside(data)) as fresh:
-        images = _fill(fresh, source, parts, mode)
+        lite_parts = _LITE_PARTS.get(mode, ())
+        images = (prepare_boxes.fill if detects else _fill)(fresh, source, lite_parts)
         write_json(fresh / MARK, {"mode": mode, "source": described, **images})
         if data.exists():
             shutil.rmtree(data)
@@ -123,12 +136,12 @@ def _write_data(source: Path, data: Path, mode: str, described: str) -> None:
     log.info("%s: %d training and %d validation images of %s", data, *images.values(), described)
 
 
-def _fill(fresh: Path, source: Path, parts: Mapping[str, LabelledDataset], mode: str) -> dict[str, int]:
-    """Copy the images that `mode` takes, and write their lists; return the number of images in both parts."""
+def _fill(fresh: Path, source: Path, lite_parts: tuple[str, ...]) -> dict[str, int]:
+    """Copy the images, some of the lite parts, and write their lists; return the number of images in both parts."""
     images = {}
-    for name, dataset in parts.items():
+    for name, dataset in zip(("train", "val"), open_parts(source, None, None), strict=True):
         records: Sequence[LabelledImage] = dataset.records
-        if name in _LITE_PARTS.get(mode, ()):
+        if name in lite_parts:
             records = _some_of_each(records, LITE_TRAIN if name == "train" else LITE_VAL)
         images[f"{name}_images"] = len(records)
         (fresh / "imgs" / name).mkdir(parents=True)
@@ -175,6 +188,14 @@ def _write_weights(config: Config, values: dict[str, Any], data: Path) -> None:
             verbs.train({**values, "output": scratch / "run", "epochs": WEIGHTS_EPOCHS})
             shutil.copyfile(scratch / "run" / BEST, file)
         log.info("%s: trained for %d epochs, for lack of others", file, WEIGHTS_EPOCHS)
+
+
+def _task_of(values: Mapping[str, Any]) -> str | None:
+    """Return the task of the network that a training names; None of one that is not known."""
+    from mobilenext.models import MODELS
+
+    card = MODELS.get(values.get("model", ""))
+    return card.task if card else None
 
 
 def _is_digits(data: Path) -> bool:

@@ -195,6 +195,7 @@ def infer(values: Mapping[str, Any]) -> int:
     """Predict images by an exported folder, print a line for each, and the times where the driver asks for them."""
     from mobilenext.evaluation.prediction import StageTimes
     from mobilenext.export.sidecar import read_sidecar
+    from mobilenext.tipc.compare import comparison_of
 
     folder = Path(_need(values, "exported", "--model-dir"))
     if not folder.is_dir():
@@ -212,12 +213,13 @@ def infer(values: Mapping[str, Any]) -> int:
     }
     images = _images(values)
     times = StageTimes()
-    topk = min(values.get("topk", 5), sidecar.record.num_classes)
-    rows = mobilenext.predict(images, exported=folder, topk=topk, times=times, **options)
+    comparison = comparison_of(sidecar.record.task)
+    answering = {"topk": min(values["topk"], sidecar.record.num_classes)} if "topk" in values else {}
+    rows = mobilenext.predict(images, exported=folder, times=times, **answering, **options)
     errors = [row["error"] for row in rows if "error" in row]
     for row in rows:
         if "error" not in row:
-            print(f"{_name(Path(row['path']), images)}\t{json.dumps([row['classes'], row['scores']])}")
+            print(f"{_name(Path(row['path']), images)}\t{json.dumps(comparison.of_answer(row).columns())}")
     if values.get("benchmark"):
         from mobilenext.tipc.benchmark import report_lines
 
