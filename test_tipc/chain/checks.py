@@ -71,7 +71,8 @@ def _check_eval(step: Step, began: float) -> str:
     result = read_result(_fresh(step.weights.parent / EVALUATION / RESULT, began))
     task = find_task(result.get("task"))
     measured = task.presentation.measured(result)
-    score = measured.counts.replace("/", " of ") if measured.counts else f"{measured.text} on {result['images']}"
+    divided = "/" in measured.counts
+    score = measured.counts.replace("/", " of ") if divided else f"{measured.text} on {result['images']}"
     return f"{task.metric.display} {score} images"
 
 
