@@ -195,7 +195,8 @@ def detector_config(model: str) -> list[str]:
         7: "--epochs:lite_train_lite_infer=2|lite_train_whole_infer=2|whole_train_whole_infer=4",
         9: f"--batch-size:{lite}",
         12: f"train_infer_img_dir:{DATA}/val",
-        16: f"norm_train:{TIPC} train --model={model} --data={DATA} --recipe=ssdlite-small --set=warmup_epochs=0",
+        16: f"norm_train:{TIPC} train --model={model} --data={DATA} --backbone=mobilenext_x0_35.tiny20 "
+        "--recipe=ssdlite-small --set=warmup_epochs=0",
         24: f"eval:{TIPC} eval --data={DATA}",
         43: "--cpu-threads:1",
         48: f"--image-dir:{DATA}/val",

@@ -34,6 +34,7 @@ OPTIONS: Mapping[str, tuple[Option, ...]] = {
         Option("epochs", ("--epochs", "--epoch", "--epoch-num", "global.epochs"), count),
         Option("batch_size", _BATCH_SIZE, count),
         _PRETRAINED,
+        Option("backbone", ("--backbone",)),
         *_DEVICE,
         Option("recipe", ("--recipe",)),
         Option("settings", ("--set",), repeated=True),

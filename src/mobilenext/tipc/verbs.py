@@ -66,7 +66,17 @@ def train(values: Mapping[str, Any]) -> int:
     if values.get("amp"):
         settings.append("precision=fp16")
     options = _some(
-        values, "model", "weights", "recipe", "num_classes", "seed", "threads", "workers", "log_every", "to_static"
+        values,
+        "model",
+        "weights",
+        "backbone",
+        "recipe",
+        "num_classes",
+        "seed",
+        "threads",
+        "workers",
+        "log_every",
+        "to_static",
     )
     first = _is_first_process()
     if first:
