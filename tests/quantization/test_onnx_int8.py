@@ -15,7 +15,6 @@ from mobilenext.machine.packages import installed
 from mobilenext.weights.load import network_of
 from mobilenext.weights.pretrained import BUNDLED
 from mobilenext.weights.read import read_weights
-from processors import needs_int8
 
 for package in (*ONNX_PACKAGES, "onnxruntime", "sklearn"):
     if not installed(package):
@@ -60,8 +59,11 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
 def run(path: Path, images: np.ndarray, optimised: Path | None = None) -> np.ndarray:
     import onnxruntime
 
+    from mobilenext.runtime.onnx_runtime import EXACT_SUMS
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.add_session_config_entry(*EXACT_SUMS)
     if optimised:
         options.optimized_model_filepath = str(optimised)
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -70,7 +72,6 @@ def run(path: Path, images: np.ndarray, optimised: Path | None = None) -> np.nda
     )
 
 
-@needs_int8
 def test_accuracy_and_kernels(digits: Digits, tmp_path: Path) -> None:
     int8.quantize(digits.file, tmp_path / "int8.onnx", digits.ranges)
     before, after = run(digits.file, digits.images_val), run(tmp_path / "int8.onnx", digits.images_val, tmp_path / "o")
@@ -121,7 +122,6 @@ def test_layers_that_stay_float(digits: Digits, tmp_path: Path) -> None:
         int8.quantize(digits.file, tmp_path / "x.onnx", digits.ranges, ["conv_1000"])
 
 
-@needs_int8
 def test_the_layer_that_loses_most(digits: Digits, tmp_path: Path) -> None:
     """One weight a thousand times the others of its channel leaves those no precision."""
     model = onnx.load(str(digits.file))

@@ -27,6 +27,7 @@ from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 from mobilenext.arrays import Floats
 from mobilenext.errors import DataError, UsageError, nearest
 from mobilenext.runtime.form import Form
+from mobilenext.runtime.onnx_runtime import ERRORS_ONLY, EXACT_SUMS
 
 LARGEST = (1 << 31) - 1  # bytes of a file of Protocol Buffers
 SHORT_FLOATS = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
@@ -220,7 +221,8 @@ def _quantized(
 def _outputs(model: onnx.ModelProto, images: Floats, names: Sequence[str] | None, form: Form) -> list[Floats]:
     """Return the outputs of a graph: logits [N, classes] where there is one, else each as it is, [N, ...]."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = ERRORS_ONLY
+    options.add_session_config_entry(*EXACT_SUMS)
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     parts: list[list[Floats]] = []
