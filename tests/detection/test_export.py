@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import pathlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +22,12 @@ from mobilenext.detection.decoding import decode
 from mobilenext.detection.export import EXPORT, files, instructions
 from mobilenext.export import FORMATS
 from mobilenext.export.checked import write_checked
+from mobilenext.export.images import FEWEST
+from mobilenext.export.post_processing import POST_PROCESSED, beside, write_post_processed
 from mobilenext.export.sidecar import read_sidecar
 from mobilenext.models import build_network
 from mobilenext.models.detector_form import FORMS, Form
-from mobilenext.runtime import open_runtime
-from mobilenext.runtime.table import RuntimeSpec
+from mobilenext.runtime import Runtime, RuntimeSpec, open_runtime
 from mobilenext.sources.choice import Choice
 from mobilenext.sources.find import find_subject
 from mobilenext.sources.prepare import prepare
@@ -48,67 +52,112 @@ def record_of(form: Form, num_classes: int) -> WeightsRecord:
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
-    """A detector whose boxes depend on the picture."""
+def a_detector(name: str, folder: Path) -> Weights:
+    """A detector of three classes whose boxes depend on the picture."""
     from safetensors.numpy import save_file
 
     paddle.seed(0)
-    network = build_network(MODEL, num_classes=3, form="voc")
+    network = build_network(MODEL, num_classes=3, form=name)
     give_statistics(network)
-    for name, layer in network.named_sublayers():
-        if "cls_headers" in name and name.endswith(("conv.3", "headers.5")):
+    likely = {"voc": [6, 0, 0, 0], "coco": [-6, -6, -6, 0]}[name]  # most priors hold nothing
+    for layer_name, layer in network.named_sublayers():
+        if "cls_headers" in layer_name and layer_name.endswith(("conv.3", "headers.5")):
             layer.weight.set_value(paddle.randn(layer.weight.shape))
-            layer.bias.set_value(paddle.to_tensor(np.tile(np.float32([6, 0, 0, 0]), layer.bias.shape[0] // 4)))
-    file = tmp_path_factory.mktemp("detector") / "a.safetensors"
-    save_file({name: tensor.numpy() for name, tensor in network.state_dict().items()}, str(file))
+            layer.bias.set_value(paddle.to_tensor(np.tile(np.float32(likely), layer.bias.shape[0] // 4)))
+    file = folder / f"{name}.safetensors"
+    save_file({key: tensor.numpy() for key, tensor in network.state_dict().items()}, str(file))
     return read_weights(file, preprocessing={"image_size": SIZE})
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As few as an export is compared on."""
     folder = tmp_path_factory.mktemp("pictures")
-    for number in range(8):
+    for number in range(FEWEST):
         random = np.random.default_rng(number)
         small = random.integers(0, 256, (4 + number, 6, 3)).astype(np.uint8)
         Image.fromarray(small).resize((260 + number, 200), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
     return folder
 
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_every_format(format: str, weights: Weights, pictures: Path, tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Exported:
+    folder: Path
+    record: WeightsRecord
+    parity: dict[str, Any]
+
+    def open(self, post_processing: Mapping[str, Any] | None = None) -> Runtime:
+        """Open the network alone, or the second model that the sidecar describes."""
+        spec = prepare(find_subject(exported=self.folder), self.folder / "scratch", Choice()).spec
+        assert spec.outputs == ("scores", "regressions")
+        return open_runtime(beside([spec], post_processing)[0] if post_processing else spec)
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Callable[[str, str], Exported]:
+    """Exports of format and form, each made once."""
+
+    @cache
+    def weights_of(name: str) -> Weights:
+        return a_detector(name, tmp_path_factory.mktemp("detector"))
+
+    @cache
+    def exported(format: str, name: str) -> Exported:
+        skip_if_not_writable(format)
+        weights, folder = weights_of(name), tmp_path_factory.mktemp(format)
+        record = weights.record()
+        parity = write_checked(
+            weights, format, folder, [str(pictures)],
+            lambda expected, outputs: EXPORT.agreement(expected, outputs, record), EXPORT.post_processing,
+        )  # fmt: skip
+        return Exported(folder, record, parity)
+
+    return exported
+
+
+@pytest.mark.parametrize(("format", "name"), [*((format, "voc") for format in FORMATS), ("onnx", "coco")])
+def test_every_format(format: str, name: str, exports: Callable[[str, str], Exported]) -> None:
     """All boxes of all pictures are Paddle's; ONNX and OpenVINO have a second model that gives them, of any batch."""
-    skip_if_not_writable(format)
-    record = weights.record()
-    parity = write_checked(
-        weights, format, tmp_path, [str(pictures)],
-        lambda expected, outputs: EXPORT.agreement(expected, outputs, record), EXPORT.post_processing,
-    )  # fmt: skip
+    exported, form = exports(format, name), FORMS[name].replace(image_size=SIZE)
+    parity, sidecar = exported.parity, read_sidecar(exported.folder)
     assert parity["runtimes"]
-    for fields in parity["runtimes"].values():
+    for fields in (*parity["runtimes"].values(), *parity.get("post_processing", {}).values()):
         equal, boxes = fields["equal_boxes"]
         assert equal == boxes > 8
-    sidecar = read_sidecar(tmp_path)
-    form = FORMS["voc"].replace(image_size=SIZE)
     assert [output.shape for output in sidecar.outputs] == [(form.priors, 4), (form.priors, 4)]
     assert sidecar.post_processing is not None
     assert Form.from_dict(sidecar.post_processing["form"]) == form
-    prepared = prepare(find_subject(exported=tmp_path), tmp_path / "scratch", Choice())
-    assert prepared.spec.outputs == ("scores", "regressions")
-    if "file" not in sidecar.post_processing:
-        assert format not in ("onnx", "openvino")
+    assert ("file" in sidecar.post_processing) == ("post_processing" in parity) == (format in POST_PROCESSED)
+    raw = exported.open()
+    pictures = np.random.default_rng(0).standard_normal((3, 3, SIZE, SIZE), dtype=np.float32)
+    if format not in POST_PROCESSED:
+        assert [output.shape for output in raw.predict(pictures)] == [(3, form.priors, 4)] * 2
         return
-    spec = RuntimeSpec(
-        prepared.spec.runtime, "", "cpu", 1, tmp_path, sidecar.post_processing["file"],
-        input=sidecar.post_processing["input"], outputs=tuple(sidecar.post_processing["outputs"]),
-    )  # fmt: skip
-    batch = np.random.default_rng(0).standard_normal((5, 3, SIZE, SIZE), dtype=np.float32)
-    boxes, labels, scores, image = open_runtime(spec).predict(batch)
-    expected = decode(*open_runtime(prepared.spec).predict(batch), form=form)
-    assert np.array_equal(image, np.repeat(range(5), [len(one) for one in expected]))
-    assert np.array_equal(labels, np.concatenate([one.labels for one in expected]))
-    assert np.abs(boxes - np.concatenate([one.boxes for one in expected])).max(initial=0) < 0.05
-    assert np.abs(scores - np.concatenate([one.scores for one in expected])).max(initial=0) < 1e-4
+    with_boxes = exported.open(sidecar.post_processing)
+    for batch in (pictures[:1], pictures):
+        boxes, labels, scores, image = with_boxes.predict(batch)
+        expected = decode(*raw.predict(batch), form=form)
+        assert all(len(one) for one in expected)
+        assert np.array_equal(image, np.repeat(range(len(batch)), [len(one) for one in expected]))
+        assert np.array_equal(labels, np.concatenate([one.labels for one in expected]))
+        assert np.abs(boxes - np.concatenate([one.boxes for one in expected])).max() < 0.05
+        assert np.abs(scores - np.concatenate([one.scores for one in expected])).max() < 1e-4
+
+
+@pytest.mark.parametrize("format", POST_PROCESSED)
+def test_pictures_without_boxes(format: str, exports: Callable[[str, str], Exported], tmp_path: Path) -> None:
+    """No score is above 1: four arrays without rows, for one picture and for three."""
+    skip_if_not_writable(format)
+    exported, form = exports("onnx", "voc"), FORMS["voc"].replace(image_size=SIZE, score_threshold=1.0)
+    record = replace(exported.record, architecture={"form": form.to_dict()})
+    assert EXPORT.post_processing is not None
+    names = write_post_processed(EXPORT.post_processing, format, exported.folder / "model.onnx", tmp_path, record)
+    runtime = {"onnx": "onnxruntime", "openvino": "openvino"}[format]
+    spec = RuntimeSpec(runtime, "", "cpu", 1, tmp_path, names["file"], input=names["input"], outputs=names["outputs"])
+    opened = open_runtime(spec)
+    for pictures in (1, 3):
+        outputs = opened.predict(np.zeros((pictures, 3, SIZE, SIZE), np.float32))
+        assert [output.shape for output in outputs] == [(0, 4), (0,), (0,), (0,)]
 
 
 def test_agreement_notices_other_boxes() -> None:
