@@ -41,7 +41,7 @@ def tipc_models() -> str:
 def tipc_modes() -> str:
     """Return one model in every layout and mode, by our driver and by the official ones."""
     rows = [row for row in load("tipc.json")["rows"] if row["config"].endswith(_BASIC_ENDS)]
-    ours = {(row["layout"], row["mode"]): row for row in rows if "mobilenext_x0_35" in row["config"]}
+    ours = {(row["layout"], row["mode"]): row for row in rows if "/mobilenext_x0_35" in row["config"]}
     cells = []
     for row in load("tipc_official.json")["rows"]:
         own = ours[row["layout"], row["mode"]]
@@ -77,7 +77,7 @@ def tipc_steps() -> str:
     sys.path.append(str(ROOT / "test_tipc"))
     from chain.report import chain_lines
 
-    row = next(row for row in load("tipc.json")["rows"] if _is_basic(row) and "mobilenext_x0_35" in row["config"])
+    row = next(row for row in load("tipc.json")["rows"] if _is_basic(row) and "/mobilenext_x0_35" in row["config"])
     return "```\n" + "\n".join(chain_lines(row)) + "\n```"
 
 
