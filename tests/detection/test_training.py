@@ -259,7 +259,7 @@ def test_a_detectors_weights(
         (MODEL, {"weights": "DETECTOR", "backbone": TINY20}, "weights and backbone at once"),
         (None, {"backbone": TINY20}, "no model for the backbone; expected --model NAME"),
         ("mobilenext_x0_35", {"backbone": TINY20}, "classification has no backbone of its own"),
-        (MODEL, {"recipe": "tiny"}, "tiny is a recipe for classification, but the model or the weights are for detection"),
+        (MODEL, {"recipe": "tiny"}, "tiny is a recipe for classification, but the model"),
         (
             MODEL,
             {"settings": ["image_size=640"]},
