@@ -26,7 +26,6 @@ from mobilenext.data import Preprocessing, pixels_of
 from mobilenext.errors import DataError, UsageError
 from mobilenext.evaluation import run
 from mobilenext.json_files import flag
-from mobilenext.quantization.quantize import quantize_model
 from mobilenext.runs.journal import JOURNAL, PREDICTIONS, RESULT, read_predictions
 from mobilenext.runs.result import read_result
 from mobilenext.weights.pretrained import create_model
@@ -134,8 +133,6 @@ def test_weights_of_an_unknown_task_are_refused_by_name(weights: Path, images: P
     write_weights(replace(read_weights(weights), task="brightnes"), path)
     with pytest.raises(DataError, match=r"other\.safetensors: unknown task 'brightnes'; did you mean 'brightness'"):
         evaluate(images, weights=path, **HOW)
-    with pytest.raises(UsageError, match=r"brightness\.safetensors is of the task brightness; only classification is"):
-        quantize_model(tmp_path / "int8", calibration=images, weights=weights)
 
 
 def test_answers_for_single_images(whole: Path, images: Path, weights: Path) -> None:
