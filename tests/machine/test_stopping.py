@@ -59,6 +59,17 @@ sys.exit(command.guarded(work))
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def signals_are_heard() -> Iterator[None]:
+    """A shell makes its background jobs ignore two signals, and the programs of these tests would inherit that."""
+    ignored = [number for number in (signal.SIGINT, signal.SIGQUIT) if signal.getsignal(number) == signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start a program that prints a line when it is at work."""
