@@ -56,3 +56,14 @@ class Here:
 
     def call(self, function: Any, *arguments: Any) -> Any:
         return function(*arguments)
+
+
+class Pool(Here):
+    """A pool of one worker that is this process."""
+
+    workers = 1
+
+    def __init__(self, *arguments: Any, **options: Any) -> None: ...
+
+    def map(self, function: Any, items: Any) -> Any:
+        return map(function, items)

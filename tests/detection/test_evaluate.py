@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from boxed_pictures import write_pictures
-from in_process import Here
+from in_process import Pool
 from mobilenext import create_model, evaluate, predict
 from mobilenext.detection import average_precision
 from mobilenext.detection.preprocessing import detection_preprocessing
@@ -27,17 +27,6 @@ from mobilenext.weights.write import write_weights
 MODEL = "ssdlite320_mobilenext_x0_35"
 HOW: dict[str, Any] = {"runtime": "paddle", "device": "cpu", "workers": 1, "batch_size": 3}
 CORNERS = re.compile(r"<name>(\w+)</name>.*?<xmin>(\d+)</xmin><ymin>(\d+)</ymin><xmax>(\d+)</xmax><ymax>(\d+)</ymax>")
-
-
-class Pool(Here):
-    """A pool of one worker that is this process."""
-
-    workers = 1
-
-    def __init__(self, *arguments: Any, **options: Any) -> None: ...
-
-    def map(self, function: Any, items: Any) -> Any:
-        return map(function, items)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 import brightness
-from in_process import Here
+from in_process import Pool
 from mobilenext import evaluate, predict, tasks
 from mobilenext.data import Preprocessing, pixels_of
 from mobilenext.errors import DataError, UsageError
@@ -37,17 +37,6 @@ if TYPE_CHECKING:
 
 SMALL: dict[str, Any] = {"image_size": 32, "crop_pct": 1.0}
 HOW: dict[str, Any] = {"runtime": "paddle", "device": "cpu", "workers": 1, "batch_size": 5}
-
-
-class Pool(Here):
-    """A pool of one worker that is this process."""
-
-    workers = 1
-
-    def __init__(self, *arguments: Any, **options: Any) -> None: ...
-
-    def map(self, function: Any, items: Any) -> Any:
-        return map(function, items)
 
 
 @pytest.fixture(scope="module", autouse=True)
