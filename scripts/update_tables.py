@@ -41,6 +41,7 @@ BLOCKS: dict[str, Callable[[], str]] = {  # by the name in the document's marks
     "models": models_table,
     "detectors": detectors_table,
     "bccd": detection.bccd,
+    "detection_speed": detection.detection_speed,
     "parity": accuracy.parity,
     "bench": speed.bench,
     "sensitivity": accuracy.sensitivity,

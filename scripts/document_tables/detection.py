@@ -2,31 +2,59 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
 from document_tables.results import load
 from mobilenext.drawing.markdown import table
 
-# Titles of runs on BCCD, and the files of their evaluations on its test part.
+# Titles of kinds of runs on BCCD, and the files of their evaluations on its test part, one for each seed.
 BCCD = (
-    ("MobileNeXt x0.35, priors from 24 px", "bccd_evaluate"),
-    ("its weights as float16: `ssdlite320_mobilenext_x0_35.bccd`", "bccd_card"),
+    ("MobileNeXt x0.35, priors from 24 px", ("bccd_evaluate",)),
+    ("its weights as float16: `ssdlite320_mobilenext_x0_35.bccd`", ("bccd_card",)),
 )
 
 
 def bccd() -> str:
     """Return the average precision on the test part of BCCD: of all classes, and of each."""
-    results = [(title, load(f"{name}.json")) for title, name in BCCD]
-    first = results[0][1]
+    kinds = [(title, [load(f"{name}.json") for name in names]) for title, names in BCCD]
+    first = kinds[0][1][0]
     names = [entry["name"] for entry in first["per_class"]]
-    rows = [[title, *_scores(result, names)] for title, result in results]
-    heading = ["detector", "mAP (11 points)", *names, "AP50", "AP (COCO)"]
+    rows = [[title, str(len(results)), *_scores(results, names)] for title, results in kinds]
+    heading = ["detector", "seeds", "mAP (11 points)", *names, "AP50", "AP (COCO)"]
     images, boxes = first["images"], first["objects"]
-    note = f"{images} test pictures with {boxes} boxes, one seed each; of each class the VOC AP with 11 points."
+    note = (
+        f"{images} test pictures with {boxes} boxes; of each class the VOC AP with 11 points. Of several seeds the "
+        "mean, with the smallest and the largest value in brackets."
+    )
     return f"{table(heading, rows)}\n\n{note}"
 
 
-def _scores(result: dict[str, Any], names: list[str]) -> list[str]:
-    classes = {entry["name"]: entry["voc_AP_11_point"] for entry in result["per_class"]}
-    shares = [result["voc_AP_11_point"], *(classes[name] for name in names), result["AP50"], result["AP"]]
-    return [f"{100 * share:.1f} %" for share in shares]
+def _scores(results: list[dict[str, Any]], names: list[str]) -> list[str]:
+    shares = []  # of each result: [columns]
+    for result in results:
+        classes = {entry["name"]: entry["voc_AP_11_point"] for entry in result["per_class"]}
+        shares.append([result["voc_AP_11_point"], *(classes[name] for name in names), result["AP50"], result["AP"]])
+    return [_mean_and_range([100 * share for share in column]) for column in zip(*shares, strict=True)]
+
+
+def _mean_and_range(values: list[float]) -> str:
+    mean = f"{statistics.mean(values):.1f} %"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.1f} to {max(values):.1f})"
+
+
+def detection_speed() -> str:
+    """Return how long a training step takes beside PyTorch's, and the work on a picture beside the network's."""
+    step, boxes = load("bench_detection_step.json"), load("bench_boxes.json")
+    ratios = [record["ratio"] for record in step["rounds"]]
+    name = f"training step of x0.35 at {step['image_size']} px, {step['batch']} pictures"
+    rows = [
+        [name, f"{1000 * step['seconds']:.0f} ms"],
+        [f"the same in PyTorch {step['pytorch']}, channels_last", f"{1000 * step['pytorch_seconds']:.0f} ms"],
+        *([f"{work}, one picture", f"{times['median_ms']:.1f} ms"] for work, times in boxes["steps"].items()),
+    ]
+    note = (
+        f"One core, medians. PyTorch's time over ours: {step['ratio']:.2f} ({len(ratios)} interleaved rounds: "
+        f"{min(ratios):.2f} to {max(ratios):.2f})."
+    )
+    return f"{table(['work', 'time'], rows)}\n\n{note}"
