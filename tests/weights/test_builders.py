@@ -30,7 +30,7 @@ from mobilenext.weights.write import write_weights
 
 @pytest.fixture(scope="module")
 def architecture() -> dict[str, Any]:
-    from mobilenext.models.sandglass import BlockPlan
+    from mobilenext.models.block_plan import BlockPlan
 
     first = BlockPlan(8, 4, 16, 2, first_depthwise=True, last_depthwise=True, shortcut=False, kernel_size=5)
     second = BlockPlan(16, 4, 16, 1, first_depthwise=True, last_depthwise=True, shortcut=True)

@@ -1,6 +1,7 @@
 """The networks by name. Importing this package is light; Paddle is imported when a network is built."""
 
-from mobilenext.models.build import DIVISORS, build_network, check_identity_divisor
+from mobilenext.models.block_plan import DIVISORS
+from mobilenext.models.build import build_network, check_identity_divisor
 from mobilenext.models.cards import DETECTION, MODELS, ModelCard, WeightsCard, find_model, list_models
 from mobilenext.models.detector_form import FORMS, Form, find_form
 from mobilenext.models.published import Published, PublishedDetection

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mobilenext.errors import UsageError
 from mobilenext.machine.packages import require_paddle
+from mobilenext.models.block_plan import DIVISORS
 from mobilenext.models.cards import DETECTION, ModelCard, find_model
 from mobilenext.models.detector_form import Form, find_form, name_of
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from mobilenext.models.network import Network
 
 PARTIAL = ("mobilenext", "ssdlite_mobilenext")  # families whose shortcuts may join a part of the channels
-DIVISORS = (1, 2, 3, 4, 6)  # those of the paper and its README; they divide every width of x1.0
 
 
 def build_network(

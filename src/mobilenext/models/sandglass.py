@@ -21,12 +21,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import paddle
 from paddle import nn
 
 from mobilenext.errors import UsageError
+from mobilenext.models.block_plan import BlockPlan
 from mobilenext.models.network import (
     Block,
     Network,
@@ -49,34 +49,6 @@ STAGES = (
     (6, 960, 3, 1),
     (6, 1280, 1, 1),
 )
-
-
-@dataclass(frozen=True)
-class BlockPlan:
-    """What one sandglass block is made of.
-
-    Raises:
-        UsageError: a block that cannot be built.
-    """
-
-    in_channels: int
-    hidden_channels: int
-    out_channels: int
-    stride: int
-    first_depthwise: bool
-    last_depthwise: bool
-    shortcut: bool
-    kernel_size: int = 3  # of both depthwise convolutions
-
-    def __post_init__(self) -> None:
-        if self.stride != 1 and not self.last_depthwise:
-            raise UsageError(f"{self}: a stride of {self.stride} needs the last depthwise convolution")
-        if self.shortcut and (self.stride != 1 or self.in_channels != self.out_channels):
-            raise UsageError(
-                f"{self}: a shortcut needs a stride of 1 and as many channels before the block as after it"
-            )
-        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
-            raise UsageError(f"{self}: expected an odd kernel_size from 1 up")
 
 
 def hidden_width(in_channels: int, out_channels: int, reduction: int) -> int:
