@@ -26,7 +26,7 @@ import paddle
 from paddle import nn
 
 from mobilenext.errors import UsageError
-from mobilenext.models.block_plan import BlockPlan
+from mobilenext.models.block_plan import BlockPlan as BlockPlan
 from mobilenext.models.network import (
     Block,
     Network,
