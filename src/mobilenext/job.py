@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mobilenext.json_files import Fields
     from mobilenext.machine.pool import WorkerPool
     from mobilenext.machine.ranks import Ranks
+    from mobilenext.models import ModelCard
     from mobilenext.recipe import Recipe
     from mobilenext.weights.record import Weights
 
@@ -208,11 +209,22 @@ class Setup:
     pool: WorkerPool | None = None  # processes that read images; None: this one reads them
 
 
+@dataclass(frozen=True)
+class EpochReport:
+    """What a stepper says of an epoch that has ended."""
+
+    fields: Mapping[str, Any] = field(default_factory=dict)  # of the epoch's row in the log, as JSON can hold them
+    lines: Sequence[str] = ()  # on the screen
+
+
 class Stepper(Protocol):
     """Makes one step after another. What it keeps between two steps becomes parts of the checkpoint.
 
-    A search of architectures is one with a second optimizer, and a feeder of its own on other images.
+    A search of architectures is one with a second optimizer, and a feeder of its own on other images. Methods with a
+    body have it where a class is derived from this one.
     """
+
+    done: bool = False  # whether the run ends with this epoch; part of what `values` returns
 
     def __call__(self, batch: Batch, global_step: int, rate: float) -> list[paddle.Tensor]:
         """Change the network's weights by this process' part of a batch.
@@ -239,6 +251,29 @@ class Stepper(Protocol):
     def restore(self, parts: Mapping[str, Mapping[str, Floats]], values: Mapping[str, Any] | None) -> None:
         """Take over what `parts` and `values` returned, before the first step."""
 
+    def passes(self, first: int, last: int) -> float:
+        """Return the passes through the network that the steps from `first` to before `last` of the run take.
+
+        One pass is forward and backward over one batch. The time that is left is told by it.
+        """
+        return last - first
+
+    def finish_epoch(self, epoch: int) -> EpochReport:
+        """Return what there is to say of the epoch number `epoch`, from 0, and decide whether the run is done.
+
+        It is called in all processes, once more where a run is killed before the epoch's checkpoint.
+        """
+        del epoch
+        return EpochReport()
+
+    def files(self) -> Mapping[str, bytes]:
+        """Return files of the run's folder by name: they follow from the state, and are written with checkpoints."""
+        return {}
+
+    def result(self) -> Mapping[str, Any]:
+        """Return the stepper's fields of ``result.json``, and log what there is to say at the end of a run."""
+        return {}
+
 
 @dataclass(frozen=True)
 class Training:
@@ -261,3 +296,5 @@ class Training:
     rehearses: bool = False  # whether a new run measures the passes of a step before it begins, and says what to expect
     # What makes the steps, for a network in training mode; None: gradient descent by the recipe's optimizer.
     stepper: Callable[[Setup, nn.Layer, Parts], Stepper] | None = None
+    cards: Mapping[str, ModelCard] = field(default_factory=dict)  # of networks that this task alone has, by name
+    verb: str = "train"  # of the command line, that goes on with a run by --resume

@@ -28,7 +28,7 @@ def after_a_step(network: Network, optimizer: str = "sgd") -> tuple[dict[str, np
         [f"optimizer={optimizer}", "decay_1d=true", "weight_decay=0.01", "nesterov=false"]
     )
     average = Average(network, 0.9, warmup=False, frozen=frozen_tensors(network))
-    make = make_optimizer(recipe, network)
+    make = make_optimizer(recipe, network.parameters())
     make.set_lr(0.05)
     images = np.random.default_rng(0).standard_normal((4, 3, 32, 32), dtype=np.float32)
     logits = network(paddle.to_tensor(images))

@@ -99,7 +99,7 @@ def test_loss_of_half_precision_is_taken_in_float32() -> None:
 
 def stepped(settings: Recipe, gradients: list[Parameters], network: nn.Layer) -> Parameters:
     """The parameters after one step with each of the gradients, at the rates of RATES."""
-    optimizer = make_optimizer(settings, network)
+    optimizer = make_optimizer(settings, network.parameters())
     for rate, step in zip(RATES, gradients, strict=True):
         optimizer.set_lr(rate)
         loss = sum((each * paddle.to_tensor(step[name])).sum() for name, each in network.named_parameters())
@@ -162,7 +162,7 @@ def test_rmsprop_is_tensorflows(decay_1d: bool) -> None:
 def test_only_what_is_trained_decays() -> None:
     layer, start, _ = small()
     layer.weight.stop_gradient = True
-    optimizer = make_optimizer(recipe(**SGD), layer)
+    optimizer = make_optimizer(recipe(**SGD), layer.parameters())
     (layer.weight.sum() + layer.bias.sum()).backward()
     optimizer.step()
     assert layer.weight.numpy().tobytes() == start["weight"].tobytes()
@@ -171,7 +171,9 @@ def test_only_what_is_trained_decays() -> None:
 
 def test_the_first_rate_is_that_of_the_batch() -> None:
     for settings in (SGD, RMSPROP):
-        optimizer = make_optimizer(recipe(**settings, lr=0.2, batch_size=64, lr_batch_size=256), nn.Linear(2, 2))
+        optimizer = make_optimizer(
+            recipe(**settings, lr=0.2, batch_size=64, lr_batch_size=256), nn.Linear(2, 2).parameters()
+        )
         assert optimizer.get_lr() == pytest.approx(0.05)
 
 
@@ -183,7 +185,7 @@ class Trained:
         self.network = nn.Sequential(nn.Conv2D(3, 4, 3), nn.BatchNorm2D(4), nn.Flatten(), nn.Linear(36, 5))
         self.network.add_sublayer("unused", nn.BatchNorm2D(2))
         self.network.forward = self._forward
-        self.optimizer = make_optimizer(settings, self.network)
+        self.optimizer = make_optimizer(settings, self.network.parameters())
 
     def _forward(self, x: paddle.Tensor) -> paddle.Tensor:
         for name in "0123":

@@ -18,7 +18,7 @@ import brightness
 import mobilenext
 from mobilenext import tasks
 from mobilenext.errors import DataError, ImageError, Stopped
-from mobilenext.job import Batch, DataRequest, Feed, Parts, Setup
+from mobilenext.job import Batch, DataRequest, Feed, Parts, Setup, Stepper
 from mobilenext.training.feeding import Feeder
 from mobilenext.training.loop import Loop
 from mobilenext.training.stepper import GradientStep
@@ -29,7 +29,7 @@ FILES = ("best.safetensors", "last.safetensors", "last_ema.safetensors")
 TIMES = ("seconds", "images_per_second", "reader_cost", "batch_cost")
 
 
-class OffsetStep:
+class OffsetStep(Stepper):
     """Gradient descent, and after each step a running mean of other images, which becomes the head's bias."""
 
     def __init__(self, setup: Setup, network: Any, parts: Parts) -> None:

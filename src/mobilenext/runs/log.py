@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mobilenext.job import Job
+from mobilenext.job import EpochReport, Job
 from mobilenext.runs.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
+_NOTHING = EpochReport()
 
 
 @dataclass
@@ -78,8 +79,11 @@ class RunLog:
         self._draw(row["global_step"], {f"train/{name}": row[name] for name in ("loss", *measures, "lr")})
         self._draw(row["global_step"], {"train/images_per_second": speed["images_per_second"]})
 
-    def epoch(self, moment: Moment, sums: Sums, summaries: Mapping[str, Mapping[str, Any]]) -> None:
-        """Log an epoch, whose sums are `sums`, and the summaries of its validation of the raw and EMA weights."""
+    def epoch(
+        self, moment: Moment, sums: Sums, summaries: Mapping[str, Mapping[str, Any]], report: EpochReport = _NOTHING
+    ) -> None:
+        """Log an epoch, whose sums are `sums`, the summaries of its validation of the raw and EMA weights, and what the
+        stepper reports of it."""
         for kind, summary in summaries.items():
             log.info(
                 "epoch %d/%d, validation (%s): %s",
@@ -97,8 +101,11 @@ class RunLog:
                 "seconds": round(sums.seconds, 3),
                 **_speed(sums),
                 "val": summaries or None,
+                **report.fields,
             }
         )
+        for line in report.lines:
+            log.info("epoch %d/%d, %s", moment.epoch + 1, self._epochs, line)
         for kind, summary in summaries.items():
             scalars = {f"validation/{kind}_{name}": summary[name] for name in self._job.scalars}
             self._draw(moment.global_step, scalars)

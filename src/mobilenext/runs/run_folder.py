@@ -9,6 +9,7 @@ train.log                 the messages of the run
 result.json               the outcome, when all weights are there
 train_list.txt            with val_split: the images that were drawn for the training; val_list.txt: for the validation
 curves.png                loss, accuracy and learning rate, drawn from the log
+architecture.json         of a search: the architecture that it has found so far
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ CONFIG, CHECKPOINT, LOG_LINES, LOG, CURVES, RESULT = (
 )  # fmt: skip
 BEST, LAST, LAST_EMA = "best.safetensors", "last.safetensors", "last_ema.safetensors"
 TRAIN_LIST, VAL_LIST = "train_list.txt", "val_list.txt"
-RUN_FILES = (CONFIG, CHECKPOINT, BEST, LAST, LAST_EMA, LOG_LINES, LOG, RESULT, CURVES, TRAIN_LIST, VAL_LIST)
+ARCHITECTURE = "architecture.json"
+RUN_FILES = (
+    CONFIG, CHECKPOINT, BEST, LAST, LAST_EMA, LOG_LINES, LOG, RESULT, CURVES, TRAIN_LIST, VAL_LIST, ARCHITECTURE,
+)  # fmt: skip
 LOCK = ".lock"
 NOT_COMPARED = ("environment", "data_folder", "started", "command")  # may differ when a run goes on
 
@@ -140,6 +144,10 @@ class RunFolder:
             if line.endswith(b"\n") and row["global_step"] <= global_step and finished:
                 kept.append(line)
         write_atomically(path, b"".join(kept))
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file of the run beside the others, whole or not at all."""
+        write_atomically(self.folder / name, content)
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Append a line to the log."""

@@ -13,7 +13,7 @@ from mobilenext.errors import UsageError, WeightsError
 from mobilenext.models import MODELS, ModelCard, check_identity_divisor, find_model
 from mobilenext.recipe import Recipe
 from mobilenext.task import Task
-from mobilenext.tasks import DEFAULT
+from mobilenext.tasks import DEFAULT, find_task
 from mobilenext.training.options import PlanOptions
 
 if TYPE_CHECKING:
@@ -104,12 +104,14 @@ def _of_model(model: str | None, weights: PathLike | None, options: PlanOptions)
     divisor = options.get("identity_divisor")
     if weights is None and (model is None or "." not in model):
         assert name is not None
+        task = options.get("task")
+        own = find_task(task).training.cards.get(name) if task else None
         if needless := [option for option in ("use", "section") if options.get(option) is not None]:
             raise UsageError(
                 f"{' and '.join(needless)} given without weights, but these options select weights within a file; "
                 "expected --weights FILE"
             )
-        return Beginning(find_model(name), 1 if divisor is None else divisor, None)
+        return Beginning(own or find_model(name), 1 if divisor is None else divisor, None)
     card = find_model(name) if name else None
     own_task = card.task if card else None  # such weights may be of another model, which `check_task` says
     of_other = own_task and isinstance(weights, str) and weights.partition(".")[0].lower() in MODELS

@@ -42,6 +42,7 @@ class Records:
     check_summary: Check  # of a validation's summary that comes back from a checkpoint
     log_every: int = 20  # steps between two rows of the log
     save_every: float = 600.0  # seconds between two checkpoints within an epoch
+    verb: str = "train"  # of the command line, that goes on with the run
 
 
 class Loop:
@@ -139,10 +140,11 @@ class Loop:
 
     @property
     def finished(self) -> bool:
-        """Return whether all epochs are done, or no better result has come for as many as the recipe's patience."""
+        """Return whether all epochs are done, no better result has come for as many as the recipe's patience, or the
+        stepper is done."""
         position, best = self.position, self.position.best
         patient = not self.recipe.patience or best is None or position.epoch - best["epoch"] < self.recipe.patience
-        return position.epoch >= self.total_epochs or not patient
+        return position.epoch >= self.total_epochs or not patient or self.stepper.done
 
     def weights(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return the network's tensors."""
@@ -205,7 +207,7 @@ class Loop:
         if stopping and not self.finished:
             raise Stopped(
                 f"stopped after step {position.step} of epoch {position.epoch + 1}, with a checkpoint; go on "
-                f"with: mobilenext train --resume {self.folder.folder if self.folder else ''}",
+                f"with: mobilenext {self._records.verb} --resume {self.folder.folder if self.folder else ''}",
                 stopping,
             )
 
@@ -250,8 +252,8 @@ class Loop:
         return f"The last good checkpoint is kept in {self.folder.checkpoint}."
 
     def _moment(self) -> Moment:
-        position = self.position
-        left = (self.total_steps - position.global_step) * position.train_seconds / position.global_step
+        position, passes = self.position, self.stepper.passes
+        left = passes(position.global_step, self.total_steps) * position.train_seconds / passes(0, position.global_step)
         return Moment(position.epoch, position.step, position.global_step, self._last_rate(), left)
 
     def _write_row(self) -> None:
@@ -276,13 +278,14 @@ class Loop:
             if position.best is None or is_better(self.job, summary, position.best):
                 position.best = {"epoch": position.epoch + 1, "kind": kind, **summary}
                 self._keep_best(self.weights() if kind == "raw" else self.averaged_weights(), kind)
-        self.log.epoch(self._moment(), position.in_epoch, summaries)
+        report = self.stepper.finish_epoch(position.epoch)
+        self.log.epoch(self._moment(), position.in_epoch, summaries, report)
         position.final = summaries or position.final
         position.epoch += 1
         position.step = 0
         position.in_epoch = self._no_sums()
         self.save()
-        if self.finished and position.epoch < self.total_epochs:
+        if self.finished and position.epoch < self.total_epochs and not self.stepper.done:
             log.info(
                 "stopped early: no better %s for %d epochs; the best was that of epoch %d",
                 self.recipe.objective.best_metric, self.recipe.patience, (position.best or {})["epoch"],
@@ -324,3 +327,5 @@ class Loop:
             if broken:
                 raise self._diverged(f"is a number, but {part}/{broken[0]} is not finite")
         write_state(self.folder.checkpoint, self._records.run_digest, self.position, parts)
+        for name, content in self.stepper.files().items():
+            self.folder.write(name, content)

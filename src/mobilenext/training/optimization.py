@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -15,14 +15,19 @@ from mobilenext.recipe import Recipe
 Arrays = Mapping[str, npt.NDArray[np.float32]]
 
 
-def make_optimizer(recipe: Recipe, network: nn.Layer) -> paddle.optimizer.Optimizer:
-    """Make the recipe's optimizer; biases and batch norms do not decay unless it says so."""
+def decays(recipe: Recipe, parameter: paddle.Tensor) -> bool:
+    """Return whether a parameter decays; biases and batch norms do not unless the recipe says so."""
+    # Weights of convolutions and of the head have two dimensions or more; what scales or shifts a channel has one.
+    return bool(parameter.ndim > 1 or recipe.decay_1d)
+
+
+def make_optimizer(recipe: Recipe, parameters: Iterable[paddle.Tensor]) -> paddle.optimizer.Optimizer:
+    """Make the recipe's optimizer of the parameters that are not frozen."""
     decayed: list[paddle.Tensor] = []
     free: list[paddle.Tensor] = []
-    # Weights of convolutions and of the head have two dimensions or more; what scales or shifts a channel has one.
-    for parameter in network.parameters():
+    for parameter in parameters:
         if not parameter.stop_gradient:
-            (decayed if parameter.ndim > 1 or recipe.decay_1d else free).append(parameter)
+            (decayed if decays(recipe, parameter) else free).append(parameter)
     groups = [
         {"params": parameters, "weight_decay": decay}
         for parameters, decay in ((decayed, recipe.weight_decay), (free, 0.0))

@@ -144,12 +144,13 @@ def resumed_plan(config: dict[str, Any], data: PathLike | None, source: str = CO
         task = find_task(config.get("task"))
         check(config, task.training.stored, source, remedy=REMEDY)
         recipe = task.training.recipe.from_dict(config["recipe"])
-        check_identity_divisor(find_model(config["model"]), config["identity_divisor"])
+        card = task.training.cards.get(config["model"]) or find_model(config["model"])
+        check_identity_divisor(card, config["identity_divisor"])
         Preprocessing.from_dict(config["preprocessing"])
         if data is None and not root.is_dir():
             raise DatasetError(
-                f"{root}: no such folder, where the run's images were; if they have moved, `mobilenext train NEW_DATA "
-                f"--resume {folder}` goes on"
+                f"{root}: no such folder, where the run's images were; if they have moved, `mobilenext "
+                f"{task.training.verb} NEW_DATA --resume {folder}` goes on"
             )
         parts = task.training.reopen_parts(config, DataRequest(root, config["seed"], options, recipe=recipe), folder)
     except UsageError as error:

@@ -233,8 +233,9 @@ def _make_loop(
     make_stepper = plan.task.training.stepper
     stepper = make_stepper(setup, network, plan.parts) if make_stepper else GradientStep(setup, network)
     records = Records(
-        files, plan.digest, plan.task.presentation.check_counts, execution.log_every, execution.save_every
-    )
+        files, plan.digest, plan.task.presentation.check_counts, execution.log_every, execution.save_every,
+        plan.task.training.verb,
+    )  # fmt: skip
     return Loop(setup, network, stepper, feeder, validation, records, keep_best), compiled
 
 
