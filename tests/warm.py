@@ -203,11 +203,11 @@ def _load_kernels() -> None:
     """Have the compiled loops of training in memory, which takes a second; by arrays, for Paddle is not to compute."""
     import numpy as np
 
-    from mobilenext.training.depthwise import _convolve, _differentiate
+    from mobilenext.training.depthwise_kernels import convolve, differentiate
 
     image, weight = np.zeros((2, 1, 1, 4, 4), np.float32), np.zeros((2, 1, 1, 3, 3), np.float32)
-    _convolve((image[0], weight[0], image[1]), (1, 1, 1), 0, 1)
-    _differentiate((image[0], weight[0], image[0], image[1], weight[1]), (1, 1, 1), 0, 1)
+    convolve((image[0], weight[0], image[1]), (1, 1, 1), 0, 1)
+    differentiate((image[0], weight[0], image[0], image[1], weight[1]), (1, 1, 1), 0, 1)
 
 
 def _watch(command: dict[str, Any], stdout: int, stderr: int, status: int) -> NoReturn:

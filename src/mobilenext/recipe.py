@@ -12,37 +12,20 @@ is not.
 from __future__ import annotations
 
 import dataclasses
-import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mobilenext.data import Preprocessing
 from mobilenext.errors import UsageError, nearest
 from mobilenext.json_files import Unfit, shown
+from mobilenext.recipe_fields import SUBRECORDS, flat_fields, later, nested
 from mobilenext.recipe_values import check_finite, check_of, parsed
 
 if TYPE_CHECKING:
     from typing import Self
 
 HEADER = ("name", "source", "expected", "cost", "command")  # what a recipe says of itself; cannot be set
-_SUBRECORDS = ("objective", "augmentation", "preprocessing")
-# Of the preprocessing a recipe has these fields; mean and std belong to the weights. Both that and the augmentation
-# have an image size, which is one field of the recipe, and an interpolation, which are two.
-_PREPROCESSING = {
-    "image_size": "image_size", "crop_pct": "crop_pct", "interpolation": "eval_interpolation", "fit": "fit",
-}  # fmt: skip
-
-T = TypeVar("T")
-
-
-def later(default: T) -> T:
-    """Return the default of a field that was added in a later version.
-
-    It is not stored at its default, so that a run's record and its digest stay those of the version that began the run.
-    """
-    field: Any = dataclasses.field(default=default, metadata={"later": True})
-    return typing.cast(T, field)
 
 
 class Objective(Protocol):
@@ -191,12 +174,12 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields, flat, as JSON can hold them; `from_dict` gives an equal record back."""
-        values = {name: field.value(self) for name, (field, *_) in _fields(type(self)).items()}
+        values = {name: field.value(self) for name, (field, *_) in flat_fields(type(self)).items()}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def stored(self) -> dict[str, Any]:
         """Return the fields as `to_dict`, without those of later versions at their default: what ``run.json`` holds."""
-        fields = _fields(type(self))
+        fields = flat_fields(type(self))
         values = self.to_dict()
         return {name: values[name] for name, (field, *_) in fields.items() if not field.is_unset(self)}
 
@@ -207,13 +190,13 @@ class Recipe:
         Raises:
             UsageError: a key that is not known or missing, or a value outside its range.
         """
-        fields = _fields(cls)
+        fields = flat_fields(cls)
         try:
             for name, value in values.items():
                 if name not in fields:
                     raise Unfit(f"no field is called {name}")
                 check_of(fields[name][0].type)(value, name)
-            return cls(**_nested(cls, values))
+            return cls(**nested(cls, values))
         except (Unfit, TypeError) as error:
             raise UsageError(f"this is not a recipe: {error}") from error
 
@@ -223,13 +206,13 @@ class Recipe:
         Raises:
             UsageError: a value outside its range.
         """
-        records = {part: getattr(self, part) for part in _SUBRECORDS}
-        return dataclasses.replace(self, **_nested(type(self), values, records))
+        records = {part: getattr(self, part) for part in SUBRECORDS}
+        return dataclasses.replace(self, **nested(type(self), values, records))
 
     @classmethod
     def settable(cls) -> list[str]:
         """Return the names of the fields that can be set."""
-        return [name for name in _fields(cls) if name not in HEADER]
+        return [name for name in flat_fields(cls) if name not in HEADER]
 
     def with_settings(self, settings: Iterable[str]) -> Self:
         """Return a copy with some fields set by ``key=value`` texts.
@@ -239,7 +222,7 @@ class Recipe:
         """
         if isinstance(settings, str):
             raise UsageError(f"settings is the text {settings!r}; expected a list of such texts")
-        places = _fields(type(self))
+        places = flat_fields(type(self))
         fields = {name: places[name][0] for name in self.settable()}
         values: dict[str, Any] = {}
         for setting in settings:
@@ -261,53 +244,3 @@ class Recipe:
         values = {name: value for name, value in self.to_dict().items() if name not in HEADER} if fields else {}
         width = max(map(len, values), default=0)
         return [self.name, *header, *(f"    {name.ljust(width)}  {value}" for name, value in values.items())]
-
-
-class _Field(NamedTuple):
-    """Where a flat field stands."""
-
-    part: str  # a sub-record; "" for the recipe itself
-    name: str  # there
-    type: str
-    default: Any
-    later: bool
-
-    def value(self, recipe: Recipe) -> Any:
-        return getattr(getattr(recipe, self.part) if self.part else recipe, self.name)
-
-    def is_unset(self, recipe: Recipe) -> bool:
-        return self.later and self.value(recipe) == self.default
-
-
-def _fields(cls: type[Recipe]) -> Mapping[str, list[_Field]]:
-    """Return the flat fields of a task's recipes in their order; an image size stands in two sub-records."""
-    types = typing.get_type_hints(cls)
-    fields: dict[str, list[_Field]] = {}
-    for field in dataclasses.fields(cls):
-        part = field.name if field.name in _SUBRECORDS else ""
-        for inner in dataclasses.fields(types[part]) if part else (field,):
-            if part == "preprocessing" and inner.name not in _PREPROCESSING:
-                continue
-            name = _PREPROCESSING[inner.name] if part == "preprocessing" else inner.name
-            kind = str((typing.get_type_hints(types[part]) if part else types)[inner.name])
-            place = _Field(part, inner.name, kind, inner.default, bool(inner.metadata.get("later")))
-            fields.setdefault(name, []).append(place)
-    return fields
-
-
-def _nested(cls: type[Recipe], values: Mapping[str, Any], records: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return flat values as arguments of the record: those of a sub-record as that, new or changed from `records`."""
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    check_finite(values)
-    arguments: dict[str, Any] = {}
-    inner: dict[str, dict[str, Any]] = {part: {} for part in _SUBRECORDS}
-    fields, types = _fields(cls), typing.get_type_hints(cls)
-    for name, value in values.items():
-        for place in fields.get(name) or [_Field("", name, "", None, False)]:  # dataclasses refuse other names
-            (inner[place.part] if place.part else arguments)[place.name] = value
-    for part, changes in inner.items():
-        if records is None:
-            arguments[part] = types[part](**changes)
-        elif changes:
-            arguments[part] = dataclasses.replace(records[part], **changes)
-    return arguments

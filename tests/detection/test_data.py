@@ -166,6 +166,12 @@ def test_a_class_of_the_validation_alone_cannot_be_trained(pets: Path) -> None:
     assert verdict["train"] == {"usable": False, "reason": "only the validation part val has boxes of dog"}
 
 
+def test_a_check_by_a_recipe_of_classifiers(pets: Path) -> None:
+    expected = "data with boxes are for detection, no recipe of which is called 'released'; known: ssdlite-voc"
+    with pytest.raises(UsageError, match=expected):
+        check_data(pets, recipe="released", decode=False)
+
+
 def test_the_task_of_data(pets: Path, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     for name in ("cats/1.jpg", "dogs/1.jpg"):

@@ -393,10 +393,9 @@ def carry_out(commands: dict[str, list[str]], folder: Path, two: Two) -> dict[st
 
 def one_of_two_with_commands(listed: Path) -> int:
     """What each process does for `carry_out`; it predicts by itself, which saves starting two workers each time."""
-    import mobilenext.evaluation.run as evaluation
     from in_process import Here
     from mobilenext.cli import main
-    from mobilenext.evaluation import latency, pipeline
+    from mobilenext.evaluation import collecting, latency, pipeline, run
 
     class Pool(Here):
         workers = 1
@@ -406,7 +405,8 @@ def one_of_two_with_commands(listed: Path) -> int:
         def map(self, function: Any, items: Any) -> Any:
             return map(function, items)
 
-    evaluation.WorkerPool = Pool  # type: ignore[assignment,misc]
+    for module in (collecting, run):
+        module.WorkerPool = Pool  # type: ignore[assignment,misc]
     latency.measure_latency.__defaults__ = (1,)
     pipeline.ROUND = ROUND
     code = 0

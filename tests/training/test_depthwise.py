@@ -26,7 +26,8 @@ from mobilenext.weights.read import read_weights
 
 pytest.importorskip("numba", reason="numba is not installed: Paddle's own convolutions are in use")
 from mobilenext.training import depthwise
-from mobilenext.training.depthwise import SCRATCH, Geometry, accelerate, depthwise_conv2d
+from mobilenext.training.depthwise import Geometry, accelerate, depthwise_conv2d
+from mobilenext.training.depthwise_kernels import SCRATCH
 
 Arrays = tuple[np.ndarray, ...]
 Case = tuple[int, int, int, int, int, Geometry]  # images, channels, height, width, kernel size, geometry

@@ -97,7 +97,9 @@ def test_every_recipe_says_where_it_comes_from_and_how_it_is_run(name: str) -> N
 
 
 def test_unknown_recipe() -> None:
-    with pytest.raises(UsageError, match=r"unknown recipe 'relased'; did you mean 'released'.*known: paper, released"):
+    with pytest.raises(
+        UsageError, match=r"unknown recipe 'relased'; did you mean 'released'.*for classification: paper"
+    ):
         find_recipe("relased")
 
 

@@ -15,7 +15,8 @@ from mobilenext.classification.augmentation import Augmentation
 from mobilenext.classification.mixing import Mixing
 from mobilenext.data import Preprocessing
 from mobilenext.errors import UsageError, nearest
-from mobilenext.recipe import Recipe, later
+from mobilenext.recipe import Recipe
+from mobilenext.recipe_fields import later
 
 METRICS = ("top1", "mean_class_accuracy", "macro_f1", "loss")  # any of them can decide which weights are the best
 FROM_SCRATCH, FROM_WEIGHTS = "released", "finetune"  # where no recipe is named

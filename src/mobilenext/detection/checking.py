@@ -149,7 +149,10 @@ def _decode(dataset: BoxedDataset, problems: list[str], unreadable: list[str], o
 def _find_recipe(name: str | None) -> DetectionRecipe:
     name = FROM_SCRATCH if name is None else name
     if name not in RECIPES:
-        raise UsageError(f"unknown recipe {name!r}{nearest(name, RECIPES)}; known: {', '.join(RECIPES)}")
+        raise UsageError(
+            f"data with boxes are for detection, no recipe of which is called {name!r}{nearest(name, RECIPES)}; "
+            f"known: {', '.join(RECIPES)}"
+        )
     return RECIPES[name]
 
 

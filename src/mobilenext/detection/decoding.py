@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,7 @@ def decode(
     scores: npt.ArrayLike,
     regressions: npt.ArrayLike,
     *,
-    form: str | Form,
+    form: str | Form | Mapping[str, Any],
     score_threshold: float | None = None,
     iou_threshold: float | None = None,
     limit: int | None = None,
@@ -48,7 +49,7 @@ def decode(
     Args:
         scores: [N, P, C], raw. Of the form voc, column 0 is background; of coco, the last column is dropped.
         regressions: [N, P, 4], raw.
-        form: voc, coco or a `Form`.
+        form: voc, coco, a `Form`, or a mapping of its fields.
         score_threshold, iou_threshold, limit: None takes those of the form.
         mirrored: scores and regressions for the mirrored pictures. Their boxes are mirrored back, and come into the
             same suppression; of equal scores, that of the picture itself is the better.

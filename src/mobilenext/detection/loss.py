@@ -10,7 +10,8 @@ The loss of the boxes is smooth L1 of the positives in both.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,7 @@ def losses(
     boxes: Sequence[npt.ArrayLike],
     labels: Sequence[npt.ArrayLike],
     *,
-    form: str | Form,
+    form: str | Form | Mapping[str, Any],
 ) -> tuple[paddle.Tensor, paddle.Tensor]:
     """Return the losses of classification and of regression, two differentiable scalars.
 
@@ -44,7 +45,7 @@ def losses(
         regressions: [N, P, 4], raw.
         boxes: of each picture [K, 4], x1 y1 x2 y2 as fractions of the picture.
         labels: of each picture [K], classes from 1.
-        form: voc, coco or a `Form`.
+        form: voc, coco, a `Form`, or a mapping of its fields.
 
     Raises:
         UsageError: shapes, labels or boxes that do not fit the form or each other.

@@ -8,8 +8,9 @@ the authors' code computes NaN.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +36,7 @@ class Targets(NamedTuple):
     regressions: Floats  # [P, 4]; zeros where the label is 0
 
 
-def match(corners: npt.ArrayLike, labels: npt.ArrayLike, form: str | Form) -> Targets:
+def match(corners: npt.ArrayLike, labels: npt.ArrayLike, form: str | Form | Mapping[str, Any]) -> Targets:
     """Return the targets of one picture with K boxes.
 
     Args:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from mobilenext.errors import UsageError
 from mobilenext.models.detector_form import Form, find_form
 
 
-def prior_boxes(form: str | Form) -> Floats:
+def prior_boxes(form: str | Form | Mapping[str, Any]) -> Floats:
     """Return the priors of a form as float32 [P, 4]: center x, center y, width, height as fractions of the input.
 
     Their order is that of a network's outputs: level by level, row by row, cell by cell; in a cell the square of the

@@ -140,9 +140,11 @@ class DetectionJob:
         )
 
     def describe_summary(self, summary: Mapping[str, Any]) -> str:
-        shown = {"mAP": summary["map_percent"], "AP50": _percent(summary["AP50"]), "AP": _percent(summary["AP"])}
-        scores = ", ".join(f"{name} {'none' if value is None else f'{value:.2f} %'}" for name, value in shown.items())
-        return f"{scores}, {summary['detections']} boxes"
+        # In the form coco the mean average precision is AP itself.
+        scores = {} if name_of(self.form) == "coco" else {"mAP": summary["map_percent"]}
+        shown = scores | {name: _percent(summary[name]) for name in ("AP50", "AP")}
+        parts = [f"{name} {'none' if value is None else f'{value:.2f} %'}" for name, value in shown.items()]
+        return f"{', '.join(parts)}, {summary['detections']} boxes"
 
     def weights_fields(self, network: nn.Layer) -> Mapping[str, Any]:
         del network  # the classes are those of the data, and the form that of the run

@@ -8,12 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from mobilenext.data import Preprocessing, read_image
+from mobilenext.data import Dataset, Preprocessing, pixels_of, read_image
+from mobilenext.data.check import size_problems
+from mobilenext.errors import ImageError
+from mobilenext.evaluation.outcome import Trial
+from mobilenext.machine.pool import WorkerPool
+from mobilenext.machine.ranks import Ranks
 from mobilenext.runtime import RuntimeSpec, open_runtime
 
 RUNS = 100
 WARM_UP_RUNS = 10
+LATENCY_IMAGES = 20  # whose reading and preprocessing is timed
 
 
 def measure_latency(
@@ -98,3 +105,32 @@ def interleaved_latency(
         }
         for name, values in seconds.items()
     }
+
+
+def latency_of_trial(single: WorkerPool, trial: Trial, ranks: Ranks) -> tuple[dict[str, Any], list[str]]:
+    """Return the latency for the result, and remarks on image sizes; the first process measures for all."""
+    prepared = trial.prepared
+    preprocessing = prepared.record.preprocessing
+    paths = _readable_images(trial.dataset, preprocessing) if ranks.first else []
+    latency = single.call(measure_latency, prepared.spec, preprocessing, paths) if ranks.first else None
+    latency = ranks.from_first(latency)
+    remarks = size_problems([_size_of(path) for path in paths], preprocessing)
+    return {"latency_ms": latency["median"], "latency": latency}, remarks
+
+
+def _readable_images(dataset: Dataset, preprocessing: Preprocessing) -> list[Path]:
+    """Return the first images that can be read, for timing; the evaluation reports what is wrong with the others."""
+    paths = []
+    for record in dataset.records[: 2 * LATENCY_IMAGES]:
+        try:
+            pixels_of(record.path, preprocessing)
+        except ImageError:
+            continue
+        paths.append(record.path)
+    return paths[:LATENCY_IMAGES]
+
+
+def _size_of(path: Path) -> tuple[int, int]:
+    """Return width and height of an image that has been read before, from its header."""
+    with Image.open(path) as image:
+        return image.size

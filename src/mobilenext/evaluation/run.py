@@ -13,31 +13,26 @@ from __future__ import annotations
 
 import logging
 import os
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
-from mobilenext.data import Dataset, Preprocessing, Record, pixels_of
-from mobilenext.data.check import size_problems, unreadable_images
-from mobilenext.data.problems import raise_unreadable
-from mobilenext.errors import DataError, ImageError, UsageError
-from mobilenext.evaluation.latency import measure_latency
+from mobilenext.data import Dataset
+from mobilenext.errors import UsageError
+from mobilenext.evaluation.collecting import Progress, collect_rows, refuse_unreadable
+from mobilenext.evaluation.latency import latency_of_trial
 from mobilenext.evaluation.outcome import Trial, finished_result, write_outcome
-from mobilenext.evaluation.pipeline import ChunkWork, predict_together, warm_up
 from mobilenext.machine.environment import environment
-from mobilenext.machine.pool import WorkerPool, available_cores, watched_scratch_folder
-from mobilenext.machine.ranks import Ranks, launched_here
+from mobilenext.machine.pool import WorkerPool, watched_scratch_folder
+from mobilenext.machine.ranks import Ranks
 from mobilenext.origin import now, origin
 from mobilenext.runs.journal import Journal
 from mobilenext.sources.choice import Choice, choose
 from mobilenext.sources.find import find_subject, task_of
 from mobilenext.sources.options import Execution, Scoring, Selection, Source, split_options, take_options
 from mobilenext.sources.prepare import Prepared, prepare
-from mobilenext.task import Counts, Evaluated, Task
+from mobilenext.task import Evaluated, Task
 from mobilenext.tasks import task_of_file
 
 if TYPE_CHECKING:
@@ -46,12 +41,6 @@ if TYPE_CHECKING:
     from mobilenext.sources.options import EvaluationOptions
 
 log = logging.getLogger(__name__)
-LATENCY_IMAGES = 20
-
-_WAY_OUT = "count them as wrong: --unreadable wrong"
-
-# Images done, images in all, and right answers so far: an int, or None where the task counts none.
-Progress = Callable[[int, int, Any], None]
 
 
 def evaluate(
@@ -104,10 +93,10 @@ def evaluate(
             if resume and (finished := _finished(folder, setup, ranks)) is not None:
                 return finished
             journal = Journal(folder, setup, trial.read_row, resume=resume)
-            latency, remarks = _measure(single, trial, ranks)
+            latency, remarks = latency_of_trial(single, trial, ranks)
         warnings += _sizes_assumed(prepared, remarks)
         with journal:
-            counts, speed = _run(journal, trial, unreadable, progress, ranks)
+            counts, speed = collect_rows(journal, trial, unreadable, progress, ranks)
         evaluated = Evaluated(prepared, dataset, journal.rows, counts, remarks)
         result = trial.headline(setup) | {"warnings": warnings, "processes": ranks.world}
         result |= _task_fields(task, evaluated) | latency | speed | origin(started) | {"environment": environment()}
@@ -150,7 +139,7 @@ def _open(task: Task, data: str | os.PathLike[str], selection: Selection, choice
     dataset = task.evaluation.open_data(data, list_file=selection.get("list_file"), split=selection.get("split"))
     selected = dataset.first(selection.get("limit"))
     if unreadable == "stop" and selected.unreadable:
-        _refuse_unreadable(selected.records, choice)
+        refuse_unreadable(selected.records, choice)
     return dataset
 
 
@@ -200,124 +189,3 @@ def _finished(folder: Path, setup: Mapping[str, Any], ranks: Ranks) -> dict[str,
     log.info("%s is finished already", folder)
     shared: dict[str, Any] = ranks.from_first(result)
     return shared
-
-
-def _measure(single: WorkerPool, trial: Trial, ranks: Ranks) -> tuple[dict[str, Any], list[str]]:
-    """Return the latency for the result, and remarks on image sizes; the first process measures for all."""
-    prepared = trial.prepared
-    preprocessing = prepared.record.preprocessing
-    paths = _readable_images(trial.dataset, preprocessing) if ranks.first else []
-    latency = single.call(measure_latency, prepared.spec, preprocessing, paths) if ranks.first else None
-    latency = ranks.from_first(latency)
-    remarks = size_problems([_size_of(path) for path in paths], preprocessing)
-    return {"latency_ms": latency["median"], "latency": latency}, remarks
-
-
-def _readable_images(dataset: Dataset, preprocessing: Preprocessing) -> list[Path]:
-    """Return the first images that can be read, for timing; the evaluation reports what is wrong with the others."""
-    paths = []
-    for record in dataset.records[: 2 * LATENCY_IMAGES]:
-        try:
-            pixels_of(record.path, preprocessing)
-        except ImageError:
-            continue
-        paths.append(record.path)
-    return paths[:LATENCY_IMAGES]
-
-
-def _size_of(path: Path) -> tuple[int, int]:
-    """Return width and height of an image that has been read before, from its header."""
-    with Image.open(path) as image:
-        return image.size
-
-
-def _run(
-    journal: Journal, trial: Trial, unreadable: str, progress: Progress | None, ranks: Ranks
-) -> tuple[Counts, dict[str, Any]]:
-    """Predict what the journal does not hold yet; return the counts of all rows, and the speed of the new ones."""
-    dataset, work = trial.dataset, trial.work(unreadable)
-    counts = trial.task.evaluation.counts(trial.facts)
-    done = _take_over(journal, trial, unreadable, ranks)
-    for row in journal.rows:
-        counts.add(row)
-    if done:
-        log.info("resumed: %d of %d images were there", done, len(dataset))
-    if progress:
-        progress(done, len(dataset), counts.correct)
-
-    def count(rows: Sequence[Any]) -> None:
-        journal.add(rows)
-        for row in rows:
-            counts.add(row)
-            if row.error is not None:
-                log.warning("counted as wrong: %s", row.error)
-        if progress:
-            progress(counts.images, len(dataset), counts.correct)
-
-    remaining = dataset.records[done:]
-    seconds = _predict(remaining, work, trial.choice, ranks, count) if remaining else 0.0
-    if counts.images != len(dataset):
-        raise DataError(f"{counts.images} predictions for {len(dataset)} images; the journal is not complete")
-    return counts, {
-        "images_per_second": round(len(remaining) / seconds, 2) if remaining else None,
-        "resumed_images": done,
-    }
-
-
-def _take_over(journal: Journal, trial: Trial, unreadable: str, ranks: Ranks) -> int:
-    """Give the rows of the first process' journal to all processes, check them, and return their number."""
-    done = int(ranks.sum([len(journal.rows) if ranks.first else 0])[0])
-    if done and ranks.world > 1:
-        rows_of_first = ranks.from_first([row.to_dict() for row in journal.rows] if ranks.first else None)
-        if not ranks.first:
-            journal.add(trial.read_row(values, index) for index, values in enumerate(rows_of_first))
-    for row, record in zip(journal.rows, trial.dataset.records, strict=False):
-        if row.error is not None and unreadable == "stop":
-            raise UsageError(
-                f"{journal.path} counts {record.path} as wrong, which could not be read; add --unreadable wrong, or "
-                "delete the journal to start anew"
-            )
-        if row.bytes is not None and row.bytes != record.path.stat().st_size:
-            raise UsageError(
-                f"{record.path} has {record.path.stat().st_size} bytes, and had {row.bytes} when it was evaluated; "
-                f"restore it, or delete {journal.path} to start anew"
-            )
-    return done
-
-
-def _predict(
-    records: Sequence[Record], work: ChunkWork, choice: Choice, ranks: Ranks, count: Callable[[Sequence[Any]], None]
-) -> float:
-    """Hand the rows of all records to `count`, a chunk at a time; return the seconds that took.
-
-    Raises:
-        ImageError: an image that cannot be read, where that was to stop the evaluation. The journal keeps the chunks
-            before it, for --resume.
-    """
-    # A run that leaves cores free does not claim any, or two such runs would claim the same.
-    share = choice.threads if choice.workers * choice.threads * launched_here() >= available_cores() else None
-    problems: list[str] = []
-    with WorkerPool(choice.workers, choice.environment(), threads=share) as pool:
-        # Starting the processes is left out of the speed.
-        list(pool.map(warm_up, [work] * choice.workers))
-        started = time.perf_counter()
-        for rows in predict_together(ranks, pool, work, records):
-            if work.unreadable == "stop" and (problems := [row.error for row in rows if row.error is not None]):
-                break
-            count(rows)
-        seconds = time.perf_counter() - started
-    if problems:
-        if ranks.world > 1:
-            raise_unreadable(problems, _WAY_OUT, complete=False)
-        log.warning("an image cannot be read; looking for others: %s", problems[0])
-        behind = [record for record in records if record.index > rows[-1].index]
-        _refuse_unreadable(behind, choice, problems, work.preprocessing)
-    return seconds
-
-
-def _refuse_unreadable(
-    records: Sequence[Record], choice: Choice, problems: Sequence[str] = (), preprocessing: Preprocessing | None = None
-) -> NoReturn:
-    """Raises ImageError with `problems` and those of the records."""
-    further, complete = unreadable_images(records, choice.workers, preprocessing)
-    raise_unreadable([*problems, *further], _WAY_OUT, complete=complete)

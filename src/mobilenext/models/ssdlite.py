@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import paddle
 from paddle import nn
@@ -159,7 +160,11 @@ class SSDLite(Network):
     head_layers = ("backbone.extras", "box_head")
 
     def __init__(
-        self, backbone: str, num_classes: int = 20, form: str | Form = "voc", identity_divisor: int = 1
+        self,
+        backbone: str,
+        num_classes: int = 20,
+        form: str | Form | Mapping[str, Any] = "voc",
+        identity_divisor: int = 1,
     ) -> None:
         super().__init__()
         self.form = find_form(form)

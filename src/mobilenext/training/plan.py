@@ -182,7 +182,9 @@ def find_recipe(task: Task, name: str | None, *, from_weights: bool = False) -> 
         for other in _other_tasks(task):
             if name in other.training.recipes:
                 raise UsageError(_of_other_task(name, other, task))
-        raise UsageError(f"unknown recipe {name!r}{nearest(name, recipes)}; known: {', '.join(recipes)}")
+        raise UsageError(
+            f"unknown recipe {name!r}{nearest(name, recipes)}; known for {task.name}: {', '.join(recipes)}"
+        )
     return recipes[name]
 
 
