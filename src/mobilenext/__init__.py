@@ -41,8 +41,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "detection":  # a package, reachable without an import of its own
-        return importlib.import_module("mobilenext.detection")
+    if name in ("detection", "search"):  # packages, reachable without an import of their own
+        return importlib.import_module(f"mobilenext.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'mobilenext' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -12,6 +12,8 @@ from mobilenext.models.cards import DETECTION, ModelCard, find_model
 from mobilenext.models.detector_form import Form, find_form, name_of
 
 if TYPE_CHECKING:
+    from mobilenext.models.cell import CellNetwork
+    from mobilenext.models.genotype import Genotype
     from mobilenext.models.network import Network
 
 PARTIAL = ("mobilenext", "ssdlite_mobilenext")  # families whose shortcuts may join a part of the channels
@@ -61,6 +63,42 @@ def build_network(
     from mobilenext.models.inverted_residual import MobileNetV2
 
     return MobileNetV2(**card.arguments, num_classes=num_classes)
+
+
+def build_cell_network(
+    genotype: Genotype | Mapping[str, Any],
+    *,
+    form: str = "cifar",
+    channels: int = 36,
+    cells: int = 20,
+    num_classes: int = 10,
+    auxiliary: bool = False,
+    image_size: int | None = None,
+) -> CellNetwork:
+    """Build the network of a genotype, freshly initialized and in training mode.
+
+    Args:
+        genotype: what :func:`mobilenext.search.read_genotype` returns, or ``{"normal": [[operator, input], ...],
+            "reduce": [...]}``.
+        form: cifar, for small images, or imagenet.
+        channels: of the nodes of the first cell, an even number.
+        cells: how many.
+        num_classes: outputs of the classifiers.
+        auxiliary: whether it has the auxiliary head: then it returns ``(logits, auxiliary_logits)`` in training.
+        image_size: pixels, the side of the images that it is trained on; where it is stated and their map is too small
+            for the auxiliary head, the head is left out, and the log says so.
+
+    Raises:
+        UsageError: an operator that does not exist, or a size that no network has.
+        MissingDependency: Paddle is not installed.
+    """
+    require_paddle()
+    from mobilenext.models.cell import CellNetwork
+    from mobilenext.models.genotype import Genotype
+
+    if not isinstance(genotype, Genotype):
+        genotype = Genotype.from_dict(genotype)
+    return CellNetwork(genotype, form, channels, cells, num_classes, auxiliary, image_size)
 
 
 def _form_of(card: ModelCard, form: str | Form | Mapping[str, Any] | None) -> Form | None:

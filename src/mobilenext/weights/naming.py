@@ -69,7 +69,7 @@ def entries_of(network: nn.Layer) -> tuple[Entry, ...]:
     """Return every tensor of the network's state dict, in order, with the rule of the layer that owns it."""
     from paddle import nn  # here, because who only asks for names need not wait for Paddle
 
-    owners = dict(network.named_sublayers())
+    owners = dict(network.named_sublayers(include_self=True))
     entries = []
     for name, tensor in network.state_dict().items():
         owner, _, leaf = name.rpartition(".")
@@ -77,7 +77,8 @@ def entries_of(network: nn.Layer) -> tuple[Entry, ...]:
         if isinstance(layer, nn.BatchNorm2D):
             leaf = {"_mean": "running_mean", "_variance": "running_var"}.get(leaf, leaf)
         transposed = isinstance(layer, nn.Linear) and leaf == "weight"
-        entries.append(Entry(name, f"{owner}.{leaf}", tuple(tensor.shape), transposed))
+        # A parameter of the network itself, such as the alphas of a search, has no owner in its name.
+        entries.append(Entry(name, f"{owner}.{leaf}" if owner else leaf, tuple(tensor.shape), transposed))
     return tuple(entries)
 
 
