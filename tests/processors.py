@@ -18,5 +18,5 @@ def _computes(precision: str) -> bool:
 
 
 needs_int8 = pytest.mark.skipif(
-    not _computes("int8"), reason="this processor has no instructions for 8 bits: int8 is refused on it, and less exact"
+    not _computes("int8"), reason="this processor has no instructions for 8 bits: int8 is refused on it"
 )

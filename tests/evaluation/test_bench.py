@@ -6,18 +6,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from in_process import Here
-from mobilenext.errors import OutputError, UsageError
+from mobilenext.errors import DataError, OutputError, UsageError
 from mobilenext.evaluation import bench as module
 from mobilenext.evaluation import timing
 from mobilenext.evaluation.bench import bench
-from mobilenext.evaluation.timing import Timed, time_in_turns
+from mobilenext.evaluation.bench_networks import BenchNetwork, images_for
+from mobilenext.evaluation.timing import Timed, batches_of, time_in_turns
 from mobilenext.machine.packages import installed
 from mobilenext.report.bench_report import bench_lines, bench_table, row_line, write_bench
+from mobilenext.runs.bench import read_bench
 from mobilenext.runtime import RuntimeSpec
+from mobilenext.sources.find import find_subject, weights_of
 
+DETECTOR = "ssdlite320_mobilenext_x0_35.bccd"
 NUMBERS = {
     "median_ms", "p10_ms", "p90_ms", "ms_per_image", "images_per_second", "times_first_row", "start_up_ms",
     "peak_memory_mib", "gmacs_per_second", "times_compute_floor",
@@ -195,3 +201,57 @@ def test_rows_come_as_they_are_measured_and_ctrl_c_keeps_them(monkeypatch: pytes
     _Interrupted.bursts, _Interrupted.at = 0, 1
     with pytest.raises(KeyboardInterrupt):  # nothing was measured
         bench(**options)
+
+
+def test_images_come_in_turns(tmp_path: Path) -> None:
+    images = np.arange(3, dtype=np.float32)[:, None, None, None] * np.ones((1, 3, 4, 4), np.float32)
+    np.save(tmp_path / "images.npy", images)
+    timed = Timed(RuntimeSpec("paddle", "eager", "cpu", 1, tmp_path), 2, 4, tmp_path / "images.npy")
+    assert [batch[:, 0, 0, 0].tolist() for batch in batches_of(timed)] == [[0, 1], [2, 0]]
+    for number in range(40):
+        Image.new("RGB", (4, 4)).save(tmp_path / f"{number:02}.png")
+    names = [path.name for path in images_for([tmp_path])]
+    assert (len(names), names[0], names[-1]) == (16, "00.png", "39.png")
+    with pytest.raises(DataError, match="nowhere"):
+        bench(models=["mobilenext_x0_35"], images=[tmp_path / "nowhere"])
+
+
+class _Boxes:
+    """In place of a detector: three boxes in a white picture, one in a black one, all of the first class."""
+
+    def predict(self, batch: Any) -> tuple[Any, Any]:
+        scores = np.tile(np.float32([20, 0, 0, 0]), (len(batch), 3234, 1))
+        for picture, pixels in zip(scores, batch, strict=True):
+            picture[[0, 1600, 3200][: 3 if pixels.mean() > 0 else 1], 1] = 20  # a half each, background and class
+        return scores, np.zeros((len(batch), 3234, 4), np.float32)
+
+
+def test_boxes_have_a_row_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(timing, "open_runtime", lambda spec: _Boxes())
+    for name, color in (("a", "white"), ("b", "black")):
+        Image.new("RGB", (30, 20), color).save(tmp_path / f"{name}.png")
+    result = bench(models=[DETECTOR], runtimes=["paddle"], samples=30, images=[tmp_path])
+    alone, whole = result["rows"]
+    assert not alone.keys() & {"post_processing", "post_processing_ms", "amounts_per_image"}
+    assert alone["mult_adds"] > 0
+    assert whole["mult_adds"] is None, "nobody has counted what follows"
+    assert (whole["post_processing"], whole["amounts_per_image"]) == ("boxes", {"candidates": 2, "boxes": 2})
+    assert 0 < whole["post_processing_ms"] < whole["median_ms"]
+    assert result["configuration"]["input"] == "2 images in turns, resident in memory: a.png, b.png"
+    assert result["configuration"]["weights"] == "as given"
+    write_bench(result, tmp_path / "out")
+    assert read_bench(tmp_path / "out", "out").result == result
+    head, _, *lines = bench_table(result).splitlines()
+    assert head.rstrip(" |").endswith("| of it, post-processing | candidates | boxes")
+    assert [line.split("|")[1].strip() for line in lines] == [
+        "ssdlite320_mobilenext_x0_35, 320 px",
+        "ssdlite320_mobilenext_x0_35, 320 px + boxes",
+    ]
+
+
+def test_boxes_of_fresh_weights_are_not_timed() -> None:
+    subject = find_subject(model=DETECTOR)
+    record, skipped = weights_of(subject).record(), list[dict[str, str]]()
+    for _ in range(2):
+        assert module._answering(BenchNetwork("a", subject, 1, 320, None, fresh=True), record, skipped) == []
+    assert [entry["network"] for entry in skipped] == ["a + boxes"]

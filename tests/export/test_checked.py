@@ -93,6 +93,7 @@ def agreement_of_softmax(calls: Any, record: WeightsRecord) -> tuple[dict[str, A
 SOFTMAX = PostProcessing(
     name="softmax", append=append_softmax, agreement=agreement_of_softmax,
     instructions=lambda record: {"steps": ["softmax"], "constants": "one.txt"}, files=lambda record: {"one.txt": b"1"},
+    answers=lambda outputs, record: list(softmax(*outputs)), amounts=lambda outputs, record: {},
 )  # fmt: skip
 
 

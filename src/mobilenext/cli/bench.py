@@ -25,6 +25,7 @@ from mobilenext.cli.options import (
     RUNTIME_NAMES,
     THREADS,
     WEIGHTS,
+    Flag,
     add_flags,
     print_report,
 )  # fmt: skip
@@ -50,6 +51,7 @@ def _declare(command: argparse.ArgumentParser) -> None:
         BATCH_SIZE(**listed, help="batch sizes, one row each (default: 1)"),
         IDENTITY_DIVISOR(**listed, help="identity divisors, one row each (default: 1)"),
         IMAGE_SIZE(help="side of the input in pixels (default: that of the weights, or 224)"),
+        Flag("--images", nargs="+", default=[], help="images to show the networks, in turns (default: noise)"),
     )
     command.add_argument("--samples", type=int, default=50, help="timed calls per row (default: 50, at least 30)")
     add_flags(command, OUTPUT(help="folder for bench.json, bench.md and bench.png (default: none is written)"), JSON)
@@ -74,6 +76,7 @@ def _bench(options: argparse.Namespace) -> int:
             batch_sizes=options.batch_size,
             identity_divisors=options.identity_divisor,
             image_size=options.image_size,
+            images=options.images,
             samples=options.samples,
             progress=progress,
             on_row=lambda row: logging.info("%s", row_line(row)),

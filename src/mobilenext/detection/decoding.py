@@ -73,6 +73,12 @@ def decode(
     return [_detections(*picture, priors, form) for picture in zip(logits, offsets, strict=True)]
 
 
+def count_candidates(scores: npt.ArrayLike, form: Form) -> int:
+    """Return how many classes of priors are above the form's threshold in raw scores [N, P, C]."""
+    threshold = np.float32(form.score_threshold)
+    return sum(len(_candidates(logits, form, threshold)[0]) for logits in np.asarray(scores, np.float32))
+
+
 def _checked(scores: npt.ArrayLike, regressions: npt.ArrayLike, form: Form) -> tuple[Floats, Floats]:
     """Return raw outputs as float32: finite, and of the form's shapes."""
     logits, offsets = np.asarray(scores, np.float32), np.asarray(regressions, np.float32)
@@ -87,9 +93,7 @@ def _checked(scores: npt.ArrayLike, regressions: npt.ArrayLike, form: Form) -> t
 
 
 def _detections(logits: Floats, regressions: Floats, priors: Floats, form: Form) -> Detections:
-    candidates, scores = (_focal_candidates if form.loss == "focal" else _multibox_candidates)(
-        logits, np.float32(form.score_threshold)
-    )
+    candidates, scores = _candidates(logits, form, np.float32(form.score_threshold))
     order = np.argsort(-scores, kind="stable")
     numbers, columns = np.divmod(candidates[order], logits.shape[1])
     labels = columns + 1 if form.loss == "focal" else columns
@@ -102,6 +106,11 @@ def _detections(logits: Floats, regressions: Floats, priors: Floats, form: Form)
             "that made them diverged"
         )
     return detections
+
+
+def _candidates(logits: Floats, form: Form, threshold: np.float32) -> tuple[npt.NDArray[np.intp], Floats]:
+    """Return the flat positions in logits [P, C] whose score is above the threshold, and that score."""
+    return (_focal_candidates if form.loss == "focal" else _multibox_candidates)(logits, threshold)
 
 
 def _multibox_candidates(logits: Floats, threshold: np.float32) -> tuple[npt.NDArray[np.intp], Floats]:

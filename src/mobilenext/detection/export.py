@@ -12,7 +12,7 @@ import numpy.typing as npt
 from mobilenext.arrays import Floats, Outputs
 from mobilenext.detection.answers import Reading
 from mobilenext.detection.coding import CENTER_VARIANCE, SIZE_VARIANCE
-from mobilenext.detection.decoding import Detections, decode
+from mobilenext.detection.decoding import Detections, count_candidates, decode
 from mobilenext.detection.onnx_boxes import append_boxes
 from mobilenext.detection.priors import prior_boxes
 from mobilenext.export.post_processing import Calls, PostProcessing
@@ -140,10 +140,27 @@ def files(record: WeightsRecord) -> dict[str, bytes]:
     return {PRIORS: content.getvalue()}
 
 
+def boxes(outputs: Outputs, record: WeightsRecord) -> list[Detections]:
+    """Return the boxes of N pictures from the raw outputs, as answers without options are read."""
+    return decode(*outputs, form=form_of(record))
+
+
+def amounts(outputs: Outputs, record: WeightsRecord) -> dict[str, int]:
+    """Return the numbers of candidates and of boxes of N pictures, which the time of `boxes` depends on."""
+    candidates = count_candidates(outputs[0], form_of(record))
+    return {"candidates": candidates, "boxes": sum(map(len, boxes(outputs, record)))}
+
+
 EXPORT = Export(
     agreement=agreement,
     scores=("map_percent", "map_rule", "AP", "AP50", "voc_AP_11_point"),
     post_processing=PostProcessing(
-        name="boxes", append=_append, agreement=agreement_of_boxes, instructions=instructions, files=files
+        name="boxes",
+        append=_append,
+        agreement=agreement_of_boxes,
+        instructions=instructions,
+        files=files,
+        answers=boxes,
+        amounts=amounts,
     ),
 )

@@ -8,8 +8,7 @@ that a slow drift of the machine meets them all alike (see `mobilenext.evaluatio
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -17,39 +16,29 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 
 from mobilenext.errors import CheckFailed, MissingDependency, UsageError, refuse_unknown
-from mobilenext.evaluation.timing import ROUNDS, Timed, Timing, gemm_gmacs, time_in_turns
+from mobilenext.evaluation.bench_networks import BenchNetwork, Networks, images_for, networks_of, write_images
+from mobilenext.evaluation.timing import ROUNDS, Answering, Timed, Timing, gemm_gmacs, time_in_turns
 from mobilenext.machine.environment import environment
-from mobilenext.machine.packages import installed, require_paddle
+from mobilenext.machine.packages import installed
 from mobilenext.machine.pool import WorkerPool, available_cores, watched_scratch_folder
 from mobilenext.machine.process_environment import compute_environment
 from mobilenext.machine.stopping import Stop
-from mobilenext.models import find_model
-from mobilenext.models.build import PARTIAL
 from mobilenext.origin import now, origin
 from mobilenext.runtime import RUNTIMES, RuntimeSpec
 from mobilenext.sources.choice import Choice
-from mobilenext.sources.find import Subject, find_subject
 from mobilenext.sources.options import take_options
 from mobilenext.sources.prepare import Prepared, count_mult_adds, prepare
+from mobilenext.tasks import task_of_file
+from mobilenext.weights.record import WeightsRecord
 
 if TYPE_CHECKING:
     from typing import Unpack
 
 FEWEST_SAMPLES = 30
+IMAGES = "images.npy"  # in the folder of a network's files
 
 Progress = Callable[[int, int], None]  # rows measured, rows in all
 log = logging.getLogger(__name__)
-
-
-class Networks(TypedDict, total=False):
-    """Which networks are measured."""
-
-    models: Sequence[str]  # names; without `weights` they are freshly initialized, which does not change their speed
-    weights: str | os.PathLike[str] | None  # a file or a tag, for one model
-    exported: Sequence[str | os.PathLike[str]]  # folders of ``mobilenext export``
-    onnx: Sequence[str | os.PathLike[str]]  # ONNX files
-    image_size: int | None  # pixels; of models, the default is 224 or that of the weights
-    identity_divisors: Sequence[int]  # of the MobileNeXt models
 
 
 class Ways(TypedDict, total=False):
@@ -67,27 +56,18 @@ class BenchOptions(Networks, Ways, total=False):
 
 
 @dataclass(frozen=True)
-class BenchNetwork:
-    """A network with its name in the table."""
-
-    name: str
-    subject: Subject
-    identity_divisor: int
-    image_size: int
-    mult_adds: int | None  # of one image; None where nobody has counted
-
-
-@dataclass(frozen=True)
 class Row:
     """One line of the table."""
 
     network: BenchNetwork
     spec: RuntimeSpec
     batch_size: int
+    images: Path | None  # the input; None: noise
+    answering: Answering | None  # the post-processing that is timed with the network; None: the network alone
 
     def timed(self) -> Timed:
         """Return what is opened and called."""
-        return Timed(self.spec, self.batch_size, self.network.image_size)
+        return Timed(self.spec, self.batch_size, self.network.image_size, self.images, self.answering)
 
 
 def bench(
@@ -99,41 +79,47 @@ def bench(
 ) -> dict[str, Any]:
     """Measure every combination of networks and ways to run them.
 
+    A network whose outputs become answers by post-processing, such as a detector, has a second row, with it. Its time
+    depends on the weights and on the images, so the row says how many candidates there were, and freshly initialized
+    weights, for which almost everything is a candidate, have none.
+
     Ctrl-C ends the measuring: the rows that have been timed by then are returned, and the result says ``partial``.
 
     Args:
         samples: timed calls of each row, at least 30.
         progress: called after each row.
         on_row: called with each row of the result as soon as it is measured.
-        options: models, weights, exported, onnx, image_size and identity_divisors (see `Networks`); runtimes, engine,
-            precision, threads and batch_sizes (see `Ways`).
+        options: models, weights, exported, onnx, image_size, identity_divisors and images (see `Networks`); runtimes,
+            engine, precision, threads and batch_sizes (see `Ways`).
 
     Returns:
-        ``configuration``, ``environment``, ``gemm_gmacs``, ``partial``, ``rows``, and ``skipped``: with ``all``,
-        combinations that cannot run here, and why.
+        ``configuration``, ``environment``, ``gemm_gmacs``, ``partial``, ``rows``, and ``skipped``: what was not
+        measured, and why: with ``all``, combinations that cannot run here; the answers of fresh weights.
 
     Raises:
         UsageError: too few samples, nothing to measure, or a combination that was asked for by name cannot run.
+        DataError: images that cannot be read.
     """
     rest: dict[str, Any] = dict(options)
     chosen, ways = take_options(Networks, rest), take_options(Ways, rest)
     refuse_unknown(rest, (), "bench")
     _check(samples, chosen, ways)
     threads, batch_sizes = list(ways.get("threads", (1,))), list(ways.get("batch_sizes", (1,)))
+    images = images_for(chosen["images"]) if chosen.get("images") else []
     started, before = now(), environment()
     with watched_scratch_folder() as work:
         gemm = {count: gemm_gmacs(count) for count in threads}
-        rows, skipped = _rows(work, list(_networks(work, chosen)), ways)
+        networks = list(networks_of(work, chosen))
+        rows, skipped = _rows(work, networks, images, ways)
         finished, partial = _measure(rows, samples, gemm, progress, on_row)
-    fresh = chosen.get("weights") is None and chosen.get("models")
     return {
         "configuration": {
             "samples": samples,
             "rounds": ROUNDS,
             "threads": threads,
             "batch_sizes": batch_sizes,
-            "input": "normal noise, resident in memory, the same for every call",
-            "weights": "freshly initialised" if fresh else "as given",
+            "input": _input(images),
+            "weights": _weights(networks),
         },
         **origin(started),
         "environment": before,
@@ -143,6 +129,19 @@ def bench(
         "rows": finished,
         "skipped": skipped,
     }
+
+
+def _input(images: Sequence[Path]) -> str:
+    if not images:
+        return "normal noise, resident in memory, the same for every call"
+    return f"{len(images)} images in turns, resident in memory: {', '.join(path.name for path in images)}"
+
+
+def _weights(networks: Sequence[BenchNetwork]) -> str:
+    fresh = list(dict.fromkeys(network.name for network in networks if network.fresh))
+    if not fresh or all(network.fresh for network in networks):
+        return "freshly initialised" if fresh else "as given"
+    return f"as given; freshly initialised: {', '.join(fresh)}"
 
 
 def _check(samples: int, networks: Networks, ways: Ways) -> None:
@@ -167,45 +166,9 @@ def _check(samples: int, networks: Networks, ways: Ways) -> None:
 # Preparing: the combinations, and the files of each.
 
 
-def _networks(work: Path, chosen: Networks) -> Iterator[BenchNetwork]:
-    """Yield the networks that were asked for; fresh weights are written into the folder `work`."""
-    weights, image_size = chosen.get("weights"), chosen.get("image_size")
-    fields = {} if image_size is None else {"image_size": image_size}
-    for name in chosen.get("models", ()):
-        card = find_model(name.partition(".")[0])
-        for divisor in chosen.get("identity_divisors", (1,)) if card.family in PARTIAL else (1,):
-            if weights is None and "." not in name:
-                file = work / f"{card.name}.safetensors"
-                if not file.is_file():
-                    with WorkerPool(1, compute_environment(1)) as single:
-                        single.call(write_fresh_weights, card.name, file)
-                subject = Subject(file, "weights", card.name, identity_divisor=divisor, preprocessing=fields)
-            else:
-                subject = find_subject(model=name, weights=weights, identity_divisor=divisor, preprocessing=fields)
-            mult_adds = card.mult_adds if not image_size else None
-            yield BenchNetwork(card.name, subject, divisor, image_size or card.image_size, mult_adds)
-    for folder in chosen.get("exported", ()):
-        subject = replace(find_subject(exported=folder, preprocessing=fields), timed_only=True)
-        yield BenchNetwork(Path(folder).name, subject, 1, 0, None)
-    for path in chosen.get("onnx", ()):
-        subject = replace(find_subject(onnx=path, preprocessing=fields), timed_only=True)
-        yield BenchNetwork(Path(path).stem, subject, 1, 0, None)
-
-
-def write_fresh_weights(model: str, file: Path) -> None:
-    """Write the weights of a freshly initialized network; its speed does not depend on them."""
-    require_paddle()
-    import paddle
-    from safetensors.numpy import save_file
-
-    from mobilenext.models import build_network
-
-    paddle.seed(0)
-    network = build_network(model)
-    save_file({name: tensor.numpy() for name, tensor in network.state_dict().items()}, str(file))
-
-
-def _rows(work: Path, networks: Sequence[BenchNetwork], ways: Ways) -> tuple[list[Row], list[dict[str, str]]]:
+def _rows(
+    work: Path, networks: Sequence[BenchNetwork], images: Sequence[Path], ways: Ways
+) -> tuple[list[Row], list[dict[str, str]]]:
     """Write the files of every combination, and return those that can run and those that cannot.
 
     Raises:
@@ -225,20 +188,40 @@ def _rows(work: Path, networks: Sequence[BenchNetwork], ways: Ways) -> tuple[lis
             choice = Choice(runtime, chosen, precision=ways.get("precision"))
             try:
                 with WorkerPool(1, compute_environment(1)) as single:
-                    prepared, known = single.call(_prepare, network, folder, choice)
+                    prepared, known = single.call(_prepare, network, folder, choice, images)
             except (UsageError, CheckFailed, MissingDependency) as error:
                 if not everything:
                     raise
                 skipped.append({"network": network.name, "runtime": f"{runtime} {chosen}", "reason": str(error)})
                 continue
+            shown = folder / IMAGES if images else None
+            follows = (None, *_answering(known, prepared.record, skipped))
             rows += [
-                Row(known, replace(prepared.spec, threads=threads), batch_size)
+                Row(known, replace(prepared.spec, threads=threads), batch_size, shown, answering)
                 for batch_size in ways.get("batch_sizes", (1,))
                 for threads in ways.get("threads", (1,))
+                for answering in follows
             ]
     if not rows:
         raise UsageError("nothing here can be measured: " + "; ".join(entry["reason"] for entry in skipped))
     return rows, skipped
+
+
+def _answering(network: BenchNetwork, record: WeightsRecord, skipped: list[dict[str, str]]) -> list[Answering]:
+    """Return what follows a network to its answers, if anything does; of fresh weights, say once that it is skipped."""
+    post_processing = task_of_file(record.task, network.subject.path).export.post_processing
+    if post_processing is None:
+        return []
+    if not network.fresh:
+        return [Answering(post_processing, record)]
+    entry = {
+        "network": f"{network.name} + {post_processing.name}",
+        "runtime": "all",
+        "reason": "freshly initialised weights make a candidate of almost everything; time it with trained ones",
+    }
+    if entry not in skipped:
+        skipped.append(entry)
+    return []
 
 
 def _every_pair() -> list[tuple[str, str]]:
@@ -251,10 +234,14 @@ def _every_pair() -> list[tuple[str, str]]:
     ]
 
 
-def _prepare(network: BenchNetwork, folder: Path, choice: Choice) -> tuple[Prepared, BenchNetwork]:
+def _prepare(
+    network: BenchNetwork, folder: Path, choice: Choice, images: Sequence[Path]
+) -> tuple[Prepared, BenchNetwork]:
     """Make a network ready to run; return it with what is known of it then, its mult-adds if they can be counted."""
     folder.mkdir()
     prepared = prepare(network.subject, folder, choice)
+    if images:
+        write_images(images, prepared.record.preprocessing, folder / IMAGES)
     record, mult_adds = prepared.record, network.mult_adds
     size, divisor = record.preprocessing.image_size, record.identity_divisor
     if mult_adds is None:
@@ -292,7 +279,7 @@ def _finished(row: Row, timing: Timing, first_batch: int, gemm: dict[int, float]
     """Return one row as it stands in the result."""
     seconds = np.array(timing.seconds)
     median = float(np.median(seconds))
-    macs = row.network.mult_adds
+    macs = None if row.answering else row.network.mult_adds  # nobody has counted those of the post-processing
     result = {
         "network": row.network.name,
         "identity_divisor": row.network.identity_divisor,
@@ -314,6 +301,11 @@ def _finished(row: Row, timing: Timing, first_batch: int, gemm: dict[int, float]
         "peak_memory_mib": timing.peak_memory_mib,
         "mult_adds": macs,
     }
+    if row.answering:
+        result["post_processing"] = row.answering.post_processing.name
+    if timing.answers:
+        result["post_processing_ms"] = round(1000 * float(np.median(timing.answers.seconds)), 3)
+        result["amounts_per_image"] = {name: round(number, 1) for name, number in timing.answers.amounts.items()}
     if macs is not None:
         gmacs = macs * row.batch_size / median / 1e9
         result["gmacs_per_second"] = round(gmacs, 3)

@@ -10,16 +10,21 @@ import gc
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from mobilenext.arrays import Floats
+from mobilenext.export.post_processing import PostProcessing
 from mobilenext.machine.environment import peak_memory_mib
 from mobilenext.machine.pool import WorkerPool
 from mobilenext.machine.process_environment import compute_environment
 from mobilenext.machine.stopping import Stop
 from mobilenext.runtime import Runtime, RuntimeSpec, open_runtime
+from mobilenext.weights.record import WeightsRecord
 
 ROUNDS = 5
 GROUP = 20  # processes alive at once
@@ -35,6 +40,24 @@ class Timed:
     spec: RuntimeSpec
     batch_size: int
     image_size: int
+    images: Path | None = None  # normalized [K, 3, S, S], a NumPy file: these are its input, in turns; None: noise
+    answering: Answering | None = None  # belongs to each call
+
+
+@dataclass(frozen=True)
+class Answering:
+    """What follows the network in a call: its outputs become answers."""
+
+    post_processing: PostProcessing
+    record: WeightsRecord
+
+
+@dataclass(frozen=True)
+class AnswerTiming:
+    """The part of the calls in which outputs became answers."""
+
+    seconds: list[float]  # of each call
+    amounts: dict[str, float]  # per image, the mean of all inputs: what the time depends on
 
 
 @dataclass(frozen=True)
@@ -45,13 +68,20 @@ class Timing:
     first: list[float]  # of each call of the first network in the same rounds
     start_up_ms: float
     peak_memory_mib: float | None
+    answers: AnswerTiming | None = None
 
 
+@dataclass
 class Opened:
-    """The network and the input of this process: attributes of the type itself, as there is one of each."""
+    """A network, its inputs and what follows it."""
+
+    here: ClassVar[Opened]  # that of this process
 
     runtime: Runtime
-    batch: Floats
+    batches: list[Floats]
+    answering: Answering | None
+    turns: Iterator[int] = field(default_factory=count)
+    answer_seconds: list[float] = field(default_factory=list)
 
 
 def noise(batch_size: int, image_size: int) -> Floats:
@@ -59,26 +89,59 @@ def noise(batch_size: int, image_size: int) -> Floats:
     return np.random.default_rng(0).standard_normal((batch_size, 3, image_size, image_size), dtype=np.float32)
 
 
+def batches_of(timed: Timed) -> list[Floats]:
+    """Return the inputs that are taken in turns: each image once, the last batch filled up with the first images."""
+    if timed.images is None:
+        return [noise(timed.batch_size, timed.image_size)]
+    images: Floats = np.load(timed.images, allow_pickle=False)  # [K, 3, S, S]
+    starts = range(0, len(images), timed.batch_size)
+    return [images.take(range(start, start + timed.batch_size), axis=0, mode="wrap") for start in starts]
+
+
 def open_network(timed: Timed) -> float:
     """Open the network and predict once; return the milliseconds since before the runtime was imported."""
-    Opened.batch = noise(timed.batch_size, timed.image_size)
+    batches = batches_of(timed)
     started = time.perf_counter()
-    Opened.runtime = open_runtime(timed.spec)
-    Opened.runtime.predict(Opened.batch)
+    Opened.here = Opened(open_runtime(timed.spec), batches, timed.answering)
+    _call()
     milliseconds = 1000 * (time.perf_counter() - started)
     gc.disable()  # a collection would fall into some call or other
     return milliseconds
 
 
+def _call() -> tuple[float, float]:
+    """Predict the next batch; return the seconds of the whole call, and of its answers."""
+    opened = Opened.here
+    batch = opened.batches[next(opened.turns) % len(opened.batches)]
+    started = time.perf_counter()
+    outputs = opened.runtime.predict(batch)
+    if opened.answering is None:
+        return time.perf_counter() - started, 0.0
+    predicted = time.perf_counter()
+    opened.answering.post_processing.answers(outputs, opened.answering.record)
+    finished = time.perf_counter()
+    return finished - started, finished - predicted
+
+
 def burst(calls: int) -> list[float]:
     """Return the seconds of each of `calls` calls, after one that wakes the threads."""
-    Opened.runtime.predict(Opened.batch)
-    seconds = []
-    for _ in range(calls):
-        started = time.perf_counter()
-        Opened.runtime.predict(Opened.batch)
-        seconds.append(time.perf_counter() - started)
-    return seconds
+    _call()
+    seconds = [_call() for _ in range(calls)]
+    Opened.here.answer_seconds += [answers for _, answers in seconds]
+    return [whole for whole, _ in seconds]
+
+
+def answer_timing(calls: int) -> AnswerTiming | None:
+    """Return the part of the last `calls` calls that made answers, and their amounts; None where none are made."""
+    opened = Opened.here
+    if opened.answering is None:
+        return None
+    totals: dict[str, int] = {}
+    for batch in opened.batches:
+        numbers = opened.answering.post_processing.amounts(opened.runtime.predict(batch), opened.answering.record)
+        totals = {name: totals.get(name, 0) + number for name, number in numbers.items()}
+    images = sum(map(len, opened.batches))
+    return AnswerTiming(opened.answer_seconds[-calls:], {name: total / images for name, total in totals.items()})
 
 
 def warm_up() -> float:
@@ -147,8 +210,8 @@ def _time_group(group: Sequence[Timed], samples: int) -> Iterator[Timing]:
         rests = REST_SECONDS * sum(timed.spec.threads > 1 for timed in group)
         log.info("%d rows: about %.0f s", len(group), ROUNDS * ((calls_per_round + 1) * sum(calls) + rests))
 
-        def timing(index: int, memory: float | None) -> Timing:
-            return Timing(seconds[index], seconds[0], start_up[index], memory)
+        def timing(index: int, memory: float | None, answers: AnswerTiming | None = None) -> Timing:
+            return Timing(seconds[index], seconds[0], start_up[index], memory, answers)
 
         finished = 0
         try:
@@ -159,8 +222,9 @@ def _time_group(group: Sequence[Timed], samples: int) -> Iterator[Timing]:
                         time.sleep(REST_SECONDS)
                     if number == ROUNDS - 1:
                         memory = round(pool.call(peak_memory_mib), 1)
+                        answers = pool.call(answer_timing, len(seconds[index])) if group[index].answering else None
                         finished += 1
-                        yield timing(index, memory)
+                        yield timing(index, memory, answers)
         except (KeyboardInterrupt, Stop):
             for index in range(finished, len(group)):
                 if seconds[index]:

@@ -39,6 +39,10 @@ class PostProcessing:
     instructions: Callable[[WeightsRecord], dict[str, Any]]
     # Files that the instructions name, such as constants: their names and contents.
     files: Callable[[WeightsRecord], Mapping[str, bytes]]
+    # The answers for N images from raw outputs, for their time; and the numbers for these N images that this time
+    # depends on, such as candidates. Both are pickled for worker processes: functions of a module.
+    answers: Callable[[Outputs, WeightsRecord], Sequence[Any]]
+    amounts: Callable[[Outputs, WeightsRecord], dict[str, int]]
 
 
 def describe(post_processing: PostProcessing, folder: Path, record: WeightsRecord) -> dict[str, Any]:

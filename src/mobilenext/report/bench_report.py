@@ -24,6 +24,8 @@ def bench_table(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]] | N
         *("network", "runtime", "threads", "batch", "median", "p10 to p90", "images/s", "relative to row 1"),
         *("of the compute floor", "start-up", "memory"),
     ]
+    rows = result["rows"] if rows is None else rows
+    amounts = list(dict.fromkeys(name for row in rows for name in row.get("amounts_per_image") or ()))
     cells = [
         [
             network_name(row),
@@ -37,10 +39,20 @@ def bench_table(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]] | N
             f"{row['times_compute_floor']:.2f}" if row.get("times_compute_floor") else "-",
             f"{row['start_up_ms'] / 1000:.2f} s",
             f"{row['peak_memory_mib']:.0f} MiB" if row["peak_memory_mib"] else "-",
+            *_answer_cells(row, amounts),
         ]
-        for row in (result["rows"] if rows is None else rows)
+        for row in rows
     ]
-    return table(heading, cells)
+    return table([*heading, *(["of it, post-processing", *amounts] if amounts else [])], cells)
+
+
+def _answer_cells(row: Mapping[str, Any], amounts: Sequence[str]) -> list[str]:
+    """Return the median of the post-processing in a call, and what it depends on, per image."""
+    if not amounts:
+        return []
+    if "post_processing_ms" not in row:
+        return ["-"] * (1 + len(amounts))
+    return [f"{row['post_processing_ms']:.2f} ms", *(f"{row['amounts_per_image'][name]:,.0f}" for name in amounts)]
 
 
 def row_line(row: Mapping[str, Any]) -> str:

@@ -14,7 +14,8 @@ def runtime_of(row: Mapping[str, Any]) -> str:
 
 
 def network_name(row: Mapping[str, Any]) -> str:
-    """Return the network, with its identity divisor where there is one."""
+    """Return the network, with its identity divisor and with the post-processing that was timed, if there is any."""
     divisor = f", divisor {row['identity_divisor']}" if row["identity_divisor"] != 1 else ""
     size = f", {row['image_size']} px" if row["image_size"] != 224 else ""
-    return f"{row['network']}{divisor}{size}"
+    follows = f" + {row['post_processing']}" if row.get("post_processing") else ""
+    return f"{row['network']}{divisor}{size}{follows}"

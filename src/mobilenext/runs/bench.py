@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mobilenext.json_files import many, number, optional, read_json, record, text, whole
+from mobilenext.json_files import many, named, number, optional, read_json, record, text, whole
 
 BENCH = "bench.json"
 _MS = number(0, 1e9)
@@ -16,6 +16,9 @@ _ROW = {
     **dict.fromkeys(("median_ms", "p10_ms", "p90_ms", "ms_per_image", "start_up_ms"), _MS),
     "images_per_second": number(0),
     "mult_adds": optional(whole(0)),
+    "post_processing": optional(text()),  # that is timed with the network
+    "post_processing_ms": optional(_MS),
+    "amounts_per_image": optional(named(number(0))),
     **dict.fromkeys(("times_compute_floor", "peak_memory_mib"), optional(number(0, 1e12))),
 }
 _BENCH = {

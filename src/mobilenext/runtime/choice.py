@@ -131,5 +131,5 @@ def check_precision(precision: str, features: Collection[str]) -> None:
     if needed and not set(needed) & set(features):
         raise UsageError(
             f"{precision} was asked for, but this processor has none of {', '.join(needed)}: it would be slower than "
-            f"fp32 and, in int8, less exact; stay with fp32, or run it on a processor that has one of them"
+            "fp32; stay with fp32, or run it on a processor that has one of them"
         )
