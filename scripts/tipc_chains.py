@@ -19,7 +19,7 @@ from typing import Any
 
 from mobilenext.json_files import parse, read_json
 from mobilenext.machine.environment import environment
-from mobilenext.models import list_models
+from mobilenext.models.cards import paper_models
 from mobilenext.origin import origin
 from mobilenext.tipc.config import MODES
 
@@ -31,7 +31,7 @@ KEPT = ("config", "layout", "mode", "passed", "commands", "commands_passed", "se
 
 def chains() -> list[tuple[Path, str]]:
     """Configuration and mode of each."""
-    models = [*list_models("classification"), DETECTOR]
+    models = [*paper_models(), DETECTOR]
     basic = [(CONFIGS / model / "train_infer_python.txt", MODES[0]) for model in models]
     here = CONFIGS / MODEL
     layouts = (

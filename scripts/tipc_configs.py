@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mobilenext.models import list_models
+from mobilenext.models.cards import paper_models
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = Path("test_tipc/configs")
@@ -178,7 +178,7 @@ def _banner(title: str) -> str:
 def configurations() -> dict[Path, list[str]]:
     """All of them, by their place."""
     files = {}
-    for model in list_models("classification"):
+    for model in paper_models():
         here = CONFIGS / model
         files[here / "train_infer_python.txt"] = long_config(model)
         files[here / "train_infer_python_gpu.txt"] = _gpu_config(model)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from document_tables import accuracy, detection, speed, tipc, training
 from document_tables.results import ROOT, load
 from gradient_confusion import confusion_table
-from mobilenext.models.tables import detectors_table, models_table
+from mobilenext.models.tables import detectors_table, models_table, variants_table
 from mobilenext.quantization.tables import quantization_table
 from mobilenext.report.bench_report import bench_note, bench_table
 from mobilenext.report.names import network_name
@@ -40,6 +40,7 @@ DOCUMENTS = (
 BLOCKS: dict[str, Callable[[], str]] = {  # by the name in the document's marks
     "models": models_table,
     "detectors": detectors_table,
+    "variants": variants_table,
     "bccd": detection.bccd,
     "detection_speed": detection.detection_speed,
     "parity": accuracy.parity,

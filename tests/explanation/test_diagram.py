@@ -15,7 +15,8 @@ from golden import GOLDENS
 from mobilenext.errors import UsageError
 from mobilenext.explanation.anatomy import anatomy
 from mobilenext.explanation.diagram import ADVANCE, block_svg, network_svg, write_diagram
-from mobilenext.models import build_network, list_models
+from mobilenext.models import build_network
+from mobilenext.models.cards import paper_models
 from mobilenext.models.counting import count
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -47,7 +48,7 @@ def check_readable(picture: str) -> None:
     assert "prefers-color-scheme: dark" in picture
 
 
-@pytest.mark.parametrize("model", sorted(list_models("classification")))
+@pytest.mark.parametrize("model", sorted(paper_models()))
 def test_numbers_are_those_of_counting(model: str) -> None:
     network = build_network(model)
     seen, counted = anatomy(network), count(network)

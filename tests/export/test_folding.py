@@ -8,7 +8,8 @@ import pytest
 from paddle import nn
 
 from mobilenext.export.folding import fold_batch_norms
-from mobilenext.models import FORMS, build_network, list_models
+from mobilenext.models import FORMS, build_network
+from mobilenext.models.cards import paper_models
 from mobilenext.weights.load import network_of
 from mobilenext.weights.pretrained import BUNDLED
 from mobilenext.weights.read import read_weights
@@ -24,7 +25,7 @@ ONE_OF_EACH_KIND = ("mobilenext_x0_35", "mobilenext_l_ghost", "mobilenetv2_x0_35
     "model",
     [
         pytest.param(name, marks=() if name in ONE_OF_EACH_KIND else pytest.mark.long)
-        for name in list_models("classification")
+        for name in paper_models()
         if name not in ("mobilenext_x1_4", "mobilenetv2_x1_4")
     ],
 )

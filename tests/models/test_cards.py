@@ -23,7 +23,7 @@ RELEASED = [
 
 
 def test_the_models_know_their_names() -> None:
-    assert len(MODELS) == 23
+    assert len(MODELS) == 37
     assert list_models() == list(MODELS)
     for name, card in MODELS.items():
         assert card.name == name == name.lower()
@@ -105,6 +105,9 @@ def test_an_unknown_file_has_no_card() -> None:
 
 def test_find_model() -> None:
     assert find_model("MobileNeXt_S").name == "mobilenext_s"
+    assert find_model("MobileNeXt_rm_3x3").name == "mobilenext_rm_3x3_x1_0"  # a variant without a width
+    with pytest.raises(UsageError, match="unknown model 'mobilenext'"):
+        find_model("mobilenext")
     with pytest.raises(UsageError, match=r"unknown model 'mobilenext_m'; did you mean 'mobilenext_.'\?\nknown: mobile"):
         find_model("mobilenext_m")
     with pytest.raises(UsageError, match=r"unknown model 'resnet50'\nknown: mobilenext_x0_35, "):
@@ -114,4 +117,4 @@ def test_find_model() -> None:
 def test_the_table_can_be_listed_without_paddle() -> None:
     program = "import sys, mobilenext.models; print(len(mobilenext.models.list_models()), 'paddle' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
-    assert result.stdout.split() == ["23", "False"]
+    assert result.stdout.split() == ["37", "False"]

@@ -17,9 +17,11 @@ import safetensors.numpy
 from golden import GOLDENS, formula_images, formula_weights, recording, uniform
 from mobilenext.errors import UsageError
 from mobilenext.models import MODELS, build_network, find_model, list_models
+from mobilenext.models.cards import paper_models
 from mobilenext.models.counting import count
 from mobilenext.models.network import drop_connect, make_divisible
 from mobilenext.models.sandglass import MobileNeXt, partial_shortcut
+from mobilenext.models.variants import VARIANTS
 from mobilenext.weights.load import load_weights
 from mobilenext.weights.read import read_weights
 
@@ -191,7 +193,7 @@ def test_a_quarter_of_the_width() -> None:
     assert (size.parameters, round(size.mult_adds / 1e6, 3)) == (1_764_336, 48.010)
 
 
-@pytest.mark.parametrize("model", list_models("classification"))
+@pytest.mark.parametrize("model", paper_models())
 def test_the_cards_hold_what_is_counted(model: str) -> None:
     card, size = MODELS[model], count(build_network(model))
     assert (card.parameters, card.mult_adds, card.mult_adds_with_bn) == (
@@ -385,6 +387,7 @@ def test_the_names() -> None:
         *("mobilenext_x0_35", "mobilenext_x0_5", "mobilenext_x0_75", "mobilenext_x1_0", "mobilenext_x1_4"),
         *("mobilenext_s", "mobilenext_l", "mobilenext_l_ghost"),
         *("mobilenetv2_x0_35", "mobilenetv2_x0_5", "mobilenetv2_x0_75", "mobilenetv2_x1_0", "mobilenetv2_x1_4"),
+        *(f"mobilenext_{variant}_{width}" for variant in VARIANTS for width in ("x0_35", "x1_0")),
         *(f"ssdlite320_{name}" for name in WIDTHS.values()),
         *(f"ssdlite320_{name.replace('mobilenext', 'mobilenetv2')}" for name in WIDTHS.values()),
     ]
@@ -415,7 +418,7 @@ def test_impossible_divisors(divisor: Any) -> None:
         build_network("mobilenext_x0_35", identity_divisor=divisor)
 
 
-@pytest.mark.parametrize("model", list_models("classification"))
+@pytest.mark.parametrize("model", paper_models())
 def test_features_and_classes(model: str) -> None:
     network = build_network(model, num_classes=7)
     assert network.training

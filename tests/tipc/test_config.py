@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mobilenext.errors import DataError, UsageError
-from mobilenext.models import list_models
+from mobilenext.models.cards import paper_models
 from mobilenext.tipc.config import LAYOUTS, MODES, read_config
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ def test_the_committed_files_are_what_the_script_writes() -> None:
 
 
 def test_every_model_has_every_layout() -> None:
-    for model in list_models("classification"):
+    for model in paper_models():
         names = [f"{model}/train_infer_python{kind}.txt" for kind in ("", "_gpu", "_prod")]
         names.append(f"paddleclas/{model}_train_infer_python.txt")
         configs = [read_config(CONFIGS / name) for name in names]

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from mobilenext.errors import WeightsError
-from mobilenext.models import build_network, list_models
+from mobilenext.models import build_network
+from mobilenext.models.cards import paper_models
 from mobilenext.weights import naming
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
@@ -55,7 +56,7 @@ def test_pytorch_names_are_recognised(name: str, model: str) -> None:
     assert naming.recognize(expected) == found
 
 
-@pytest.mark.parametrize("model", list_models("classification"))
+@pytest.mark.parametrize("model", paper_models())
 def test_paddle_names_are_recognised(model: str) -> None:
     state = build_network(model, num_classes=7).state_dict()
     found = naming.recognize({key: tuple(tensor.shape) for key, tensor in state.items()})

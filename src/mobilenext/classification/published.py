@@ -8,7 +8,7 @@ from typing import Any
 from mobilenext.classification.answers import Answers
 from mobilenext.drawing.cells import fraction_text, percent_text
 from mobilenext.drawing.chart import TIP, Chart, axis, chart_spec, colored, shaped
-from mobilenext.models.cards import FAMILIES, MODELS
+from mobilenext.models.cards import FAMILIES, MODELS, PAPERS
 
 MEASURED = "measured here"
 
@@ -46,8 +46,7 @@ def accuracy_mult_adds(evaluations: Sequence[Answers], bench: bool) -> Chart | N
         folder = result["data"].get("folder")
         values[-1]["tip"] = f"{run.name}: {percent_text(result['top1_percent'])} ({counts} of {folder})"
         rows.append([run.name, f"{millions:.1f}", f"{result['top1_percent']:.3f}", f"{MEASURED}, {counts}"])
-    families = {card.family for card in MODELS.values() if card.task is None}
-    kinds = [*(_of_paper(family) for family in FAMILIES if family in families), *([MEASURED] if measured else [])]
+    kinds = [*(_of_paper(family) for family in PAPERS), *([MEASURED] if measured else [])]
     description = "Top-1 on ImageNet against mult-adds: what the paper reports" + (
         ", and what was measured" * bool(measured)
     )

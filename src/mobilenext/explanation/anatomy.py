@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 Shape = tuple[int, int, int]  # channels, height, width
 Tensor = npt.NDArray[np.float32]
 Layer = tuple[str, Any, Tensor, Tensor]  # name, layer, input, output
+# Squeeze-and-excitation: by the end of a layer's name, its kind, and the activation where none is seen between layers.
+SIDE_BRANCH = {
+    "._se_reduce": ("squeeze", ""),
+    "._se_expand": ("excite", "sigmoid"),
+    ".fc.1": ("squeeze", "ReLU"),
+    ".fc.4": ("excite", "hard sigmoid"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +104,7 @@ class _Recorder:
     outputs: dict[str, Tensor] = field(default_factory=dict)
     first: dict[str, int] = field(default_factory=dict)  # layers of a block: the place of the first in `layers`,
     stop: dict[str, int] = field(default_factory=dict)  # and that behind the last
+    hidden: dict[str, Tensor] = field(default_factory=dict)  # what a block adds to its hidden tensor, by its name
 
     def run(self, network: Network, image: Tensor) -> Tensor:
         """Return the logits of `image` [1, 3, S, S] in evaluation mode, and record all layers before them."""
@@ -125,10 +133,14 @@ class _Recorder:
         self.layers.append((name, layer, inputs[0].numpy(), output.numpy()))
 
     def _begin(self, name: str, block: Any, inputs: tuple[Any, ...]) -> None:
-        self.inputs[name], self.first[name] = inputs[0].numpy(), len(self.layers)
+        x, *hidden = inputs[0] if isinstance(inputs[0], tuple) else inputs
+        self.inputs[name], self.first[name] = x.numpy(), len(self.layers)
+        if hidden:
+            self.hidden[name] = hidden[0].numpy()
 
     def _end(self, name: str, block: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        self.outputs[name], self.stop[name] = output.numpy(), len(self.layers)
+        self.stop[name] = len(self.layers)
+        self.outputs[name] = (output[0] if isinstance(output, tuple) else output).numpy()
 
 
 def anatomy(network: Network, image_size: int = 224) -> Anatomy:
@@ -166,9 +178,21 @@ def _parts(network: Network, recorder: _Recorder, image: Tensor, logits: Tensor)
     for name, block in blocks:
         before, after = recorder.inputs[name], recorder.outputs[name]
         own = layers[recorder.first[name] : recorder.stop[name]]
+        own = _without(recorder.hidden[name], own) if name in recorder.hidden else own
         parts.append(_part(name, _kind_of(block), own, before, after, _joined(block, before, after)))
     head = layers[recorder.stop[last] :]
     return [*parts, _part("head", "mean, linear", head, recorder.outputs[last], logits[..., None, None])]
+
+
+def _without(hidden: Tensor, layers: Sequence[Layer]) -> list[Layer]:
+    """Return the layers of a block with a thin shortcut, the input of its second half without what was added to it."""
+    changed = list(layers)
+    for index, (name, layer, before, after) in enumerate(layers):
+        if name.endswith(".conv2.0"):
+            branch = before.copy()
+            branch[:, : hidden.shape[1]] -= hidden
+            changed[index] = (name, layer, branch, after)
+    return changed
 
 
 def _kind_of(block: Any) -> str:
@@ -177,6 +201,12 @@ def _kind_of(block: Any) -> str:
         "SandglassSE": "sandglass, SE",
         "GhostSandglass": "ghost sandglass, SE",
         "InvertedResidual": "inverted residual",
+        "MorePointwise": "sandglass, three 1x1",
+        "SqueezedSandglass": "sandglass, SE inside",
+        "ThinShortcut": "sandglass, thin shortcut",
+        "TwoDepthwise": "bottleneck, two depthwise",
+        "OneDepthwise": "bottleneck, one depthwise",
+        "ThinDepthwise": "inverted residual, thin depthwise",
     }
     return kinds.get(type(block).__name__, "convolution")
 
@@ -228,16 +258,15 @@ def _steps(part: str, layers: Sequence[Layer], branch: Tensor) -> Iterable[Step]
             before=_shape(before),
             after=_shape(after),
             norm=len(step_layers) > 1,
-            activation="sigmoid" if kind == "excite" else activation,
+            activation=next((own for end, (_, own) in SIDE_BRANCH.items() if own and name.endswith(end)), activation),
             parameters=sum(int(p.size) for inner in step_layers for p in inner.parameters() if not p.stop_gradient),
             mult_adds=int(after.size * cost),
         )
 
 
 def _kind_of_step(name: str, layer: Any) -> str:
-    last = name.rpartition(".")[2]
-    if last in ("_se_reduce", "_se_expand"):
-        return "squeeze" if last == "_se_reduce" else "excite"
+    if side := next((kind for end, (kind, _) in SIDE_BRANCH.items() if name.endswith(end)), None):
+        return side
     if len(layer.weight.shape) == 2:
         return "linear"
     filters, per_group, kernel, _ = layer.weight.shape

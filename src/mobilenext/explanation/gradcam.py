@@ -95,6 +95,8 @@ class Explainer:
         """
         import paddle
 
+        from mobilenext.models.network import map_of
+
         self.check_class(class_id)
         if pixels.ndim != 3:
             raise UsageError(f"pixels are {list(pixels.shape)}; expected one crop, uint8 [S, S, 3]")
@@ -104,12 +106,12 @@ class Explainer:
             for layer in blocks[: self.position + 1]:
                 x = layer(x)
         with paddle.set_grad_enabled(True):
-            activation = x.detach()  # [1, K, h, w], where the graph begins: what lies below needs no gradient
+            activation = map_of(x).detach()  # [1, K, h, w], where the graph begins: what lies below needs no gradient
             activation.stop_gradient = False
-            x = activation
+            x = (activation, *x[1:]) if isinstance(x, tuple) else activation
             for layer in blocks[self.position + 1 :]:
                 x = layer(x)
-            logits = self.network.head(x)  # [1, classes]
+            logits = self.network.head(map_of(x))  # [1, classes]
             values = logits.detach().numpy()
             best = [int(number) for number in ranked(values, topk)[0]]
             explained = best[0] if class_id is None else int(class_id)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mobilenext.errors import UsageError
 from mobilenext.machine.packages import require_paddle
 from mobilenext.models.block_plan import DIVISORS
-from mobilenext.models.cards import DETECTION, ModelCard, find_model
+from mobilenext.models.cards import DETECTION, VARIANT, ModelCard, find_model
 from mobilenext.models.detector_form import Form, find_form, name_of
 
 if TYPE_CHECKING:
@@ -56,6 +56,10 @@ def build_network(
         from mobilenext.models.sandglass_se import MobileNeXtSE
 
         return MobileNeXtSE(**card.arguments, num_classes=num_classes)
+    if card.family == VARIANT:
+        from mobilenext.models.variants import build_variant
+
+        return build_variant(**card.arguments, num_classes=num_classes)
     if chosen is not None:
         from mobilenext.models.ssdlite import SSDLite
 

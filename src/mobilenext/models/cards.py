@@ -15,6 +15,7 @@ from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import UsageError, nearest
 from mobilenext.models.detector_form import STANDARD_SIZE, detection_preprocessing
 from mobilenext.models.published import Download, Published, PublishedDetection
+from mobilenext.models.variant_sizes import variants
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,12 @@ FAMILIES = {
     "mobilenext": "MobileNeXt",
     "mobilenext_se": "MobileNeXt with SE",
     "mobilenetv2": "MobileNetV2",
+    "mobilenext_variant": "variants of MobileNeXt's block",
     "ssdlite_mobilenext": "SSDLite on MobileNeXt",
     "ssdlite_mobilenetv2": "SSDLite on MobileNetV2",
 }
+PAPERS = ("mobilenext", "mobilenext_se", "mobilenetv2")  # families that the papers present as networks
+VARIANT = "mobilenext_variant"  # the family of networks that only show what a part of the block is good for
 DETECTION = "detection"  # the task of detectors
 DETECTORS_COUNTED_FOR = "20 classes, the form voc, at 320 × 320 pixels"
 COUNTED_FOR = "1,000 classes at 224 × 224 pixels"  # parameters and mult-adds of the cards
@@ -222,6 +226,7 @@ MODELS: Mapping[str, ModelCard] = MappingProxyType(
             _row("mobilenetv2_x0_75", "mobilenetv2", {"width": 0.75}, (2_636_424, 209_069_792, 214_925_096), 69.9),
             _row("mobilenetv2_x1_0", "mobilenetv2", {"width": 1.0}, (3_504_872, 300_774_272, 307_452_384), 72.3),
             _row("mobilenetv2_x1_4", "mobilenetv2", {"width": 1.4}, (6_108_776, 582_195_824, 591_769_248), 74.9),
+            *(_row(name, VARIANT, arguments, sizes, None) for name, arguments, sizes in variants()),
             # Counted for DETECTORS_COUNTED_FOR. The paper and the authors' SSDLite repository.
             _detector("mobilenext_x0_35", (1_789_444, 201_415_328, 208_170_720)),
             _detector("mobilenext_x0_5", (2_043_084, 264_707_328, 273_667_520)),
@@ -241,15 +246,31 @@ MODELS: Mapping[str, ModelCard] = MappingProxyType(
 def find_model(name: str) -> ModelCard:
     """Return the card of a model; case does not matter, so PaddleClas' ``MobileNeXt_x1_0`` is known too.
 
+    The name of a variant without a width, such as ``mobilenext_rm_3x3``, is that of x1.0.
+
     Raises:
         UsageError: no such model; the nearest name is in the message.
     """
-    card = MODELS.get(name.lower())
+    card = known_model(name)
     if card is None:
         raise UsageError(
             f"unknown model {name!r}{nearest(name, MODELS)}\nknown: {', '.join(MODELS)} (`mobilenext list` shows them)"
         )
     return card
+
+
+def known_model(name: str) -> ModelCard | None:
+    """Return the card that :func:`find_model` finds, or None."""
+    card = MODELS.get(name.lower())
+    if card is None:
+        full = MODELS.get(f"{name.lower()}_x1_0")
+        return full if full is not None and full.family == VARIANT else None
+    return card
+
+
+def paper_models() -> list[str]:
+    """Return the classifiers that the papers present, in the order of :func:`list_models`."""
+    return [name for name, card in MODELS.items() if card.family in PAPERS]
 
 
 def list_models(task: str | None = None) -> list[str]:

@@ -5,6 +5,8 @@ The layout, the channel rounding and the parameter names are torchvision's, so t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import paddle
 from paddle import nn
 
@@ -35,25 +37,39 @@ class InvertedResidual(Block):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int) -> None:
         super().__init__()
+        self.conv = nn.Sequential(*self.layers(in_channels, out_channels, stride, expansion))
+        self.shortcut = stride == 1 and in_channels == out_channels
+
+    def layers(self, in_channels: int, out_channels: int, stride: int, expansion: int) -> list[nn.Layer]:
+        """Build the layers of the branch in order; variants of the block have others."""
         hidden = in_channels * expansion
         layers: list[nn.Layer] = []
         if expansion != 1:
             layers.append(nn.Sequential(*pointwise(in_channels, hidden), nn.ReLU6()))
         layers.append(nn.Sequential(*depthwise(hidden, stride), nn.ReLU6()))
-        layers += pointwise(hidden, out_channels)
-        self.conv = nn.Sequential(*layers)
-        self.shortcut = stride == 1 and in_channels == out_channels
+        return [*layers, *pointwise(hidden, out_channels)]
 
     def join(self, branch: paddle.Tensor, x: paddle.Tensor) -> paddle.Tensor:
         return x + drop_connect(branch, self.drop_connect_rate, self.training) if self.shortcut else branch
 
 
 class MobileNetV2(Network):
-    """MobileNetV2 of any width: a stem, 17 inverted residuals, a 1x1 head to at least 1280 channels, a classifier."""
+    """MobileNetV2 of any width: a stem, 17 inverted residuals, a 1x1 head to at least 1280 channels, a classifier.
+
+    Args:
+        width: multiplier of the published channels.
+        num_classes: outputs of the classifier.
+        block: builds a block from its input and output channels, its stride and its expansion.
+    """
 
     head_layers = ("classifier",)
 
-    def __init__(self, width: float = 1.0, num_classes: int = 1000) -> None:
+    def __init__(
+        self,
+        width: float = 1.0,
+        num_classes: int = 1000,
+        block: Callable[[int, int, int, int], nn.Layer] = InvertedResidual,
+    ) -> None:
         super().__init__()
         self.num_classes = num_classes
         channels = make_divisible(32 * width, 8)
@@ -62,7 +78,7 @@ class MobileNetV2(Network):
         for expansion, base_channels, repeats, stage_stride in STAGES:
             out_channels = make_divisible(base_channels * width, 8)
             for stride in (stage_stride, *[1] * (repeats - 1)):
-                layers.append(InvertedResidual(channels, out_channels, stride, expansion))
+                layers.append(block(channels, out_channels, stride, expansion))
                 channels, total_stride = out_channels, total_stride * stride
                 shapes.append((channels, total_stride))
         head = make_divisible(1280 * max(1.0, width), 8)

@@ -87,6 +87,14 @@ class Block(nn.Layer):  # type: ignore[misc]
         return self.join(branch, x), tensors
 
 
+def map_of(handed_on: paddle.Tensor | tuple[paddle.Tensor, ...]) -> paddle.Tensor:
+    """Return the map [N, C, H, W] of what a block hands on: that itself, or the first of a tuple.
+
+    Blocks with a shortcut between their thin tensors hand on two tensors (models/variants.py).
+    """
+    return handed_on[0] if isinstance(handed_on, tuple) else handed_on
+
+
 class Network(nn.Layer):  # type: ignore[misc]
     """A classifier that is a stem, a sequence of named blocks, a global average pool and a linear layer.
 
@@ -130,7 +138,7 @@ class Network(nn.Layer):  # type: ignore[misc]
         x = self.stem(x)
         for _, block in self.blocks():
             x = block(x)
-        return x
+        return map_of(x)
 
     def maps(self, x: paddle.Tensor, taps: Sequence[Tap]) -> list[paddle.Tensor]:
         """Return the tensor [N, channels, H / stride, W / stride] of each tap, in the order of `taps`.
@@ -155,7 +163,7 @@ class Network(nn.Layer):  # type: ignore[misc]
                 tensors |= {(index, count): tensor for count, tensor in inside.items()}
             else:
                 raise UsageError(f"a tap inside {name}, a {type(block).__name__}; expected the output of the block")
-            tensors[index, None] = x
+            tensors[index, None] = map_of(x)
         return [tensors[tap.block, tap.layers] for tap in taps]
 
     @property

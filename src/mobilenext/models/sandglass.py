@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import paddle
 from paddle import nn
@@ -119,9 +119,9 @@ def depthwise(channels: int, stride: int = 1, kernel_size: int = 3) -> tuple[nn.
     return conv_bn(channels, channels, kernel_size, stride, groups=channels)
 
 
-def pointwise(in_channels: int, out_channels: int) -> tuple[nn.Conv2D, nn.BatchNorm2D]:
+def pointwise(in_channels: int, out_channels: int, stride: int = 1) -> tuple[nn.Conv2D, nn.BatchNorm2D]:
     """Build a 1x1 convolution and its batch norm."""
-    return conv_bn(in_channels, out_channels, 1)
+    return conv_bn(in_channels, out_channels, 1, stride)
 
 
 def partial_shortcut(branch: paddle.Tensor, identity: paddle.Tensor, divisor: int) -> paddle.Tensor:
@@ -130,10 +130,31 @@ def partial_shortcut(branch: paddle.Tensor, identity: paddle.Tensor, divisor: in
     Written without in-place assignment, which exporters turn into a scatter that costs more than the network's
     convolutions.
     """
-    if divisor == 1:
+    return branch + identity if divisor == 1 else add_to_first(branch, identity[:, : branch.shape[1] // divisor])
+
+
+def add_to_first(branch: paddle.Tensor, identity: paddle.Tensor) -> paddle.Tensor:
+    """Add `identity` [N, K, H, W] to the first K channels of `branch` [N, C, H, W], C >= K; not in place."""
+    kept = identity.shape[1]
+    if kept == branch.shape[1]:
         return branch + identity
-    kept = branch.shape[1] // divisor
-    return paddle.concat([branch[:, :kept] + identity[:, :kept], branch[:, kept:]], axis=1)
+    return paddle.concat([branch[:, :kept] + identity, branch[:, kept:]], axis=1)
+
+
+def narrowing(plan: BlockPlan) -> list[nn.Layer]:
+    """Build the first half of a block: the depthwise convolution, if there is one, and the 1x1 that narrows."""
+    layers: list[nn.Layer] = []
+    if plan.first_depthwise:
+        layers += [*depthwise(plan.in_channels, 1, plan.kernel_size), nn.ReLU6()]
+    return [*layers, *pointwise(plan.in_channels, plan.hidden_channels)]
+
+
+def widening(plan: BlockPlan) -> list[nn.Layer]:
+    """Build the second half of a block: the 1x1 that widens, and the depthwise convolution, if there is one."""
+    layers = [*pointwise(plan.hidden_channels, plan.out_channels), nn.ReLU6()]
+    if plan.last_depthwise:
+        layers += depthwise(plan.out_channels, plan.stride, plan.kernel_size)
+    return layers
 
 
 class Sandglass(Block):
@@ -141,16 +162,13 @@ class Sandglass(Block):
 
     def __init__(self, plan: BlockPlan, identity_divisor: int = 1) -> None:
         super().__init__()
-        layers: list[nn.Layer] = []
-        if plan.first_depthwise:
-            layers += [*depthwise(plan.in_channels, 1, plan.kernel_size), nn.ReLU6()]
-        layers += pointwise(plan.in_channels, plan.hidden_channels)
-        layers += [*pointwise(plan.hidden_channels, plan.out_channels), nn.ReLU6()]
-        if plan.last_depthwise:
-            layers += depthwise(plan.out_channels, plan.stride, plan.kernel_size)
-        self.conv = nn.Sequential(*layers)
+        self.conv = nn.Sequential(*self.layers(plan))
         self.plan = plan
         self.identity_divisor = identity_divisor
+
+    def layers(self, plan: BlockPlan) -> list[nn.Layer]:
+        """Build the layers of the branch in order; variants of the block have others."""
+        return [*narrowing(plan), *widening(plan)]
 
     def join(self, branch: paddle.Tensor, x: paddle.Tensor) -> paddle.Tensor:
         if not self.plan.shortcut:
@@ -167,6 +185,7 @@ class MobileNeXt(Network):
         num_classes: outputs of the classifier.
         identity_divisor: the shortcut joins the first ``C // identity_divisor`` channels of a block.
         plan: the blocks, in place of those of `width`; the stem gives as many channels as the first block takes.
+        block: builds one of them from its plan and the identity divisor.
 
     Raises:
         UsageError: a block of `plan` takes another number of channels than the one before it gives, or there is none.
@@ -180,6 +199,7 @@ class MobileNeXt(Network):
         num_classes: int = 1000,
         identity_divisor: int = 1,
         plan: Sequence[BlockPlan] | None = None,
+        block: Callable[[BlockPlan, int], nn.Layer] = Sandglass,
     ) -> None:
         super().__init__()
         blocks = plan_blocks(width) if plan is None else tuple(plan)
@@ -189,14 +209,14 @@ class MobileNeXt(Network):
         self.identity_divisor = identity_divisor
         self.features = nn.Sequential(
             nn.Sequential(*conv_bn(3, stem, 3, stride=2), nn.ReLU6()),
-            *(Sandglass(block, identity_divisor) for block in blocks),
+            *(block(block_plan, identity_divisor) for block_plan in blocks),
         )
         self.classifier = nn.Sequential(nn.Dropout(0.2), classifier_linear(blocks[-1].out_channels, num_classes))
 
         shapes, stride = [(stem, 2)], 2
-        for block in blocks:
-            stride *= block.stride
-            shapes.append((block.out_channels, stride))
+        for block_plan in blocks:
+            stride *= block_plan.stride
+            shapes.append((block_plan.out_channels, stride))
         self.features_info = last_map_at_each_stride(shapes)
 
     def blocks(self) -> list[tuple[str, nn.Layer]]:

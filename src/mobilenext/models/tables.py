@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from mobilenext.drawing.markdown import table
-from mobilenext.models.cards import MODELS, list_models
+from mobilenext.models.cards import MODELS, VARIANT, list_models, paper_models
 from mobilenext.models.published import Published, PublishedDetection
 
 
 def models_table() -> str:
-    """Return all classifiers with their sizes, the paper's top-1, and the weights that can be had."""
+    """Return the papers' classifiers with their sizes, the paper's top-1, and the weights that can be had."""
     rows = []
-    for card in (MODELS[name] for name in list_models("classification")):
+    for card in (MODELS[name] for name in paper_models()):
         for index, weights in enumerate(card.weights or (None,)):
             first = index == 0
             published = weights.published if weights and isinstance(weights.published, Published) else None
@@ -26,6 +26,13 @@ def models_table() -> str:
                 ]
             )
     return table(["model", "parameters", "mult-adds", "paper top-1", "weights", "their top-1", "licence"], rows)
+
+
+def variants_table() -> str:
+    """Return the variants of MobileNeXt's block with their sizes."""
+    cards = [card for card in MODELS.values() if card.family == VARIANT]
+    rows = [[card.name, f"{card.parameters:,}", f"{card.mult_adds / 1e6:.1f} M"] for card in cards]
+    return table(["variant of the block", "parameters", "mult-adds"], rows)
 
 
 def detectors_table() -> str:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from mobilenext.models import MODELS, find_model
+from mobilenext.models import find_model
+from mobilenext.models.cards import known_model
 from mobilenext.weights.pretrained import source_of
 from mobilenext.weights.read import read_weights
 
@@ -20,7 +21,7 @@ def facts_of(subject: str) -> dict[str, Any]:
     Raises:
         WeightsError: a file that cannot be read, or is not one of the networks here.
     """
-    return _of_model(subject) if subject.lower() in MODELS else _of_weights(subject)
+    return _of_model(subject) if known_model(subject) else _of_weights(subject)
 
 
 def _of_model(name: str) -> dict[str, Any]:

@@ -10,7 +10,6 @@ layer that owns the tensor and never of its shape:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,8 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mobilenext.errors import WeightsError
-from mobilenext.models import DETECTION, FORMS, MODELS, Form, ModelCard, build_network
+from mobilenext.models import FORMS, MODELS, Form, build_network
+from mobilenext.models.cards import VARIANT
 from mobilenext.models.detector_form import LEVELS, MOST_RATIOS
+from mobilenext.weights.candidates import candidates
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -33,12 +34,12 @@ LEAVES = frozenset({"weight", "bias", "running_mean", "running_var", "_mean", "_
 WORDS = (
     frozenset({"conv", "features", "_se_reduce", "_se_expand", "expand_layer", "project_layer"})
     | frozenset({"bn1", "bn2", "bn3", "bn4", "dwise_conv1", "dwise_conv2"})
+    | frozenset({"conv1", "conv2", "fc"})  # of variants
     | frozenset({"extras", "predictor", "cls_headers", "reg_headers"})
 )
 _FIRST_WORDS_SE = frozenset({"_conv_stem", "_bn0", "_blocks", "_bn1", "_fc"})
 _FIRST_WORDS = frozenset({"features", "classifier"})
 _FIRST_WORDS_DETECTOR = frozenset({"backbone", "box_head"})
-_CLASSIFIER = 1281 * 1000  # parameters of the classifier of most models, which a detector has not
 _FEWEST_CHANNELS = 32  # of a map that a detector's head looks at: those of MobileNetV2 x0.35
 _OF_A_DETECTOR = "box_head.predictor."  # stands in the names of a detector's heads, and in those of no classifier
 
@@ -133,6 +134,8 @@ def _family(names: Iterable[str]) -> str:
         return "mobilenext"
     if "features.1.conv.0.0.weight" in names:
         return "mobilenetv2"
+    if "features.1.conv1.0.weight" in names:
+        return VARIANT
     raise WeightsError(
         "these tensors belong to no network here; expected the names of MobileNeXt (features.1.conv.0.weight), "
         "MobileNeXt-S/L (_conv_stem.weight) or torchvision's MobileNetV2 (features.1.conv.0.0.weight); found "
@@ -173,7 +176,7 @@ def recognize(shapes: Mapping[str, tuple[int, ...]]) -> Recognized:
     else:
         num_classes = _classes(shapes, dialect, family)
     nearest: tuple[int, str, list[str]] | None = None
-    for card in _candidates(family, shapes):
+    for card in candidates(family, shapes):
         entries = _entries_by_name(card.name, num_classes, form)
         counters = {entry.counter for entry in entries}
         named = {name: shape for name, shape in shapes.items() if name not in counters}
@@ -189,15 +192,6 @@ def recognize(shapes: Mapping[str, tuple[int, ...]]) -> Recognized:
         + table_of(problems)
         + "\nA checkpoint of another implementation or width cannot be converted."
     )
-
-
-def _candidates(family: str, shapes: Mapping[str, tuple[int, ...]]) -> list[ModelCard]:
-    """Return the models of a family; detectors in the order in which they are likely, since each has to be built."""
-    cards = [card for card in MODELS.values() if card.family == family]
-    if cards[0].task == DETECTION:
-        size = sum(math.prod(shape) for name, shape in shapes.items() if name.startswith("backbone.features."))
-        cards.sort(key=lambda card: abs(MODELS[card.arguments["backbone"]].parameters - _CLASSIFIER - size))
-    return cards
 
 
 def _classes(shapes: Mapping[str, tuple[int, ...]], dialect: str, family: str) -> int:

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from mobilenext.errors import UsageError, WeightsError
-from mobilenext.models import build_network, list_models
+from mobilenext.models import build_network
+from mobilenext.models.cards import paper_models
 from mobilenext.weights import naming
 from mobilenext.weights.foreign.reading import ForeignFile
 from mobilenext.weights.foreign.state_dict import StateDict, select_state_dict
@@ -107,7 +108,7 @@ def test_a_prefix_before_some_names_only() -> None:
     assert select(tensors | {"x": np.zeros(3)}).recognized is None
 
 
-@pytest.mark.parametrize("model", list_models("classification"))
+@pytest.mark.parametrize("model", paper_models())
 def test_the_words_that_are_known_are_those_of_the_networks(model: str) -> None:
     for entry in naming.entries_of(build_network(model, num_classes=2)):
         for name in (entry.paddle_name, entry.pytorch_name):
