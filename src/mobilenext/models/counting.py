@@ -17,12 +17,13 @@ class Size:
     mult_adds_with_bn: int  # and one for each value that a batch norm scales
 
 
-def count(network: nn.Layer, image_size: int | None = None) -> Size:
-    """Run `network` on one blank image [1, 3, image_size, image_size] and count what its layers do.
+def count(network: nn.Layer, image_size: int | None = None, *, channels: int = 3) -> Size:
+    """Run `network` on one blank image [1, channels, image_size, image_size] and count what its layers do.
 
     Args:
         network: is left as it was.
         image_size: pixels; None: the only size that the network takes, or 224.
+        channels: of the image; of the map that a part of a network takes.
     """
     image_size = image_size or getattr(network, "input_size", None) or 224
     macs = {"conv and linear": 0, "batch norm": 0}
@@ -40,7 +41,7 @@ def count(network: nn.Layer, image_size: int | None = None) -> Size:
     training = network.training
     network.eval()
     with paddle.no_grad():
-        network(paddle.zeros([1, 3, image_size, image_size]))
+        network(paddle.zeros([1, channels, image_size, image_size]))
     network.train() if training else network.eval()
     for handle in handles:
         handle.remove()
