@@ -15,7 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import warm_workers
 from warm import WarmCommands, WarmProcess
+from written_once import files_of_networks, written_once
+
+__all__ = ["files_of_networks", "written_once"]  # fixtures
 
 IMAGES = 24  # fewer when the network cannot tell two classes apart
 LONG = 120
@@ -179,6 +183,20 @@ def warm_commands() -> Iterator[WarmCommands]:
     commands = WarmCommands()
     yield commands
     commands.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def workers_are_copies(warm_commands: WarmCommands) -> Iterator[None]:
+    """Workers of pools of this process are copies of that process, too, which is started with the first of them."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(warm_workers.loky_start, "fork_exec", warm_workers.starter(lambda: warm_commands.requests))
+        yield
+
+
+@pytest.fixture
+def fresh_workers(workers_are_copies: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers of this process are started as outside of tests."""
+    monkeypatch.setattr(warm_workers.loky_start, "fork_exec", warm_workers.start_afresh)
 
 
 @pytest.fixture(scope="session")

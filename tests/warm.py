@@ -7,6 +7,7 @@ environment and streams and a session of its own, and ends as the installed comm
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib
 import json
 import os
@@ -20,9 +21,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import warm_workers
 from mobilenext.machine.process_environment import FAST_PROCESS
 
 _TESTS = Path(__file__).parent
+_IMPORTED = (
+    *("mobilenext.classification.training", "mobilenext.training.loop", "mobilenext.training.outcome"),
+    *("mobilenext.detection.task", "mobilenext.evaluation.run", "mobilenext.exporting", "mobilenext.tipc.adapter"),
+)
+_IMPORTED_IF_INSTALLED = ("onnx", "paddle2onnx", "sklearn.datasets", "fastapi", "jinja2")  # two seconds, most of them
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -102,21 +109,31 @@ class WarmCommands:
     """
 
     def __init__(self, prefix: Sequence[str] = (), *, kernels: bool = True) -> None:
-        self._requests, requests = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        path = os.pathsep.join(filter(None, (str(_TESTS), os.environ.get("PYTHONPATH"))))
-        with requests:
-            self._process = subprocess.Popen(
-                [*prefix, sys.executable, "-c", f"from warm import serve; serve({requests.fileno()}, {kernels})"],
-                env={**os.environ, **FAST_PROCESS, **ONE_THREAD, "PYTHONPATH": path},
-                pass_fds=[requests.fileno()],
-                start_new_session=True,
-                # A job in the background is started with SIGINT ignored, and its children would be too.
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-            )
+        self._prefix, self._kernels = prefix, kernels
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def requests(self) -> socket.socket:
+        """The socket for requests; the process starts with the first. Those for workers are answered there."""
+        if self._process is None:
+            self._requests, requests = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            path = os.pathsep.join(filter(None, (str(_TESTS), os.environ.get("PYTHONPATH"))))
+            code = f"from warm import serve; serve({requests.fileno()}, {self._kernels})"
+            with requests:
+                self._process = subprocess.Popen(
+                    [*self._prefix, sys.executable, "-c", code],
+                    env={**os.environ, **FAST_PROCESS, **ONE_THREAD, "PYTHONPATH": path},
+                    pass_fds=[requests.fileno()],
+                    start_new_session=True,
+                    # A job in the background is started with SIGINT ignored, and its children would be too.
+                    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+                )
+        return self._requests
 
     def close(self) -> None:
-        self._requests.close()
-        self._process.wait()
+        if self._process is not None:
+            self._requests.close()
+            self._process.wait()
 
     def start(
         self,
@@ -126,17 +143,29 @@ class WarmCommands:
         environment: Mapping[str, str] | None = None,
     ) -> WarmProcess:
         """Start a command without an input; `program` is the module of its ``main``, `environment` all of its own."""
-        request = {
-            "program": program,
-            "words": list(words),
-            "folder": str(cwd or Path.cwd()),
-            "environment": dict(os.environ if environment is None else environment),
-        }
         pipes = [os.pipe() for _ in range(3)]
-        socket.send_fds(self._requests, [json.dumps(request).encode()], [there for _, there in pipes])
+        environment = os.environ if environment is None else environment
+        self._send(words, cwd or Path.cwd(), program, environment, [there for _, there in pipes])
         for _, there in pipes:
             os.close(there)
         return WarmProcess(words, *(here for here, _ in pipes))
+
+    def carry_out(
+        self, words: Sequence[str], cwd: Path, program: str, environment: Mapping[str, str], streams: tuple[int, int]
+    ) -> int:
+        """Carry out a command whose output and errors go to two open files; its exit code."""
+        status, there = os.pipe()
+        self._send(words, cwd, program, environment, [*streams, there])
+        os.close(there)
+        with os.fdopen(status) as lines:
+            _, code = lines.read().split()
+        return int(code)
+
+    def _send(
+        self, words: Sequence[str], cwd: Path, program: str, environment: Mapping[str, str], files: Sequence[int]
+    ) -> None:
+        request = {"program": program, "words": list(words), "folder": str(cwd), "environment": dict(environment)}
+        socket.send_fds(self.requests, [json.dumps(request).encode()], files)
 
     def run(
         self,
@@ -168,12 +197,16 @@ def serve(descriptor: int, kernels: bool) -> NoReturn:
     assert not threads.is_dir() or len(list(threads.iterdir())) == 1
     with socket.socket(fileno=descriptor) as requests:
         while True:
-            text, descriptors, _, _ = socket.recv_fds(requests, 1 << 20, 3)
+            text, descriptors, _, _ = socket.recv_fds(requests, 1 << 20, 64)
             if not text:
                 os._exit(0)  # as the commands end
+            request = json.loads(text)
+            if "worker" in request:
+                warm_workers.make_worker(requests, request, descriptors)
+                continue
             if not os.fork():
                 requests.close()
-                _watch(json.loads(text), *descriptors)
+                _watch(request, *descriptors)
             for number in descriptors:
                 os.close(number)
             while _ended():
@@ -192,10 +225,11 @@ def _import() -> None:
     import warnings
 
     warnings.filterwarnings("ignore", message="No ccache found")
-    import mobilenext.classification.training
-    import mobilenext.training.loop
-    import mobilenext.training.outcome  # noqa: F401
-
+    for name in _IMPORTED:
+        importlib.import_module(name)
+    for name in _IMPORTED_IF_INSTALLED:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     warnings.resetwarnings()
 
 
@@ -235,6 +269,8 @@ def _become(command: dict[str, Any], stdout: int, stderr: int) -> NoReturn:
     os.environ.update({**FAST_PROCESS, **ONE_THREAD, **command["environment"]})  # MKL reads them at its first call
     os.chdir(command["folder"])
     sys.argv = ["mobilenext", *command["words"]]
+    workers = warm_workers.fork_server()
+    warm_workers.loky_start.fork_exec = warm_workers.starter(lambda: workers)
     if "train" in command["words"][:1]:
         sys.modules["vl_convert"] = None  # type: ignore[assignment]  # as if not installed: curves take two seconds
     code = main()

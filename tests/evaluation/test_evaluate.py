@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from in_process import Pool
 from mobilenext import evaluate, predict
 from mobilenext.classification.metrics import Prediction
 from mobilenext.data import Preprocessing, open_dataset, pixels_of
 from mobilenext.data.digits import write_digits
 from mobilenext.errors import DatasetError, ImageError, OutputError, UsageError
+from mobilenext.evaluation import run
 from mobilenext.evaluation.outcome import write_outcome
 from mobilenext.evaluation.pipeline import ChunkWork, predict_records
 from mobilenext.machine.pool import WorkerPool
@@ -174,6 +176,12 @@ def test_predict_equals_evaluate(world: World, finished: tuple[Path, dict[str, A
 
 
 @pytest.fixture
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker is this process, for what does not depend on the division of work."""
+    monkeypatch.setattr(run, "WorkerPool", Pool)
+
+
+@pytest.fixture
 def damaged(world: World, tmp_path: Path) -> Path:
     """The data set with one file that is no image and one that is too narrow to be resized."""
     data = tmp_path / "damaged"
@@ -183,8 +191,10 @@ def damaged(world: World, tmp_path: Path) -> Path:
     return data
 
 
+@pytest.mark.usefixtures("one_process")
 def test_unreadable_images(world: World, damaged: Path, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"weights": world.weights, "preprocessing": SMALL, "output": tmp_path / "out"}
+    how: dict[str, Any] = {"preprocessing": SMALL, "runtime": "paddle", "workers": 1}
+    options: dict[str, Any] = {"weights": world.weights, "output": tmp_path / "out", **how}
     with pytest.raises(ImageError) as caught:
         evaluate(damaged, **options)
     message = str(caught.value)
@@ -196,7 +206,7 @@ def test_unreadable_images(world: World, damaged: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out" / PREDICTIONS).exists()
 
     # Nothing was finished, so nothing hinders a new start in the same folder.
-    result = evaluate(damaged, **options, unreadable="wrong", workers=1)
+    result = evaluate(damaged, **options, unreadable="wrong")
     assert (result["images"], result["unreadable"]) == (len(world.labels), 2)
     right = [best[0] == label for best, label in zip(world.ranking(), world.labels, strict=True)]
     assert result["correct_top1"] == sum(right) - right[5] - right[9]
@@ -309,6 +319,7 @@ def test_a_keyword_that_is_none(world: World) -> None:
 # --- class folders
 
 
+@pytest.mark.usefixtures("one_process")
 def test_class_folders_of_some_classes(tmp_path: Path) -> None:
     """The bundled weights, 98 % right, know their digits by name; by their place, none of these would be right."""
     write_digits(tmp_path / "digits")

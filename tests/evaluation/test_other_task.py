@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -31,11 +30,13 @@ from mobilenext.runs.result import read_result
 from mobilenext.weights.pretrained import create_model
 from mobilenext.weights.read import read_weights
 from mobilenext.weights.write import write_weights
+from warm import WarmCommands
 
 if TYPE_CHECKING:
     from tests.conftest import World
 
 SMALL: dict[str, Any] = {"image_size": 32, "crop_pct": 1.0}
+HERE = "evaluation.test_other_task"  # this file as a program
 HOW: dict[str, Any] = {"runtime": "paddle", "device": "cpu", "workers": 1, "batch_size": 5}
 
 
@@ -68,8 +69,9 @@ def whole(images: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory)
     return folder
 
 
-def kill_after_ten(images: str, weights: str, folder: str) -> None:
+def main() -> int:
     """Evaluate, and kill this process as soon as ten images are in the journal."""
+    images, weights, folder = sys.argv[1:]
     run.WorkerPool = Pool  # type: ignore[assignment,misc]
 
     def progress(done: int, total: int, correct: object) -> None:
@@ -78,6 +80,7 @@ def kill_after_ten(images: str, weights: str, folder: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     evaluate(images, weights=weights, output=folder, progress=progress, **HOW)
+    return 0
 
 
 def test_result_and_predictions(whole: Path, images: Path, weights: Path) -> None:
@@ -94,13 +97,10 @@ def test_result_and_predictions(whole: Path, images: Path, weights: Path) -> Non
     assert [row.answer for row in rows] == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_killed_evaluation_is_resumed(whole: Path, images: Path, weights: Path, tmp_path: Path) -> None:
-    arguments = [str(images), str(weights), str(tmp_path)]
-    killed = subprocess.run(
-        [sys.executable, "-c", f"import test_other_task as t; t.kill_after_ten(*{arguments!r})"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
-        check=False,
-    )
+def test_a_killed_evaluation_is_resumed(
+    whole: Path, images: Path, weights: Path, tmp_path: Path, warm_commands: WarmCommands
+) -> None:
+    killed = warm_commands.run([str(images), str(weights), str(tmp_path)], program=HERE)
     assert killed.returncode == -signal.SIGKILL
     header, *rows = (tmp_path / JOURNAL).read_bytes().splitlines()
     assert (len(rows), json.loads(header)["setup"]["task"]) == (10, brightness.NAME)

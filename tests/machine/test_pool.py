@@ -14,6 +14,8 @@ import pytest
 from mobilenext.errors import ImageError, WorkerDied
 from mobilenext.machine.pool import WorkerPool, available_cores
 
+pytestmark = pytest.mark.usefixtures("fresh_workers")  # as users have them
+
 
 def test_the_order_is_kept_whatever_each_item_takes() -> None:
     def slow_when_even(number: int) -> tuple[int, int]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,24 +24,29 @@ from mobilenext.runs.training_run import read_run
 from mobilenext.training.plan import new_plan
 from mobilenext.weights.pretrained import locate
 from mobilenext.weights.read import read_weights
+from warm import WarmCommands, WarmProcess
 
 MODEL = "mobilenext_x0_35"
 WEIGHTS = ("best.safetensors", "last.safetensors", "last_ema.safetensors")
 TIMES = ("seconds", "images_per_second", "reader_cost", "batch_cost")
-SCRIPT = """
-import json, sys
-import brightness, mobilenext
-mobilenext.train(**json.loads(sys.argv[1]), log_every=1, save_every=0)
-"""
+HERE = "training.test_other_task"  # this file as a program
+Begin = Callable[..., WarmProcess]
 
 
-def begin(**options: Any) -> subprocess.Popen[str]:
+def main() -> int:
+    """Train: the task is registered with the import of `brightness`."""
+    mobilenext.train(**json.loads(sys.argv[1]), log_every=1, save_every=0)
+    return 0
+
+
+@pytest.fixture(scope="module")
+def begin(warm_commands: WarmCommands) -> Begin:
     """Start a process that registers the task and trains."""
-    path = os.pathsep.join([str(Path(brightness.__file__).parent), os.environ.get("PYTHONPATH", "")])
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, json.dumps({"workers": 0} | options)], env={**os.environ, "PYTHONPATH": path},
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+
+    def start(**options: Any) -> WarmProcess:
+        return warm_commands.start([json.dumps({"workers": 0} | options)], program=HERE)
+
+    return start
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -57,7 +61,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory, begin: Begin) -> Path:
     """A run without a stop, in its own process: MKL reads its settings when Paddle is imported, here perhaps before."""
     folder = tmp_path_factory.mktemp("brightness") / "whole"
     process = begin(data=str(data), output=str(folder), model=MODEL, task="brightness", workers=2)
@@ -81,7 +85,7 @@ def test_it_trains(whole: Path) -> None:
     assert (best.task, best.num_classes, best.labels) == ("brightness", 1, None)
 
 
-def test_killed_it_ends_alike(whole: Path, data: Path, tmp_path: Path) -> None:
+def test_killed_it_ends_alike(whole: Path, data: Path, tmp_path: Path, begin: Begin) -> None:
     folder = tmp_path / "run"
     process = begin(data=str(data), output=str(folder), model=MODEL, task="brightness")
     deadline = time.monotonic() + 120

@@ -1,13 +1,12 @@
 """Batch norm over several processes against Paddle's own batch norm on the whole batch.
 
-Run as a program, this file is one of two processes, each with its uneven share.
+`main` of this file is one of two processes, each with its uneven share.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from paddle import nn
 
 from mobilenext.machine.ranks import Ranks
 from mobilenext.training.sync_batch_norm import synchronize
+from warm import WarmCommands
 
 Arrays = dict[str, np.ndarray]
 
@@ -136,8 +136,8 @@ def test_every_batch_norm_of_a_network() -> None:
     assert synchronize(network) == 2
 
 
-def test_two_processes_with_uneven_shares_are_the_whole_batch(tmp_path: Path) -> None:
-    run_two(Path(__file__), tmp_path)
+def test_two_processes_with_uneven_shares_are_the_whole_batch(tmp_path: Path, warm_commands: WarmCommands) -> None:
+    run_two(warm_commands, tmp_path)
     parts = [dict(np.load(tmp_path / f"{rank}.npz")) for rank in (0, 1)]
     for number, (mean, deviation, bound) in enumerate(CASES):
         expected = steps(batch_norm(), mean, deviation, slice(8))
@@ -154,8 +154,8 @@ def test_two_processes_with_uneven_shares_are_the_whole_batch(tmp_path: Path) ->
 CASES = ((0.0, 1.0, 2e-6), (1000.0, 0.1, 1e-3))
 
 
-def run_two(program: Path, folder: Path) -> None:
-    """Two processes of `program`, which know of each other."""
+def run_two(commands: WarmCommands, folder: Path) -> None:
+    """Two processes of this file, which know of each other."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -165,20 +165,19 @@ def run_two(program: Path, folder: Path) -> None:
             "PADDLE_TRAINER_ID": str(rank), "PADDLE_TRAINERS_NUM": "2", "PADDLE_DISTRI_BACKEND": "gloo",
             "PADDLE_CURRENT_ENDPOINT": "x", "PADDLE_MASTER": f"127.0.0.1:{port}", "OMP_NUM_THREADS": "1",
         }  # fmt: skip
-        command = [sys.executable, str(program), str(folder)]
-        pipe = subprocess.PIPE
-        processes.append(subprocess.Popen(command, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True))
+        program = "training.test_sync_batch_norm"
+        processes.append(commands.start([str(folder)], program=program, environment=environment))
     try:
-        said = [process.communicate(timeout=100)[0] for process in processes]
+        said = ["".join(process.communicate(timeout=100)) for process in processes]
     finally:
         for process in processes:
             process.kill()
     assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
 
 
-def one_of_two(folder: Path) -> None:
+def main() -> int:
     """What each process does."""
-    ranks = Ranks()
+    folder, ranks = Path(sys.argv[1]), Ranks()
     found: dict[str, Any] = {}
     for number, (mean, deviation, _) in enumerate(CASES):
         layer = batch_norm()
@@ -186,7 +185,4 @@ def one_of_two(folder: Path) -> None:
         parts = steps(layer, mean, deviation, SHARES[ranks.rank], ranks)
         found |= {f"{number}/{name}": values for name, values in parts.items()}
     np.savez(folder / f"{ranks.rank}.npz", **found)
-
-
-if __name__ == "__main__":
-    one_of_two(Path(sys.argv[1]))
+    return 0
