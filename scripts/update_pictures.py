@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/ that show what results/ holds.
+"""Draw the pictures of docs/ that show what results/ holds, and the sample of the bundled detector with its boxes.
 
 python scripts/update_pictures.py                # all
 python scripts/update_pictures.py claim          # docs/claim.png only
@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import gradient_confusion
+import mobilenext
 from document_tables.results import ROOT, load
 from mobilenext.report import bench_report
 from mobilenext.runs.curves import write_curves
 from mobilenext.runs.training_run import TrainingRun
+from mobilenext.sources.find import sample_for
 
 
 def claim_runs(result: Mapping[str, Any]) -> list[TrainingRun]:
@@ -42,7 +44,18 @@ def latency(path: Path) -> None:
     bench_report.write_plot(load("bench_batch1.json"), path)
 
 
-PICTURES: dict[str, Callable[[Path], None]] = {"claim": claim, "gradient_confusion": confusion, "latency": latency}
+def detections(path: Path) -> None:
+    # The picture has the name of the sample, which that of `path` is.
+    model = "ssdlite320_mobilenext_x0_35.bccd"
+    mobilenext.predict(sample_for(model=model), model=model, score_threshold=0.25, output=path.parent)
+
+
+PICTURES: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "claim": ("claim.png", claim),
+    "gradient_confusion": ("gradient_confusion.png", confusion),
+    "latency": ("latency.png", latency),
+    "detections": ("blood_cells.jpg", detections),
+}
 
 
 def main() -> None:
@@ -52,8 +65,9 @@ def main() -> None:
     if unknown := set(options.names) - set(PICTURES):
         parser.error(f"no picture is called {', '.join(sorted(unknown))}; expected {', '.join(PICTURES)}")
     for name in options.names or PICTURES:
-        PICTURES[name](ROOT / "docs" / f"{name}.png")
-        print(f"docs/{name}.png")
+        file, draw = PICTURES[name]
+        draw(ROOT / "docs" / file)
+        print(f"docs/{file}")
 
 
 if __name__ == "__main__":

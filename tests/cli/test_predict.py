@@ -56,6 +56,16 @@ def test_a_table_of_classes(printed: Any) -> None:
     assert code == 0
 
 
+def test_without_images_it_is_the_sample_of_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(prediction, "predict", lambda images, **_: calls.append(images) or [])
+    assert main(["predict", "--model", "ssdlite320_mobilenext_x0_35.bccd"]) == 0
+    ((sample,),) = calls
+    assert sample.name == "blood_cells.jpg"
+    assert main(["predict", "--model", "mobilenext_x0_35.digits"]) == 2
+    assert len(calls) == 1
+
+
 def test_json_is_what_was_answered(printed: Any) -> None:
     assert json.loads(printed(ROWS, "--json")[1]) == ROWS
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from mobilenext.errors import UsageError
+from mobilenext.models import MODELS
 from mobilenext.models.detector_form import detection_preprocessing, find_form
 from mobilenext.serving import models as module
 from mobilenext.serving.models import open_models
@@ -19,6 +20,7 @@ from mobilenext.serving.models import open_models
 if TYPE_CHECKING:
     from starlette.testclient import TestClient
 
+    from mobilenext.models.cards import WeightsCard
     from mobilenext.serving.models import ServedModel
 
 FORM, NAMES = find_form("voc"), ("cell", "platelet")
@@ -40,11 +42,11 @@ class Network:
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[ServedModel]]:
-    def opened(**options: Any) -> list[ServedModel]:
+    def opened(published: WeightsCard | None = None, **options: Any) -> list[ServedModel]:
         folder = tmp_path_factory.mktemp("served")
         record = SimpleNamespace(
             preprocessing=detection_preprocessing(FORM.image_size), labels=NAMES, num_classes=2, task="detection",
-            architecture={"form": FORM.to_dict()}, published=None, model="ssdlite320_mobilenext_x0_35", card=None,
+            architecture={"form": FORM.to_dict()}, published=published, model="ssdlite320_mobilenext_x0_35", card=None,
             path=folder / "cells.safetensors", sha256="0" * 64, kind="raw",
         )  # fmt: skip
         spec = SimpleNamespace(describe=lambda: "none", threads=1)
@@ -122,6 +124,24 @@ def test_what_it_cannot_do(detector: TestClient, photo: bytes, address: str, sta
 def test_the_list_of_models_says_what_they_are_for(detector: TestClient) -> None:
     (cells,) = detector.get("/v1/models").json()["models"]
     assert (cells["task"], cells["answering"], cells["heat_map"]) == ("detection", {"score_threshold": 0.1}, False)
+
+
+def test_the_sample_of_a_model(
+    opened: Callable[..., list[ServedModel]], open_client: Callable[..., TestClient]
+) -> None:
+    (bundled,) = MODELS["ssdlite320_mobilenext_x0_35"].weights
+    with open_client(opened(published=bundled)) as client:
+        assert client.get("/v1/models").json()["models"][0]["sample"] is True
+        answer = client.get("/v1/sample")
+    assert answer.headers["content-type"] == "image/jpeg"
+    with Image.open(io.BytesIO(answer.content)) as picture:
+        assert (picture.format, picture.size) == ("JPEG", (640, 480))
+
+
+def test_a_model_without_a_sample(detector: TestClient) -> None:
+    assert detector.get("/v1/models").json()["models"][0]["sample"] is False
+    answer = detector.get("/v1/sample")
+    assert (answer.status_code, answer.json()["detail"]) == (404, "cells comes without a sample")
 
 
 def test_its_answer_is_described(detector: TestClient, photo: bytes) -> None:

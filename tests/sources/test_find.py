@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image
 
 from mobilenext.errors import DataError, UsageError
-from mobilenext.sources.find import find_subject, weights_of
+from mobilenext.sources.find import find_subject, sample_for, weights_of
 
 if TYPE_CHECKING:
     from tests.conftest import World
@@ -38,6 +39,18 @@ def test_options_that_exclude_each_other(tmp_path: Path) -> None:
         find_subject(exported=tmp_path, output_name="logits")
     with pytest.raises(UsageError, match="output_name was given without onnx or exported"):
         find_subject(model="mobilenext_x0_35.digits", output_name="logits")
+
+
+def test_the_sample_of_weights(tmp_path: Path) -> None:
+    sample = sample_for(model="ssdlite320_mobilenext_x0_35.bccd")
+    with Image.open(sample) as picture:
+        assert (picture.format, picture.size) == ("JPEG", (640, 480))
+    assert sample.stat().st_size < 60_000
+    with pytest.raises(UsageError, match=r"digits\.safetensors comes without a sample; expected image"):
+        sample_for(model="mobilenext_x0_35.digits")
+    (tmp_path / "net.onnx").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"no image is named, and net\.onnx comes without a sample"):
+        sample_for(onnx=tmp_path / "net.onnx")
 
 
 def test_names_in_place_of_those_of_weights(world: World, tmp_path: Path) -> None:

@@ -32,7 +32,14 @@ MAX_STANDARD_INPUT = 512 << 20  # bytes
 
 
 def _declare(command: argparse.ArgumentParser) -> None:
-    add_flags(command, IMAGES(help="image files, folders that are searched for images, or - for standard input"))
+    add_flags(
+        command,
+        IMAGES(
+            nargs="*",
+            help="image files, folders that are searched for images, or - for standard input (default: the sample of "
+            "the weights, where they have one)",
+        ),
+    )
     add_network(command)
     add_flags(
         command,
@@ -47,8 +54,10 @@ def _declare(command: argparse.ArgumentParser) -> None:
 
 def _predict(options: argparse.Namespace) -> int:
     from mobilenext.evaluation.prediction import predict
+    from mobilenext.sources.find import sample_for
 
     images = [_standard_input() if name == "-" else name for name in options.images]
+    images = images or [sample_for(**source_of(options))]
     answering = values_of(options, *Answering.__annotations__)
     rows = predict(images, output=options.output, **answering, **source_of(options), **execution_of(options))
     errors = [row["error"] for row in rows if "error" in row]

@@ -33,6 +33,7 @@ class WeightsCard:
     num_classes: int = 1000
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     bundled: str = ""  # name of the file in mobilenext/weights/bundled/
+    sample: str = ""  # name of a picture there, to try the weights with
     note: str = ""
 
 
@@ -167,6 +168,7 @@ _RELEASED = MappingProxyType(
                 licence="Apache-2.0",
                 source=None,
                 bundled="ssdlite320_mobilenext_x0_35.bccd.safetensors",
+                sample="blood_cells.jpg",
                 published=PublishedDetection("BCCD, test", 72, 68.0, 42.0, 68.0),
                 epoch=62,
                 num_classes=3,

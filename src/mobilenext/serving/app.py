@@ -52,7 +52,17 @@ FILES = {
     "/docs.js": (PAGE / "docs.js", "text/javascript; charset=utf-8"),
     "/docs.css": (PAGE / "docs.css", "text/css; charset=utf-8"),
 }
-ROUTES = ("/v1/predict", "/v1/explain", "/v1/models", "/healthz", "/readyz", "/metrics", "/openapi.json", *FILES)
+ROUTES = (
+    "/v1/predict",
+    "/v1/explain",
+    "/v1/models",
+    "/v1/sample",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/openapi.json",
+    *FILES,
+)
 ABOUT = """Images in; classes and heat maps, or objects in boxes, out. An image is the body itself or the part `file` of
 a form; it is decoded in memory, turned upright by its EXIF orientation, and forgotten. Errors are
 `application/problem+json`."""
@@ -176,8 +186,8 @@ def _response(answer: Answer, milliseconds: float, shown: Overlay | None) -> Any
     )
 
 
-def _picture(description: str) -> dict[int | str, dict[str, Any]]:
-    return {200: {"description": description, "content": {"image/png": {}}}}
+def _picture(description: str, kind: str = "image/png") -> dict[int | str, dict[str, Any]]:
+    return {200: {"description": description, "content": {kind: {}}}}
 
 
 def _overlay(class_id: int) -> Any:
@@ -194,6 +204,17 @@ def _add_facts(app: FastAPI, service: Service) -> None:
     async def models() -> Any:
         """Return the models that are served, with their cards, and the server's limits."""
         return JSONResponse({"models": cards, "limits": service.limits.to_dict()})
+
+    @app.get(
+        "/v1/sample", response_class=Response, tags=["facts"],
+        responses=_picture("The sample.", "image/jpeg") | problems(404),
+    )  # fmt: skip
+    async def sample(model: ModelName = None) -> FileResponse:
+        """Return the picture that a model comes with, to try it; ``sample`` of its card says whether it has one."""
+        chosen = service.model(model)
+        if chosen.sample is None:
+            raise Problem(404, f"{chosen.name} comes without a sample")
+        return FileResponse(chosen.sample, media_type="image/jpeg")
 
     @app.get("/healthz", response_model=Health, tags=["facts"])
     async def healthz() -> Any:

@@ -23,6 +23,7 @@ from mobilenext.sources.find import Subject, weights_of
 from mobilenext.sources.prepare import Prepared, prepare
 from mobilenext.task import Task
 from mobilenext.tasks import DEFAULT, find_task, task_of_file
+from mobilenext.weights.pretrained import sample_of
 from mobilenext.weights.record import WeightsRecord
 
 HeatMap = Callable[[Pixels, int], Floats]  # uint8 [S, S, 3] and a class to float32 [S, S], 0 to 1
@@ -50,6 +51,11 @@ class ServedModel:
     @property
     def record(self) -> WeightsRecord:
         return self.prepared.record
+
+    @property
+    def sample(self) -> Path | None:
+        """Return the picture that the package has to try the model with."""
+        return sample_of(self.record.published)
 
     def card(self) -> dict[str, Any]:
         """Return the facts about the model that clients may see; no path."""
@@ -79,6 +85,7 @@ class ServedModel:
             "measured": {"network_latency_ms": self.latency_ms},
             "heat_map": self.open_heat_map is not None,
             "no_heat_map": self.no_heat_map,
+            "sample": self.sample is not None,
         }
 
 

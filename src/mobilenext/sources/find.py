@@ -13,7 +13,7 @@ from mobilenext.file_kinds import other_kind
 from mobilenext.runtime.paddle_files import find_program
 from mobilenext.sources.options import Labels, Source
 from mobilenext.weights.metadata import stored_task
-from mobilenext.weights.pretrained import locate
+from mobilenext.weights.pretrained import locate, sample_of
 from mobilenext.weights.read import read_weights, with_suffix
 from mobilenext.weights.record import Weights
 
@@ -98,6 +98,21 @@ def weights_of(subject: Subject) -> Weights:
         preprocessing=subject.preprocessing,
         labels=subject.labels,
     )
+
+
+def sample_for(**source: Unpack[Source]) -> Path:
+    """Return the picture that the package has to try this network with.
+
+    Raises:
+        UsageError: it has none. Else as `find_subject` and `weights_of`.
+    """
+    subject = find_subject(**source)
+    sample = sample_of(weights_of(subject).published) if subject.kind == "weights" else None
+    if sample is None:
+        raise UsageError(
+            f"no image is named, and {subject.path.name} comes without a sample; expected image files, folders or -"
+        )
+    return sample
 
 
 def task_of(subject: Subject) -> str | None:

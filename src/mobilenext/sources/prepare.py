@@ -222,8 +222,8 @@ def _reason(spec: RuntimeSpec, choice: Choice, candidates: Sequence[Candidate]) 
         return []
     names = list(dict.fromkeys(candidate.runtime for candidate in candidates))
     return [
-        f"runtime {spec.describe()}, which gives the expected logits: the fastest such of those that are installed and "
-        f"fit ({', '.join(names)})"
+        f"runtime {spec.describe()}, which gives the expected outputs: the fastest such of those that are installed "
+        f"and fit ({', '.join(names)})"
     ]
 
 

@@ -149,6 +149,11 @@ def file_of(card: ModelCard, entry: WeightsCard) -> Path:
     return store.fetch(entry.source)
 
 
+def sample_of(entry: WeightsCard | None) -> Path | None:
+    """Return the picture that the package has to try these weights with; None where it has none."""
+    return BUNDLED / entry.sample if entry is not None and entry.sample else None
+
+
 def create_model(
     name: str | None = None,
     *,

@@ -22,13 +22,16 @@ function fail(text) {
   element("error").hidden = !text;
 }
 
-async function ask(address, options) {
-  let answer;
+async function reach(address, options) {
   try {
-    answer = await fetch(address, options);
+    return await fetch(address, options);
   } catch {
     throw new Error("The server does not answer. Is it still running?");
   }
+}
+
+async function ask(address, options) {
+  const answer = await reach(address, options);
   const isJSON = (answer.headers.get("content-type") || "").includes("json");
   const body = isJSON ? await answer.json() : null;
   if (!answer.ok) throw new Error((body && body.detail) || `The server answered ${answer.status}.`);
@@ -59,11 +62,12 @@ async function begin() {
     box.name = "model";
     box.value = card.name;
     box.checked = index === 0;
-    box.addEventListener("change", run);
+    box.addEventListener("change", () => { offerSample(); run(); });
     const facts = `${card.num_classes} classes, ${card.preprocessing.image_size} px, ${card.measured.network_latency_ms} ms`;
     label.append(box, make("span", card.name), make("small", facts), make("small", accuracyOf(card)));
     element("models").append(label);
   });
+  offerSample();
   element("score-label").hidden = !state.models.some(detects);
   document.querySelectorAll(".of-classes").forEach((part) => { part.hidden = state.models.every(detects); });
 }
@@ -89,6 +93,24 @@ function take(file) {
   preview.alt = `Preview of ${file.name || "the pasted image"}`;
   preview.src = state.preview;
   run();
+}
+
+// Some models come with a picture to try them with.
+const withSample = () => chosen().find((card) => card.sample);
+
+function offerSample() {
+  element("sample").hidden = !withSample();
+}
+
+async function trySample() {
+  const card = withSample();
+  try {
+    const answer = await reach(`v1/sample?${new URLSearchParams({ model: card.name })}`);
+    if (!answer.ok) throw new Error(`The server answered ${answer.status}.`);
+    take(new File([await answer.blob()], "sample.jpg", { type: answer.headers.get("content-type") }));
+  } catch (error) {
+    fail(error.message);
+  }
 }
 
 function address(card, overlay) {
@@ -248,6 +270,7 @@ function addHeat(article, answer) {
 
 element("file").addEventListener("change", (event) => { take(event.target.files[0]); event.target.value = ""; });
 element("camera").addEventListener("change", (event) => { take(event.target.files[0]); event.target.value = ""; });
+element("sample").addEventListener("click", trySample);
 element("heat").addEventListener("change", run);
 element("topk").addEventListener("change", run);
 element("score").addEventListener("input", () => {
