@@ -159,7 +159,8 @@ def run_rounds(data: Path, number_of_rounds: int) -> list[dict[str, Any]]:
 
 
 def median(rounds: Sequence[dict[str, Any]], part: str, key: str, digits: int = 2) -> float:
-    return round(statistics.median(one[part][key] for one in rounds), digits)
+    values: list[float] = [one[part][key] for one in rounds]
+    return round(statistics.median(values), digits)
 
 
 def row_of(rounds: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:

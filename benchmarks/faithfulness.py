@@ -116,7 +116,7 @@ def main() -> None:
         # The checkpoint does not say so itself; the others say the same.
         weights = read_weights(source_of(source), preprocessing={"image_size": 64, "crop_pct": 1.0})
         crops = [pixels_of(record.path, weights.preprocessing) for record in data.records]
-        subject = {"data": data.root.name, "weights": weights.path.name, "sha256": weights.sha256}
+        subject: dict[str, Any] = {"data": data.root.name, "weights": weights.path.name, "sha256": weights.sha256}
         with tempfile.TemporaryDirectory() as folder:
             runtime = open_runtime(prepare_weights(weights, Path(folder), Choice()).spec)
             subject |= {"kind": weights.kind, "model": weights.model}

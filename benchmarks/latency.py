@@ -20,14 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from mobilenext.evaluation.bench import write_fresh_weights
+from mobilenext.evaluation.bench_networks import write_fresh_weights
 from mobilenext.evaluation.timing import REST_SECONDS, Opened, burst, gemm_gmacs, noise, warm_up
 from mobilenext.machine.environment import environment
 from mobilenext.machine.pool import WorkerPool
 from mobilenext.machine.process_environment import compute_environment
 from mobilenext.models import MODELS
 from mobilenext.origin import origin
-from mobilenext.runtime import RuntimeSpec, open_runtime
+from mobilenext.runtime import Runtime, RuntimeSpec, open_runtime
 from mobilenext.sources.choice import Choice
 from mobilenext.sources.find import Subject
 from mobilenext.sources.prepare import Prepared, prepare
@@ -76,8 +76,8 @@ class Calling:
 
 def open_here(way: Any, file: str, threads: int) -> None:
     """Open, in the worker, what the bursts of mobilenext.evaluation.timing will call."""
-    Opened.batch = noise(1, 224)
-    Opened.runtime = open_runtime(way) if isinstance(way, RuntimeSpec) else Calling(way(file, threads))
+    runtime: Runtime = open_runtime(way) if isinstance(way, RuntimeSpec) else Calling(way(file, threads))
+    Opened.here = Opened(runtime, [noise(1, 224)], None)
 
 
 def prepared_by(pool: WorkerPool, subject: Subject, folder: Path, way: str) -> Prepared:

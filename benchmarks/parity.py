@@ -14,6 +14,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,7 @@ def main() -> int:
     recorded = np.load(options.logits)
     dataset = open_dataset(options.data)
     labels = np.array([record.label for record in dataset.records])
-    rows = []
+    rows: list[dict[str, Any]] = []
     for kind in ("raw", "ema"):
         overrides = {"image_size": options.image_size, "crop_pct": 1.0}
         weights = read_weights(options.checkpoint, use=kind, preprocessing=overrides)

@@ -135,7 +135,8 @@ def main() -> None:
     for step in range(WARM_UP + STEPS):
         started = time.perf_counter()
         optimizer.zero_grad()
-        multibox(*network(images), labels, targets).backward()
+        scores, boxes = network(images)
+        multibox(scores, boxes, labels, targets).backward()
         optimizer.step()
         if step >= WARM_UP:
             seconds.append(time.perf_counter() - started)

@@ -205,7 +205,8 @@ def main() -> None:
     parser.add_argument("--cores", nargs=2, type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part:
-        part(*options.part, options.cores)
+        case_name, variant = options.part
+        part(case_name, variant, options.cores)
         return
     variants = [name for name in VARIANTS if available_cores() > 1 or not name.startswith("two")]
     rows = []

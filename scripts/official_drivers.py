@@ -120,7 +120,9 @@ def certify(drivers: dict[str, Path]) -> dict[str, Any]:
 
 
 def record(drivers: dict[str, Path]) -> list[dict[str, Any]]:
-    wanted = [(layout, BASIC[layout], mode, {}) for layout in drivers for mode in MODES]
+    wanted: list[tuple[str, str, str, dict[int, str]]] = [
+        (layout, BASIC[layout], mode, {}) for layout in drivers for mode in MODES
+    ]
     further = [BASIC[SPECIFICATION].replace("infer_python", name) for name in FURTHER]
     wanted += [(SPECIFICATION, config, MODES[0], {}) for config in further]
     wanted += [(SPECIFICATION, further[0], MODES[3], {}), (PADDLECLAS, BASIC[PADDLECLAS], MODES[0], MORE_ROWS)]

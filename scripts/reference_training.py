@@ -42,6 +42,7 @@ import argparse
 import hashlib
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -135,7 +136,8 @@ def made(name: str, dtype: torch.dtype) -> Reference:
     assert found == record["keys"], f"{name}: the entries are not the recorded ones"
     weights = formula_weights(record["keys"], name)
     network.load_state_dict({key: torch.from_numpy(np.array(value)) for key, value in weights.items()})
-    return network.to(dtype)
+    network.to(dtype)
+    return network
 
 
 def round_epsilon(network: nn.Module) -> None:
@@ -193,7 +195,7 @@ def prepared(start: str, dtype: torch.dtype) -> tuple[Reference, torch.optim.Opt
 
 def train(
     start: str, dtype: torch.dtype, *, order: int | None = None, loss32: bool = False, epsilon: bool = False
-) -> dict[str, np.ndarray | dict[str, np.ndarray]]:
+) -> dict[str, Any]:
     """The losses of all steps; gradients, logits and statistics of the first."""
     network, optimizer, images, labels = prepared(start, dtype)
     if epsilon:
@@ -229,7 +231,7 @@ def train(
     return {**found, "loss": np.array(losses)}
 
 
-def moved(other: dict, exact: dict) -> dict[str, np.ndarray]:
+def moved(other: dict[str, Any], exact: dict[str, Any]) -> dict[str, np.ndarray]:
     """How far a run is from the exact one."""
     gradients = [
         np.linalg.norm(other["gradients"][name] - g) / np.linalg.norm(g) for name, g in exact["gradients"].items()
@@ -280,7 +282,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=REFERENCE)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    record = prove()
+    record: dict[str, Any] = prove()
     for start in STARTS:
         record |= of_training(start)
     record |= of_checkpoint(options.logits, options.val_list)
