@@ -31,12 +31,20 @@ def voc_xml(
     return f"<annotation><filename>{filename}</filename>{sides}{''.join(texts)}</annotation>"
 
 
-def add_voc(folder: Path, name: str, objects: Iterable[VocObject], *, suffix: str = ".jpg", extra: str = "") -> Path:
+def add_voc(
+    folder: Path,
+    name: str,
+    objects: Iterable[VocObject],
+    *,
+    suffix: str = ".jpg",
+    extra: str = "",
+    size: tuple[int, int] = (100, 80),
+) -> Path:
     """Add a picture and its annotation to a VOC folder; return the annotation file."""
-    save_picture(folder / "JPEGImages" / f"{name}{suffix}")
+    save_picture(folder / "JPEGImages" / f"{name}{suffix}", size)
     path = folder / "Annotations" / f"{name}.xml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(voc_xml(objects, extra=extra))
+    path.write_text(voc_xml(objects, size, extra))
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -15,12 +16,23 @@ import pytest
 from PIL import Image
 
 from boxed_folders import add_part, add_voc
+from in_process import Pool
+from mobilenext import predict
+from mobilenext.cli import main
+from mobilenext.detection.decoding import decode
+from mobilenext.detection.export import form_of
 from mobilenext.errors import CheckFailed, DataError, DatasetError, UsageError
+from mobilenext.evaluation import run
 from mobilenext.export import ONNX_PACKAGES
+from mobilenext.export.post_processing import beside
+from mobilenext.export.sidecar import read_sidecar
 from mobilenext.machine.packages import installed
+from mobilenext.quantization import onnx_int8, quantize
 from mobilenext.quantization.images import divide_for
 from mobilenext.quantization.report import lost, metric_of
 from mobilenext.quantization.tables import quantization_lines
+from mobilenext.runtime import RuntimeSpec, open_runtime
+from mobilenext.sources import prepare
 from mobilenext.tasks import find_task
 
 for package in (*ONNX_PACKAGES, "onnxruntime", "faster_coco_eval"):
@@ -217,3 +229,67 @@ def test_sums_do_not_overflow(tmp_path: Path) -> None:
     quantize(tmp_path / "a.onnx", tmp_path / "int8.onnx", calibrate(tmp_path / "a.onnx", [images], tmp_path))
     (output,) = open_session(tmp_path / "int8.onnx").run(None, {"image": images})
     assert np.abs(output[1] - 16).max() < 0.2
+
+
+SMALL = {"image_size": 224}
+CARD = "ssdlite320_mobilenext_x0_35.bccd"
+
+
+@pytest.fixture
+def found_by_float(tmp_path: Path) -> Path:
+    """22 pictures; in the last four, the part test, stands what the float detector finds with most confidence."""
+    folder, random = tmp_path / "cells", np.random.default_rng(0)
+    (folder / "JPEGImages").mkdir(parents=True)
+    names = [f"{number:02}" for number in range(22)]
+    for name in names:
+        small = Image.fromarray(random.integers(0, 256, (5, 5, 3)).astype(np.uint8))
+        small.resize((224, 224), Image.Resampling.BICUBIC).save(folder / "JPEGImages" / f"{name}.png")
+    paths = [folder / "JPEGImages" / f"{name}.png" for name in names[18:]]
+    answers = predict(paths, model=CARD, preprocessing=SMALL, runtime="paddle", device="cpu", max_detections=5)
+    for path, answer in zip(paths, answers, strict=True):
+        pixels = path.read_bytes()
+        objects = [(row["name"], [round(side) + 1 for side in row["box"]]) for row in answer["detections"]]
+        add_voc(folder, path.stem, objects, suffix=".png", size=(224, 224))
+        path.write_bytes(pixels)
+    add_part(folder, "test", names[18:])
+    return folder
+
+
+def test_the_command(found_by_float: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Calibrated, measured and written: the folder's two models agree, and it loses what the report says."""
+    for module in (quantize, run):
+        monkeypatch.setattr(module, "WorkerPool", Pool)
+    for module in (quantize, prepare):  # what is tested here does not depend on the speed
+        monkeypatch.setattr(module, "check_precision", lambda *arguments: None)
+    monkeypatch.setattr(quantize, "LAYER_IMAGES", 1)
+    every_layer = onnx_int8.layers
+    monkeypatch.setattr(onnx_int8, "layers", lambda file: every_layer(file)[:3])  # each costs a session
+    output = found_by_float.parent / "int8"
+    code = main([
+        "quantize", "--model", CARD, "--image-size", "224", "--calibration", str(found_by_float),
+        "--calibration-images", "16", "--data", str(found_by_float), "--split", "test", "--max-drop", "30",
+        "-o", str(output),
+    ])  # fmt: skip
+    assert code == 0
+    printed = capsys.readouterr().out
+    report = json.loads((output / "quantization.json").read_text())
+    files = {path.name for path in output.iterdir()}
+    assert files == {"mobilenext.json", "model.onnx", "model_boxes.onnx", "priors.npy", "quantization.json"}
+    before, after = report["fp32"]["map_percent"], report["int8"]["map_percent"]
+    assert before > 50, "it finds again what it has found"
+    assert report["lost_points"] == pytest.approx(before - after, abs=1e-3)
+    assert report["lost_points"] <= 30
+    assert (report["images"], report["calibration"]["images"], report["tried"][-1]["keep_float"]) == (4, 16, [])
+    assert f"{before:.2f} %" in printed
+    assert f"{after:.2f} %" in printed
+
+    sidecar = read_sidecar(output)
+    assert (sidecar.precision, sidecar.record.task) == ("int8", "detection")
+    spec = RuntimeSpec("onnxruntime", "", "cpu", 1, output, sidecar.file, "int8", "image", ("scores", "regressions"))
+    with Image.open(found_by_float / "JPEGImages" / "20.png") as image:
+        batch = sidecar.record.preprocessing(image.convert("RGB"))[None]
+    (expected,) = decode(*open_runtime(spec).predict(batch), form=form_of(sidecar.record))
+    assert sidecar.post_processing is not None
+    boxes, labels, _, _ = open_runtime(beside([spec], sidecar.post_processing)[0]).predict(batch)
+    assert np.array_equal(labels, expected.labels)
+    assert np.abs(boxes - expected.boxes).max() < 0.05

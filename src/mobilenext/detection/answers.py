@@ -97,9 +97,10 @@ class Reading:
         """
         mirrored = (outputs[2], outputs[3]) if self.flip else None
         decoded = decode(outputs[0], outputs[1], form=self.form, mirrored=mirrored)
-        return [self._in_picture(*pair) for pair in zip(decoded, sizes, strict=True)]
+        return [self.in_picture(*pair) for pair in zip(decoded, sizes, strict=True)]
 
-    def _in_picture(self, detections: Detections, size: tuple[int, int]) -> PictureBoxes:
+    def in_picture(self, detections: Detections, size: tuple[int, int]) -> PictureBoxes:
+        """Return the boxes in pixels of a picture of this width and height, from those in pixels of the input."""
         edges = np.array([*size, *size], np.float64)  # [4] the far edges of the picture, behind its last pixels
         boxes = detections.boxes.astype(np.float64) * (edges / self.form.image_size)  # [K, 4]
         boxes = np.round(boxes.clip(0, edges) if self.clip else boxes, 3) + 0.0  # no -0.0
