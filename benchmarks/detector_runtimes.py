@@ -114,6 +114,9 @@ def main() -> None:
         }
         results.append(row)
         print(row, flush=True)
+        report = {**origin(), "model": options.model, "images": len(expected), "tolerance": [PIXELS, SCORE]}
+        report |= {"rows": results, "environment": environment()}
+        options.output.write_text(json.dumps(report, indent=1) + "\n")
 
     with tempfile.TemporaryDirectory() as work:
         out = Path(work, "paddle")
@@ -138,9 +141,6 @@ def main() -> None:
                     if "file" in (read_sidecar(folder).post_processing or {}):
                         rows, scores = rows_of_boxes(folder, card.name, options.data, options.split)
                         add(f"{format}, model_boxes", card.name, rows, scores)
-    report = {**origin(), "model": options.model, "images": len(expected), "tolerance": [PIXELS, SCORE]}
-    report |= {"rows": results, "environment": environment()}
-    options.output.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

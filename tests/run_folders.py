@@ -16,7 +16,8 @@ def counts(correct: int) -> dict[str, Any]:
 def a_run(folder: Path, correct: int = 100, *, done: int = EPOCHS, ema: int | None = None, **changes: Any) -> Path:
     """A run folder whose final top-1 is `correct` of 200; one image fewer for each epoch before the last."""
     folder.mkdir(parents=True)
-    recipe = {"name": "tiny", "lr": 0.1} | changes.pop("recipe", {})
+    # What tells no setup from another: no two runs have it alike.
+    recipe = {"name": "tiny", "lr": 0.1, "expected": f"as in {folder}"} | changes.pop("recipe", {})
     data = {"folder": "flowers", "train_images": 64, "train_sha256": "a" * 64, "val_sha256": "b" * 64}
     config = {
         "model": "mobilenext_x0_35",
@@ -28,6 +29,8 @@ def a_run(folder: Path, correct: int = 100, *, done: int = EPOCHS, ema: int | No
         "steps_per_epoch": STEPS,
         "epochs": EPOCHS,
         "parameters": 1000,
+        "started": f"2026-01-01T00:00:00Z, {folder}",
+        "command": f"mobilenext train flowers -o {folder}",
         "environment": {"load_average": [len(str(folder)), id(folder)]},
         **changes,
     }

@@ -12,7 +12,7 @@ from mobilenext.drawing.markdown import table
 from mobilenext.drawing.picture import panel, side_by_side, write_picture
 from mobilenext.errors import MissingDependency
 from mobilenext.files import write_atomically
-from mobilenext.report.names import network_name, runtime_of
+from mobilenext.report.names import amounts_of, network_name, runtime_of
 from mobilenext.report.network_charts import latency_mult_adds
 
 MOST_POINTS = 40
@@ -25,7 +25,7 @@ def bench_table(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]] | N
         *("of the compute floor", "start-up", "memory"),
     ]
     rows = result["rows"] if rows is None else rows
-    amounts = list(dict.fromkeys(name for row in rows for name in row.get("amounts_per_image") or ()))
+    amounts = amounts_of(rows)
     cells = [
         [
             network_name(row),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mobilenext.runtime.table import runtime_name
@@ -19,3 +19,8 @@ def network_name(row: Mapping[str, Any]) -> str:
     size = f", {row['image_size']} px" if row["image_size"] != 224 else ""
     follows = f" + {row['post_processing']}" if row.get("post_processing") else ""
     return f"{row['network']}{divisor}{size}{follows}"
+
+
+def amounts_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names of what the time of post-processing depends on, in some rows of a bench."""
+    return list(dict.fromkeys(name for row in rows for name in row.get("amounts_per_image") or ()))

@@ -9,7 +9,7 @@ from mobilenext.drawing.cells import EMPTY, Cell, Table, number, words
 from mobilenext.drawing.parts import Tile
 from mobilenext.models.cards import COUNTED_FOR, MODELS
 from mobilenext.presentation import Measured, Reported
-from mobilenext.report.names import network_name, runtime_of
+from mobilenext.report.names import amounts_of, network_name, runtime_of
 from mobilenext.runs.bench import Bench
 from mobilenext.runs.comparison import comparison
 from mobilenext.runs.training_run import TrainingRun
@@ -142,6 +142,7 @@ def training_table(runs: Sequence[TrainingRun], task: Task) -> Table:
 def bench_table(bench: Bench, place: int, task: Task) -> Table:
     """Return every row of a bench beside the published metric, which is labeled as such."""
     metric, rows = task.metric, []
+    amounts = amounts_of(bench.result["rows"])
     for row in bench.result["rows"]:
         adds = row.get("mult_adds")
         rows.append(
@@ -157,11 +158,14 @@ def bench_table(bench: Bench, place: int, task: Task) -> Table:
                 number(row.get("times_compute_floor"), ".2f"),
                 number(row["start_up_ms"] / 1000, ".2f", " s"),
                 number(row.get("peak_memory_mib"), ".0f", " MiB"),
+                *([number(row.get("post_processing_ms"), ".3f", " ms")] if amounts else []),
+                *(number((row.get("amounts_per_image") or {}).get(name), ",.0f") for name in amounts),
             ]
         )
     head = [
         *("network", "runtime", "threads", "batch", "median (p10 to p90)", "images/s", "mult-adds"),
         *(f"{metric.display} in the paper", "times the compute floor", "start-up", "memory"),
+        *(["of it, post-processing", *amounts] if amounts else []),
     ]
     where = bench.result["environment"]
     samples = bench.result["configuration"].get("samples")

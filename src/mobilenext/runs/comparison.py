@@ -10,12 +10,18 @@ from itertools import combinations
 from typing import Any
 
 from mobilenext.errors import UsageError
+from mobilenext.recipe import HEADER
 from mobilenext.runs.training_run import KINDS, TrainingRun
 from mobilenext.statistics import welch
 from mobilenext.task import Metric, Task
 
 # What does not tell a setup from another: a group goes over the seed, the others do not decide what is learnt.
 NOT_SETUP = ("seed", "data.folder")
+# What is no part of the configuration: where and when a run was made, and what a recipe says of itself.
+NOT_COMPARED = (
+    *("environment", "data_folder", "started", "command"),
+    *(f"recipe.{name}" for name in HEADER if name != "name"),
+)
 
 
 def task_of(runs: Sequence[TrainingRun]) -> Task:
@@ -98,7 +104,7 @@ def differences(runs: Sequence[TrainingRun]) -> dict[str, list[Any]]:
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for key, value in config.items():
-        if key not in ("environment", "data_folder"):
+        if prefix + key not in NOT_COMPARED:
             fields |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return fields
 
