@@ -119,10 +119,10 @@ def main() -> None:
         options.output.write_text(json.dumps(report, indent=1) + "\n")
 
     with tempfile.TemporaryDirectory() as work:
-        out = Path(work, "paddle")
+        out = Path(work, "weights-paddle")
         result = evaluate(options.data, output=out, model=options.model, runtime="paddle", **how)
         add("weights", "paddle", read_predictions(out, "detection"), result)
-        for format in FORMATS:
+        for format in sorted(FORMATS):
             folder = Path(work, format)
             parity = export_model(folder, format=format, model=options.model, images=images[:EXPORTED_WITH])
             for card in RUNTIMES.values():

@@ -42,6 +42,8 @@ BLOCKS: dict[str, Callable[[], str]] = {  # by the name in the document's marks
     "detectors": detectors_table,
     "variants": variants_table,
     "bccd": detection.bccd,
+    "bccd_runtimes": detection.bccd_runtimes,
+    "bench_detection": detection.bench_detection,
     "detection_speed": detection.detection_speed,
     "parity": accuracy.parity,
     "bench": speed.bench,

@@ -7,6 +7,7 @@ from typing import Any
 
 from document_tables.results import load
 from mobilenext.drawing.markdown import table
+from mobilenext.report.names import runtime_of
 
 # Titles of kinds of runs on BCCD, and the files of their evaluations on its test part, one for each seed.
 BCCD = (
@@ -58,3 +59,55 @@ def detection_speed() -> str:
         f"{min(ratios):.2f} to {max(ratios):.2f})."
     )
     return f"{table(['work', 'time'], rows)}\n\n{note}"
+
+
+def bench_detection() -> str:
+    """Return the latency of detectors by runtime, the trained one with and without its boxes."""
+    result = load("bench_detection.json")
+    trained, larger = "ssdlite320_mobilenext_x0_35", "ssdlite320_mobilenext_x1_0"
+    rows = {(runtime_of(row), row["network"], row.get("post_processing")): row for row in result["rows"]}
+    cells = []
+    for runtime in dict.fromkeys(runtime_of(row) for row in result["rows"]):
+        alone, whole, large = (rows[(runtime, *key)] for key in ((trained, None), (trained, "boxes"), (larger, None)))
+        times = [alone["median_ms"], whole["median_ms"], whole["post_processing_ms"], large["median_ms"]]
+        first = rows[runtime_of(result["rows"][0]), trained, None]["median_ms"]
+        ratio = f"{times[0] / first:.2f} / {times[3] / first:.2f}"
+        cells.append([runtime, *(f"{time:.1f} ms" for time in times), ratio])
+    heading = [
+        "runtime, 1 thread",
+        "x0.35",
+        "x0.35 + boxes",
+        "of it, boxes",
+        "x1.0",
+        "relative to the first, x0.35 / x1.0",
+    ]
+    where, how, amounts = result["environment"], result["configuration"], whole["amounts_per_image"]
+    note = (
+        f"MobileNeXt at {alone['image_size']} pixels, a picture a call: medians of at least {how['samples']} calls in "
+        f"{how['rounds']} interleaved rounds, {where['processor']}, {where['cores']} cores. x0.35 is the bundled "
+        f"`.bccd`, on {how['input'].split()[0]} of its pictures with {amounts['candidates']:,.0f} candidates and "
+        f"{amounts['boxes']:.0f} boxes each. x1.0 has 20 classes and fresh weights, so its boxes were not timed. The "
+        f"computer had other work (load average {where['load_average'][0]} before): read the ratios, not the times."
+    )
+    return f"{table(heading, cells)}\n\n{note}"
+
+
+def bccd_runtimes() -> str:
+    """Return the average precision of the bundled detector in every format and runtime."""
+    result = load("bccd_runtimes.json")
+    boxes = result["rows"][0]["boxes"]
+    cells = [
+        [
+            row["format"],
+            row["runtime"],
+            f"{row['map_percent']:.2f} %",
+            f"{100 * row['AP']:.2f} %",
+            f"{row['AP_difference']:+.6f}" if number else "-",
+            f"{row['equal_boxes']:,} of {boxes:,}" if number else "-",
+        ]
+        for number, row in enumerate(result["rows"])
+    ]
+    heading = ["format", "runtime", "mAP (11 points)", "AP (COCO)", "AP, difference to Paddle", "equal boxes"]
+    pixels, score = result["tolerance"]
+    note = f"{result['images']} test pictures; boxes are equal within {pixels:g} pixels and {score:g} of the score."
+    return f"{table(heading, cells)}\n\n{note}"
