@@ -17,6 +17,7 @@ from mobilenext.export.folder import new_folder
 from mobilenext.export.formats import check_format
 from mobilenext.machine.pool import WorkerPool, watched_scratch_folder
 from mobilenext.machine.process_environment import compute_environment
+from mobilenext.models import split_tag
 from mobilenext.tasks import task_of_file
 from mobilenext.weights.pretrained import locate
 from mobilenext.weights.read import WeightsSelection, read_weights
@@ -59,7 +60,7 @@ def export_model(
     refuse_unknown(options, WeightsSelection.__annotations__, "export_model")
     check_format(format)
     path = locate(model, weights)
-    name = model.partition(".")[0] if model else None
+    name = split_tag(model)[0] if model else None
     reading = {**options, "model": name, "preprocessing": dict(preprocessing or {})}
     names = None if images is None else [str(path) for path in paths_of(images)]
     with watched_scratch_folder(output), new_folder(Path(output)) as folder:

@@ -207,6 +207,20 @@ class Setup:
     ranks: Ranks
     feed: Feed  # of this run, for a feeder of the stepper's own; its seed is that of dropout, too
     pool: WorkerPool | None = None  # processes that read images; None: this one reads them
+    begin_epoch: Callable[[Recipe, nn.Layer, int, int], None] | None = None  # of the task, see `Training`
+
+
+def raise_drop_path(recipe: Recipe, network: nn.Layer, epoch: int, epochs: int) -> None:
+    """Set the probability of drop-path in an epoch: it rises in a straight line from 0 to just below the recipe's.
+
+    Args:
+        recipe: of the run.
+        network: that is trained; with a `drop_path` it has `set_drop_path`.
+        epoch: that begins, from 0; or that goes on.
+        epochs: their number.
+    """
+    if recipe.drop_path:
+        network.set_drop_path(recipe.drop_path * epoch / epochs)
 
 
 @dataclass(frozen=True)
@@ -298,3 +312,5 @@ class Training:
     stepper: Callable[[Setup, nn.Layer, Parts], Stepper] | None = None
     cards: Mapping[str, ModelCard] = field(default_factory=dict)  # of networks that this task alone has, by name
     verb: str = "train"  # of the command line, that goes on with a run by --resume
+    # Is called before the first step of each epoch, and of one that goes on. What it sets depends on the epoch alone.
+    begin_epoch: Callable[[Recipe, nn.Layer, int, int], None] = raise_drop_path

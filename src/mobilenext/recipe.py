@@ -72,6 +72,7 @@ class Recipe:
     rmsprop_epsilon: float = 1e-3
     weight_decay: float = 4e-5
     decay_1d: bool = False  # whether biases and batch norms decay too
+    clip_norm: float = later(0.0)  # the norm of all gradients together is cut down to this; 0: it is not
 
     # Schedule (see `mobilenext.training.schedule`).
     schedule: str = "cosine"  # cosine | step | milestones
@@ -95,6 +96,7 @@ class Recipe:
     # Regularization.
     dropout: float | None = None  # None: what the network has
     drop_connect: float | None = None  # of the last block, rising to it; None: what the network has
+    drop_path: float = later(0.0)  # of the operators of cells after the last epoch, rising to it from 0 in the first
     ema_decay: float = 0.0  # 0: none; the average covers weights and batch-norm statistics
     ema_warmup: bool = False  # min(decay, (1 + steps) / (10 + steps))
 
@@ -114,10 +116,10 @@ class Recipe:
             self._require(name, getattr(self, name) > 0, "a number above 0")
         for name in (
             "warmup_epochs", "cooldown_epochs", "steps", "warmup_steps", "min_lr", "warmup_lr", "weight_decay",
-            "patience",
+            "patience", "clip_norm",
         ):  # fmt: skip
             self._require(name, getattr(self, name) >= 0, "0 or more")
-        for name in ("momentum", "rmsprop_decay", "ema_decay", "dropout", "drop_connect"):
+        for name in ("momentum", "rmsprop_decay", "ema_decay", "dropout", "drop_connect", "drop_path"):
             self._require(name, 0 <= (getattr(self, name) or 0) < 1, "from 0 to below 1")
         for name in ("step_factor", "milestone_factor"):
             self._require(name, 0 < getattr(self, name) <= 1, "above 0 and up to 1")
@@ -132,8 +134,8 @@ class Recipe:
         self._require("freeze", blocks, "none, backbone or a number of blocks, such as 10")
         self._check_schedule()
         sizes = (self.preprocessing.image_size, self.augmentation.image_size)
-        if min(sizes) < 32 or sizes[0] != sizes[1]:
-            raise UsageError(f"image_size is {min(sizes)}; expected 32 or more, the networks' stride")
+        if sizes[0] != sizes[1]:
+            raise UsageError(f"image_size is {sizes[0]} in validation and {sizes[1]} in training; expected one size")
 
     def _check_schedule(self) -> None:
         length, unit = (self.steps, "steps") if self.steps else (self.epochs, "epochs")

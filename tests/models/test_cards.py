@@ -10,7 +10,8 @@ import pytest
 
 from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import UsageError
-from mobilenext.models.cards import FAMILIES, MODELS, find_model, find_weights_card, list_models
+from mobilenext.models.cards import FAMILIES, MODELS, find_weights_card, list_models
+from mobilenext.models.lookup import find_model
 
 # From the authors' result files: folder, model, tag, top-1, top-5, epoch, identity divisor, which weights.
 RELEASED = [

@@ -5,6 +5,7 @@
     flip        left to right
     colors     `color_jitter`, or `rand_augment` instead of it
     erasing     a rectangle of the normalized tensor
+    cutout      a square of it, in every image
 
 Every draw comes from the generator that is passed in, so an image is augmented alike whatever else was drawn before it
 and in whichever process. The rules are those of timm in 2020, the code that trained the released checkpoints.
@@ -25,6 +26,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from mobilenext.data.preprocessing import INTERPOLATIONS, MAX_IMAGE_SIZE, Pixels, Preprocessing, Tensor
 from mobilenext.errors import UsageError, nearest
+from mobilenext.recipe_fields import later
 
 CROPS = ("random-resized", "pad", "none")
 ERASING_MODES = ("pixel", "const")
@@ -70,9 +72,10 @@ class Augmentation:
     rand_augment: str = ""  # such as "rand-m9-mstd0.5", see RandAugment; replaces color_jitter
     erasing: float = 0.0  # probability
     erasing_mode: str = "pixel"  # one of ERASING_MODES: a draw from N(0, 1) for each value, or zeros
+    cutout: int = later(0)  # pixels, the side of a square of zeros whose center lies anywhere in the image; 0: none
 
     def __post_init__(self) -> None:
-        for name, least in (("image_size", 1), ("padding", 0)):
+        for name, least in (("image_size", 1), ("padding", 0), ("cutout", 0)):
             value = getattr(self, name)
             if type(value) is not int or not least <= value <= MAX_IMAGE_SIZE:
                 raise UsageError(f"{name} is {value!r}; expected an integer from {least} to {MAX_IMAGE_SIZE}")
@@ -139,10 +142,7 @@ class Augmentation:
         Raises:
             UsageError: another type or shape, or not one generator for each image.
         """
-        if batch.dtype != np.float32 or batch.ndim != 4:
-            raise UsageError(f"a batch is {batch.dtype} {list(batch.shape)}; expected float32 [N, C, H, W]")
-        if len(batch) != len(randoms):
-            raise UsageError(f"{len(randoms)} generators for {len(batch)} images; expected one for each")
+        _check_batch(batch, randoms)
         for image, random in zip(batch, randoms, strict=True):  # [C, H, W]
             if random.random() >= self.erasing:
                 continue
@@ -157,6 +157,21 @@ class Augmentation:
                         else 0
                     )
                     break
+
+    def cut_out(self, batch: Tensor, randoms: Sequence[np.random.Generator]) -> None:
+        """Set, in place, a square of each image of the normalized float32 batch [N, C, H, W] to zero.
+
+        The center is any pixel, so a square at the border is cut (DeVries and Taylor 2017). An odd side is that of the
+        even number below it, as in the code of DARTS.
+
+        Raises:
+            UsageError: as :meth:`erase`.
+        """
+        _check_batch(batch, randoms)
+        half = self.cutout // 2
+        for image, random in zip(batch, randoms, strict=True):  # [C, H, W]
+            y, x = (int(random.integers(side)) for side in image.shape[1:])
+            image[:, max(0, y - half) : y + half, max(0, x - half) : x + half] = 0
 
     def _cropped(self, image: Image.Image, random: np.random.Generator) -> Image.Image:
         size = self.image_size
@@ -264,6 +279,13 @@ def _parsed(text: str) -> RandAugment | None:
         "and in this order, its standard deviation mstd of 0 to 10, the number n of operations, 1 to "
         f"{len(OPERATIONS)}, and the probability p of each"
     )
+
+
+def _check_batch(batch: Tensor, randoms: Sequence[np.random.Generator]) -> None:
+    if batch.dtype != np.float32 or batch.ndim != 4:
+        raise UsageError(f"a batch is {batch.dtype} {list(batch.shape)}; expected float32 [N, C, H, W]")
+    if len(batch) != len(randoms):
+        raise UsageError(f"{len(randoms)} generators for {len(batch)} images; expected one for each")
 
 
 def _draw_sides(

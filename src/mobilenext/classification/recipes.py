@@ -41,10 +41,12 @@ class Objective:
     cutmix: float = later(0.0)  # alpha; 0: none
     mix_probability: float = later(1.0)  # that a batch is mixed at all
     mix_switch: float = later(0.5)  # with both, the probability of cutmix
+    # Of the loss of the second head that a network of cells has in training, which is added; 0: it has none.
+    auxiliary_weight: float = later(0.0)
 
     def __post_init__(self) -> None:
         self._require("label_smoothing", 0 <= self.label_smoothing < 1, "from 0 to below 1")
-        for name in ("mixup", "cutmix"):
+        for name in ("mixup", "cutmix", "auxiliary_weight"):
             self._require(name, 0 <= getattr(self, name) < math.inf, "0 or more")
         for name in ("mix_probability", "mix_switch"):
             self._require(name, 0 <= getattr(self, name) <= 1, "from 0 to 1")
@@ -118,6 +120,32 @@ _EFFICIENT = dataclasses.replace(
     min_lr=0.0,
     warmup_lr=1e-6,
     ema_decay=0.9999,
+)
+
+# Networks of cells, as their authors trained them. The schedule goes by epochs, and every parameter decays.
+_CIFAR = Preprocessing(
+    image_size=32,
+    crop_pct=1.0,
+    mean=(0.49139968, 0.48215827, 0.44653124),
+    std=(0.24703233, 0.24348505, 0.26158768),
+)
+_DARTS_CIFAR = ClassificationRecipe(
+    name="darts-cifar",
+    source="the arguments of quark0/darts, cnn/train.py (Liu et al. 2019); an epoch leaves out its last, smaller batch",
+    expected="97.2 % on CIFAR-10 for the cell of the second order at 36 channels, 20 cells (published)",
+    cost=_NOT_MEASURED,
+    command="mobilenext train CIFAR10 --model RUN/architecture.json --recipe darts-cifar -o runs/found",
+    epochs=600,
+    batch_size=96,
+    lr=0.025,
+    lr_batch_size=96,
+    weight_decay=3e-4,
+    decay_1d=True,
+    clip_norm=5.0,
+    objective=Objective(auxiliary_weight=0.4),
+    drop_path=0.2,
+    preprocessing=_CIFAR,
+    augmentation=Augmentation(image_size=32, crop="pad", padding=4, cutout=16),
 )
 
 RECIPES: Mapping[str, ClassificationRecipe] = MappingProxyType(
@@ -194,6 +222,42 @@ RECIPES: Mapping[str, ClassificationRecipe] = MappingProxyType(
                 ema_warmup=True,
                 preprocessing=Preprocessing(image_size=64, crop_pct=1.0),
                 augmentation=Augmentation(image_size=64, crop="pad", padding=6),
+            ),
+            _DARTS_CIFAR,
+            ClassificationRecipe(
+                name="darts-imagenet",
+                source="the arguments of quark0/darts, cnn/train_imagenet.py, with the 250 epochs of the paper; the "
+                "authors vary the hue, too",
+                expected="73.3 % on ImageNet-1k for the cell of the second order at 48 channels, 14 cells (published)",
+                cost=_NOT_MEASURED,
+                command="mobilenext train IMAGENET --model RUN/architecture.json --recipe darts-imagenet -o runs/found",
+                epochs=250,
+                batch_size=128,
+                lr=0.1,
+                lr_batch_size=128,
+                weight_decay=3e-5,
+                decay_1d=True,
+                clip_norm=5.0,
+                schedule="step",
+                step_epochs=1.0,
+                step_factor=0.97,
+                objective=Objective(label_smoothing=0.1, auxiliary_weight=0.4),
+                augmentation=Augmentation(color_jitter=0.4),
+            ),
+            dataclasses.replace(
+                _DARTS_CIFAR,
+                name="darts-short",
+                source="this project: a short run on a few thousand small images, with milder regularization",
+                expected="depends on the data",
+                command="mobilenext train DATA --model RUN/architecture.json --recipe darts-short --set channels=16 "
+                "--set cells=8 -o runs/found",
+                epochs=30,
+                batch_size=64,
+                lr=0.05,
+                lr_batch_size=64,
+                schedule_by="step",
+                drop_path=0.1,
+                augmentation=Augmentation(image_size=32, crop="pad", padding=4, cutout=8),
             ),
         )
     }

@@ -25,13 +25,14 @@ from mobilenext.errors import UsageError
 from mobilenext.job import Batch, Parts, Place, Sampler, Training
 from mobilenext.json_files import many, nullable, text, whole
 from mobilenext.machine.ranks import Ranks
+from mobilenext.models import Architecture
 from mobilenext.recipe import Recipe
 
 if TYPE_CHECKING:
     import paddle
     from paddle import nn
 
-ERASING, MIXING = 2, 3  # purposes of generators, beside those of `mobilenext.seeds`
+ERASING, MIXING, CUTOUT = 2, 3, 4  # purposes of generators, beside those of `mobilenext.seeds`
 _SUMMARY = ("images", "correct_top1", "correct_top5", "top1_percent", "top5_percent", "loss")
 _FIELDS = {"top1": "correct_top1", "loss": "loss"}  # of a summary, by metric; the others are percentages
 
@@ -76,7 +77,8 @@ class ClassificationJob:
         self.preprocessing, self.num_classes, self.class_weights = preprocessing, num_classes, class_weights
         self.sample: Sampler = ImageSampler(recipe.augmentation, preprocessing)
         self.mixing = recipe.objective.mixing()
-        self.chance = math.log(num_classes)  # the cross-entropy of equal probabilities
+        # The cross-entropy of equal probabilities, of both heads where there is a second one.
+        self.chance = math.log(num_classes) * (1 + recipe.objective.auxiliary_weight)
         self.labels = labels
 
     # Batches.
@@ -95,6 +97,8 @@ class ClassificationJob:
             return Batch(images, {"labels": labels})
         if self.augmentation.erasing:
             self.augmentation.erase(images, place.image_generators(ERASING))
+        if self.augmentation.cutout:
+            self.augmentation.cut_out(images, place.image_generators(CUTOUT))
         mix = self.mixing.draw(self.augmentation.image_size, place.batch_generator(MIXING))
         targets = {"labels": labels}
         if mix is not None:
@@ -115,21 +119,30 @@ class ClassificationJob:
     def loss(self, outputs: tuple[paddle.Tensor, ...], batch: Batch) -> tuple[paddle.Tensor, tuple[paddle.Tensor, ...]]:
         import paddle  # here, since workers import this module
 
+        logits, *auxiliary = outputs  # [N, classes], and of a network of cells in training those of its second head
+        mix = batch.shared.mix if batch.shared else None
+        loss = self._cross_entropy(logits, batch, mix)
+        for second in auxiliary:
+            loss = loss + self.objective.auxiliary_weight * self._cross_entropy(second, batch, mix)
+        # The accuracy of training is that of what an image has more of.
+        labels = batch.targets["neighbors" if mix is not None and mix.share < 0.5 else "labels"]
+        with paddle.no_grad():
+            correct = (logits.argmax(axis=1) == paddle.to_tensor(labels)).sum()
+        return loss, (correct,)
+
+    def _cross_entropy(self, logits: paddle.Tensor, batch: Batch, mix: Mix | None) -> paddle.Tensor:
+        """Return the sum over a part of a batch, of the images and of those that are mixed in."""
+        import paddle
+
         from mobilenext.classification.loss import cross_entropy_sum
 
-        (logits,) = outputs  # [N, classes]
-        mix = batch.shared.mix if batch.shared else None
         labels, smoothing = paddle.to_tensor(batch.targets["labels"]), self.objective.label_smoothing
         weights = None if self.class_weights is None else paddle.to_tensor(self.class_weights)
         loss = cross_entropy_sum(logits, labels, smoothing, weights)
         if mix is not None:
             others = paddle.to_tensor(batch.targets["neighbors"])
             loss = mix.share * loss + (1 - mix.share) * cross_entropy_sum(logits, others, smoothing, weights)
-            if mix.share < 0.5:
-                labels = others  # the accuracy of training is that of what an image has more of
-        with paddle.no_grad():
-            correct = (logits.argmax(axis=1) == labels).sum()
-        return loss, (correct,)
+        return loss
 
     # The validation.
 
@@ -197,8 +210,9 @@ def build_network(config: Mapping[str, Any], weights: Path | None) -> nn.Layer:
     from mobilenext.weights.pretrained import create_model
 
     first = (config["weights"] or {}) if weights else {}
-    return create_model(
-        config["model"],
+    architecture = config.get("architecture")
+    network = create_model(
+        config["model"] if architecture is None else Architecture.from_dict(architecture),
         weights=weights,
         num_classes=config["num_classes"],
         identity_divisor=config["identity_divisor"],
@@ -206,6 +220,14 @@ def build_network(config: Mapping[str, Any], weights: Path | None) -> nn.Layer:
         use=first.get("kind"),
         section=first.get("section"),
     )
+    if weight := config["recipe"].get("auxiliary_weight"):
+        if not hasattr(network, "add_auxiliary_head"):
+            raise UsageError(
+                f"auxiliary_weight is {weight}, but {config['model']} has no second head; expected 0: "
+                "--set auxiliary_weight=0"
+            )
+        network.add_auxiliary_head(config["preprocessing"]["image_size"])
+    return network
 
 
 TRAINING = Training(

@@ -63,7 +63,9 @@ def _recipes(options: argparse.Namespace) -> int:
 
 def _declare_info(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "subject", nargs="?", help="model, model.tag or file of weights (default: this computer and its packages)"
+        "subject",
+        nargs="?",
+        help="model, model.tag, architecture.json or file of weights (default: this computer and its packages)",
     )
     add_flags(command, JSON)
 

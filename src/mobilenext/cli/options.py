@@ -37,7 +37,10 @@ SPLIT = Flag("--split", metavar="NAME", help="part of the data set to use: test,
 NUM_CLASSES = Flag("--num-classes", type=int)
 
 # The network: the record Source.
-MODEL = Flag("--model", help="name from `mobilenext list`, or model.tag (default: recognized from the weights)")
+MODEL = Flag(
+    "--model",
+    help="name from `mobilenext list`, model.tag, or the architecture.json of a search (default: recognized from the weights)",
+)
 WEIGHTS = Flag(
     "--weights",
     help="checkpoint file, or tag of published weights (default: the model's first)",

@@ -16,9 +16,11 @@ from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.machine.packages import require_paddle
 from mobilenext.machine.pool import WorkerPool
 from mobilenext.machine.process_environment import compute_environment
-from mobilenext.models import find_model
+from mobilenext.models import Architecture, find_model, split_tag
 from mobilenext.models.build import PARTIAL
 from mobilenext.sources.find import Subject, find_subject
+from mobilenext.weights.searched import fresh_weights
+from mobilenext.weights.write import write_weights
 
 MOST_IMAGES = 16
 
@@ -52,18 +54,21 @@ def networks_of(work: Path, chosen: Networks) -> Iterator[BenchNetwork]:
     weights, image_size = chosen.get("weights"), chosen.get("image_size")
     fields = {} if image_size is None else {"image_size": image_size}
     for name in chosen.get("models", ()):
-        card = find_model(name.partition(".")[0])
-        for divisor in chosen.get("identity_divisors", (1,)) if card.family in PARTIAL else (1,):
-            fresh = weights is None and "." not in name
+        card = find_model(split_tag(name)[0])
+        if card.architecture is not None:
+            card = find_model(card.architecture.completed(image_size or card.image_size))
+        for divisor in chosen.get("identity_divisors", (1,)) if card.family in PARTIAL else (card.identity_divisor,):
+            fresh = weights is None and not split_tag(name)[1]
             if fresh:
                 file = work / f"{card.name}.safetensors"
                 if not file.is_file():
                     with WorkerPool(1, compute_environment(1)) as single:
-                        single.call(write_fresh_weights, card.name, file)
-                subject = Subject(file, "weights", card.name, identity_divisor=divisor, preprocessing=fields)
+                        single.call(write_fresh_weights, card.architecture or card.name, file)
+                named = None if card.architecture else card.name
+                subject = Subject(file, "weights", named, identity_divisor=divisor, preprocessing=fields)
             else:
                 subject = find_subject(model=name, weights=weights, identity_divisor=divisor, preprocessing=fields)
-            mult_adds = card.mult_adds if not image_size else None
+            mult_adds = card.mult_adds if not image_size and not card.architecture else None
             yield BenchNetwork(card.name, subject, divisor, image_size or card.image_size, mult_adds, fresh)
     for folder in chosen.get("exported", ()):
         subject = replace(find_subject(exported=folder, preprocessing=fields), timed_only=True)
@@ -73,7 +78,7 @@ def networks_of(work: Path, chosen: Networks) -> Iterator[BenchNetwork]:
         yield BenchNetwork(Path(path).stem, subject, 1, 0, None)
 
 
-def write_fresh_weights(model: str, file: Path) -> None:
+def write_fresh_weights(model: str | Architecture, file: Path) -> None:
     """Write the weights of a freshly initialized network; its speed does not depend on them."""
     require_paddle()
     import paddle
@@ -82,6 +87,9 @@ def write_fresh_weights(model: str, file: Path) -> None:
     from mobilenext.models import build_network
 
     paddle.seed(0)
+    if isinstance(model, Architecture):
+        write_weights(fresh_weights(model, file), file)
+        return
     network = build_network(model)
     save_file({name: tensor.numpy() for name, tensor in network.state_dict().items()}, str(file))
 

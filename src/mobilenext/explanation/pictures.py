@@ -96,13 +96,14 @@ def explain(
 
 def _open(source: WeightsSource) -> tuple[Weights, Sequence[str] | None]:
     """Return the weights and the names of their classes."""
+    from mobilenext.models import split_tag
     from mobilenext.weights.pretrained import locate
     from mobilenext.weights.read import read_weights
     from mobilenext.weights.record import names_of_classes, note_on_assumed_names
 
     rest: dict[str, Any] = dict(source)
     model, file = rest.pop("model", None), rest.pop("weights", None)
-    weights = read_weights(locate(model, file), model=model.partition(".")[0] if model else None, **rest)
+    weights = read_weights(locate(model, file), model=split_tag(model)[0] if model else None, **rest)
     for note in weights.notes:
         log.info("%s", note)
     labels, assumed = names_of_classes(weights)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mobilenext.errors import UsageError
 from mobilenext.machine.packages import require_paddle
+from mobilenext.models.architecture import SIZES, Architecture
 from mobilenext.models.block_plan import DIVISORS
-from mobilenext.models.cards import DETECTION, VARIANT, ModelCard, find_model
+from mobilenext.models.cards import DETECTION, VARIANT, ModelCard
 from mobilenext.models.detector_form import Form, find_form, name_of
+from mobilenext.models.lookup import find_model
 
 if TYPE_CHECKING:
     from mobilenext.models.cell import CellNetwork
@@ -20,20 +23,21 @@ PARTIAL = ("mobilenext", "ssdlite_mobilenext")  # families whose shortcuts may j
 
 
 def build_network(
-    name: str,
+    name: str | os.PathLike[str] | Architecture | ModelCard,
     *,
     num_classes: int | None = None,
-    identity_divisor: int = 1,
+    identity_divisor: int | None = None,
     form: str | Form | Mapping[str, Any] | None = None,
 ) -> Network:
     """Build a freshly initialized network in training mode.
 
     Args:
-        name: one of :func:`list_models`.
+        name: one of :func:`list_models`, or what else :func:`find_model` takes, such as the file of an architecture.
         num_classes: rows of the classifier, 1000 where None; or classes of a detector without background, 20 (voc) or
             80 (coco) where None.
         identity_divisor: the shortcut joins the first ``C // identity_divisor`` channels of a block (paper: the
-            identity tensor multiplier is 1 / identity_divisor). Only MobileNeXt of a width has it.
+            identity tensor multiplier is 1 / identity_divisor). Only MobileNeXt of a width has it. None: 1, or what
+            the architecture says.
         form: of a detector: voc (where None), coco, or a :class:`mobilenext.models.Form`.
 
     Raises:
@@ -46,8 +50,12 @@ def build_network(
         num_classes = standard_classes(chosen)
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
         raise UsageError(f"num_classes is {num_classes!r}; expected a whole number from 1 up")
+    if identity_divisor is None:
+        identity_divisor = card.identity_divisor
     check_identity_divisor(card, identity_divisor)
     require_paddle()
+    if card.architecture is not None:
+        return architecture_network(card.architecture.completed(card.image_size), num_classes=num_classes)
     if card.family == "mobilenext":
         from mobilenext.models.sandglass import MobileNeXt
 
@@ -105,6 +113,35 @@ def build_cell_network(
     return CellNetwork(genotype, form, channels, cells, num_classes, auxiliary, image_size)
 
 
+def architecture_network(architecture: Architecture, *, num_classes: int, auxiliary: bool = False) -> Network:
+    """Build the network of an architecture whose form, channels and cells are decided; freshly initialized.
+
+    Args:
+        architecture: of cells, or of blocks.
+        num_classes: rows of the classifier.
+        auxiliary: whether a network of cells has a second head, for training.
+
+    Raises:
+        UsageError: a second head for blocks, or sizes that are open.
+        MissingDependency: Paddle is not installed.
+    """
+    require_paddle()
+    if architecture.space == "blocks":
+        from mobilenext.models.sandglass import MobileNeXt
+
+        if auxiliary:
+            raise UsageError(f"{architecture.name} is a network of blocks, which has no second head")
+        return MobileNeXt(
+            plan=architecture.blocks, num_classes=num_classes, identity_divisor=architecture.identity_divisor
+        )
+    genotype, form, channels, cells = (getattr(architecture, name) for name in ("genotype", *SIZES))
+    if form is None or channels is None or cells is None:
+        raise UsageError(f"{architecture.name} leaves its form, channels or cells open; expected all of them")
+    return build_cell_network(
+        genotype, form=form, channels=channels, cells=cells, num_classes=num_classes, auxiliary=auxiliary
+    )
+
+
 def _form_of(card: ModelCard, form: str | Form | Mapping[str, Any] | None) -> Form | None:
     """Return the form of a detector; None of a classifier."""
     if card.task == DETECTION:
@@ -124,7 +161,12 @@ def check_identity_divisor(card: ModelCard, identity_divisor: int) -> None:
     """Raise UsageError for a divisor that the model's shortcuts cannot have."""
     if isinstance(identity_divisor, bool) or not isinstance(identity_divisor, int) or identity_divisor not in DIVISORS:
         raise UsageError(f"identity_divisor is {identity_divisor!r}; expected 1, 2, 3, 4 or 6 (1: the full shortcut)")
-    if identity_divisor != 1 and card.family not in PARTIAL:
+    if card.architecture is not None:
+        if identity_divisor != card.identity_divisor:
+            raise UsageError(
+                f"identity_divisor is {identity_divisor}; expected {card.identity_divisor}, that of {card.name}"
+            )
+    elif identity_divisor != 1 and card.family not in PARTIAL:
         raise UsageError(
             f"{card.name} has no partial shortcut: identity_divisor is {identity_divisor}, expected 1 "
             "(only mobilenext_x0_35 .. x1_4 and detectors on them have one)"

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mobilenext.data.preprocessing import Preprocessing
-from mobilenext.errors import UsageError, nearest
+from mobilenext.models.architecture import LARGEST_CIFAR_IMAGE, Architecture
 from mobilenext.models.detector_form import STANDARD_SIZE, detection_preprocessing
 from mobilenext.models.published import Download, Published, PublishedDetection
 from mobilenext.models.variant_sizes import variants
@@ -52,15 +52,30 @@ class ModelCard:
     task: str | None = None  # that it is made for, by its name in `mobilenext.tasks`; None: classification
     paper_voc_map_percent: float | None = None  # of a detector: VOC 2007 test, 11 points
     paper_coco_ap_percent: float | None = None  # and COCO val2017
+    architecture: Architecture | None = None  # of a searched network, which is in no table: nobody has counted it
 
     @property
     def image_size(self) -> int:
         """Return the side in pixels of the images that the network is made for."""
+        if self.architecture is not None and self.architecture.form == "cifar":
+            return LARGEST_CIFAR_IMAGE
         return STANDARD_SIZE if self.task == DETECTION else Preprocessing().image_size
+
+    @property
+    def stride(self) -> int:
+        """Return the pixels between two places of the last map: images are at least as large."""
+        return LARGEST_STRIDE if self.architecture is None else self.architecture.stride
+
+    @property
+    def identity_divisor(self) -> int:
+        """Return the identity divisor where nobody says it."""
+        return 1 if self.architecture is None else self.architecture.identity_divisor
 
     @property
     def counted_for(self) -> str:
         """Return what the parameters and mult-adds are those of."""
+        if self.architecture is not None:
+            return f"1,000 classes at {self.image_size} × {self.image_size} pixels"
         return DETECTORS_COUNTED_FOR if self.task == DETECTION else COUNTED_FOR
 
 
@@ -75,7 +90,9 @@ FAMILIES = {
 }
 PAPERS = ("mobilenext", "mobilenext_se", "mobilenetv2")  # families that the papers present as networks
 VARIANT = "mobilenext_variant"  # the family of networks that only show what a part of the block is good for
+SEARCHED = "searched"  # the family of networks that an architecture describes
 DETECTION = "detection"  # the task of detectors
+LARGEST_STRIDE = 32  # of the networks in the table
 DETECTORS_COUNTED_FOR = "20 classes, the form voc, at 320 × 320 pixels"
 COUNTED_FOR = "1,000 classes at 224 × 224 pixels"  # parameters and mult-adds of the cards
 IMAGENET_VAL = "ImageNet-1k validation"
@@ -243,22 +260,6 @@ MODELS: Mapping[str, ModelCard] = MappingProxyType(
         )
     }
 )
-
-
-def find_model(name: str) -> ModelCard:
-    """Return the card of a model; case does not matter, so PaddleClas' ``MobileNeXt_x1_0`` is known too.
-
-    The name of a variant without a width, such as ``mobilenext_rm_3x3``, is that of x1.0.
-
-    Raises:
-        UsageError: no such model; the nearest name is in the message.
-    """
-    card = known_model(name)
-    if card is None:
-        raise UsageError(
-            f"unknown model {name!r}{nearest(name, MODELS)}\nknown: {', '.join(MODELS)} (`mobilenext list` shows them)"
-        )
-    return card
 
 
 def known_model(name: str) -> ModelCard | None:

@@ -192,6 +192,7 @@ class CellNetwork(Network):
     """
 
     head_layers = ("auxiliary_head", "classifier")
+    training_layers = ("auxiliary_head",)
 
     def __init__(
         self,
@@ -217,16 +218,21 @@ class CellNetwork(Network):
         )
         self.auxiliary_cell = 2 * cells // 3  # the last reduction
         self.auxiliary_head: AuxiliaryHead | None = None
-        if auxiliary and image_size is not None and not auxiliary_fits(form, image_size):
-            log.warning("%s", _too_small(form, auxiliary_side(form, image_size)))
-        elif auxiliary:
-            width = NODES * shapes[self.auxiliary_cell].channels
-            self.auxiliary_head = AuxiliaryHead(width, num_classes, form)
+        self._auxiliary_channels = NODES * shapes[self.auxiliary_cell].channels
+        if auxiliary:
+            self.add_auxiliary_head(image_size)
         self.classifier = linear(NODES * shapes[-1].channels, num_classes)
         self._told = False
 
     def blocks(self) -> list[tuple[str, nn.Layer]]:
         return [(f"cells.{index}", cell) for index, cell in enumerate(self.cells)]
+
+    def add_auxiliary_head(self, image_size: int | None = None) -> None:
+        """Add a freshly initialized auxiliary head; or log that it is left out, where the images are too small."""
+        if image_size is not None and not auxiliary_fits(self.form, image_size):
+            log.warning("%s", _too_small(self.form, auxiliary_side(self.form, image_size)))
+        else:
+            self.auxiliary_head = AuxiliaryHead(self._auxiliary_channels, self.num_classes, self.form)
 
     def set_drop_path(self, probability: float) -> None:
         """Set the probability that the output of an operator is dropped in training, for each image by itself.

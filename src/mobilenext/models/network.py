@@ -109,6 +109,7 @@ class Network(nn.Layer):  # type: ignore[misc]
     # The last map at each of the strides 4, 8, 16 and 32; empty where a network does not have them all.
     features_info: tuple[Feature, ...] = ()
     head_layers: tuple[str, ...]  # the names of what is no backbone; a classifier's head can be removed
+    training_layers: tuple[str, ...] = ()  # the names of what only training uses: it is not stored with the weights
     input_size: int | None = None  # pixels, the side of the square images; None: images of any size
     features_only = False
     pooled_only = False

@@ -19,9 +19,9 @@ from paddle import nn
 from paddle.nn import initializer
 
 from mobilenext.errors import UsageError
-from mobilenext.models.cards import find_model
 from mobilenext.models.detector_form import LEVELS, Form, find_form
 from mobilenext.models.inverted_residual import MobileNetV2
+from mobilenext.models.lookup import find_model
 from mobilenext.models.network import Network, Tap
 from mobilenext.models.sandglass import MobileNeXt, depthwise, pointwise
 

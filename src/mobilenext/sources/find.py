@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mobilenext.errors import DataError, UsageError
 from mobilenext.export.sidecar import SIDECAR, read_sidecar
 from mobilenext.file_kinds import other_kind
+from mobilenext.models import split_tag
 from mobilenext.runtime.paddle_files import find_program
 from mobilenext.sources.options import Labels, Source
 from mobilenext.weights.metadata import stored_task
@@ -51,7 +52,7 @@ def find_subject(**source: Unpack[Source]) -> Subject:
             raise UsageError("output_name was given without onnx or exported: weights have one output")
         model = source.get("model")
         return Subject(
-            locate(model, source.get("weights")), "weights", model.partition(".")[0] if model else None,
+            locate(model, source.get("weights")), "weights", split_tag(model)[0] if model else None,
             source.get("use"), source.get("section"), source.get("identity_divisor"), fields, labels,
         )  # fmt: skip
     option = "exported" if exported is not None else "onnx"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mobilenext.data import Preprocessing
 from mobilenext.errors import UsageError, WeightsError
-from mobilenext.models import MODELS, ModelCard, check_identity_divisor, find_model
+from mobilenext.models import MODELS, Architecture, ModelCard, check_identity_divisor, find_model, split_tag
+from mobilenext.models.architecture import SIZES
 from mobilenext.recipe import Recipe
+from mobilenext.recipe_values import parsed
 from mobilenext.task import Task
 from mobilenext.tasks import DEFAULT, find_task
 from mobilenext.training.options import PlanOptions
@@ -59,6 +61,52 @@ class Beginning:
             return recipe, recipe.preprocessing
         return recipe, dataclasses.replace(recipe.preprocessing, mean=stored.mean, std=stored.std)
 
+    def of_size(self, image_size: int, sizes: Mapping[str, Any]) -> Beginning:
+        """Return the beginning with the card of the network that is trained on images of `image_size` pixels.
+
+        Args:
+            image_size: decides the sizes that an architecture of cells leaves open.
+            sizes: that take the place of those of the architecture: form, channels, cells.
+
+        Raises:
+            UsageError: sizes of a network with weights, or images that are too small for the network.
+        """
+        card = self.card
+        if card.architecture is not None:
+            if sizes and self.weights is not None:
+                raise UsageError(
+                    f"{', '.join(sizes)} set with weights, which are of {card.name}; expected no sizes, or no weights"
+                )
+            card = find_model(card.architecture.replace(**sizes).completed(image_size))
+        cells = card.architecture is not None and card.architecture.space == "cell"
+        if image_size < card.stride or (cells and image_size % card.stride):
+            multiple = f", a multiple of {card.stride}" if cells else ""
+            whose = f"the stride of {card.name}" if card.architecture else "the networks' stride"
+            raise UsageError(f"image_size is {image_size}; expected {card.stride} or more{multiple}, {whose}")
+        return dataclasses.replace(self, card=card)
+
+
+def split_sizes(settings: Iterable[str], card: ModelCard) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Return the settings of the recipe, and those of the network: form, channels and cells of an architecture.
+
+    Raises:
+        UsageError: a size that is no number, or channels and cells of another network.
+    """
+    of_recipe, sizes = [], {}
+    cells = card.architecture is not None and card.architecture.space == "cell"
+    for setting in settings:
+        name, _, text = setting.partition("=")
+        name = name.strip()
+        if name not in SIZES or (name == "form" and not cells):
+            of_recipe.append(setting)
+        elif not cells:
+            raise UsageError(
+                f"{name} is set, which only a network of cells has; {card.name} is none, expected no {name}"
+            )
+        else:
+            sizes[name] = parsed(name, text.strip(), "str" if name == "form" else "int")
+    return tuple(of_recipe), sizes
+
 
 def find_beginning(model: str | None, weights: PathLike | None, options: PlanOptions) -> Beginning:
     """Return the card of the model and the first weights, which are read.
@@ -100,9 +148,9 @@ def _of_model(model: str | None, weights: PathLike | None, options: PlanOptions)
     from mobilenext.weights.pretrained import locate
     from mobilenext.weights.read import read_weights
 
-    name = model.partition(".")[0] if model else None
+    name = split_tag(model)[0] if model else None
     divisor = options.get("identity_divisor")
-    if weights is None and (model is None or "." not in model):
+    if weights is None and (model is None or not split_tag(model)[1]):
         assert name is not None
         task = options.get("task")
         own = find_task(task).training.cards.get(name) if task else None
@@ -111,7 +159,8 @@ def _of_model(model: str | None, weights: PathLike | None, options: PlanOptions)
                 f"{' and '.join(needless)} given without weights, but these options select weights within a file; "
                 "expected --weights FILE"
             )
-        return Beginning(own or find_model(name), 1 if divisor is None else divisor, None)
+        new = own or find_model(name)
+        return Beginning(new, new.identity_divisor if divisor is None else divisor, None)
     card = find_model(name) if name else None
     own_task = card.task if card else None  # such weights may be of another model, which `check_task` says
     of_other = own_task and isinstance(weights, str) and weights.partition(".")[0].lower() in MODELS
@@ -121,6 +170,8 @@ def _of_model(model: str | None, weights: PathLike | None, options: PlanOptions)
     )  # fmt: skip
     if card and own_task and first.task == own_task and first.model != card.name:
         raise WeightsError(f"{first.path} holds {first.model}; asked for {card.name}")
+    if first.task in (None, DEFAULT) and first.architecture is not None:
+        card = find_model(Architecture.from_dict(first.architecture))
     return Beginning(card or find_model(first.model), first.identity_divisor, first)
 
 

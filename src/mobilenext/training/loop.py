@@ -65,6 +65,7 @@ class Loop:
         """
         self.recipe, self.job, self.ranks = setup.recipe, setup.job, setup.ranks
         self.network, self.stepper, self.feeder, self.validation = network, stepper, feeder, validation
+        self._begin_epoch = setup.begin_epoch
         self.folder, self._records, self._keep_best = records.folder, records, keep_best
         self.position = Position(window=self._no_sums(), in_epoch=self._no_sums())
         steps = feeder.steps_per_epoch
@@ -161,6 +162,8 @@ class Loop:
         position, steps = self.position, self.feeder.steps_per_epoch
         if position.global_step == self.total_steps:  # stopped between the last step and the validation
             return
+        if self._begin_epoch:
+            self._begin_epoch(self.recipe, self.network, position.epoch, self.total_epochs)
         saved = time.monotonic()
         for batch in self.feeder.epoch(position.epoch, position.step):
             started = time.perf_counter()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobilenext.data import Preprocessing
-from mobilenext.errors import MissingDependency
+from mobilenext.errors import MissingDependency, UsageError
 from mobilenext.machine.packages import require
 from mobilenext.machine.ranks import Ranks
 from mobilenext.training.plan import Plan
@@ -40,6 +40,13 @@ def make_network(plan: Plan, ranks: Ranks, device: str, *, to_static: bool = Fal
                 layer.p = recipe.dropout
     if recipe.drop_connect is not None:
         network.set_drop_connect(recipe.drop_connect)
+    if recipe.drop_path and not hasattr(network, "set_drop_path"):
+        raise UsageError(
+            f"drop_path is {recipe.drop_path}, but {config['model']} has no cells whose operators could be dropped; "
+            "expected 0: --set drop_path=0"
+        )
+    if recipe.drop_path and to_static:
+        raise UsageError("drop_path with to_static: a graph cannot change it from epoch to epoch; choose one of them")
     if recipe.freeze != "none" or recipe.freeze_bn != "none":
         freeze(network, recipe.freeze, recipe.freeze_bn)
     if recipe.sync_bn and ranks.world > 1:
@@ -68,12 +75,13 @@ def write_weights_of(plan: Plan, network: Network, tensors: Mapping[str, Any], k
     from mobilenext.weights.record import Weights
     from mobilenext.weights.write import write_weights
 
-    config = plan.config
+    config, entries = plan.config, naming.entries_of(network)
     fields: dict[str, Any] = {
         "model": config["model"],
         "identity_divisor": config["identity_divisor"],
         "preprocessing": Preprocessing.from_dict(config["preprocessing"]),
         "task": config.get("task"),
+        "architecture": config.get("architecture"),
         "path": path,
         "sha256": "",
         "source_name": f"mobilenext train, recipe {plan.recipe.name}, seed {config['seed']}",
@@ -81,8 +89,8 @@ def write_weights_of(plan: Plan, network: Network, tensors: Mapping[str, Any], k
         "card": None,
         "kind": kind,
         "notes": (),
-        "tensors": tensors,
-        "entries": naming.entries_of(network),
+        "tensors": {entry.paddle_name: tensors[entry.paddle_name] for entry in entries},
+        "entries": entries,
         "dialect": "paddle",
         "dropped": (),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,21 @@ def make_optimizer(recipe: Recipe, parameters: Iterable[paddle.Tensor]) -> paddl
         )
         return optimizer
     return paddle.optimizer.Momentum(recipe.scaled_lr, recipe.momentum, groups, use_nesterov=recipe.nesterov)
+
+
+def clip_gradients(parameters: Sequence[paddle.Tensor], largest: float) -> paddle.Tensor:
+    """Scale all gradients by one factor where the norm of them together is larger than `largest`; return that norm.
+
+    As PyTorch's ``clip_grad_norm_``. The gradients are the sums over all processes, so all have the same norm.
+    """
+    with paddle.no_grad():
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        norm = paddle.stack([gradient.astype("float32").square().sum() for gradient in gradients]).sum().sqrt()
+        # On the device: reading the norm here would make the processor wait for the backward pass.
+        factor = paddle.clip(largest / (norm + 1e-6), max=1.0)
+        for gradient in gradients:
+            gradient.multiply_(factor.astype(gradient.dtype))
+    return norm
 
 
 def optimizer_state(optimizer: paddle.optimizer.Optimizer, network: nn.Layer) -> dict[str, paddle.Tensor]:

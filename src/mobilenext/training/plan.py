@@ -16,13 +16,13 @@ from mobilenext.job import DataOptions, DataRequest, Job, Parts
 from mobilenext.json_files import check, either, nullable, number, optional, record, sha256, text, whole
 from mobilenext.machine.environment import environment
 from mobilenext.machine.ranks import launched
-from mobilenext.models import MODELS, check_identity_divisor, find_model
+from mobilenext.models import MODELS, Architecture, check_identity_divisor, find_model
 from mobilenext.origin import command_line, now
 from mobilenext.recipe import Recipe
 from mobilenext.runs.run_folder import CONFIG, REMEDY, config_digest
 from mobilenext.task import Task
 from mobilenext.tasks import DEFAULT, find_task, task_names
-from mobilenext.training.beginning import check_task, find_beginning
+from mobilenext.training.beginning import check_task, find_beginning, split_sizes
 from mobilenext.training.options import PlanOptions
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ _PARTS = ("train", "val")
 _STORED = {
     **dict.fromkeys(("model", "data_folder.root"), text()),
     "task": optional(text()),
+    "architecture": optional(record({})),
     **dict.fromkeys(("recipe", "preprocessing", "environment"), record({})),
     "seed": whole(0, SEEDS - 1),
     **dict.fromkeys(("identity_divisor", "processes", "data.train_images", "data.val_images"), whole(1)),
@@ -83,14 +84,15 @@ def new_plan(
         raise UsageError(f"seed is {seed}; expected 0 to {SEEDS - 1}")
     if isinstance(settings, str):
         raise UsageError(f"settings is the text {settings!r}; expected a list of such texts")
-    settings = tuple(settings)
     beginning = find_beginning(model, weights, options)
     first, card = beginning.weights, beginning.card
+    settings, sizes = split_sizes(settings, card)
     task = find_task(options.get("task") or card.task or getattr(first, "task", None))
     check_task(beginning, task)
     names = frozenset(setting.partition("=")[0].strip() for setting in settings)
     chosen = _with_settings(find_recipe(task, recipe, from_weights=first is not None), settings, names, task, card.name)
     chosen, preprocessing = beginning.fit(chosen, names)
+    card = beginning.of_size(preprocessing.image_size, sizes).card
     whole = first if beginning.part is None else None
     request = DataRequest(Path(data), seed, _data_options(options), whole, chosen, names)
     parts = task.training.open_parts(request)
@@ -101,6 +103,7 @@ def new_plan(
     config = {
         **({} if task.name == DEFAULT else {"task": task.name}),
         "model": card.name,
+        **({"architecture": card.architecture.to_dict()} if card.architecture else {}),
         "recipe": chosen.stored(),
         "seed": seed,
         "identity_divisor": beginning.identity_divisor,
@@ -144,7 +147,7 @@ def resumed_plan(config: dict[str, Any], data: PathLike | None, source: str = CO
         task = find_task(config.get("task"))
         check(config, task.training.stored, source, remedy=REMEDY)
         recipe = task.training.recipe.from_dict(config["recipe"])
-        card = task.training.cards.get(config["model"]) or find_model(config["model"])
+        card = task.training.cards.get(config["model"]) or find_model(_model_of(config))
         check_identity_divisor(card, config["identity_divisor"])
         Preprocessing.from_dict(config["preprocessing"])
         if data is None and not root.is_dir():
@@ -167,6 +170,20 @@ def resumed_plan(config: dict[str, Any], data: PathLike | None, source: str = CO
     if config["processes"] != launched()[1]:
         log.warning("the run began with %d processes and goes on with %d", config["processes"], launched()[1])
     return Plan(config, task, recipe, parts, job, None)
+
+
+def _model_of(config: Mapping[str, Any]) -> str | Architecture:
+    """Return what names the model of ``run.json``: its architecture, or its name.
+
+    Raises:
+        UsageError: an architecture that cannot be used.
+    """
+    if config.get("architecture") is None:
+        return str(config["model"])
+    architecture = Architecture.from_dict(config["architecture"])
+    if architecture.name != config["model"]:
+        raise UsageError(f"model is {config['model']}; expected {architecture.name}, the name of its architecture")
+    return architecture
 
 
 def find_recipe(task: Task, name: str | None, *, from_weights: bool = False) -> Recipe:

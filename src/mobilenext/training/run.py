@@ -229,7 +229,7 @@ def _make_loop(
         if files:
             write_weights_of(plan, network, tensors, kind, files.folder / BEST)
 
-    setup = Setup(recipe, job, ranks, feed, pool)
+    setup = Setup(recipe, job, ranks, feed, pool, plan.task.training.begin_epoch)
     make_stepper = plan.task.training.stepper
     stepper = make_stepper(setup, network, plan.parts) if make_stepper else GradientStep(setup, network)
     records = Records(

@@ -10,7 +10,13 @@ import paddle
 from paddle import nn
 
 from mobilenext.job import Batch, Setup, Stepper
-from mobilenext.training.optimization import Arrays, make_optimizer, optimizer_state, restore_optimizer
+from mobilenext.training.optimization import (
+    Arrays,
+    clip_gradients,
+    make_optimizer,
+    optimizer_state,
+    restore_optimizer,
+)
 from mobilenext.training.validation import as_tuple
 
 
@@ -71,6 +77,10 @@ class GradientStep(Stepper):
         sums = add_gradients(setup, self._network, batch, scaler)
         # One message for all gradients; afterwards every process makes the same step with the same weights.
         setup.ranks.sum_gradients(self._parameters)
+        if setup.recipe.clip_norm:
+            if scaler:
+                scaler.unscale_(self._optimizer)  # the norm is that of the true gradients
+            clip_gradients(self._parameters, setup.recipe.clip_norm)
         if scaler:
             scaler.step(self._optimizer)  # leaves the step out where a gradient is not finite
             scaler.update()

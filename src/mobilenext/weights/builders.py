@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 Builder: TypeAlias = "Callable[[NetworkRecord], Network]"
 
 # By the task: the function, or "module:function" of a task of this package, imported when it is needed.
-_BUILDERS: dict[str, Builder | str] = {DETECTION: "mobilenext.weights.detectors:build_detector"}
+_BUILDERS: dict[str, Builder | str] = {
+    CLASSIFICATION: "mobilenext.weights.searched:build_searched",
+    DETECTION: "mobilenext.weights.detectors:build_detector",
+}
 
 
 def register_builder(task: str, builder: Builder | str) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from mobilenext.models import find_model
+from mobilenext.models import build_network, find_model
 from mobilenext.models.cards import known_model
+from mobilenext.models.lookup import is_architecture_file
 from mobilenext.weights.pretrained import source_of
 from mobilenext.weights.read import read_weights
 
@@ -16,11 +17,14 @@ def facts_of(subject: str) -> dict[str, Any]:
     """Return facts by their names, as JSON can hold them.
 
     Args:
-        subject: a model's name, ``model.tag``, or a file of weights.
+        subject: a model's name, ``model.tag``, the file of an architecture, or a file of weights.
 
     Raises:
+        DataError: the file of an architecture that is missing or broken.
         WeightsError: a file that cannot be read, or is not one of the networks here.
     """
+    if is_architecture_file(subject):
+        return _of_architecture(subject)
     return _of_model(subject) if known_model(subject) else _of_weights(subject)
 
 
@@ -39,6 +43,26 @@ def _of_model(name: str) -> dict[str, Any]:
         "counted_for": card.counted_for,
         **{name: value for name, value in paper.items() if value is not None},
         "weights": [f"{card.name}.{weights.tag}" for weights in card.weights],
+    }
+
+
+def _of_architecture(path: str) -> dict[str, Any]:
+    """Return facts of a searched network, which is built and counted; open sizes are those for 224 pixels."""
+    from mobilenext.models.counting import count  # imports Paddle
+
+    stored = find_model(path)
+    assert stored.architecture is not None
+    card = find_model(stored.architecture.completed(stored.image_size))
+    size = count(build_network(card), card.image_size)
+    assert card.architecture is not None
+    return {
+        "file": path,
+        "model": card.name,
+        "task": "classification",
+        "parameters": size.parameters,
+        "mult_adds": size.mult_adds,
+        "counted_for": card.counted_for,
+        **card.architecture.to_dict(),
     }
 
 

@@ -64,6 +64,19 @@ class Metadata:
             architecture=architecture,
         )
 
+    def check_kind(self, use: str | None) -> bool:
+        """Return whether the file is one of ours and `use` names a kind: our own files hold one kind, and name it.
+
+        Raises:
+            WeightsError: it holds the other kind.
+        """
+        if not self or use not in ("raw", "ema"):
+            return False
+        kind = self.entries.get("kind")
+        if kind != use:
+            raise WeightsError(f"{self.path} holds {kind} weights; convert the original again with --use {use}")
+        return True
+
     def preprocessing(self) -> Preprocessing | None:
         """Return the stored preprocessing, or None where the file has none."""
         fields = self._json("preprocessing")

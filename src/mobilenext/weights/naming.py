@@ -67,12 +67,18 @@ class Entry:
 
 
 def entries_of(network: nn.Layer) -> tuple[Entry, ...]:
-    """Return every tensor of the network's state dict, in order, with the rule of the layer that owns it."""
+    """Return every tensor of the network's state dict, in order, with the rule of the layer that owns it.
+
+    What only training uses (`Network.training_layers`) is left out.
+    """
     from paddle import nn  # here, because who only asks for names need not wait for Paddle
 
     owners = dict(network.named_sublayers(include_self=True))
     entries = []
+    training_only = tuple(f"{layer}." for layer in getattr(network, "training_layers", ()))
     for name, tensor in network.state_dict().items():
+        if name.startswith(training_only):
+            continue
         owner, _, leaf = name.rpartition(".")
         layer = owners[owner]
         if isinstance(layer, nn.BatchNorm2D):

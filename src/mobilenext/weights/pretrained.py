@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobilenext.errors import UsageError, WeightsError, nearest, refuse_unknown
-from mobilenext.models import DETECTION, MODELS, Form, ModelCard, WeightsCard, build_network, find_model
+from mobilenext.models import (
+    DETECTION,
+    MODELS,
+    Architecture,
+    Form,
+    ModelCard,
+    WeightsCard,
+    build_network,
+    find_model,
+    split_tag,
+)
 from mobilenext.weights import detectors, store
 from mobilenext.weights.builders import network_for
 from mobilenext.weights.load import load_weights
@@ -47,7 +57,7 @@ def locate(model: str | None, weights: str | os.PathLike[str] | None) -> Path:
         WeightsError: a path to a file that does not exist.
         DownloadError: it cannot be fetched or does not verify.
     """
-    name, _, tag = (model or "").partition(".")
+    name, tag = split_tag(model or "")
     card = find_model(name) if name else None
     if weights is None:
         if card is None:
@@ -155,7 +165,7 @@ def sample_of(entry: WeightsCard | None) -> Path | None:
 
 
 def create_model(
-    name: str | None = None,
+    name: str | os.PathLike[str] | Architecture | None = None,
     *,
     weights: str | os.PathLike[str] | None = None,
     num_classes: int | None = None,
@@ -170,7 +180,8 @@ def create_model(
         vectors = mobilenext.create_model("mobilenext_x1_0", pretrained=True, num_classes=0)(images)  # [N, 1280]
 
     Args:
-        name: one of :func:`mobilenext.list_models`, or ``model.tag``; None takes the model that the weights are of.
+        name: one of :func:`mobilenext.list_models`, ``model.tag``, or the path of an ``architecture.json``, whose open
+            sizes are those for 224 pixels; None takes the model that the weights are of.
         weights: a file or a tag of the model's card (``in1k``); None leaves the network freshly initialized.
         num_classes: None takes the weights' (or 1000; of a detector, without background, 20 or 80). Another number
             than the weights' makes a fresh classifier, or class heads, of that size, and the log says so. 0: no
@@ -198,15 +209,16 @@ def create_model(
     if name is None and weights is None:
         raise UsageError("no model; expected a name of list_models(), or weights=FILE, which says what it is of")
     rows = None if pooled_only else num_classes
-    if weights is None and not pretrained and name is not None and "." not in name:
+    if isinstance(name, os.PathLike):
+        name = os.fspath(name)
+    names_weights = isinstance(name, str) and bool(split_tag(name)[1])
+    if weights is None and not pretrained and name is not None and not names_weights:
         if options.get("use") is not None or options.get("section") is not None:
             raise UsageError(
                 "use or section was given without weights; expected weights=FILE: they select weights within a file"
             )
         divisor = options.get("identity_divisor")
-        network = build_network(
-            name, num_classes=rows, identity_divisor=1 if divisor is None else divisor, form=options.get("form")
-        )
+        network = build_network(name, num_classes=rows, identity_divisor=divisor, form=options.get("form"))
     else:
         network = _with_weights(name, weights, rows, classes, options)
     if features_only:
@@ -217,17 +229,17 @@ def create_model(
 
 
 def _with_weights(
-    name: str | None,
+    name: str | Architecture | None,
     weights: str | os.PathLike[str] | None,
     num_classes: int | None,
     classes: Sequence[int] | None,
     options: NetworkOptions,
 ) -> Network:
     """Return the whole network with its weights; see :func:`create_model`."""
-    model = None if name is None else find_model(name.partition(".")[0]).name
+    model, place = (split_tag(name)[0], name) if isinstance(name, str) else (name, None)
     form = options.get("form")
     selection = WeightsSelection(**{key: value for key, value in options.items() if key != "form"})  # type: ignore
-    loaded = read_weights(locate(name, weights), model=model, **selection)
+    loaded = read_weights(locate(place, weights), model=model, **selection)
     if form is not None:
         loaded = replace(loaded, architecture=detectors.architecture_of(detectors.form_that_fits(form, loaded)))
     if classes and loaded.task == DETECTION:

@@ -12,12 +12,12 @@ import numpy as np
 from mobilenext.data.labels import labels_of
 from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import UsageError, WeightsError
-from mobilenext.models import DETECTION, MODELS, Form, check_identity_divisor, find_model
+from mobilenext.models import DETECTION, MODELS, Architecture, Form, check_identity_divisor, find_model
 from mobilenext.models.build import PARTIAL
 from mobilenext.models.cards import ModelCard, WeightsCard, find_weights_card
 from mobilenext.models.detector_form import detection_preprocessing
 from mobilenext.weights import detectors, naming
-from mobilenext.weights.builders import builder_of
+from mobilenext.weights.described import described_network, network_of_architecture
 from mobilenext.weights.foreign import ForeignFile, StateDict, read_foreign, select_state_dict
 from mobilenext.weights.metadata import CERTIFICATE, Metadata, read_metadata
 from mobilenext.weights.naming import Array, Recognized
@@ -38,7 +38,7 @@ class WeightsSelection(TypedDict, total=False):
 class ReadOptions(WeightsSelection, total=False):
     """The keywords of :func:`read_weights`, for calls that hand them on."""
 
-    model: str | None
+    model: str | os.PathLike[str] | Architecture | None
     preprocessing: Mapping[str, Any] | None
     labels: str | os.PathLike[str] | Iterable[str] | None
 
@@ -46,7 +46,7 @@ class ReadOptions(WeightsSelection, total=False):
 def read_weights(
     path: str | os.PathLike[str],
     *,
-    model: str | None = None,
+    model: str | os.PathLike[str] | Architecture | None = None,
     use: str | None = None,
     section: str | None = None,
     identity_divisor: int | None = None,
@@ -57,7 +57,7 @@ def read_weights(
 
     Args:
         path: PyTorch's, Paddle's or a safetensors file; ``.safetensors`` or ``.pdparams`` may be left out.
-        model: the expected model; recognized from the file if not given.
+        model: the expected model, or the file of its architecture; recognized from the file if not given.
         use: ``raw``, ``ema`` or ``auto`` (EMA if present).
         section: key path of the weights in the file, such as ``model_ema`` or ``state_dict/student.``; needed only if
             the file has several to choose from.
@@ -69,14 +69,22 @@ def read_weights(
         WeightsError: unreadable, not one of the networks here, another model than `model`, or not finite.
         UsageError: an unknown model name or option value; several weights in the file to choose from.
     """
-    expected = find_model(model).name if model is not None else None
+    expected = find_model(model) if model is not None else None
     file = read_foreign(with_suffix(Path(path)))
     metadata = read_metadata(file, path)
     published = None if metadata else find_weights_card(git_blob=file.git_blob, sha256=file.sha256)
-    described = _described(file, metadata, use, identity_divisor)
-    state = described[0] if described else _select(file, metadata, published, use, section)
-    network = described[1] if described else _recognize(state, path)
-    _check_model(network, path, expected)
+    architecture = metadata.architecture()
+    if described := described_network(file, metadata, use, identity_divisor):
+        state, network = described
+        _check_model(network, architecture, path, expected)
+    elif expected and expected.architecture and not metadata:
+        state = _select(file, metadata, published, use, section)
+        state, network, whole = network_of_architecture(expected.architecture, state, path)
+        architecture, identity_divisor = whole.to_dict(), whole.identity_divisor
+    else:
+        state = _select(file, metadata, published, use, section)
+        network = _recognize(state, path)
+        _check_model(network, architecture, path, expected)
     tensors, dropped, notes_on_tensors = _tensors(state, network, path)
     divisor, notes_on_divisor = _identity_divisor(identity_divisor, metadata, published, network)
     form, images, assumed, notes_on_images = _form_and_images(preprocessing or {}, metadata, published, file, network)
@@ -101,7 +109,7 @@ def read_weights(
         section=state.section if section is not None else "",
         assumed=assumed,
         task=DETECTION if form else metadata.entries.get("task"),
-        architecture=detectors.architecture_of(form) if form else metadata.architecture(),
+        architecture=detectors.architecture_of(form) if form else architecture,
     )
 
 
@@ -119,56 +127,15 @@ def _select(
     file: ForeignFile, metadata: Metadata, published: PublishedCards | None, use: str | None, section: str | None
 ) -> StateDict:
     """Choose the weights of a file that may have several: raw or averaged ones, or those of a section."""
-    if _check_kind(metadata, use):
+    if metadata.check_kind(use):
         use = "auto"
     return select_state_dict(file, use or (published[1].use if published else "auto"), section)
-
-
-def _check_kind(metadata: Metadata, use: str | None) -> bool:
-    """Return whether the file is one of ours and `use` names a kind: our own files hold one kind, and name it.
-
-    Raises:
-        WeightsError: it holds the other kind.
-    """
-    if not metadata or use not in ("raw", "ema"):
-        return False
-    kind = metadata.entries.get("kind")
-    if kind != use:
-        raise WeightsError(f"{metadata.path} holds {kind} weights; convert the original again with --use {use}")
-    return True
 
 
 def _note_on_certificate(file: ForeignFile, metadata: Metadata) -> list[str]:
     if metadata and file.format == "paddle-pickle":
         return [f"identity divisor, preprocessing and labels are those of {file.path.name}{CERTIFICATE}"]
     return []
-
-
-def _described(
-    file: ForeignFile, metadata: Metadata, use: str | None, identity_divisor: int | None
-) -> tuple[StateDict, Recognized] | None:
-    """Return the tensors and the network that a task builds from the metadata; None where the tensors tell it."""
-    record = metadata.network(identity_divisor)
-    if record is None or record.task == DETECTION:  # a detector's tensors tell what its metadata must agree with
-        return None
-    try:
-        if (builder := builder_of(record)) is None:
-            return None
-        entries = naming.entries_of(builder(record))
-    except UsageError as error:
-        raise WeightsError(f"{metadata.path}: {error}") from error
-    _check_kind(metadata, use)
-    tensors = {name: tensor for name, tensor in file.content.items() if isinstance(tensor, np.ndarray)}
-    shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    problems = {dialect: naming.differences(entries, shapes, dialect) for dialect in ("paddle", "pytorch")}
-    dialect = min(problems, key=lambda dialect: len(problems[dialect]))
-    if lines := problems[dialect]:
-        raise WeightsError(
-            f"{metadata.path}: these tensors do not fit the {record.model} that its metadata describes; "
-            f"{len(lines)} differences:\n{naming.table_of(lines)}"
-        )
-    kind = metadata.entries.get("kind", "raw")
-    return StateDict(tensors, "", kind, ()), Recognized(record.model, record.num_classes, dialect, entries)
 
 
 def _recognize(state: StateDict, path: str | os.PathLike[str]) -> Recognized:
@@ -182,13 +149,27 @@ def _recognize(state: StateDict, path: str | os.PathLike[str]) -> Recognized:
     return network
 
 
-def _check_model(network: Recognized, path: str | os.PathLike[str], expected: str | None) -> None:
+def _check_model(
+    network: Recognized,
+    architecture: Mapping[str, Any] | None,
+    path: str | os.PathLike[str],
+    expected: ModelCard | None,
+) -> None:
     """Raise WeightsError where the network is not the `expected` model, if there is one."""
-    if expected not in (None, network.model):
+    if expected is None or expected.name == network.model:
+        return
+    if expected.architecture is not None:
+        # The file of an architecture may leave sizes open, those of weights are decided.
+        if architecture and Architecture.from_dict(architecture).is_network_of(expected.architecture):
+            return
         raise WeightsError(
-            f"{path} holds {network.model} ({network.num_classes} classes); asked for {expected}. "
-            f"Use --model {network.model}, or the weights of {expected}."
+            f"{path} holds {network.model} ({network.num_classes} classes), which is not the network of the "
+            f"architecture {expected.name}; name the file that it was trained with, or none"
         )
+    raise WeightsError(
+        f"{path} holds {network.model} ({network.num_classes} classes); asked for {expected.name}. "
+        f"Use --model {network.model}, or the weights of {expected.name}."
+    )
 
 
 def _tensors(
