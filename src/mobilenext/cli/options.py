@@ -39,7 +39,7 @@ NUM_CLASSES = Flag("--num-classes", type=int)
 # The network: the record Source.
 MODEL = Flag(
     "--model",
-    help="name from `mobilenext list`, model.tag, or a search's architecture.json (default: recognized from the weights)",
+    help="name from `mobilenext list`, model.tag, or an architecture.json (default: recognized from the weights)",
 )
 WEIGHTS = Flag(
     "--weights",
