@@ -99,6 +99,9 @@ def test_what_does_not_fit_is_refused(weights: Weights, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"do not fit the two_blocks that its metadata describes; 2 differences"):
         read_weights(path)
     write_weights(dataclasses.replace(weights, task=None), path)
+    with pytest.raises(WeightsError, match=r"two_blocks has an architecture that cannot be used: schema is missing"):
+        read_weights(path)
+    write_weights(dataclasses.replace(weights, task="other"), path)
     with pytest.raises(WeightsError, match=r"a\.safetensors: two_blocks has an architecture that nothing of the task"):
         read_weights(path)
     write_weights(weights, path)

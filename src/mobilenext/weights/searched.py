@@ -25,7 +25,10 @@ def architecture_in(record: NetworkRecord) -> Architecture:
     """
     if record.architecture is None:
         raise UsageError(f"{record.model} has no architecture")
-    architecture = Architecture.from_dict(record.architecture)
+    try:
+        architecture = Architecture.from_dict(record.architecture)
+    except UsageError as error:
+        raise UsageError(f"{record.model} has an architecture that cannot be used: {error}") from error
     if (record.model, record.identity_divisor) != (architecture.name, architecture.identity_divisor):
         raise UsageError(
             f"the record is of {record.model} with the identity divisor {record.identity_divisor}; its architecture is "
