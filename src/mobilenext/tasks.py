@@ -13,6 +13,7 @@ DEFAULT = "classification"  # of files that name no task
 _HOMES = {  # imported when they are asked for
     "classification": "mobilenext.classification.task",
     "detection": "mobilenext.detection.task",
+    "search": "mobilenext.search.task",
 }
 _REGISTERED: dict[str, Task] = {}
 

@@ -20,6 +20,7 @@ from mobilenext.cli.information import INFO, LIST, RECIPES
 from mobilenext.cli.parsing import Parser
 from mobilenext.cli.predict import PREDICT
 from mobilenext.cli.report import COMPARE, REPORT
+from mobilenext.cli.search import SEARCH
 from mobilenext.cli.serve import SERVE
 from mobilenext.cli.train import TRAIN
 from mobilenext.errors import UsageError
@@ -29,8 +30,8 @@ from mobilenext.version import __version__
 VERBS = {
     verb.name: verb
     for verb in (
-        LIST, CONVERT, EVALUATE, PREDICT, EXPLAIN, DIAGRAM, TRAIN, RECIPES, COMPARE, EXPORT, QUANTIZE, BENCH, REPORT,
-        CHECK_DATA, QUICKSTART, SERVE, INFO,
+        LIST, CONVERT, EVALUATE, PREDICT, EXPLAIN, DIAGRAM, TRAIN, SEARCH, RECIPES, COMPARE, EXPORT, QUANTIZE, BENCH,
+        REPORT, CHECK_DATA, QUICKSTART, SERVE, INFO,
     )
 }  # fmt: skip
 MOVED = {  # verbs of earlier versions, and the commands that do it now

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,15 @@ def _declare_execution(command: argparse.ArgumentParser) -> None:
         THREADS(help="threads per process, on a CPU (default: 1)"),
         WORKERS(help="processes that read images (default: for a small data set none, of a detector one)"),
     )
+    add_run_flags(command)
+    command.add_argument(
+        "--to-static", action="store_true", help="compile the network to a graph with paddle.jit (slower on a CPU)"
+    )
+    command.add_argument("--visualdl", action="store_true", help="also write scalars for VisualDL to RUN/visualdl")
+
+
+def add_run_flags(command: argparse.ArgumentParser) -> None:
+    """Declare the flags of a run's log, checkpoints and unreadable images."""
     command.add_argument(
         "--max-unreadable", type=int, default=0, metavar="N",
         help="skip up to N unreadable training images (default: 0)",
@@ -126,18 +136,34 @@ def _declare_execution(command: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="seconds between two checkpoints within an epoch (default: 600)",
     )
-    command.add_argument(
-        "--to-static", action="store_true", help="compile the network to a graph with paddle.jit (slower on a CPU)"
-    )
-    command.add_argument("--visualdl", action="store_true", help="also write scalars for VisualDL to RUN/visualdl")
 
 
 def _train(options: argparse.Namespace) -> int:
+    from mobilenext.training.run import train
+
+    def run(arguments: dict[str, Any]) -> Any:
+        fields = {name: arguments.pop(name, None) for name in ("form", "prior_sizes")}  # of the recipe
+        arguments["settings"] += [f"{name}={value}" for name, value in fields.items() if value]
+        return train(options.data, **arguments)
+
+    def closing(folder: str) -> None:
+        logging.info("written: %s; use it: mobilenext evaluate DATA %s", folder, _flags_to_use_it(folder))
+
+    return carry_out(options, run, closing)
+
+
+def carry_out(options: argparse.Namespace, run: Callable[[dict[str, Any]], Any], closing: Callable[[str], None]) -> int:
+    """Carry out a run with its log file; return the exit code.
+
+    Args:
+        options: of the command line.
+        run: makes the run of its keywords, and returns its result.
+        closing: says what to do with the folder of a run that is finished.
+    """
     from mobilenext.errors import Stopped
     from mobilenext.machine.console import log_file
     from mobilenext.machine.ranks import launched
     from mobilenext.runs.run_folder import CONFIG, LOG
-    from mobilenext.training.run import train
 
     first = launched()[0] == 0
     if not first:  # the first process reports; the others would report the same
@@ -146,9 +172,9 @@ def _train(options: argparse.Namespace) -> int:
     arguments = _arguments(options)
     try:
         with log_file(folder if first else None, LOG, begun=CONFIG):
-            result = train(options.data, **arguments)
+            result = run(arguments)
             if first:
-                logging.info("written: %s; use it: mobilenext evaluate DATA %s", folder, _flags_to_use_it(folder))
+                closing(folder)
     except Stopped as stopped:
         logging.info("mobilenext: %s", stopped)
         return stopped.exit_code
@@ -158,12 +184,11 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _arguments(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the keywords of `train`."""
+    """Return the keywords of a run."""
     arguments = {name: value for name, value in vars(options).items() if value is not None}
     for name in ("verb", "data", "json"):
         arguments.pop(name, None)
-    fields = {name: arguments.pop(name, None) for name in ("form", "prior_sizes")}  # of the recipe
-    arguments["settings"] = [*options.settings, *(f"{name}={value}" for name, value in fields.items() if value)]
+    arguments["settings"] = list(options.settings)
     if options.labels:
         from mobilenext.data.labels import read_labels
 

@@ -69,6 +69,15 @@ def memory_gib() -> float | None:
         return None
 
 
+def free_memory_mib() -> float | None:
+    """Return the free memory in MiB, by the system and by a container's limit; None where neither says it."""
+    sizes = [int(line.split()[1]) / 1024 for line in _read("/proc/meminfo").splitlines() if "MemAvailable" in line]
+    limit, used = _read("/sys/fs/cgroup/memory.max"), _read("/sys/fs/cgroup/memory.current")
+    if limit.isdecimal() and used.isdecimal():
+        sizes.append((int(limit) - int(used)) / 2**20)
+    return min(sizes, default=None)
+
+
 def peak_memory_mib() -> float:
     """Return the most resident memory that this process has had so far, in MiB."""
     # Linux' getrusage begins a new process with the peak of the one that started it; VmHWM begins anew.

@@ -15,8 +15,9 @@ from typing import Any
 _HOMES = {
     "build_cell_network": "mobilenext.models.build",
     "read_genotype": "mobilenext.models.genotype",
+    "search_architecture": "mobilenext.search.run",
 }
-__all__ = ["build_cell_network", "read_genotype"]
+__all__ = ["build_cell_network", "read_genotype", "search_architecture"]
 
 
 def __getattr__(name: str) -> Any:

@@ -49,14 +49,14 @@ class SearchRecipe(ClassificationRecipe):
     stop_at_skips: int = 0  # skip connections in the normal cell at which the search ends; 0: it never does
 
     # The cost.
-    cost: str = "parameters"  # parameters | mult_adds, both in millions, | latency, in ms
+    cost_measure: str = "parameters"  # parameters | mult_adds, both in millions, | latency, in ms
     cost_weight: float = 0.0  # of max(0, expected cost / budget - 1), which is added to the loss of the alphas
     budget: tuple[float, ...] = ()  # in the unit of the cost; the first one for the term above
-    costs: str = ""  # file of measured latencies, for cost latency
+    costs: str = ""  # file of measured latencies, for cost_measure latency
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, choices in (("space", SPACES), ("cost", COSTS)):
+        for name, choices in (("space", SPACES), ("cost_measure", COSTS)):
             value = getattr(self, name)
             self._require(name, value in choices, f"{' or '.join(choices)}{nearest(str(value), choices)}")
         self._require("order", self.order in (1, 2), "1 or 2")
@@ -121,6 +121,7 @@ RECIPES: Mapping[str, SearchRecipe] = MappingProxyType(
                 min_lr=0.001,
                 weight_decay=3e-4,
                 decay_1d=True,
+                clip_norm=5.0,
                 preprocessing=Preprocessing(image_size=32, crop_pct=1.0, mean=_CIFAR_MEAN, std=_CIFAR_STD),
                 augmentation=Augmentation(image_size=32, crop="pad", padding=4),
             ),
@@ -139,6 +140,7 @@ RECIPES: Mapping[str, SearchRecipe] = MappingProxyType(
                 min_lr=0.001,
                 weight_decay=3e-4,
                 decay_1d=True,
+                clip_norm=5.0,
                 channels=8,
                 cells=5,
                 alpha_lr=3e-3,

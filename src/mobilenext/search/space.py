@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class SpaceRequest:
     """What a space is made from: all of it is in ``run.json`` and beside it, so that a resumed run has the same."""
 
-    recipe: SearchRecipe  # with the fields of the space, such as operators, channels, cells, cost, budget
+    recipe: SearchRecipe  # with the fields of the space, such as operators, channels, cells, cost_measure, budget
     num_classes: int
     image_size: int  # pixels, of the images of the search
     seed: int
@@ -46,7 +46,7 @@ class Summary:
     parameters: int  # trainable values of the final network, without an auxiliary head
     mult_adds: int  # of the final network, convolutions and the linear layer
     counts: Mapping[str, int] = field(default_factory=dict)  # of candidates, such as skip, pool, sandglass
-    cost: float | None = None  # in the unit of the recipe's `cost`, where that is neither of the two above
+    cost: float | None = None  # in the unit of the recipe's `cost_measure`, where that is neither of the two above
     warning: str = ""  # such as two skip connections in the normal cell; empty where there is none
     collapsed: int = 0  # skip connections that speak for a collapse; a run may stop at some number of them
 

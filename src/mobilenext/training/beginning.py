@@ -86,8 +86,12 @@ class Beginning:
         return dataclasses.replace(self, card=card)
 
 
-def split_sizes(settings: Iterable[str], card: ModelCard) -> tuple[tuple[str, ...], dict[str, Any]]:
+def split_sizes(
+    settings: Iterable[str], card: ModelCard, fields: Collection[str] = ()
+) -> tuple[tuple[str, ...], dict[str, Any]]:
     """Return the settings of the recipe, and those of the network: form, channels and cells of an architecture.
+
+    What is among the `fields` of the recipe is a setting of the recipe.
 
     Raises:
         UsageError: a size that is no number, or channels and cells of another network.
@@ -97,7 +101,7 @@ def split_sizes(settings: Iterable[str], card: ModelCard) -> tuple[tuple[str, ..
     for setting in settings:
         name, _, text = setting.partition("=")
         name = name.strip()
-        if name not in SIZES or (name == "form" and not cells):
+        if name in fields or name not in SIZES or (name == "form" and not cells):
             of_recipe.append(setting)
         elif not cells:
             raise UsageError(

@@ -9,10 +9,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,7 @@ from mobilenext.seeds import ORDER, SAMPLE, generator
 
 MEMORY_BYTES = 1 << 30  # data sets of up to this many bytes of pixels are kept in memory
 _SAMPLED = 50
+Order: TypeAlias = "tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]"  # what `Job.order` returns
 
 
 class Item(NamedTuple):
@@ -35,6 +37,14 @@ class Item(NamedTuple):
 
     record: Record
     draw: int  # of its augmentation in this epoch: its number, or another one where it comes again
+
+
+class _Position(NamedTuple):
+    """A batch of an epoch."""
+
+    epoch: int
+    step: int
+    order: Order
 
 
 class Problem(str):
@@ -73,31 +83,49 @@ class Feeder:
         Raises:
             ImageError: too many unreadable images. DatasetError: a batch without a readable image.
         """
-        feed = self._feed
-        order, repeats = self._job.order(self._records, generator(feed.seed, epoch, 0, ORDER))
-        share = feed.batch_size // feed.world  # images of each process
-        steps = range(first_step, self.steps_per_epoch)
-        starts = [step * feed.batch_size + feed.rank * share for step in steps]
-        items = partial(self._items, order, repeats)
-        parts = [slice(start, start + share) for start in starts]
-        read = partial(_sampled, self._job.sample, feed.seed, epoch, self._memory)
-        results = self._pool.map(read, map(items, parts)) if self._pool else map(read, map(items, parts))
-        iterator = iter(zip(steps, map(items, parts), results, strict=True))
+        order = self._order(epoch)
+        yield from self._batches(_Position(epoch, step, order) for step in range(first_step, self.steps_per_epoch))
+
+    def draws(self, first: int, last: int) -> Iterator[Batch]:
+        """Yield fresh random batches number `first` to before `last`: each is the first one of an epoch of its own.
+
+        Raises:
+            As :meth:`epoch`.
+        """
+        yield from self._batches(_Position(number, 0, self._order(number)) for number in range(first, last))
+
+    def _order(self, epoch: int) -> Order:
+        return self._job.order(self._records, generator(self._feed.seed, epoch, 0, ORDER))
+
+    def _batches(self, positions: Iterator[_Position]) -> Iterator[Batch]:
+        feed, share = self._feed, self._feed.batch_size // self._feed.world  # images of each process
+        read = partial(_sampled, self._job.sample, feed.seed, self._memory)
+        waiting: deque[tuple[_Position, list[Item]]] = deque()  # what is being read, in order
+
+        def batches() -> Iterator[tuple[int, list[Item]]]:
+            for position in positions:
+                start = position.step * feed.batch_size + feed.rank * share
+                items = self._items(position.order, slice(start, start + share))
+                waiting.append((position, items))
+                yield position.epoch, items
+
+        iterator = iter(self._pool.map(read, batches()) if self._pool else map(read, batches()))
         while True:
             started = time.perf_counter()
-            following = next(iterator, None)  # waits for the workers, or reads
-            if following is None:
+            samples = next(iterator, None)  # waits for the workers, or reads
+            if samples is None:
                 return
-            step, of_batch, samples = following
-            whole = [self._records[i] for i in order[step * feed.batch_size : (step + 1) * feed.batch_size].tolist()]
-            batch = self._collate(of_batch, samples, Place(feed.seed, epoch, step, (), whole))
+            position, items = waiting.popleft()
+            begin = position.step * feed.batch_size
+            whole = [self._records[i] for i in position.order[0][begin : begin + feed.batch_size].tolist()]
+            batch = self._collate(items, samples, Place(feed.seed, position.epoch, position.step, (), whole))
             waited = time.perf_counter() - started
             self.reading.seconds += waited
             yield dataclasses.replace(batch, reader_seconds=waited)
 
-    def _items(self, order: npt.NDArray[np.int64], repeats: npt.NDArray[np.int64], part: slice) -> list[Item]:
-        items = []
-        for position, repeat in zip(order[part].tolist(), repeats[part].tolist(), strict=True):
+    def _items(self, order: Order, part: slice) -> list[Item]:
+        items, (positions, repeats) = [], order
+        for position, repeat in zip(positions[part].tolist(), repeats[part].tolist(), strict=True):
             record = self._records[position]
             items.append(Item(record, record.index + repeat * len(self._records)))
         return items
@@ -165,9 +193,10 @@ def _decoded(path: Path) -> Pixels | Problem:
 
 
 def _sampled(
-    sample: Sampler, seed: int, epoch: int, memory: dict[int, Pixels | Problem] | None, items: list[Item]
+    sample: Sampler, seed: int, memory: dict[int, Pixels | Problem] | None, of_batch: tuple[int, list[Item]]
 ) -> list[Any]:
-    """Return a sample for each item, or a Problem. Runs in a worker where there is a pool."""
+    """Return a sample for each item of an epoch, or a Problem. Runs in a worker where there is a pool."""
+    epoch, items = of_batch
     results: list[Any] = []
     for record, draw in items:
         pixels = memory[record.index] if memory is not None else _decoded(record.path)

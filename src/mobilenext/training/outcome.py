@@ -60,10 +60,12 @@ def describe(plan: Plan, loop: Loop, execution: Execution, reading: str) -> None
 def describe_rehearsal(loop: Loop, rehearsal: Rehearsal) -> None:
     """Log how long the run will take, and how much memory."""
     seconds, steps = rehearsal.seconds, loop.total_steps
+    passes = loop.stepper.passes(0, steps)
     log.info(
         "to expect: %.2f s a step here (passes through the network, measured on blank images; reading, loss and "
         "validation come on top), so %s or more for %d steps; memory of the process %.0f MiB or more",
-        seconds, datetime.timedelta(seconds=round(steps * seconds)), steps, rehearsal.peak_memory_mib,
+        seconds * passes / steps, datetime.timedelta(seconds=round(passes * seconds)), steps,
+        rehearsal.peak_memory_mib,
     )  # fmt: skip
 
 

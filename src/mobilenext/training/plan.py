@@ -86,13 +86,14 @@ def new_plan(
         raise UsageError(f"settings is the text {settings!r}; expected a list of such texts")
     beginning = find_beginning(model, weights, options)
     first, card = beginning.weights, beginning.card
-    settings, sizes = split_sizes(settings, card)
     task = find_task(options.get("task") or card.task or getattr(first, "task", None))
+    settings, sizes = split_sizes(settings, card, task.training.recipe.settable())
     check_task(beginning, task)
     names = frozenset(setting.partition("=")[0].strip() for setting in settings)
     chosen = _with_settings(find_recipe(task, recipe, from_weights=first is not None), settings, names, task, card.name)
     chosen, preprocessing = beginning.fit(chosen, names)
-    card = beginning.of_size(preprocessing.image_size, sizes).card
+    if card.name not in task.training.cards:  # networks of the task's own check the size themselves
+        card = beginning.of_size(preprocessing.image_size, sizes).card
     whole = first if beginning.part is None else None
     request = DataRequest(Path(data), seed, _data_options(options), whole, chosen, names)
     parts = task.training.open_parts(request)

@@ -7,6 +7,7 @@ function of a task is looked up here by the task's name, which is stored with th
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
 
 # Builds a freshly initialized network in training mode; UsageError: what the record says cannot be built.
 Builder: TypeAlias = "Callable[[NetworkRecord], Network]"
+
+SEARCH = "search"  # the task of super-networks, which nothing but a search can use
+
+
+def refuse_super_network(task: str | None, path: str | os.PathLike[str]) -> None:
+    """Raise UsageError where weights of `task` are those of a super-network."""
+    if task == SEARCH:
+        raise UsageError(
+            f"{path} holds the super-network of a search, which mixes all candidates and answers for none; train the "
+            "architecture that was found: mobilenext train DATA --model RUN/architecture.json -o FOLDER"
+        )
+
 
 # By the task: the function, or "module:function" of a task of this package, imported when it is needed.
 _BUILDERS: dict[str, Builder | str] = {

@@ -17,6 +17,7 @@ from mobilenext.models.build import PARTIAL
 from mobilenext.models.cards import ModelCard, WeightsCard, find_weights_card
 from mobilenext.models.detector_form import detection_preprocessing
 from mobilenext.weights import detectors, naming
+from mobilenext.weights.builders import refuse_super_network
 from mobilenext.weights.described import described_network, network_of_architecture
 from mobilenext.weights.foreign import ForeignFile, StateDict, read_foreign, select_state_dict
 from mobilenext.weights.metadata import CERTIFICATE, Metadata, read_metadata
@@ -67,11 +68,13 @@ def read_weights(
 
     Raises:
         WeightsError: unreadable, not one of the networks here, another model than `model`, or not finite.
-        UsageError: an unknown model name or option value; several weights in the file to choose from.
+        UsageError: an unknown model name or option value; several weights in the file to choose from; those of a
+            super-network, which only a search can use.
     """
     expected = find_model(model) if model is not None else None
     file = read_foreign(with_suffix(Path(path)))
     metadata = read_metadata(file, path)
+    refuse_super_network(metadata.entries.get("task"), path)
     published = None if metadata else find_weights_card(git_blob=file.git_blob, sha256=file.sha256)
     architecture = metadata.architecture()
     if described := described_network(file, metadata, use, identity_divisor):

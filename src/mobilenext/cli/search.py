@@ -1,0 +1,89 @@
+"""``search``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from typing import Any
+
+from mobilenext.cli.options import (
+    DATA,
+    DEVICE,
+    JSON,
+    LABELS,
+    NUM_CLASSES,
+    OUTPUT,
+    RESUME,
+    THREADS,
+    WORKERS,
+    add_flags,
+)  # fmt: skip
+from mobilenext.cli.train import add_run_flags, carry_out
+from mobilenext.cli.verb import Verb
+
+FIELDS = {  # of the recipe, that flags set: by the name of the flag
+    "space": "space", "operators": "operators", "order": "order", "cost": "cost_measure", "budget": "budget",
+}  # fmt: skip
+
+
+def _declare(command: argparse.ArgumentParser) -> None:
+    add_flags(
+        command,
+        DATA(nargs="?", help="data set: imgs/ and train_list.txt, or train/ with class folders"),
+        OUTPUT(help="new folder for the run"),
+        RESUME(metavar="RUN", help="continue the search in this folder"),
+    )
+    command.add_argument("--space", help="space that is searched: cell or blocks (default: that of the recipe)")
+    command.add_argument(
+        "--operators", metavar="NAME,...",
+        help="operators of the space cell, such as darts,sandglass_3x3 (default: darts, eight of them)",
+    )  # fmt: skip
+    command.add_argument(
+        "--order", metavar="1|2", help="order of the gradient of the alphas (default: 1, in less than half the time)"
+    )
+    command.add_argument(
+        "--cost", metavar="NAME", help="cost of an architecture: parameters, mult_adds or latency (default: parameters)"
+    )
+    command.add_argument(
+        "--budget", metavar="X,...", help="largest cost, in millions or, of latency, in ms (default: none)"
+    )
+    command.add_argument("--recipe", help="name from `mobilenext recipes` (default: short)")
+    command.add_argument(
+        "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE",
+        help="replace a value of the recipe, such as channels=4 or beta=0; `recipes NAME` lists all fields",
+    )  # fmt: skip
+    command.add_argument(
+        "--seed", type=int, help="seed of the halves, initialization, order and augmentation (default: 0)"
+    )
+    command.add_argument(
+        "--train-list", metavar="FILE", help="list file of the images to search on (default: train_list.txt)"
+    )
+    add_flags(
+        command,
+        NUM_CLASSES(help="number of classes (default: of the data)"),
+        LABELS(metavar=None, help="file of class names: lines, JSON, CSV, ..."),
+        DEVICE,
+        THREADS(help="threads per process, on a CPU (default: 1)"),
+        WORKERS(help="processes that read images (default: for a small data set none)"),
+    )
+    add_run_flags(command)
+    add_flags(command, JSON)
+
+
+def _search(options: argparse.Namespace) -> int:
+    from mobilenext.search.run import search_architecture
+
+    def run(arguments: dict[str, Any]) -> Any:
+        fields = {field: arguments.pop(flag, None) for flag, field in FIELDS.items()}
+        arguments["settings"] += [f"{name}={value}" for name, value in fields.items() if value is not None]
+        return search_architecture(options.data, **arguments)
+
+    def closing(folder: str) -> None:
+        logging.info(
+            "written: %s; train what was found: mobilenext train DATA --model %s/architecture.json", folder, folder
+        )
+
+    return carry_out(options, run, closing)
+
+
+SEARCH = Verb("search", "search for an architecture, or continue a search", _declare, _search)

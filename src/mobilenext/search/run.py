@@ -1,0 +1,65 @@
+"""Search for an architecture: a run of the shared training loop with the task ``search``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from mobilenext.errors import UsageError
+from mobilenext.search.space import SUPER_NETWORK
+from mobilenext.search.task import NAME
+from mobilenext.training.options import TrainOptions
+from mobilenext.training.run import train
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+PathLike = str | os.PathLike[str]
+
+
+def search_architecture(
+    data: PathLike | None = None,
+    *,
+    output: PathLike | None = None,
+    recipe: str | None = None,
+    settings: Iterable[str] = (),
+    model: str | None = None,
+    weights: PathLike | None = None,
+    resume: PathLike | None = None,
+    **options: Unpack[TrainOptions],
+) -> dict[str, Any]:
+    """Search for an architecture, and write everything into a folder.
+
+    The folder is that of a training run, with ``architecture.json`` beside it: the architecture found so far, from the
+    first checkpoint on. The training images are divided into two halves by class; the weights of the super-network
+    learn from one, its alphas from the other.
+
+        result = search_architecture("cifar10", output="runs/cells", settings=["operators=darts,sandglass_3x3"])
+        train("cifar10", model="runs/cells/architecture.json", output="runs/found")
+
+    Args:
+        data: a folder with ``train_list.txt``, or with ``train/`` of class folders.
+        output: the folder of the run, new.
+        recipe: ``short`` (the default), ``darts`` or another one of `mobilenext recipes`.
+        settings: texts ``key=value`` that replace fields of the recipe, such as ``space=cell`` or ``order=2``.
+        model: the model that is searched over, in a space that begins with one. weights: those that it begins with.
+        resume: the folder of a search, to go on with it; see :func:`mobilenext.train`.
+        options: the other keywords of :func:`mobilenext.train`, which mean the same.
+
+    Returns:
+        What is written to ``result.json``; under ``search`` the architectures and random ones beside them.
+
+    Raises:
+        UsageError: a name or a value that cannot work. DatasetError: too few images for two halves. Others as
+            :func:`mobilenext.train`.
+    """
+    if resume is not None:
+        given: dict[str, Any] = {"output": output, "recipe": recipe, "settings": settings, "model": model}
+        return train(data, weights=weights, resume=resume, **{n: v for n, v in given.items() if v}, **options)
+    if (task := options.get("task")) not in (None, NAME):
+        raise UsageError(f"task is {task!r}; a search has the task {NAME!r}")
+    options["task"] = NAME
+    if model is None and weights is None:
+        model = SUPER_NETWORK
+    return train(data, output=output, recipe=recipe, settings=settings, model=model, weights=weights, **options)
