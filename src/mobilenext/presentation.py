@@ -136,6 +136,8 @@ class Presentation:
     columns: Callable[[Sequence[Any]], tuple[list[str], list[list[Cell]]]] | None = None  # heads, and cells of each
     remarks: Callable[[Any], list[str]] = lambda evaluation: []  # warnings below the tiles
     sections: Callable[[Sequence[Any], PageImages], list[Section]] = lambda evaluations, images: []
+    # Sections of training runs, each a `mobilenext.runs.training_run.TrainingRun`, behind those that all tasks have.
+    trained: Callable[[Sequence[Any]], list[Section]] = lambda runs: []
     # What is published of a network: its metric, on which data, and a chart of all networks beside these evaluations.
     # The chart is asked for beside a bench or where it suits the evaluations.
     published: Callable[[str], float | None] = lambda network: None

@@ -145,6 +145,7 @@ def _sections(inputs: Inputs, images: Images) -> list[Section]:
     if inputs.training:
         parts = [sections.training_table(inputs.training, task), Charts(training_charts(inputs.training))]
         general.append(Section("training-runs", "Training", parts))
+        general += task.presentation.trained(inputs.training)
     if inputs.benches:
         general.append(Section("bench", "Latency of networks", _benches(inputs.benches, task)))
     if networks and not runs:

@@ -122,7 +122,11 @@ class SearchStep(Stepper):
         summary = self._space.summary(architecture)
         with paddle.no_grad():
             cost = float(self._space.expected_cost(self._alphas).item())
+        if not self._alpha_steps:  # they are random, and say nothing
+            summary = dataclasses.replace(summary, warning="", collapsed=0)
         lines = architecture_lines(summary, cost, self._space.unit)
+        if not self._alpha_steps:
+            lines.append("the alphas wait (alpha_warmup): this architecture is that of their random beginning")
         if self._recipe.stop_at_skips and summary.collapsed >= self._recipe.stop_at_skips:
             self.done = True
             lines.append(f"stopped early: {summary.collapsed} skip connections (stop_at_skips)")

@@ -15,6 +15,7 @@ from mobilenext.models import ModelCard
 from mobilenext.recipe import Recipe
 from mobilenext.search.data import digest_of, open_halves, reopen_halves
 from mobilenext.search.job import SearchJob
+from mobilenext.search.page import sections
 from mobilenext.search.recipes import FROM_SCRATCH, RECIPES, SearchRecipe
 from mobilenext.search.space import SUPER_NETWORK, Space, SpaceRequest, make_space
 
@@ -80,4 +81,5 @@ TRAINING = dataclasses.replace(
     cards={SUPER_NETWORK: CARD},
     verb="search",
 )
-TASK = dataclasses.replace(CLASSIFICATION, name=NAME, training=TRAINING)
+PRESENTATION = dataclasses.replace(CLASSIFICATION.presentation, trained=sections)
+TASK = dataclasses.replace(CLASSIFICATION, name=NAME, training=TRAINING, presentation=PRESENTATION)

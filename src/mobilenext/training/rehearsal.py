@@ -67,6 +67,6 @@ def _check_memory(network: nn.Layer, images: int, size: int) -> None:
     free = free_memory_mib()
     if free is not None and more > free:
         raise UsageError(
-            f"a step of {images} images needs about {more + peaks[1]:,.0f} MiB of memory, but {free:,.0f} MiB are free; "
+            f"a step of {images} images needs about {more + peaks[1]:,.0f} MiB, but {free:,.0f} MiB are free; "
             "expected a smaller batch or network: --set batch_size=N, or accumulate=N, which takes a batch in parts"
         )
