@@ -152,7 +152,6 @@ def test_it_ends_at_skips(data: Path, tmp_path: Path, caplog: pytest.LogCaptureF
     [
         ({"val_split": "0.2"}, UsageError, "val_split is 0.2, but a search divides the training images"),
         ({"recipe": "shrt"}, UsageError, "unknown recipe 'shrt'; did you mean 'short'"),
-        ({"weights": "x1_0.safetensors"}, UsageError, "x1_0"),
         ({"task": "detection"}, UsageError, "task is 'detection'"),
     ],
 )
