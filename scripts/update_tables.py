@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable
 
-from document_tables import accuracy, detection, speed, tipc, training
+from document_tables import accuracy, detection, pairs, speed, tipc, training
 from document_tables.results import ROOT, load
 from gradient_confusion import confusion_table
 from mobilenext.models.tables import detectors_table, models_table, variants_table
@@ -75,6 +75,8 @@ BLOCKS: dict[str, Callable[[], str]] = {  # by the name in the document's marks
     "serving": speed.serving,
     "trained": training.trained,
     "claim": training.claim,
+    "tiny20_pairs": pairs.pairs,
+    "tiny20_variants": pairs.variant_runs,
     "claim_int8": training.claim_int8,
     "faithfulness": accuracy.faithfulness,
     "gradient_confusion": lambda: confusion_table(load("gradient_confusion.json")),

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from mobilenext.statistics import student_quantile, welch
+from mobilenext.statistics import paired, student_quantile, welch
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,14 @@ def test_welch_by_hand() -> None:
     # One sample without spread: only the other's degree of freedom and standard error, 1 and 1, are left.
     assert welch([70, 72], [60, 60, 60])[1] == pytest.approx([-1.7062, 23.7062], abs=1e-3)
     assert welch([1, 1], [2, 2]) == (-1, None, None)
+
+
+def test_paired_by_hand() -> None:
+    # Differences 1, 2, 3, 4, 5: mean 3, standard error sqrt(2.5 / 5) = 0.70711, half 2.7764 * 0.70711.
+    mean, interval = paired([11, 22, 33, 44, 55], [10, 20, 30, 40, 50])
+    assert mean == 3
+    assert interval == pytest.approx([1.0368, 4.9632], abs=1e-3)
+    assert paired([3], [1]) == (2, None)
+    assert paired([3, 4], [1, 2]) == (2, None)
+    with pytest.raises(ValueError, match="zip"):
+        paired([1, 2], [1])

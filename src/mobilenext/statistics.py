@@ -36,6 +36,19 @@ def welch(first: Sequence[float], second: Sequence[float]) -> tuple[float, list[
     return difference, [difference - half, difference + half], degrees
 
 
+def paired(first: Sequence[float], second: Sequence[float]) -> tuple[float, list[float] | None]:
+    """Return the mean of first - second, pair by pair, and its 95 % interval by Student's t-test of the differences.
+
+    The interval is None for a single pair, and where all differences are equal.
+    """
+    differences = [a - b for a, b in zip(first, second, strict=True)]
+    mean = statistics.mean(differences)
+    if len(differences) < 2 or statistics.variance(differences) == 0:
+        return mean, None
+    half = student_quantile(0.975, len(differences) - 1) * statistics.stdev(differences) / math.sqrt(len(differences))
+    return mean, [mean - half, mean + half]
+
+
 def student_quantile(probability: float, degrees: float) -> float:
     """Return the t below which Student's distribution has `probability`, from 1/2; 1 to 10 000 degrees of freedom.
 
