@@ -100,12 +100,14 @@ def run_all(data: Path, runs: Sequence[Planned], output: Path) -> list[str]:
         with taken(run.folder.with_suffix(".lock")) as mine:
             if not mine or run.finished():
                 continue
-            print(f"{run.folder.name}: epochs {run.epochs}", file=sys.stderr, flush=True)
+            print(f"{run.folder.name}: {run.epochs} epochs", file=sys.stderr, flush=True)
             with run.folder.with_suffix(".log").open("a") as log:
                 code = subprocess.run(run.command(data), stdout=log, stderr=log).returncode
         if code:
-            failed.append(f"{run.folder.name} (exit code {code}, {run.folder.with_suffix('.log')})")
-        write_results(runs, output)
+            failed.append(f"{run.folder.name}: exit code {code}; {run.folder.with_suffix('.log')} says why")
+            print(failed[-1], file=sys.stderr, flush=True)
+        else:
+            write_results(runs, output)
     return failed
 
 
@@ -193,7 +195,7 @@ def main() -> int:
     finished = sum(run.finished() is not None for run in runs)
     print(f"{finished} of {len(runs)} runs are finished: {options.output}", file=sys.stderr)
     if failed:
-        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+        print("\n".join(["failed:", *failed]), file=sys.stderr)
     return 1 if failed else 0
 
 

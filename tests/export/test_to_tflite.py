@@ -29,9 +29,12 @@ NETWORKS: list[tuple[str, dict[str, Any]]] = [
     ("mobilenext_s", {}),
     ("mobilenext_l", {}),  # grouped 1x1 convolutions
     ("mobilenext_l_ghost", {}),
+    ("mobilenext_se_hidden_x0_35", {}),  # arithmetic with a number, ReLU
+    ("mobilenext_thin_shortcut_x0_35", {}),
+    ("mobilenext_two_depthwise_x0_35", {}),  # a stride in a 1x1 convolution
 ]
 # At an odd side, "SAME" pads otherwise than PyTorch does.
-SHORT = {(1, 50), (2, 64), (4, 50), (5, 64)}
+SHORT = {(1, 50), (2, 64), (4, 50), (5, 64), (6, 64), (7, 50)}
 
 
 @pytest.mark.parametrize(

@@ -272,10 +272,19 @@ class _Graph:
         self._binary(node, Op.MUL, "Mul")
 
     def _binary(self, node: onnx.NodeProto, code: int, kind: str) -> None:
-        if any(name in self._constants for name in node.input):
-            raise _unknown(node, "arithmetic with a constant")
-        inputs = [self._index[name] for name in node.input]
+        numbers = {name: self._constants[name] for name in node.input if name in self._constants}
+        if any(values.size != 1 for values in numbers.values()) or len(numbers) == len(node.input):
+            raise _unknown(node, "arithmetic with a constant that is no single number")
+        inputs = [
+            self._constant(f"{node.output[0]}/{name}", numbers[name].reshape(1))
+            if name in numbers
+            else self._index[name]
+            for name in node.input
+        ]
         self._operator(code, inputs, [self._activation(node.output[0])], kind, fusedActivationFunction=NONE)
+
+    def _relu(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
+        self._operator(Op.RELU, [self._index[node.input[0]]], [self._activation(node.output[0])])
 
     def _sigmoid(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
         self._operator(Op.LOGISTIC, [self._index[node.input[0]]], [self._activation(node.output[0])])
