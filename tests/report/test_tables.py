@@ -10,11 +10,13 @@ import pytest
 from evaluation_folders import write_evaluation
 from mobilenext.machine.environment import environment
 from mobilenext.report.names import runtime_of
-from mobilenext.report.sections import how_run
+from mobilenext.report.sections import bench_table, how_run
 from mobilenext.report.tables import result_table
+from mobilenext.runs.bench import Bench
 from mobilenext.runs.evaluation import read_evaluation
 from mobilenext.runtime import RUNTIMES
 from mobilenext.runtime.table import RuntimeSpec
+from mobilenext.tasks import find_task
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -44,3 +46,17 @@ def test_a_run_on_a_gpu_has_one_name(tmp_path: Path) -> None:
 def test_a_result_of_a_runtime_that_is_not_known(tmp_path: Path) -> None:
     folder = write_evaluation(tmp_path, [0], [[0, 1]], [[0.9, 0.1]], classes=2, runtime="tensorrt", environment={})
     assert "tensorrt of unknown version" in result_table(json.loads((folder / "result.json").read_text()))
+
+
+def test_the_bench_of_a_detector_tells_its_post_processing() -> None:
+    results = Path(__file__).parents[2] / "results"
+    for name, columns in (("bench_detection", ["of it, post-processing", "candidates", "boxes"]), ("bench_batch1", [])):
+        result = json.loads((results / f"{name}.json").read_text())
+        table = bench_table(Bench(results, name, result), 0, find_task("detection"))
+        assert list(table.head[11:]) == columns
+        assert {len(row) for row in table.rows} == {11 + len(columns)}
+        for row, cells in zip(result["rows"], table.rows, strict=True):
+            values = [cell.value for cell in cells[11:]]
+            if columns:
+                amounts = row.get("amounts_per_image", {})
+                assert values == [row.get("post_processing_ms"), amounts.get("candidates"), amounts.get("boxes")]
