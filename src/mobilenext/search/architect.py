@@ -91,19 +91,31 @@ class Architect:
             rate: the learning rate of the weights, by which order 2 looks ahead.
             epoch: from 0.
         """
-        for name, gradient in self.gradients(train, validation, rate).items():
+        for name, gradient in self.gradients(train, validation, rate, epoch).items():
             self._alphas[name].grad = gradient
-        term = self._regularizer(self._alphas, epoch)
-        if term is not None:
-            term.backward()  # adds to the gradients, once for all processes
         self._optimizer.step()
         self._optimizer.clear_grad()
 
-    def gradients(self, train: Batch, validation: Batch, rate: float) -> Mapping[str, paddle.Tensor | None]:
-        """Return the gradients of the alphas by their names, of the loss alone; for the arguments see :meth:`step`."""
+    def gradients(
+        self, train: Batch, validation: Batch, rate: float, epoch: int = 0
+    ) -> Mapping[str, paddle.Tensor | None]:
+        """Return the gradients of the alphas by their names, with those of the regularizer; see :meth:`step`."""
         with self._kept(self._statistics):
             gradients = self._first(validation) if self._recipe.order == 1 else self._second(train, validation, rate)
-        return dict(zip(self._alphas, gradients, strict=True))
+        terms = self._of_terms(epoch)  # once for all processes, so they are not summed
+        return {
+            name: term if gradient is None else gradient if term is None else gradient + term
+            for name, gradient, term in zip(self._alphas, gradients, terms, strict=True)
+        }
+
+    def _of_terms(self, epoch: int) -> Gradients:
+        """Return the gradients of the regularizer."""
+        alphas = list(self._alphas.values())
+        term = self._regularizer(self._alphas, epoch)
+        if term is None:
+            return [None] * len(alphas)
+        gradients: Gradients = paddle.grad(term, alphas, allow_unused=True)
+        return gradients
 
     def state(self) -> Arrays:
         """Return the optimizer's tensors by ``alphas/accumulator``; nothing before its first step."""

@@ -44,10 +44,15 @@ def synchronize(network: nn.Layer) -> int:
     return len(layers)
 
 
-def _forward(layer: nn.BatchNorm2D, native: Any, x: paddle.Tensor) -> paddle.Tensor:
-    """Return x [N, C, H, W] normalized by the mean and variance of all processes' images."""
+def _forward(
+    layer: nn.BatchNorm2D, native: Any, x: paddle.Tensor, factor: paddle.Tensor | None = None
+) -> paddle.Tensor:
+    """Return x [N, C, H, W] normalized by the mean and variance of all processes' images.
+
+    `factor` is a number that the result is multiplied by, as the batch norms of a super-network do.
+    """
     if not layer.training:
-        return native(x)
+        return native(x) if factor is None else native(x, factor)
     dtype, x = x.dtype, x.astype("float32")  # in mixed precision the statistics stay exact
     channels, world = x.shape[1], paddle.distributed.get_world_size()
     shape = [1, channels, 1, 1]
@@ -69,5 +74,7 @@ def _forward(layer: nn.BatchNorm2D, native: Any, x: paddle.Tensor) -> paddle.Ten
         kept = layer._momentum
         layer._mean.set_value(kept * layer._mean + (1 - kept) * mean.detach())
         layer._variance.set_value(kept * layer._variance + (1 - kept) * variance.detach())
-    scale = layer.weight * (variance + layer._epsilon).rsqrt()
-    return ((x - mean.reshape(shape)) * scale.reshape(shape) + layer.bias.reshape(shape)).astype(dtype)
+    scale, bias = layer.weight * (variance + layer._epsilon).rsqrt(), layer.bias
+    if factor is not None:
+        scale, bias = scale * factor, bias * factor
+    return ((x - mean.reshape(shape)) * scale.reshape(shape) + bias.reshape(shape)).astype(dtype)
