@@ -563,3 +563,35 @@ def test_any_image_gives_a_square_of_pixels(
     batch = Preprocessing(image_size=image_size).normalize(pixels[None])
     augmentation.erase(batch, [random])
     assert np.isfinite(batch).all()
+
+
+# --- cutout
+
+
+def test_cutout_is_a_square_of_zeros_cut_at_the_border() -> None:
+    """The rule of the authors' code: rows y - 2 to y + 1 and columns x - 2 to x + 1 for a side of 4 or 5."""
+    images = np.ones((300, 3, 8, 6), np.float32)
+    randoms = [generator(0, 0, index) for index in range(len(images))]
+    plain(cutout=5).cut_out(images, randoms)
+    squares = Counter()
+    for image in images:
+        assert (image == image[0]).all()  # all channels alike
+        ys, xs = np.nonzero(image[0] == 0)
+        assert len(ys) == (np.ptp(ys) + 1) * (np.ptp(xs) + 1)
+        squares[(ys.min(), ys.max(), xs.min(), xs.max())] += 1
+    expected = {(max(0, y - 2), min(7, y + 1), max(0, x - 2), min(5, x + 1)) for y in range(8) for x in range(6)}
+    assert set(squares) <= expected
+    assert len(squares) > 0.9 * len(expected)
+
+
+def test_cutout_depends_on_the_generator_alone() -> None:
+    whole = np.ones((4, 3, 8, 8), np.float32)
+    parts = whole.copy()
+    plain(cutout=4).cut_out(whole, [generator(1, 2, index) for index in range(4)])
+    for index in (3, 1, 0, 2):
+        plain(cutout=4).cut_out(parts[index : index + 1], [generator(1, 2, index)])
+    assert np.array_equal(whole, parts)
+    with pytest.raises(UsageError, match="2 generators for 4 images"):
+        plain(cutout=4).cut_out(whole, [generator(0, 0, 0)] * 2)
+    with pytest.raises(UsageError, match="cutout is -1; expected an integer from 0"):
+        plain(cutout=-1)

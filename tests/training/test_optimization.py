@@ -16,6 +16,7 @@ from mobilenext.classification.recipes import RECIPES
 from mobilenext.recipe import Recipe
 from mobilenext.training.optimization import (
     Average,
+    clip_gradients,
     make_optimizer,
     optimizer_state,
     restore_optimizer,
@@ -346,3 +347,15 @@ def test_an_average_goes_on_where_it_was() -> None:
             average.update(step)
     one, other = (average.tensors["weight"].numpy().tobytes() for average in (whole, second))
     assert one == other
+
+
+@pytest.mark.parametrize(("largest", "factor"), [(2.5, 0.5), (5.0, 1.0), (100.0, 1.0)])
+def test_gradients_are_clipped_by_the_norm_of_all_together(largest: float, factor: float) -> None:
+    parameters = [paddle.create_parameter([size], "float32") for size in (2, 1, 1)]
+    (3 * parameters[0][0] + 4 * parameters[1].sum()).backward()  # norm 5; the third has no gradient
+    norm = clip_gradients(parameters, largest)
+    assert norm.item() == pytest.approx(5.0)
+    # PyTorch adds 1e-6 to the norm.
+    assert parameters[0].grad.tolist() == pytest.approx([3 * factor, 0.0], rel=1e-6)
+    assert parameters[1].grad.tolist() == pytest.approx([4 * factor], rel=1e-6)
+    assert parameters[2].grad is None
