@@ -24,7 +24,7 @@ def network() -> BlockSearchNetwork:
 @pytest.mark.parametrize("kind", ["parameters", "mult_adds"])
 @pytest.mark.parametrize("image_size", [40, 64])
 def test_parts_sum_up_to_whole_networks(network: BlockSearchNetwork, kind: str, image_size: int) -> None:
-    costs = count_costs(network, kind, image_size)
+    costs = count_costs(network.published_plan, kind, image_size, 20)
     random = np.random.default_rng(image_size)
     for chosen in ([0] * 15, *([int(random.integers(len(row))) for row in costs.choices] for _ in range(2))):
         whole = MobileNeXt(plan=network.plan(chosen), num_classes=20)

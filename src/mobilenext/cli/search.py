@@ -9,20 +9,26 @@ from typing import Any
 from mobilenext.cli.options import (
     DATA,
     DEVICE,
+    IMAGE_SIZE,
     JSON,
     LABELS,
+    MODEL,
     NUM_CLASSES,
     OUTPUT,
     RESUME,
     THREADS,
+    WEIGHTS,
     WORKERS,
     add_flags,
+    print_report,
 )  # fmt: skip
 from mobilenext.cli.train import add_run_flags, carry_out
 from mobilenext.cli.verb import Verb
+from mobilenext.errors import UsageError
 
 FIELDS = {  # of the recipe, that flags set: by the name of the flag
     "space": "space", "operators": "operators", "order": "order", "cost": "cost_measure", "budget": "budget",
+    "costs": "costs", "image_size": "image_size",
 }  # fmt: skip
 
 
@@ -34,6 +40,11 @@ def _declare(command: argparse.ArgumentParser) -> None:
         RESUME(metavar="RUN", help="continue the search in this folder"),
     )
     command.add_argument("--space", help="space that is searched: cell or blocks (default: that of the recipe)")
+    add_flags(
+        command,
+        MODEL(help="MobileNeXt whose blocks are searched, without weights: name from `mobilenext list`"),
+        WEIGHTS(help="weights to begin with, for the space blocks: file, or name such as mobilenext_x1_0.in1k"),
+    )
     command.add_argument(
         "--operators", metavar="NAME,...",
         help="operators of the space cell, such as darts,sandglass_3x3 (default: darts, eight of them)",
@@ -47,6 +58,15 @@ def _declare(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--budget", metavar="X,...", help="largest cost, in millions or, of latency, in ms (default: none)"
     )
+    command.add_argument(
+        "--costs", metavar="FILE", help="latencies of blocks, written by --measure-costs; the cost is latency then"
+    )
+    command.add_argument(
+        "--measure-costs", metavar="RUNTIME",
+        help="measure the latencies of the blocks of --model by this runtime, such as onnxruntime, write them to the "
+        "file --output, and search nothing",
+    )  # fmt: skip
+    add_flags(command, IMAGE_SIZE(help="side of the images in pixels (default: that of the weights or of the recipe)"))
     command.add_argument("--recipe", help="name from `mobilenext recipes` (default: short)")
     command.add_argument(
         "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE",
@@ -73,6 +93,9 @@ def _declare(command: argparse.ArgumentParser) -> None:
 def _search(options: argparse.Namespace) -> int:
     from mobilenext.search.run import search_architecture
 
+    if options.measure_costs is not None:
+        return _measure(options)
+
     def run(arguments: dict[str, Any]) -> Any:
         fields = {field: arguments.pop(flag, None) for flag, field in FIELDS.items()}
         arguments["settings"] += [f"{name}={value}" for name, value in fields.items() if value is not None]
@@ -84,6 +107,30 @@ def _search(options: argparse.Namespace) -> int:
         )
 
     return carry_out(options, run, closing)
+
+
+def _measure(options: argparse.Namespace) -> int:
+    """Measure the latencies of the blocks of a model, and write them to a file."""
+    from mobilenext.search.cost_table import describe_additivity, write_cost_table
+    from mobilenext.search.measuring import measure_costs
+
+    if options.data is not None or options.output is None or options.model is None:
+        raise UsageError(
+            "--measure-costs measures a model and writes a file; expected --model NAME and -o FILE, and no data"
+        )
+    table = measure_costs(
+        options.measure_costs, model=options.model, image_size=options.image_size, threads=options.threads or 1
+    )
+    write_cost_table(options.output, table)
+    published = table.published
+    lines = [
+        f"{len(table.candidates)} candidates of {table.model} at {table.image_size} pixels, {table.runtime}, "
+        f"threads {table.threads}",
+        f"the published network: {describe_additivity(published['measured_ms'], published['sum_ms'])}",
+        f"written: {options.output}; use it: mobilenext search DATA --weights FILE --costs {options.output}",
+    ]
+    print_report(lines, options, table.to_dict())
+    return 0
 
 
 SEARCH = Verb("search", "search for an architecture, or continue a search", _declare, _search)

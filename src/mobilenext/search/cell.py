@@ -25,7 +25,7 @@ from mobilenext.models.cell_search import CellSearchNetwork
 from mobilenext.models.counting import count
 from mobilenext.models.genotype import EDGES, INPUTS, NODES, Genotype, read_genotype
 from mobilenext.search.recipes import operators_of
-from mobilenext.search.space import SpaceRequest, Summary
+from mobilenext.search.space import Space, SpaceRequest, Summary
 
 COUNTED_SIZE = {"cifar": 32, "imagenet": 224}  # pixels of the images that mult-adds are counted for
 TABLES = {"alphas_normal": False, "alphas_reduce": True}  # by name: whether they are those of the reduction cells
@@ -43,7 +43,7 @@ class Cost(NamedTuple):
         return Cost(self.parameters + other.parameters, self.mult_adds + other.mult_adds)
 
 
-class CellSpace:
+class CellSpace(Space):
     """The cells that can be made of some operators; see `mobilenext.search.space.Space`."""
 
     def __init__(self, request: SpaceRequest) -> None:

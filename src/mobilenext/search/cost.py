@@ -9,18 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from mobilenext.errors import UsageError
+from mobilenext.models.block_plan import BlockPlan
 from mobilenext.search.knapsack import best_choice
 
 if TYPE_CHECKING:
     import paddle
 
-    from mobilenext.models.block_search import BlockSearchNetwork
+    from mobilenext.models.counting import Size
 
 Numbers = npt.NDArray[np.float64]
 UNITS = {"parameters": "M", "mult_adds": "M", "latency": "ms"}  # of budgets and of what is shown
@@ -84,45 +86,59 @@ class Costs:
         Raises:
             UsageError: the smallest network costs more.
         """
+        self.check_budget(budget)
         scale = _SCALES[self.unit]
         limit = budget if scale == 1 else float(round(budget * scale))
         chosen = best_choice(values, self.choices, limit - self.fixed)
-        if chosen is None:
-            smallest = math.ceil(1000 * self.smallest) / 1000
+        assert chosen is not None
+        return chosen
+
+    def check_budget(self, budget: float) -> None:
+        """Raise UsageError where the smallest network of the space costs more."""
+        # As it is printed, rounded up, so that the number in the message is a budget that can be asked for.
+        smallest = math.ceil(1000 * self.smallest - 1e-6) / 1000
+        if budget < self.smallest - 1e-9 * abs(budget):
             raise UsageError(
                 f"the budget is {budget:g} {self.unit} of {self.kind}, but the smallest network of this space has "
                 f"{smallest:.3f} {self.unit}; expected a budget from there up"
             )
-        return chosen
 
 
-def count_costs(network: BlockSearchNetwork, kind: str, image_size: int) -> Costs:
-    """Count the parameters or the mult-adds of each candidate, for one image of `image_size` pixels."""
+def count_costs(plan: Sequence[BlockPlan], kind: str, image_size: int, num_classes: int) -> Costs:
+    """Count the parameters or the mult-adds of each candidate of a search over the blocks of `plan`.
+
+    Args:
+        plan: the published one, whose candidates are those of `find_candidates`.
+        kind: parameters or mult_adds.
+        image_size: pixels, of one image.
+        num_classes: outputs of the classifier.
+    """
+    from mobilenext.models.block_search import find_candidates
     from mobilenext.models.counting import count
+    from mobilenext.models.sandglass import MobileNeXt
 
-    sides = block_sizes(network, image_size)
-
-    def cost(block: object, side: int, channels: int) -> float:
-        return float(getattr(count(block, side, channels=channels), kind)) if block is not None else 0.0
-
+    sides = block_sizes(plan, image_size)
     choices = tuple(
-        np.array(
-            [
-                cost(choice.block(index), sides[place.block], network.published_plan[place.block].in_channels)
-                for index in range(len(place.plans))
-            ]
-        )
-        for place, choice in zip(network.candidates, network.choices, strict=True)
+        np.array([float(getattr(size_of(block, sides[place.block]), kind)) for block in place.plans])
+        for place in find_candidates(plan)
     )
-    published = [0] * len(choices)
-    whole = cost(network.network(published), image_size, 3)
+    whole = float(getattr(count(MobileNeXt(plan=plan, num_classes=num_classes), image_size), kind))
     return Costs(kind, whole - sum(float(costs[0]) for costs in choices), choices)
 
 
-def block_sizes(network: BlockSearchNetwork, image_size: int) -> list[int]:
-    """Return the side of the map that each block of the published plan takes."""
+@cache
+def size_of(block: BlockPlan | None, side: int) -> Size:
+    """Count one block on a map with sides of `side`; nothing where it is left out."""
+    from mobilenext.models.counting import Size, count
+    from mobilenext.models.sandglass import Sandglass
+
+    return Size(0, 0, 0) if block is None else count(Sandglass(block), side, channels=block.in_channels)
+
+
+def block_sizes(plan: Sequence[BlockPlan], image_size: int) -> list[int]:
+    """Return the side of the map that each block of a plan takes."""
     sides, side = [], -(-image_size // 2)  # behind the stem; with its padding a stride of 2 halves and rounds up
-    for block in network.published_plan:
+    for block in plan:
         sides.append(side)
         side = -(-side // block.stride)
     return sides

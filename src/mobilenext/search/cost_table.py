@@ -10,10 +10,10 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,9 +22,6 @@ from mobilenext.files import write_atomically
 from mobilenext.json_files import Fields, Unfit, check, many, number, parse, read_bytes, record, text, whole
 from mobilenext.models.block_plan import BlockPlan
 from mobilenext.search.cost import Costs, block_sizes
-
-if TYPE_CHECKING:
-    from mobilenext.models.block_search import BlockSearchNetwork
 
 SCHEMA = 1
 LARGEST_FILE = 1 << 20  # bytes; a table has about 40 kB
@@ -79,23 +76,25 @@ class CostTable:
         (few, least), (many_classes, most) = self.fixed
         return least + (most - least) * (classes - few) / (many_classes - few)
 
-    def costs(self, network: BlockSearchNetwork) -> Costs:
-        """Return the latency of the candidates of a super-network of the table's model and image size.
+    def costs(self, plan: Sequence[BlockPlan], num_classes: int) -> Costs:
+        """Return the latency of the candidates of a search over the blocks of `plan`, which is that of the model.
 
         Raises:
             UsageError: the table lacks one.
         """
-        sides = block_sizes(network, self.image_size)
+        from mobilenext.models.block_search import find_candidates
+
+        sides = block_sizes(plan, self.image_size)
         choices = []
-        for place in network.candidates:
-            keys = [None if plan is None else (sides[place.block], plan) for plan in place.plans]
+        for place in find_candidates(plan):
+            keys = [None if block is None else (sides[place.block], block) for block in place.plans]
             if lacking := [key for key in keys if key is not None and key not in self.candidates]:
-                side, plan = lacking[0]
+                side, block = lacking[0]
                 raise UsageError(
-                    f"the cost table of {self.model} lacks {plan} on maps of {side} x {side}; measure it again"
+                    f"the cost table of {self.model} lacks {block} on maps of {side} x {side}; measure it again"
                 )
             choices.append(np.array([0.0 if key is None else self.candidates[key] for key in keys]))
-        return Costs("latency", self.fixed_ms(network.num_classes), tuple(choices), self.digest)
+        return Costs("latency", self.fixed_ms(num_classes), tuple(choices), self.digest)
 
     def check(self, **expected: Any) -> None:
         """Check what the table was measured for.

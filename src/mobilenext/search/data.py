@@ -18,6 +18,8 @@ from mobilenext.data import LabelledDataset
 from mobilenext.data.dataset import class_name_of
 from mobilenext.errors import DatasetError, UsageError
 from mobilenext.job import DataRequest, Parts
+from mobilenext.search.cost_table import read_cost_table
+from mobilenext.search.recipes import SearchRecipe
 
 SHARE = 0.5  # of the images of each class, those of the alphas
 _NEEDLESS = ("val_list", "val_split", "train_split")
@@ -28,7 +30,7 @@ def open_halves(request: DataRequest) -> Parts:
 
     Raises:
         UsageError: options of a validation that a search does not have.
-        DatasetError: what cannot be read, or a class of less than two images.
+        DatasetError: what cannot be read, or a class of less than two images. DataError: a broken cost table.
     """
     needless = [f"{name} is {value}" for name, value in request.options.items() if name in _NEEDLESS and value]
     if needless:
@@ -37,6 +39,10 @@ def open_halves(request: DataRequest) -> Parts:
         )
     parts = open_run(dataclasses.replace(request, options={**request.options, "val_split": SHARE}))
     _check_halves(parts, request.root)
+    assert isinstance(request.recipe, SearchRecipe)
+    if request.recipe.costs:
+        table = read_cost_table(request.recipe.costs)
+        parts = dataclasses.replace(parts, stored={**parts.stored, "cost_table": table.to_dict()})
     return parts
 
 

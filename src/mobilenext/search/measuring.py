@@ -187,18 +187,15 @@ def _write_all(
 ) -> tuple[list[list[tuple[str, Part]]], Mapping[str, Any]]:
     """Write all networks; return the parts that are timed together, an empty one first, and of the whole ones the names
     and the candidates in them."""
-    from mobilenext.models import build_network
-    from mobilenext.models.block_search import BlockSearchNetwork
-    from mobilenext.models.sandglass import MobileNeXt
+    from mobilenext.models.block_search import find_candidates
+    from mobilenext.models.sandglass import plan_blocks
     from mobilenext.search.cost import block_sizes
 
-    published = build_network(model, identity_divisor=identity_divisor, num_classes=CLASSES[1])
-    assert isinstance(published, MobileNeXt)
-    network = BlockSearchNetwork(published)
-    sides = block_sizes(network, image_size)
+    published = plan_blocks(find_model(model).arguments["width"])
+    candidates, sides = find_candidates(published), block_sizes(published, image_size)
     parts: dict[tuple[int, int, int], dict[BlockPlan, None]] = {}
-    for place in network.candidates:
-        block = network.published_plan[place.block]
+    for place in candidates:
+        block = published[place.block]
         group = parts.setdefault((sides[place.block], block.in_channels, block.stride), {})
         group.update(dict.fromkeys(plan for plan in place.plans if plan is not None))
     groups = []
@@ -207,16 +204,13 @@ def _write_all(
         groups.append([(f"part-{number}-{place}", row) for place, row in enumerate(rows)])
         for name, row in groups[-1]:
             specs.write(_part_network(row, identity_divisor), name, size)
-    smallest = [len(place.plans) - 1 if place.plans[-1] is None else 0 for place in network.candidates]
-    plan = network.plan(smallest)
+    left_out = {place.block for place in candidates if None in place.plans}
+    smallest = [block for index, block in enumerate(published) if index not in left_out]
     for classes in CLASSES:
-        _write_plans(specs, {f"smallest-{classes}": plan}, classes, identity_divisor, image_size)
-    _write_plans(specs, {"published": network.published_plan}, CLASSES[1], identity_divisor, image_size)
-    keys = [
-        [(sides[place.block], place.plans[index]) for place, index in zip(network.candidates, chosen, strict=True)]
-        for chosen in (smallest, [0] * len(smallest))
-    ]
-    of_smallest, of_published = ([key for key in row if key[1] is not None] for row in keys)
+        _write_plans(specs, {f"smallest-{classes}": smallest}, classes, identity_divisor, image_size)
+    _write_plans(specs, {"published": published}, CLASSES[1], identity_divisor, image_size)
+    of_published = [(sides[place.block], published[place.block]) for place in candidates]
+    of_smallest = [key for key, place in zip(of_published, candidates, strict=True) if place.block not in left_out]
     names = [*(f"smallest-{classes}" for classes in CLASSES), "published"]
     return groups, {"names": names, "smallest": of_smallest, "published": of_published}
 

@@ -2,6 +2,7 @@
 
     darts    the arguments of the paper's search on CIFAR-10
     short    a search of minutes to hours on a few thousand small images
+    blocks   a search over the blocks of a MobileNeXt with weights
 
 ``mobilenext recipes`` lists them all.
 """
@@ -21,7 +22,7 @@ from mobilenext.models.architecture_fields import OPERATORS, SPACES
 from mobilenext.models.genotype import DARTS, NONE
 
 COSTS = ("parameters", "mult_adds", "latency")  # what a search may be told to keep low
-FROM_SCRATCH = "short"  # where no recipe is named
+FROM_SCRATCH, FROM_WEIGHTS = "short", "blocks"  # where no recipe is named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +149,28 @@ RECIPES: Mapping[str, SearchRecipe] = MappingProxyType(
                 beta=0.5,
                 preprocessing=Preprocessing(image_size=16, crop_pct=1.0),
                 augmentation=Augmentation(image_size=16, crop="pad", padding=2),
+            ),
+            SearchRecipe(
+                name="blocks",
+                space="blocks",
+                source="this project: single paths of a super-network that begins with weights; a third of the epochs "
+                "adapts it to the data before the alphas change",
+                expected="depends on the data and the budget",
+                cost="about that of a training of as many epochs on the same images",
+                command="mobilenext search DATA --weights mobilenext_x1_0.in1k --costs costs.json --budget 3,4 -o RUN",
+                epochs=30,
+                batch_size=32,
+                lr=0.02,
+                lr_batch_size=32,
+                schedule_by="step",
+                min_lr=0.0005,
+                weight_decay=4e-5,
+                clip_norm=5.0,
+                alpha_lr=0.01,
+                alpha_decay=0.0,
+                alpha_warmup=0.3,
+                preprocessing=Preprocessing(),
+                augmentation=Augmentation(scale=(0.35, 1.0)),
             ),
         )
     }

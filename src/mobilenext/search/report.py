@@ -49,7 +49,8 @@ def beside_random(space: Space, architectures: Mapping[float | None, Architectur
         summary = space.summary(architecture)
         generators = [generator(seed, number, draw, RANDOM_PURPOSE) for draw in range(RANDOM)]
         randoms = [space.summary(space.random(random, architecture)) for random in generators]
-        means = {name: float(np.mean([getattr(one, name) for one in randoms])) for name in ("parameters", "mult_adds")}
+        names = ("parameters", "mult_adds") if summary.cost is None else ("parameters", "mult_adds", "cost")
+        means = {name: float(np.mean([getattr(one, name) for one in randoms])) for name in names}
         found.append(
             {
                 **({} if budget is None else {"budget": budget}),
@@ -62,4 +63,6 @@ def beside_random(space: Space, architectures: Mapping[float | None, Architectur
             "" if budget is None else f" for {budget:g} {space.unit}", architecture.name, sizes(summary), RANDOM,
             means["parameters"] / 1e6, means["mult_adds"] / 1e6,
         )  # fmt: skip
+    for entry, measured in zip(found, space.measured(list(architectures.values())), strict=False):
+        entry["measured"] = dict(measured)
     return {"found": found}

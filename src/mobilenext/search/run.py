@@ -60,6 +60,14 @@ def search_architecture(
     if (task := options.get("task")) not in (None, NAME):
         raise UsageError(f"task is {task!r}; a search has the task {NAME!r}")
     options["task"] = NAME
+    settings = _with_latency(settings)
     if model is None and weights is None:
         model = SUPER_NETWORK
     return train(data, output=output, recipe=recipe, settings=settings, model=model, weights=weights, **options)
+
+
+def _with_latency(settings: Iterable[str]) -> list[str]:
+    """Return the settings; where they name a file of latencies and no cost, the cost is latency."""
+    settings = [settings] if isinstance(settings, str) else list(settings)
+    names = {setting.partition("=")[0].strip() for setting in settings}
+    return [*settings, "cost_measure=latency"] if "costs" in names and "cost_measure" not in names else settings

@@ -36,6 +36,7 @@ class SpaceRequest:
     data_digest: str  # of the images that are searched on
     model: str  # of run.json: the model that is searched over; `SUPER_NETWORK` of a space without one
     identity_divisor: int = 1
+    first_weights: Mapping[str, Any] = field(default_factory=dict)  # of run.json; empty where the search has none
     cost_table: Mapping[str, Any] | None = None  # measured latencies, from the file that run.json has the digest of
 
 
@@ -98,6 +99,29 @@ class Space(Protocol):
 
     def budgets(self) -> Sequence[float | None]:
         """Return the budgets, in `unit`, of the architectures that a run writes; (None,) where there is none."""
+
+    # What a space may have, and otherwise inherits.
+
+    def describe(self) -> str:
+        """Return how large the space is, for the log; empty where nobody has to be told."""
+        return ""
+
+    def first_weights(self, network: Network) -> Mapping[str, Floats]:
+        """Return those first weights of a fresh super-network that found networks begin with, for the checkpoint."""
+        del network
+        return {}
+
+    def initial_network(
+        self, first: Mapping[str, Floats], alphas: Mapping[str, Floats], budget: float | None = None
+    ) -> Network | None:
+        """Return the network of `discretize` with what `first_weights` have of it; None where there are none."""
+        del first, alphas, budget
+        return None
+
+    def measured(self, architectures: Sequence[Architecture]) -> Sequence[Mapping[str, float]]:
+        """Return what was measured of whole networks, for each, where a cost was measured on their parts."""
+        del architectures
+        return ()
 
 
 SUPER_NETWORK = "super_network"  # the model, in run.json, of a search that no model of the cards begins

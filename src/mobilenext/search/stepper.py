@@ -20,10 +20,10 @@ from mobilenext.job import Batch, EpochReport, Parts, Setup, Stepper
 from mobilenext.models.architecture import Architecture
 from mobilenext.runs.run_folder import ARCHITECTURE
 from mobilenext.search.architect import PASSES, Architect, frozen
+from mobilenext.search.initial import initial_weights
 from mobilenext.search.job import SearchJob
 from mobilenext.search.recipes import SearchRecipe
 from mobilenext.search.report import architecture_lines, beside_random, fields_of
-from mobilenext.search.space import Space
 from mobilenext.seeds import generator
 from mobilenext.training.feeding import Feeder
 from mobilenext.training.optimization import Arrays
@@ -45,7 +45,7 @@ class SearchStep(Stepper):
         assert isinstance(recipe, SearchRecipe)
         assert isinstance(job, SearchJob)
         self._setup, self._recipe, self._network = setup, recipe, network
-        self._space: Space = job.space
+        self._job, self._space = job, job.space
         self._alphas: dict[str, paddle.Tensor] = network.alphas
         own = {id(alphas) for alphas in self._alphas.values()}
         weights = [value for value in network.parameters() if id(value) not in own and not value.stop_gradient]
@@ -59,6 +59,9 @@ class SearchStep(Stepper):
         self._batches: Iterator[Batch] | None = None  # of the other half, from the step that the process began with
         self._alpha_steps = 0
         self.done = False
+        self._first_weights = self._space.first_weights(network)
+        if size := self._space.describe():
+            log.info("the space: %s", size)
 
     def __call__(self, batch: Batch, global_step: int, rate: float) -> list[paddle.Tensor]:
         if global_step >= self._first:
@@ -98,7 +101,9 @@ class SearchStep(Stepper):
 
     def parts(self) -> Mapping[str, Arrays]:
         # The number of steps is always there, so that the part is not empty while the alphas wait.
-        return {**self._descent.parts(), "alphas": {"steps": _as_array(self._alpha_steps), **self._architect.state()}}
+        alphas = {"steps": _as_array(self._alpha_steps), **self._architect.state()}
+        first = {"first_weights": self._first_weights} if self._first_weights else {}
+        return {**self._descent.parts(), "alphas": alphas, **first}
 
     def values(self) -> dict[str, Any] | None:
         return {"done": self.done}
@@ -108,6 +113,7 @@ class SearchStep(Stepper):
         own = dict(parts["alphas"])
         self._alpha_steps = int(own.pop("steps")[0])
         self._architect.restore(own)
+        self._first_weights = parts.get("first_weights", {})
         self.done = bool((values or {}).get("done"))
 
     # What the run says.
@@ -141,6 +147,10 @@ class SearchStep(Stepper):
             files.setdefault(ARCHITECTURE, content)
             if budget is not None:
                 files[f"architecture_{budget:g}.json"] = content
+            network = self._space.initial_network(self._first_weights, self._tables(), budget)
+            if network is not None:
+                name = "initial.safetensors" if budget is None else f"initial_{budget:g}.safetensors"
+                files[name] = initial_weights(network, architecture, self._job)
         return files
 
     def result(self) -> Mapping[str, Any]:

@@ -11,12 +11,13 @@ from mobilenext.classification.task import TASK as CLASSIFICATION
 from mobilenext.classification.training import ClassificationJob
 from mobilenext.data import Preprocessing
 from mobilenext.job import Parts, Setup, Stepper
+from mobilenext.json_files import optional, record
 from mobilenext.models import ModelCard
 from mobilenext.recipe import Recipe
 from mobilenext.search.data import digest_of, open_halves, reopen_halves
 from mobilenext.search.job import SearchJob
 from mobilenext.search.page import sections
-from mobilenext.search.recipes import FROM_SCRATCH, RECIPES, SearchRecipe
+from mobilenext.search.recipes import FROM_SCRATCH, FROM_WEIGHTS, RECIPES, SearchRecipe
 from mobilenext.search.space import SUPER_NETWORK, Space, SpaceRequest, make_space
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def space_of(config: Mapping[str, Any], recipe: SearchRecipe) -> Space:
             data_digest=digest_of(config),
             model=config["model"],
             identity_divisor=config["identity_divisor"],
+            first_weights=config["weights"] or {},
+            cost_table=config.get("cost_table"),
         )
     )
 
@@ -70,11 +73,12 @@ TRAINING = dataclasses.replace(
     recipe=SearchRecipe,
     recipes=RECIPES,
     from_scratch=FROM_SCRATCH,
-    from_weights=FROM_SCRATCH,
+    from_weights=FROM_WEIGHTS,
     open_parts=open_halves,
     reopen_parts=reopen_halves,
     build=build_super_network,
     job=make_job,
+    stored={**CLASSIFICATION.training.stored, "cost_table": optional(record({}))},
     describe=lambda config: f"{config['num_classes']} classes, space {config['recipe']['space']}",
     rehearses=True,
     stepper=make_stepper,

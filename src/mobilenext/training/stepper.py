@@ -86,7 +86,9 @@ class GradientStep(Stepper):
             scaler.update()
         else:
             self._optimizer.step()
-        self._optimizer.clear_grad()
+        # A parameter that the next pass does not use must have no gradient then: one of zeros would let it move on by
+        # its momentum, and by the decay of weights.
+        self._optimizer.clear_grad(set_to_zero=False)
         return sums
 
     def velocities(self) -> dict[str, paddle.Tensor]:
