@@ -22,7 +22,14 @@ import paddle
 from paddle import nn
 
 from mobilenext.errors import UsageError
-from mobilenext.models.cell_operators import FactorizedReduce, Identity, build_operator, conv, relu_conv_bn
+from mobilenext.models.cell_operators import (
+    FactorizedReduce,
+    Identity,
+    build_operator,
+    check_operators,
+    conv,
+    relu_conv_bn,
+)
 from mobilenext.models.genotype import INPUTS, NODES, Genotype
 from mobilenext.models.network import Network, Tap, drop_connect
 
@@ -102,7 +109,10 @@ def linear(in_features: int, out_features: int) -> nn.Linear:
 
 
 class Cell(nn.Layer):  # type: ignore[misc]
-    """One cell: two maps to [N, 4 * channels, H, W], or half the side where it is a reduction."""
+    """One cell: the maps of the two cells before it, the newer first, to its own [N, 4 * channels, H, W] and the newer.
+
+    A reduction halves the side.
+    """
 
     def __init__(self, shape: CellShape, edges: Sequence[tuple[str, int]]) -> None:
         super().__init__()
@@ -114,18 +124,18 @@ class Cell(nn.Layer):  # type: ignore[misc]
         self.sources = [source for _, source in edges]
         self.drop_path = 0.0
 
-    def forward(self, older: paddle.Tensor, newer: paddle.Tensor) -> paddle.Tensor:
+    def forward(self, maps: tuple[paddle.Tensor, paddle.Tensor]) -> tuple[paddle.Tensor, paddle.Tensor]:
+        newer, older = maps
         states = [self.preprocess0(older), self.preprocess1(newer)]
         for node in range(NODES):
-            outputs = []
-            for edge in range(INPUTS * node, INPUTS * (node + 1)):
-                operator = self._ops[edge]
-                output = operator(states[self.sources[edge]])
-                if not isinstance(operator, Identity):
-                    output = drop_connect(output, self.drop_path, self.training)
-                outputs.append(output)
-            states.append(outputs[0] + outputs[1])
-        return paddle.concat(states[INPUTS:], axis=1)
+            first, second = (self._run(edge, states) for edge in (INPUTS * node, INPUTS * node + 1))
+            states.append(first + second)
+        return paddle.concat(states[INPUTS:], axis=1), newer
+
+    def _run(self, edge: int, states: Sequence[paddle.Tensor]) -> paddle.Tensor:
+        operator = self._ops[edge]
+        output = operator(states[self.sources[edge]])
+        return output if isinstance(operator, Identity) else drop_connect(output, self.drop_path, self.training)
 
 
 class AuxiliaryHead(nn.Layer):  # type: ignore[misc]
@@ -206,6 +216,7 @@ class CellNetwork(Network):
     ) -> None:
         super().__init__()
         check_form(form, channels, cells, num_classes)
+        check_operators(genotype.operators)
         self.genotype, self.form, self.num_classes = genotype, form, num_classes
         if form == "cifar":
             self.add_sublayer("stem", stem_cifar(STEM_CIFAR * channels))  # beside the method of that name
@@ -222,6 +233,9 @@ class CellNetwork(Network):
         if auxiliary:
             self.add_auxiliary_head(image_size)
         self.classifier = linear(NODES * shapes[-1].channels, num_classes)
+        # The maps that the heads see; their stride is that of the form.
+        indices = (self.auxiliary_cell, cells - 1)
+        self._heads = [Tap(index, None, NODES * shapes[index].channels, SIDE_RATIO[form]) for index in indices]
         self._told = False
 
     def blocks(self) -> list[tuple[str, nn.Layer]]:
@@ -252,54 +266,31 @@ class CellNetwork(Network):
         if rate:
             raise UsageError(f"a network of cells has no drop_connect; found {rate}, expected 0 (it has drop_path)")
 
-    def stems(self, x: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """Return the two inputs of the first cell."""
+    def stem(self, x: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """Return the two maps that the first cell takes, the newer first."""
         if self.form == "cifar":
             x = self._sub_layers["stem"](x)
             return x, x
-        x = self.stem0(x)
-        return x, self.stem1(x)
-
-    def outputs_of(self, x: paddle.Tensor, indices: Sequence[int]) -> dict[int, paddle.Tensor]:
-        """Return the outputs of the cells with these indices; cells after the last of them are not run."""
-        outputs = {}
-        older, newer = self.stems(x)
-        for index in range(max(indices) + 1):
-            older, newer = newer, self.cells[index](older, newer)
-            if index in indices:
-                outputs[index] = newer
-        return outputs
+        older = self.stem0(x)
+        return self.stem1(older), older
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor | tuple[paddle.Tensor, paddle.Tensor]:
         """Turn normalized images [N, 3, H, W] into logits [N, num_classes]; in training, with the auxiliary ones."""
         if self.training and self.auxiliary_head is not None:
             return self._both_logits(x, self.auxiliary_head)
-        x = self.forward_features(x)
-        return x.mean(axis=[2, 3]) if self.pooled_only else self.head(x)
+        return super().forward(x)
 
     def _both_logits(
         self, x: paddle.Tensor, auxiliary_head: AuxiliaryHead
     ) -> paddle.Tensor | tuple[paddle.Tensor, paddle.Tensor]:
-        last = len(self.cells) - 1
-        outputs = self.outputs_of(x, (self.auxiliary_cell, last))
-        logits, map_ = self.head(outputs[last]), outputs[self.auxiliary_cell]
-        side = min(map_.shape[2:])
+        middle, last = self.maps(x, self._heads)
+        logits, side = self.head(last), min(middle.shape[2:])
         if side >= AUXILIARY_SIDE[self.form]:
-            return logits, auxiliary_head(map_)
+            return logits, auxiliary_head(middle)
         if not self._told:
             log.warning("%s", _too_small(self.form, side))
             self._told = True
         return logits
-
-    def forward_features(self, x: paddle.Tensor) -> paddle.Tensor:
-        last = len(self.cells) - 1
-        return self.outputs_of(x, (last,))[last]
-
-    def maps(self, x: paddle.Tensor, taps: Sequence[Tap]) -> list[paddle.Tensor]:
-        if any(tap.layers is not None for tap in taps):
-            raise UsageError("a tap inside a cell; expected the output of the cell")
-        outputs = self.outputs_of(x, [tap.block for tap in taps])
-        return [outputs[tap.block] for tap in taps]
 
     @property
     def class_layers(self) -> tuple[str, ...]:
