@@ -9,8 +9,7 @@ import pytest
 from mobilenext.classification.comparison import compare
 from mobilenext.classification.metrics import Counts, Prediction
 from mobilenext.data import Preprocessing
-from mobilenext.models.cards import WeightsCard
-from mobilenext.models.published import Published
+from mobilenext.models.published import Published, WeightsCard
 from mobilenext.weights.record import WeightsRecord
 
 SMALL: dict[str, Any] = {"image_size": 32, "crop_pct": 1.0}

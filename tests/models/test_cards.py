@@ -24,7 +24,7 @@ RELEASED = [
 
 
 def test_the_models_know_their_names() -> None:
-    assert len(MODELS) == 37
+    assert len(MODELS) == 41
     assert list_models() == list(MODELS)
     for name, card in MODELS.items():
         assert card.name == name == name.lower()
@@ -118,4 +118,4 @@ def test_find_model() -> None:
 def test_the_table_can_be_listed_without_paddle() -> None:
     program = "import sys, mobilenext.models; print(len(mobilenext.models.list_models()), 'paddle' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
-    assert result.stdout.split() == ["37", "False"]
+    assert result.stdout.split() == ["41", "False"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from typing import Any
 
@@ -9,10 +10,13 @@ import numpy as np
 import paddle
 import pytest
 
-import mobilenext.search
+import mobilenext
 from cell_recordings import formula_maps, keys_of, recorded, recorded_keys, set_formula_weights
 from mobilenext.errors import UsageError
-from mobilenext.models.cell import CellNetwork, auxiliary_fits
+from mobilenext.models import MODELS, build_network
+from mobilenext.models.cards import CELLS
+from mobilenext.models.cell import CellNetwork
+from mobilenext.models.cell_auxiliary import auxiliary_fits
 from mobilenext.models.counting import count
 from mobilenext.models.genotype import GENOTYPES, Genotype
 from mobilenext.models.network import Tap
@@ -64,17 +68,40 @@ def test_names_and_shapes_are_those_of_the_authors_in_order() -> None:
     "row", DISCRETE["sizes"], ids=lambda row: f"{row['genotype']}-{row['network']}-{row['channels']}"
 )
 def test_published_sizes(row: dict[str, Any]) -> None:
-    genotype = GENOTYPES[row["genotype"].lower()]
     arguments = {name: row[name] for name in ("channels", "cells")} | {"num_classes": row["classes"]}
-    network = CellNetwork(genotype, row["network"], **arguments)
+    network = CellNetwork(GENOTYPES[row["genotype"].lower()], row["network"], **arguments, auxiliary=True)
     size = count(network, row["size"])
-    assert (size.parameters, size.mult_adds) == (row["params"], row["madds"])
-    network.auxiliary_head = CellNetwork(genotype, row["network"], **arguments, auxiliary=True).auxiliary_head
-    assert count(network, row["size"]).parameters == row["params"] + row["params_auxiliary"]
+    head = sum(int(tensor.size) for tensor in network.auxiliary_head.parameters() if not tensor.stop_gradient)
+    assert head == row["params_auxiliary"]
+    assert (size.parameters - head, size.mult_adds) == (row["params"], row["madds"])
+    named = f"{row['genotype'].lower()}_{row['network']}"
+    if row["channels"] > 16 and named in MODELS:
+        card = MODELS[named]
+        assert (card.parameters, card.mult_adds) == (row["params"], row["madds"])
+        assert card.mult_adds_with_bn == size.mult_adds_with_bn
 
 
-@pytest.mark.parametrize("replaced", [1, 3, 5])
-@pytest.mark.parametrize("form", ["cifar", "imagenet"])
+def test_named_networks() -> None:
+    network = mobilenext.create_model("pc_darts_cifar")  # ten classes
+    card = MODELS["pc_darts_cifar"]
+    size = count(network, card.image_size)
+    assert dataclasses.astuple(size) == (card.parameters, card.mult_adds, card.mult_adds_with_bn)
+    assert (card.parameters, network.num_classes, card.image_size) == (3_634_678, 10, 32)
+    assert network.genotype == GENOTYPES["pc_darts_cifar"]
+    assert network.auxiliary_head is None
+    assert {name: card.published_error for name, card in MODELS.items() if card.family == CELLS} == {
+        "darts_v1_cifar": "3.00 % on CIFAR-10",
+        "darts_v2_cifar": "2.76 ± 0.09 % on CIFAR-10",
+        "pc_darts_cifar": "2.57 % on CIFAR-10",
+        "darts_v2_imagenet": "26.7 % top-1, 8.7 % top-5 on ImageNet",
+    }
+    imagenet = MODELS["darts_v2_imagenet"]
+    assert (imagenet.num_classes, imagenet.image_size) == (1000, 224)
+    with pytest.raises(UsageError, match="mobilenext_x0_35 has no auxiliary head"):
+        build_network("mobilenext_x0_35", auxiliary=True)
+
+
+@pytest.mark.parametrize(("form", "replaced"), [("cifar", 3), ("cifar", 5), ("imagenet", 1)])
 def test_sizes_with_sandglasses(form: str, replaced: int) -> None:
     rows = recorded("sandglass_proposal")[0]["sizes"]["rows"]
     (row,) = (

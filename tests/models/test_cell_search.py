@@ -83,7 +83,7 @@ def test_running_statistics() -> None:
     for name, (mean, deviation) in SUPERNET["running_stats_after"].items():
         values = state[name.replace("running_mean", "_mean").replace("running_var", "_variance")]
         assert values.mean() == pytest.approx(mean, rel=1e-6)
-        assert values.std(ddof=1) == pytest.approx(deviation, rel=1e-6)
+        assert values.std() == pytest.approx(deviation, rel=1e-6)
 
 
 def test_a_ninth_operator() -> None:
@@ -99,6 +99,7 @@ def test_names_and_shapes_are_those_of_the_authors_in_order() -> None:
     assert keys_of(super_network(DARTS)) == recorded_keys("supernet")
 
 
+@pytest.mark.long
 def test_the_super_network_of_the_paper_is_as_large_as_theirs() -> None:
     sizes = recorded("discrete")[0]
     size = count(CellSearchNetwork(DARTS, 16, 8, 10), 32)
@@ -123,16 +124,20 @@ def test_the_order_of_operators_and_columns_does_not_matter() -> None:
     assert np.allclose(outputs[0], outputs[1], atol=1e-5)
 
 
-def test_every_operator_takes_part_and_receives_gradients() -> None:
-    network = CellSearchNetwork(tuple(OPERATORS), 4, 1, 5)  # a single reduction cell
-    set_formula_weights(network)
-    network(paddle.to_tensor(formula_maps("all", 2, 3, 12, 16))).sum().backward()
-    gradient = network.alphas_reduce.grad.numpy()
+@pytest.mark.parametrize("stride", [1, 2])
+def test_every_operator_takes_part_and_receives_gradients(stride: int) -> None:
+    mixed = MixedOperator(tuple(OPERATORS), 4, stride)
+    set_formula_weights(mixed)
+    alphas = paddle.zeros([len(OPERATORS)])
+    alphas.stop_gradient = False
+    weights = paddle.nn.functional.softmax(alphas)
+    output = mixed(paddle.to_tensor(formula_maps("all", 2, 4, 12, 16)), weights.unbind())
+    output.square().sum().backward()
+    gradient = alphas.grad.numpy()
     assert np.isfinite(gradient).all()
-    assert (np.abs(gradient).max(axis=0) > 0).all()
-    assert np.allclose(gradient.sum(axis=1), 0, atol=1e-3)  # of a softmax
-    trained = {name: tensor for name, tensor in network.named_parameters() if not tensor.stop_gradient}
-    assert [name for name, tensor in trained.items() if tensor.grad is None] == ["alphas_normal"]
+    assert (np.abs(gradient) > 0).all()
+    assert abs(gradient.sum()) < 1e-3 * np.abs(gradient).max()  # of a softmax
+    assert all(tensor.grad is not None for tensor in mixed.parameters() if not tensor.stop_gradient)
 
 
 def test_edges_without_operators_are_zero() -> None:

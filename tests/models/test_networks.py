@@ -388,6 +388,7 @@ def test_the_names() -> None:
         *("mobilenext_s", "mobilenext_l", "mobilenext_l_ghost"),
         *("mobilenetv2_x0_35", "mobilenetv2_x0_5", "mobilenetv2_x0_75", "mobilenetv2_x1_0", "mobilenetv2_x1_4"),
         *(f"mobilenext_{variant}_{width}" for variant in VARIANTS for width in ("x0_35", "x1_0")),
+        *("darts_v1_cifar", "darts_v2_cifar", "pc_darts_cifar", "darts_v2_imagenet"),
         *(f"ssdlite320_{name}" for name in WIDTHS.values()),
         *(f"ssdlite320_{name.replace('mobilenext', 'mobilenetv2')}" for name in WIDTHS.values()),
     ]

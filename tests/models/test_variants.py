@@ -22,7 +22,7 @@ from mobilenext.models.cards import VARIANT
 from mobilenext.models.counting import count
 from mobilenext.models.network import Network, Tap
 from mobilenext.models.variants import VARIANTS
-from mobilenext.weights import naming
+from mobilenext.weights import naming, own_names
 from mobilenext.weights.convert import convert_checkpoint
 from mobilenext.weights.load import network_of
 from mobilenext.weights.read import read_weights
@@ -123,7 +123,7 @@ def test_features_words_and_anatomy(model: str) -> None:
     for entry in naming.entries_of(network):
         _, *middle, leaf = entry.pytorch_name.split(".")
         assert leaf in naming.LEAVES
-        assert all(word.isdecimal() or word in naming.WORDS for word in middle)
+        assert all(word.isdecimal() or word in own_names.WORDS for word in middle)
     seen = anatomy(network, 64)
     assert seen.mult_adds == sum(part.mult_adds for part in seen.parts) == count(network, 64).mult_adds
     taps = [Tap(feature.block, None, feature.channels, feature.stride) for feature in network.features_info]

@@ -27,10 +27,11 @@ def _list(options: argparse.Namespace) -> int:
         print_json(rows)
         return 0
     from mobilenext.models.cards import DETECTORS_COUNTED_FOR
-    from mobilenext.models.tables import detectors_table, models_table, variants_table
+    from mobilenext.models.tables import cells_table, detectors_table, models_table, variants_table
 
     print(models_table(), variants_table(), sep="\n\n")
     print("\nparameters and mult-adds (multiply-accumulates, not FLOPs): 1000 classes, 224 x 224 pixels\n")
+    print(cells_table(), end="\n\n")
     print(detectors_table())
     print(f"\ndetectors: {DETECTORS_COUNTED_FOR}; mAP at IoU 0.5, 11 points; the paper's numbers are quoted")
     return 0

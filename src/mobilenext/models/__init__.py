@@ -3,10 +3,10 @@
 from mobilenext.models.architecture import Architecture, read_architecture, write_architecture
 from mobilenext.models.block_plan import DIVISORS
 from mobilenext.models.build import architecture_network, build_network, check_identity_divisor
-from mobilenext.models.cards import DETECTION, MODELS, ModelCard, WeightsCard, list_models
+from mobilenext.models.cards import DETECTION, MODELS, ModelCard, list_models
 from mobilenext.models.detector_form import FORMS, Form, find_form
 from mobilenext.models.lookup import find_model, split_tag
-from mobilenext.models.published import Published, PublishedDetection
+from mobilenext.models.published import Published, PublishedDetection, WeightsCard
 
 __all__ = [
     "DETECTION",

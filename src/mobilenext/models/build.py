@@ -10,7 +10,7 @@ from mobilenext.errors import UsageError
 from mobilenext.machine.packages import require_paddle
 from mobilenext.models.architecture import SIZES, Architecture
 from mobilenext.models.block_plan import DIVISORS
-from mobilenext.models.cards import DETECTION, VARIANT, ModelCard
+from mobilenext.models.cards import CELLS, DETECTION, VARIANT, ModelCard
 from mobilenext.models.detector_form import Form, find_form, name_of
 from mobilenext.models.lookup import find_model
 
@@ -28,17 +28,19 @@ def build_network(
     num_classes: int | None = None,
     identity_divisor: int | None = None,
     form: str | Form | Mapping[str, Any] | None = None,
+    auxiliary: bool = False,
 ) -> Network:
     """Build a freshly initialized network in training mode.
 
     Args:
         name: one of :func:`list_models`, or what else :func:`find_model` takes, such as the file of an architecture.
-        num_classes: rows of the classifier, 1000 where None; or classes of a detector without background, 20 (voc) or
-            80 (coco) where None.
+        num_classes: rows of the classifier, 1000 where None, or 10 of a network for CIFAR-10; or classes of a detector
+            without background, 20 (voc) or 80 (coco) where None.
         identity_divisor: the shortcut joins the first ``C // identity_divisor`` channels of a block (paper: the
             identity tensor multiplier is 1 / identity_divisor). Only MobileNeXt of a width has it. None: 1, or what
             the architecture says.
         form: of a detector: voc (where None), coco, or a :class:`mobilenext.models.Form`.
+        auxiliary: whether a network of cells has its auxiliary head, which it uses in training only.
 
     Raises:
         UsageError: an unknown name, or a number that the network cannot have.
@@ -47,15 +49,23 @@ def build_network(
     card = find_model(name)
     chosen = _form_of(card, form)
     if num_classes is None:
-        num_classes = standard_classes(chosen)
+        num_classes = standard_classes(chosen) if chosen else card.num_classes
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
         raise UsageError(f"num_classes is {num_classes!r}; expected a whole number from 1 up")
     if identity_divisor is None:
         identity_divisor = card.identity_divisor
     check_identity_divisor(card, identity_divisor)
+    if auxiliary and card.family != CELLS:
+        raise UsageError(f"{card.name} has no auxiliary head; only networks of cells have one")
     require_paddle()
     if card.architecture is not None:
         return architecture_network(card.architecture.completed(card.image_size), num_classes=num_classes)
+    if card.family == CELLS:
+        from mobilenext.models.genotype import GENOTYPES
+
+        sizes = {name: value for name, value in card.arguments.items() if name != "genotype"}
+        genotype = GENOTYPES[card.arguments["genotype"]]
+        return build_cell_network(genotype, **sizes, num_classes=num_classes, auxiliary=auxiliary)
     if card.family == "mobilenext":
         from mobilenext.models.sandglass import MobileNeXt
 

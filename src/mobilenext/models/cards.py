@@ -7,34 +7,16 @@ the tests compare them with the built networks. Published numbers are quoted fro
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.models.architecture import LARGEST_CIFAR_IMAGE, Architecture
+from mobilenext.models.cell_sizes import cell_networks
 from mobilenext.models.detector_form import STANDARD_SIZE, detection_preprocessing
-from mobilenext.models.published import Download, Published, PublishedDetection
+from mobilenext.models.published import Download, Published, PublishedDetection, WeightsCard
 from mobilenext.models.variant_sizes import variants
-
-
-@dataclass(frozen=True)
-class WeightsCard:
-    """Weights that can be downloaded: ``model.tag``, their origin, and everything needed to use them correctly."""
-
-    tag: str
-    origin: str
-    licence: str
-    source: Download | None  # None: the file ships with the package
-    published: Published | PublishedDetection | None
-    epoch: int | None = None
-    identity_divisor: int = 1
-    use: str = "auto"  # which state dict of the checkpoint: raw or ema (auto: ema where there is one)
-    num_classes: int = 1000
-    preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    bundled: str = ""  # name of the file in mobilenext/weights/bundled/
-    sample: str = ""  # name of a picture there, to try the weights with
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,6 +34,7 @@ class ModelCard:
     task: str | None = None  # that it is made for, by its name in `mobilenext.tasks`; None: classification
     paper_voc_map_percent: float | None = None  # of a detector: VOC 2007 test, 11 points
     paper_coco_ap_percent: float | None = None  # and COCO val2017
+    published_error: str = ""  # of a network of cells, as its authors print it
     architecture: Architecture | None = None  # of a searched network, which is in no table: nobody has counted it
 
     @property
@@ -59,7 +42,19 @@ class ModelCard:
         """Return the side in pixels of the images that the network is made for."""
         if self.architecture is not None and self.architecture.form == "cifar":
             return LARGEST_CIFAR_IMAGE
-        return STANDARD_SIZE if self.task == DETECTION else Preprocessing().image_size
+        if self.task == DETECTION:
+            return STANDARD_SIZE
+        return LARGEST_CIFAR_IMAGE if self.is_for_cifar else Preprocessing().image_size
+
+    @property
+    def num_classes(self) -> int:
+        """Return the classes of a classifier where nobody says how many."""
+        return 10 if self.is_for_cifar else 1000
+
+    @property
+    def is_for_cifar(self) -> bool:
+        """Return whether the network is a published one for CIFAR-10: ten classes and 32 pixels."""
+        return self.arguments.get("form") == "cifar"
 
     @property
     def stride(self) -> int:
@@ -76,7 +71,9 @@ class ModelCard:
         """Return what the parameters and mult-adds are those of."""
         if self.architecture is not None:
             return f"1,000 classes at {self.image_size} × {self.image_size} pixels"
-        return DETECTORS_COUNTED_FOR if self.task == DETECTION else COUNTED_FOR
+        if self.task == DETECTION:
+            return DETECTORS_COUNTED_FOR
+        return CIFAR_COUNTED_FOR if self.is_for_cifar else COUNTED_FOR
 
 
 # Families in the order of charts, with the names that the papers have.
@@ -85,15 +82,18 @@ FAMILIES = {
     "mobilenext_se": "MobileNeXt with SE",
     "mobilenetv2": "MobileNetV2",
     "mobilenext_variant": "variants of MobileNeXt's block",
+    "cells": "networks of cells",
     "ssdlite_mobilenext": "SSDLite on MobileNeXt",
     "ssdlite_mobilenetv2": "SSDLite on MobileNetV2",
 }
 PAPERS = ("mobilenext", "mobilenext_se", "mobilenetv2")  # families that the papers present as networks
 VARIANT = "mobilenext_variant"  # the family of networks that only show what a part of the block is good for
+CELLS = "cells"  # the family of networks of cells, as published
 SEARCHED = "searched"  # the family of networks that an architecture describes
 DETECTION = "detection"  # the task of detectors
 LARGEST_STRIDE = 32  # of the networks in the table
 DETECTORS_COUNTED_FOR = "20 classes, the form voc, at 320 × 320 pixels"
+CIFAR_COUNTED_FOR = "10 classes at 32 × 32 pixels"
 COUNTED_FOR = "1,000 classes at 224 × 224 pixels"  # parameters and mult-adds of the cards
 IMAGENET_VAL = "ImageNet-1k validation"
 AUTHORS = "github.com/zhoudaquan/rethinking_bottleneck_design at 195ee73"
@@ -246,6 +246,10 @@ MODELS: Mapping[str, ModelCard] = MappingProxyType(
             _row("mobilenetv2_x1_0", "mobilenetv2", {"width": 1.0}, (3_504_872, 300_774_272, 307_452_384), 72.3),
             _row("mobilenetv2_x1_4", "mobilenetv2", {"width": 1.4}, (6_108_776, 582_195_824, 591_769_248), 74.9),
             *(_row(name, VARIANT, arguments, sizes, None) for name, arguments, sizes in variants()),
+            *(
+                replace(_row(name, CELLS, arguments, sizes, None), published_error=error)
+                for name, arguments, sizes, error in cell_networks()
+            ),
             # Counted for DETECTORS_COUNTED_FOR. The paper and the authors' SSDLite repository.
             _detector("mobilenext_x0_35", (1_789_444, 201_415_328, 208_170_720)),
             _detector("mobilenext_x0_5", (2_043_084, 264_707_328, 273_667_520)),

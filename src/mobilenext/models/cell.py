@@ -14,7 +14,6 @@ sum of two operators.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -22,12 +21,21 @@ import paddle
 from paddle import nn
 
 from mobilenext.errors import UsageError
+from mobilenext.models.cell_auxiliary import (
+    AUXILIARY_SIDE,
+    SIDE_RATIO,
+    AuxiliaryHead,
+    auxiliary_fits,
+    auxiliary_side,
+    too_small,
+)
 from mobilenext.models.cell_operators import (
     FactorizedReduce,
     Identity,
     build_operator,
     check_operators,
     conv,
+    linear,
     relu_conv_bn,
 )
 from mobilenext.models.genotype import INPUTS, NODES, Genotype
@@ -96,18 +104,6 @@ def stem_imagenet(channels: int) -> nn.Sequential:
     return nn.Sequential(*first, conv(half, channels, 3, 2), nn.BatchNorm2D(channels))
 
 
-def linear(in_features: int, out_features: int) -> nn.Linear:
-    """Build a linear layer with PyTorch's initial weights, uniform within 1 / sqrt(in_features)."""
-    bound = 1 / math.sqrt(in_features)
-    uniform = nn.initializer.Uniform(-bound, bound)
-    return nn.Linear(
-        in_features,
-        out_features,
-        weight_attr=paddle.ParamAttr(initializer=uniform),
-        bias_attr=paddle.ParamAttr(initializer=uniform),
-    )
-
-
 class Cell(nn.Layer):  # type: ignore[misc]
     """One cell: the maps of the two cells before it, the newer first, to its own [N, 4 * channels, H, W] and the newer.
 
@@ -136,52 +132,6 @@ class Cell(nn.Layer):  # type: ignore[misc]
         operator = self._ops[edge]
         output = operator(states[self.sources[edge]])
         return output if isinstance(operator, Identity) else drop_connect(output, self.drop_path, self.training)
-
-
-class AuxiliaryHead(nn.Layer):  # type: ignore[misc]
-    """A second classifier, on the map after the last reduction: [N, C, h, w] to [N, num_classes]; for training only."""
-
-    def __init__(self, channels: int, num_classes: int, form: str) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.ReLU(),
-            nn.AvgPool2D(5, stride=POOL_STRIDE[form], padding=0),
-            conv(channels, 128, 1),
-            nn.BatchNorm2D(128),
-            nn.ReLU(),
-            conv_2x2(128, 768),
-            # The authors' network for ImageNet was trained without this batch norm.
-            *([nn.BatchNorm2D(768)] if form == "cifar" else []),
-            nn.ReLU(),
-        )
-        self.classifier = linear(768, num_classes)
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        # At the published sizes a single pixel is left; of a larger image there are more.
-        return self.classifier(self.features(x).mean(axis=[2, 3]))
-
-
-POOL_STRIDE = {"cifar": 3, "imagenet": 2}
-# The smallest side of a map that the auxiliary head takes: the pool (window 5) has to leave 2 x 2.
-AUXILIARY_SIDE = {form: 5 + stride for form, stride in POOL_STRIDE.items()}
-SIDE_RATIO = {"cifar": 4, "imagenet": 32}  # of an image to that map
-
-
-def auxiliary_side(form: str, image_size: int) -> int:
-    """Return the side of the map that the auxiliary head sees, of square images."""
-    return -(-image_size // SIDE_RATIO[form])
-
-
-def auxiliary_fits(form: str, image_size: int) -> bool:
-    """Return whether the auxiliary head has room: 8 x 8 in the form cifar, 7 x 7 (of 224 pixels) in imagenet."""
-    return auxiliary_side(form, image_size) >= AUXILIARY_SIDE[form]
-
-
-def conv_2x2(in_channels: int, out_channels: int) -> nn.Conv2D:
-    """Build a 2x2 convolution without bias and padding."""
-    bound = 1 / math.sqrt(in_channels * 4)
-    weight = paddle.ParamAttr(initializer=nn.initializer.Uniform(-bound, bound))
-    return nn.Conv2D(in_channels, out_channels, 2, weight_attr=weight, bias_attr=False)
 
 
 class CellNetwork(Network):
@@ -244,7 +194,7 @@ class CellNetwork(Network):
     def add_auxiliary_head(self, image_size: int | None = None) -> None:
         """Add a freshly initialized auxiliary head; or log that it is left out, where the images are too small."""
         if image_size is not None and not auxiliary_fits(self.form, image_size):
-            log.warning("%s", _too_small(self.form, auxiliary_side(self.form, image_size)))
+            log.warning("%s", too_small(self.form, auxiliary_side(self.form, image_size)))
         else:
             self.auxiliary_head = AuxiliaryHead(self._auxiliary_channels, self.num_classes, self.form)
 
@@ -288,7 +238,7 @@ class CellNetwork(Network):
         if side >= AUXILIARY_SIDE[self.form]:
             return logits, auxiliary_head(middle)
         if not self._told:
-            log.warning("%s", _too_small(self.form, side))
+            log.warning("%s", too_small(self.form, side))
             self._told = True
         return logits
 
@@ -302,11 +252,3 @@ class CellNetwork(Network):
 
     def head(self, x: paddle.Tensor) -> paddle.Tensor:
         return self.classifier(x.mean(axis=[2, 3]))
-
-
-def _too_small(form: str, side: int) -> str:
-    needed = AUXILIARY_SIDE[form]
-    return (
-        f"the auxiliary head is left out: its map has {side} x {side} pixels, and it needs {needed} x {needed} "
-        f"(images from {(needed - 1) * SIDE_RATIO[form] + 1} pixels in the form {form})"
-    )

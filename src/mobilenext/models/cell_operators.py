@@ -65,6 +65,18 @@ def conv(
     )
 
 
+def linear(in_features: int, out_features: int) -> nn.Linear:
+    """Build a linear layer with PyTorch's initial weights, uniform within 1 / sqrt(in_features)."""
+    bound = 1 / math.sqrt(in_features)
+    uniform = nn.initializer.Uniform(-bound, bound)
+    return nn.Linear(
+        in_features,
+        out_features,
+        weight_attr=paddle.ParamAttr(initializer=uniform),
+        bias_attr=paddle.ParamAttr(initializer=uniform),
+    )
+
+
 class Zero(nn.Layer):  # type: ignore[misc]
     """No edge: zeros."""
 

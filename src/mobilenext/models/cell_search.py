@@ -18,12 +18,11 @@ from mobilenext.models.cell import (
     CellShape,
     cell_shapes,
     check_form,
-    linear,
     preprocess,
     stem_cifar,
     stem_imagenet,
 )
-from mobilenext.models.cell_operators import DARTS, Zero, batch_norm, build_operator, check_operators
+from mobilenext.models.cell_operators import DARTS, Zero, batch_norm, build_operator, check_operators, linear
 from mobilenext.models.genotype import EDGES, INPUTS, NODES, checked_operators
 from mobilenext.models.network import Network
 

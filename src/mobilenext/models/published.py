@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import UsageError
 
 
@@ -56,3 +57,22 @@ class PublishedDetection:
     voc_map_percent: float  # IoU 0.5, 11 points, mean over the classes
     ap_percent: float | None = None  # COCO's, IoU 0.5 to 0.95
     ap50_percent: float | None = None
+
+
+@dataclass(frozen=True)
+class WeightsCard:
+    """Weights that can be downloaded: ``model.tag``, their origin, and everything needed to use them correctly."""
+
+    tag: str
+    origin: str
+    licence: str
+    source: Download | None  # None: the file ships with the package
+    published: Published | PublishedDetection | None
+    epoch: int | None = None
+    identity_divisor: int = 1
+    use: str = "auto"  # which state dict of the checkpoint: raw or ema (auto: ema where there is one)
+    num_classes: int = 1000
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    bundled: str = ""  # name of the file in mobilenext/weights/bundled/
+    sample: str = ""  # name of a picture there, to try the weights with
+    note: str = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mobilenext.drawing.markdown import table
-from mobilenext.models.cards import MODELS, VARIANT, list_models, paper_models
+from mobilenext.models.cards import CELLS, MODELS, VARIANT, list_models, paper_models
 from mobilenext.models.published import Published, PublishedDetection
 
 
@@ -33,6 +33,16 @@ def variants_table() -> str:
     cards = [card for card in MODELS.values() if card.family == VARIANT]
     rows = [[card.name, f"{card.parameters:,}", f"{card.mult_adds / 1e6:.1f} M"] for card in cards]
     return table(["variant of the block", "parameters", "mult-adds"], rows)
+
+
+def cells_table() -> str:
+    """Return the networks of cells with their sizes, and the error that their authors print."""
+    cards = [card for card in MODELS.values() if card.family == CELLS]
+    rows = [
+        [card.name, f"{card.parameters:,}", f"{card.mult_adds / 1e6:.1f} M", card.counted_for, card.published_error]
+        for card in cards
+    ]
+    return table(["network of cells", "parameters", "mult-adds", "counted for", "published error"], rows)
 
 
 def detectors_table() -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from mobilenext.models import DETECTION, MODELS, ModelCard
-from mobilenext.models.cards import VARIANT
+from mobilenext.models.cards import CELLS, VARIANT
 
 _CLASSIFIER = 1281 * 1000  # parameters of the classifier of most models, which a detector has not
 _PLAIN = ("mobilenext", "mobilenetv2", VARIANT)  # classifiers whose names begin with `features` and `classifier`
@@ -31,7 +31,12 @@ def candidates(family: str, shapes: Mapping[str, tuple[int, ...]]) -> list[Model
         )
         cards.sort(key=lambda card: abs(card.parameters - size))
         return cards[:MOST]
-    if cards[0].task == DETECTION:
+    if family == CELLS:
+        imagenet = "stem0.0.weight" in shapes
+        cards = [card for card in cards if card.is_for_cifar != imagenet]
+        sizes = [math.prod(shapes[name]) for name in shapes if name.startswith("cells.") and name.endswith("weight")]
+        cards.sort(key=lambda card: abs(card.parameters - sum(sizes)))
+    elif cards[0].task == DETECTION:
         size = sum(math.prod(shape) for name, shape in shapes.items() if name.startswith("backbone.features."))
         cards.sort(key=lambda card: abs(MODELS[card.arguments["backbone"]].parameters - _CLASSIFIER - size))
     return cards

@@ -42,6 +42,7 @@ def _of_model(name: str) -> dict[str, Any]:
         "mult_adds": card.mult_adds,
         "counted_for": card.counted_for,
         **{name: value for name, value in paper.items() if value is not None},
+        **({"published_error": card.published_error} if card.published_error else {}),
         "weights": [f"{card.name}.{weights.tag}" for weights in card.weights],
     }
 

@@ -11,6 +11,7 @@ from mobilenext.errors import WeightsError
 from mobilenext.weights import naming
 from mobilenext.weights.builders import network_for
 from mobilenext.weights.naming import Array
+from mobilenext.weights.own_names import has_auxiliary
 from mobilenext.weights.read import read_weights
 from mobilenext.weights.record import Weights
 
@@ -62,7 +63,10 @@ def load_backbone(network: Network, weights: Weights | str | os.PathLike[str], *
 
 
 def _load(network: nn.Layer, weights: Weights, entries: tuple[naming.Entry, ...], tensors: Mapping[str, Array]) -> None:
-    """Load `tensors`, which must be exactly the `entries` of the network."""
+    """Load `tensors`, which must be exactly the `entries` of the network, but for an auxiliary head that it lacks."""
+    if has_auxiliary(tensors) and not has_auxiliary(entry.paddle_name for entry in entries):
+        tensors = {name: tensor for name, tensor in tensors.items() if not has_auxiliary([name])}
+        log.info("%s: the auxiliary head, which serves training only, is left out of this network", weights.path)
     problems = naming.differences(entries, {name: tensor.shape for name, tensor in tensors.items()}, "paddle")
     if problems:
         raise WeightsError(

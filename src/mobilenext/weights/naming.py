@@ -20,9 +20,10 @@ import numpy.typing as npt
 
 from mobilenext.errors import WeightsError
 from mobilenext.models import FORMS, MODELS, Form, build_network
-from mobilenext.models.cards import VARIANT
+from mobilenext.models.cards import CELLS, VARIANT
 from mobilenext.models.detector_form import LEVELS, MOST_RATIOS
 from mobilenext.weights.candidates import candidates
+from mobilenext.weights.own_names import CELL, OF_A_DETECTOR, are_of_detector, has_auxiliary
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -30,18 +31,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.generic]
 COUNTER = "num_batches_tracked"
 LEAVES = frozenset({"weight", "bias", "running_mean", "running_var", "_mean", "_variance", COUNTER})
-# What the networks call their own parts, after the first word of a name; everything else there is a number.
-WORDS = (
-    frozenset({"conv", "features", "_se_reduce", "_se_expand", "expand_layer", "project_layer"})
-    | frozenset({"bn1", "bn2", "bn3", "bn4", "dwise_conv1", "dwise_conv2"})
-    | frozenset({"conv1", "conv2", "fc"})  # of variants
-    | frozenset({"extras", "predictor", "cls_headers", "reg_headers"})
-)
-_FIRST_WORDS_SE = frozenset({"_conv_stem", "_bn0", "_blocks", "_bn1", "_fc"})
-_FIRST_WORDS = frozenset({"features", "classifier"})
-_FIRST_WORDS_DETECTOR = frozenset({"backbone", "box_head"})
 _FEWEST_CHANNELS = 32  # of a map that a detector's head looks at: those of MobileNetV2 x0.35
-_OF_A_DETECTOR = "box_head.predictor."  # stands in the names of a detector's heads, and in those of no classifier
 
 
 @dataclass(frozen=True)
@@ -89,26 +79,6 @@ def entries_of(network: nn.Layer) -> tuple[Entry, ...]:
     return tuple(entries)
 
 
-def are_of_detector(names: Iterable[str]) -> bool:
-    """Return whether a detector's heads are among the names: then `backbone` is part of its names, and no wrapper's."""
-    return any(_OF_A_DETECTOR in name for name in names)
-
-
-def own_name(name: str, *, of_detector: bool = False) -> tuple[str, str] | None:
-    """Split a name into (prefix of wrappers, name that a network here may have); None if it has none of our words.
-
-    The last word that a network's names begin with begins the name, so that the prefix may hold the same word.
-    """
-    words = name.split(".")
-    # MobileNeXt-S/L have `features` inside their blocks, too.
-    for firsts in (_FIRST_WORDS_DETECTOR,) if of_detector else (_FIRST_WORDS_SE, _FIRST_WORDS):
-        for position in range(len(words) - 1, -1, -1):
-            if words[position] in firsts:
-                rest = ".".join(words[position:])
-                return name.removesuffix(rest), rest
-    return None
-
-
 def dialect_of(names: Iterable[str]) -> str:
     """Return ``"paddle"`` or ``"pytorch"``, by the names of the batch norm statistics.
 
@@ -134,6 +104,8 @@ def _family(names: Iterable[str]) -> str:
     names = set(names)
     if are_of_detector(names):
         return f"ssdlite_{_family(name.removeprefix('backbone.') for name in names if name.startswith('backbone.'))}"
+    if CELL in names:
+        return CELLS
     if "_conv_stem.weight" in names:
         return "mobilenext_se"
     if "features.1.conv.0.weight" in names:
@@ -144,15 +116,15 @@ def _family(names: Iterable[str]) -> str:
         return VARIANT
     raise WeightsError(
         "these tensors belong to no network here; expected the names of MobileNeXt (features.1.conv.0.weight), "
-        "MobileNeXt-S/L (_conv_stem.weight) or torchvision's MobileNetV2 (features.1.conv.0.0.weight); found "
-        + ", ".join(sorted(names)[:5])
+        f"MobileNeXt-S/L (_conv_stem.weight), networks of cells ({CELL}) or torchvision's MobileNetV2 "
+        "(features.1.conv.0.0.weight); found " + ", ".join(sorted(names)[:5])
     )
 
 
 @lru_cache(maxsize=2 * len(MODELS))
-def _entries_by_name(model: str, num_classes: int, form: Form | None = None) -> tuple[Entry, ...]:
+def _entries_by_name(model: str, num_classes: int, form: Form | None, auxiliary: bool) -> tuple[Entry, ...]:
     """Return the entries of a network, which has to be built for it: kept."""
-    return entries_of(build_network(model, num_classes=num_classes, form=form))
+    return entries_of(build_network(model, num_classes=num_classes, form=form, auxiliary=auxiliary))
 
 
 @dataclass(frozen=True)
@@ -183,7 +155,7 @@ def recognize(shapes: Mapping[str, tuple[int, ...]]) -> Recognized:
         num_classes = _classes(shapes, dialect, family)
     nearest: tuple[int, str, list[str]] | None = None
     for card in candidates(family, shapes):
-        entries = _entries_by_name(card.name, num_classes, form)
+        entries = _entries_by_name(card.name, num_classes, form, family == CELLS and has_auxiliary(shapes))
         counters = {entry.counter for entry in entries}
         named = {name: shape for name, shape in shapes.items() if name not in counters}
         problems = differences(entries, named, dialect)
@@ -202,7 +174,7 @@ def recognize(shapes: Mapping[str, tuple[int, ...]]) -> Recognized:
 
 def _classes(shapes: Mapping[str, tuple[int, ...]], dialect: str, family: str) -> int:
     """Return the number of classes of a classifier, before a network with as many as a file claims is built."""
-    head = "_fc.bias" if family == "mobilenext_se" else "classifier.1.bias"
+    head = {"mobilenext_se": "_fc.bias", CELLS: "classifier.bias"}.get(family, "classifier.1.bias")
     if len(shapes.get(head, ())) != 1:
         raise WeightsError(f"no classifier: expected a tensor {head} [classes], found {shapes.get(head, 'none')}")
     num_classes = shapes[head][0]
@@ -225,7 +197,7 @@ def _classes_and_form(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, Form]
     outputs: dict[str, list[int]] = {"cls_headers": [], "reg_headers": []}
     for name, counts in outputs.items():
         for level in range(LEVELS):
-            layer = f"{_OF_A_DETECTOR}{name}.{level}{'.conv.3' if level < LEVELS - 1 else ''}"
+            layer = f"{OF_A_DETECTOR}{name}.{level}{'.conv.3' if level < LEVELS - 1 else ''}"
             weight, bias = shapes.get(f"{layer}.weight", ()), shapes.get(f"{layer}.bias", ())
             # With fewer channels, the network would be much larger than the file that asks for it.
             if len(weight) != 4 or weight[:1] != bias or weight[1] < _FEWEST_CHANNELS:

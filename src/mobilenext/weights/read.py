@@ -12,11 +12,11 @@ import numpy as np
 from mobilenext.data.labels import labels_of
 from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import UsageError, WeightsError
-from mobilenext.models import DETECTION, MODELS, Architecture, Form, check_identity_divisor, find_model
+from mobilenext.models import DETECTION, MODELS, Architecture, Form, WeightsCard, check_identity_divisor, find_model
 from mobilenext.models.build import PARTIAL
-from mobilenext.models.cards import ModelCard, WeightsCard, find_weights_card
-from mobilenext.models.detector_form import detection_preprocessing
-from mobilenext.weights import detectors, naming
+from mobilenext.models.cards import ModelCard, find_weights_card
+from mobilenext.models.standard import standard_preprocessing
+from mobilenext.weights import detectors, naming, own_names
 from mobilenext.weights.builders import refuse_super_network
 from mobilenext.weights.described import described_network, network_of_architecture
 from mobilenext.weights.foreign import ForeignFile, StateDict, read_foreign, select_state_dict
@@ -180,7 +180,7 @@ def _tensors(
 ) -> tuple[dict[str, Array], tuple[str, ...], list[str]]:
     """Return the tensors as float32 in Paddle's names and layouts, the names that were dropped, and notes."""
     counters = tuple(name for name in state.tensors if name.endswith(naming.COUNTER))
-    notes = []
+    notes = own_names.note_on_auxiliary(entry.paddle_name for entry in network.entries)
     if counters:
         notes.append(f"{len(counters)} num_batches_tracked counters dropped (not used outside PyTorch's training)")
     tensors, rounded = _as_float32(naming.to_paddle(state.tensors, network), path)
@@ -234,7 +234,8 @@ def _form_and_images(
 ) -> tuple[Form | None, Preprocessing, tuple[str, ...], list[str]]:
     """Return the form of a detector, and what `_preprocessing` returns; the size of the images decides the form's."""
     form, notes = detectors.form_in_file(metadata, network)
-    images, assumed, notes_on_images = _preprocessing(options, metadata, published, file, form)
+    standard = standard_preprocessing(network.model, form)
+    images, assumed, notes_on_images = _preprocessing(options, metadata, published, file, standard)
     return form and detectors.form_for_images(form, images), images, assumed, [*notes, *notes_on_images]
 
 
@@ -243,18 +244,18 @@ def _preprocessing(
     metadata: Metadata,
     published: PublishedCards | None,
     file: ForeignFile,
-    form: Form | None,
+    standard: Preprocessing,
 ) -> tuple[Preprocessing, tuple[str, ...], list[str]]:
     """Return the stored, published or recorded preprocessing under the caller's fields, the assumed fields, notes."""
-    # No file records that of a detector, which has a `form`: the authors' is assumed.
+    # No file records that of a detector or of a network for CIFAR-10: the authors' is assumed.
     stored, assumed, notes = metadata.preprocessing(), metadata.assumed(), []
     if stored is not None:
         base = stored
     elif published:
         base = published[1].preprocessing
     else:
-        recorded, sentences = recorded_preprocessing(file.content) if form is None else ({}, [])
-        base = (Preprocessing() if form is None else detection_preprocessing(form.image_size)).replace(**recorded)
+        recorded, sentences = recorded_preprocessing(file.content) if standard == Preprocessing() else ({}, [])
+        base = standard.replace(**recorded)
         assumed = tuple(name for name in base.to_dict() if name not in recorded)
         notes.append(_note_on_preprocessing(base, sentences, assumed, options))
     return base.replace(**options), tuple(name for name in assumed if name not in options), notes

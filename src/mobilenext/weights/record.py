@@ -12,7 +12,7 @@ from mobilenext.data.coco_classes import COCO_CLASSES
 from mobilenext.data.labels import imagenet_labels
 from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.models import DETECTION, MODELS
-from mobilenext.models.cards import WeightsCard
+from mobilenext.models.published import WeightsCard
 from mobilenext.weights.naming import Array, Entry
 
 FORMAT = "mobilenext weights 1"

@@ -15,7 +15,7 @@ import pytest
 from mobilenext.errors import UsageError, WeightsError
 from mobilenext.models import build_network
 from mobilenext.models.cards import paper_models
-from mobilenext.weights import naming
+from mobilenext.weights import naming, own_names
 from mobilenext.weights.foreign.reading import ForeignFile
 from mobilenext.weights.foreign.state_dict import StateDict, select_state_dict
 
@@ -112,11 +112,11 @@ def test_a_prefix_before_some_names_only() -> None:
 def test_the_words_that_are_known_are_those_of_the_networks(model: str) -> None:
     for entry in naming.entries_of(build_network(model, num_classes=2)):
         for name in (entry.paddle_name, entry.pytorch_name):
-            assert naming.own_name(f"features.classifier.{name}") == ("features.classifier.", name)
+            assert own_names.own_name(f"features.classifier.{name}") == ("features.classifier.", name)
             first, *middle, leaf = name.split(".")
             assert leaf in naming.LEAVES
-            assert all(word.isdecimal() or word in naming.WORDS for word in middle)
-            assert naming.own_name(f"{first}.weight") is not None
+            assert all(word.isdecimal() or word in own_names.WORDS for word in middle)
+            assert own_names.own_name(f"{first}.weight") is not None
 
 
 # --- Sections ---------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from mobilenext.errors import WeightsError
-from mobilenext.weights import naming
+from mobilenext.weights import naming, own_names
 from mobilenext.weights.foreign.arrays import Array
 from mobilenext.weights.foreign.reading import ForeignFile
 from mobilenext.weights.foreign.refusal import SAVE_STATE_DICT, shown
@@ -79,7 +79,7 @@ def find_sections(file: ForeignFile, nameless: list[str]) -> Iterator[Section]:
             name: value for name, value in entries.items() if isinstance(name, str) and isinstance(value, np.ndarray)
         }
         for section in _divided(path, tensors):
-            if any(map(naming.own_name, section.tensors)):
+            if any(map(own_names.own_name, section.tensors)):
                 compared += 1
                 if compared > _MOST_SECTIONS:
                     raise WeightsError(f"{file.path}: more than {_MOST_SECTIONS} networks. {SAVE_STATE_DICT}.")
@@ -116,9 +116,9 @@ def _divided(path: str, tensors: dict[str, Array]) -> list[Section]:
     counters = [name for name, tensor in tensors.items() if _is_counter(name, tensor)]
     groups: dict[str, dict[str, str]] = {}  # prefix -> name in the file -> name without the prefix
     outside: list[str] = []
-    of_detector = naming.are_of_detector(tensors)
+    of_detector, of_cells = own_names.are_of_detector(tensors), own_names.are_of_cells(tensors)
     for name in tensors.keys() - set(counters) if counters else tensors:
-        split = naming.own_name(name, of_detector=of_detector)
+        split = own_names.own_name(name, of_detector=of_detector, of_cells=of_cells)
         if split is None:
             outside.append(name)
         else:
@@ -189,7 +189,7 @@ def _without_wrappers(names: Mapping[str, str]) -> tuple[dict[str, str], tuple[s
     paths: dict[str, str] = {}
     for name, rest in names.items():
         first, *middle = rest.split(".")[:-1] or [""]
-        kept = [word for word in middle if word.isdecimal() or word in naming.WORDS]
+        kept = [word for word in middle if word.isdecimal() or word in own_names.WORDS]
         words |= dict.fromkeys(word for word in middle if word not in kept)
         module = ".".join([first, *kept])
         if paths.setdefault(module, _owner(rest)) != _owner(rest):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mobilenext.errors import UsageError, WeightsError, nearest
-from mobilenext.weights import naming
+from mobilenext.weights import naming, own_names
 from mobilenext.weights.foreign.arrays import Array
 from mobilenext.weights.foreign.paddle_files import STRUCTURED_NAMES
 from mobilenext.weights.foreign.reading import ForeignFile
@@ -135,7 +135,7 @@ def _of_kind(file: ForeignFile, use: str, candidates: Sequence[Section], there: 
             f"choose from: {_described(pool)}. Choose one with --section, such as "
             f"`--section {pool[0].full_name}`; `mobilenext convert` makes a file of it for verbs without that option."
         )
-    return max(pool, key=lambda section: (any(map(naming.own_name, section.tensors)), len(section.tensors)))
+    return max(pool, key=lambda section: (any(map(own_names.own_name, section.tensors)), len(section.tensors)))
 
 
 def _without_copies(fitting: list[Section], notes: list[str]) -> list[Section]:
