@@ -56,7 +56,7 @@ def passes(operators: tuple[str, ...], tag: str, dtype: str) -> dict[str, Any]:
     trained = {name: tensor for name, tensor in network.named_parameters() if not tensor.stop_gradient}
     state = network.state_dict()
     results |= {"logits_train": logits.numpy(), "loss": loss.item()}
-    results["state"] = {name: tensor.numpy() for name, tensor in state.items()}
+    results["state"] = {name: tensor.numpy().copy() for name, tensor in state.items()}
     results |= {f"alpha_grad_{name[7:]}": tensor.grad.numpy() for name, tensor in network.alphas.items()}
     results["gradients"] = {name: tensor.grad.numpy() for name, tensor in trained.items() if "alphas" not in name}
     return results

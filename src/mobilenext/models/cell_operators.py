@@ -38,6 +38,26 @@ class FreeNorm(nn.BatchNorm2D):  # type: ignore[misc]
             self.__dict__.pop(name, None)
             self.register_buffer(name, paddle.full([channels], value), persistable=False)
 
+    def forward(self, x: paddle.Tensor, scale: paddle.Tensor | None = None) -> paddle.Tensor:
+        """Return the normalized map, times the number `scale` where there is one."""
+        weight, bias = self.weight, self.bias
+        if scale is not None:
+            # Paddle computes the gradient of a batch norm's weight together with that of its bias only.
+            weight, bias = scale.expand([self._num_features]), paddle.zeros_like(bias)
+            bias.stop_gradient = False
+        return nn.functional.batch_norm(
+            x,
+            self._mean,
+            self._variance,
+            weight=weight,
+            bias=bias,
+            training=self.training,
+            momentum=self._momentum,
+            epsilon=self._epsilon,
+            data_format=self._data_format,
+            use_global_stats=self._use_global_stats,
+        )
+
 
 def batch_norm(channels: int, affine: bool) -> nn.BatchNorm2D:
     """Build a batch norm, with a weight and a bias where `affine`."""
@@ -126,16 +146,18 @@ class FactorizedReduce(nn.Layer):  # type: ignore[misc]
         self.bn = batch_norm(out_channels, affine)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        height, width = x.shape[2:]
+        return self.bn(self.halves(nn.functional.relu(x)))
+
+    def halves(self, rectified: paddle.Tensor) -> paddle.Tensor:
+        """Return what the batch norm takes, of the ReLU of the input."""
+        height, width = rectified.shape[2:]
         if min(height, width) > 0 and (height % 2 or width % 2):  # free sides of a static graph are -1
             raise UsageError(
                 f"a map of {height} x {width} cannot be halved: FactorizedReduce takes even sides only. Let the sides "
                 "of the images be multiples of 4 (form cifar) or of 32 (form imagenet)"
             )
-        x = nn.functional.relu(x)
         # [N, out_channels / 2, H / 2, W / 2], twice
-        halves = [self.conv_1(x), self.conv_2(x[:, :, 1:, 1:])]
-        return self.bn(paddle.concat(halves, axis=1))
+        return paddle.concat([self.conv_1(rectified), self.conv_2(rectified[:, :, 1:, 1:])], axis=1)
 
 
 def relu_conv_bn(in_channels: int, out_channels: int, affine: bool) -> Operator:

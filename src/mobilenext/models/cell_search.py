@@ -22,7 +22,19 @@ from mobilenext.models.cell import (
     stem_cifar,
     stem_imagenet,
 )
-from mobilenext.models.cell_operators import DARTS, Zero, batch_norm, build_operator, check_operators, linear
+from mobilenext.models.cell_operators import (
+    DARTS,
+    FactorizedReduce,
+    FreeNorm,
+    Identity,
+    Operator,
+    Residual,
+    Zero,
+    batch_norm,
+    build_operator,
+    check_operators,
+    linear,
+)
 from mobilenext.models.genotype import EDGES, INPUTS, NODES, checked_operators
 from mobilenext.models.network import Network
 
@@ -30,7 +42,16 @@ ALPHA_SCALE = 1e-3  # standard deviation of the first alphas
 
 
 class MixedOperator(nn.Layer):  # type: ignore[misc]
-    """The sum of all operators, each times its weight: [N, C, H, W] to [N, C, H / stride, W / stride]."""
+    """The sum of all operators, each times its weight: [N, C, H, W] to [N, C, ceil(H / stride), ceil(W / stride)].
+
+    Written so that a training step needs little time and memory; the result is that of the plain sum up to rounding:
+
+    * An operator ends with a batch norm that has no scale of its own: there the weight is the scale. So neither the
+      outputs of operators nor their products with weights are kept for the gradients.
+    * The input itself, which the identity and the shortcuts of blocks pass on, is multiplied once, by their weights.
+    * The operators of DARTS begin with a ReLU of the same input: it is computed once for all edges from it.
+    * ``none`` is zero times its weight, which is left out: its alpha acts through the softmax.
+    """
 
     def __init__(self, operators: Sequence[str], channels: int, stride: int) -> None:
         super().__init__()
@@ -41,14 +62,40 @@ class MixedOperator(nn.Layer):  # type: ignore[misc]
             layers.append(nn.Sequential(layer, batch_norm(channels, False)) if "_pool_" in name else layer)
         self._ops = nn.LayerList(layers)
 
-    def forward(self, x: paddle.Tensor, weights: Sequence[paddle.Tensor]) -> paddle.Tensor:
-        total = None
+    def forward(
+        self, x: paddle.Tensor, weights: Sequence[paddle.Tensor], rectified: paddle.Tensor | None = None
+    ) -> paddle.Tensor:
+        """Return the sum.
+
+        Args:
+            x: [N, C, H, W].
+            weights: a number for each operator.
+            rectified: the ReLU of `x`, where it is known.
+        """
+        rectified = F.relu(x) if rectified is None else rectified
+        terms, of_input = [], []  # maps, and the weights of the input itself
         for layer, weight in zip(self._ops, weights, strict=True):
-            if isinstance(layer, Zero):
-                continue  # zero times its weight; its alpha acts through the softmax alone
-            term = weight * layer(x)
-            total = term if total is None else total + term
-        return total
+            if isinstance(layer, Identity | Residual):
+                of_input.append(weight)
+            if not isinstance(layer, Zero | Identity):
+                terms.append(_weighted(layer, weight, x, rectified))
+        if of_input:
+            terms.append(x * paddle.add_n(of_input))
+        return paddle.add_n(terms)
+
+
+def _weighted(layer: nn.Layer, weight: paddle.Tensor, x: paddle.Tensor, rectified: paddle.Tensor) -> paddle.Tensor:
+    """Return an operator's output times its weight, without its shortcut."""
+    if isinstance(layer, FactorizedReduce):
+        branch, norm = layer.halves(rectified), layer.bn
+    else:
+        *layers, norm = layer.op if isinstance(layer, Operator) else layer
+        starts_with_relu = isinstance(layers[0], nn.ReLU)
+        branch = rectified if starts_with_relu else x
+        for inner in layers[starts_with_relu:]:
+            branch = inner(branch)
+    # In a run of several processes it may have been replaced by one that sums over them.
+    return norm(branch, weight) if isinstance(norm, FreeNorm) else norm(branch) * weight
 
 
 class SearchCell(nn.Layer):  # type: ignore[misc]
@@ -68,14 +115,16 @@ class SearchCell(nn.Layer):  # type: ignore[misc]
         self, older: paddle.Tensor, newer: paddle.Tensor, weights: Sequence[Sequence[paddle.Tensor]]
     ) -> paddle.Tensor:
         states = [self.preprocess0(older), self.preprocess1(newer)]
+        rectified = [F.relu(state) for state in states]
         edge = 0
-        for _ in range(NODES):
-            total = None
-            for state in states:
-                term = self._ops[edge](state, weights[edge])
-                total = term if total is None else total + term
+        for node in range(NODES):
+            terms = []
+            for state, positive in zip(states, rectified, strict=True):
+                terms.append(self._ops[edge](state, weights[edge], positive))
                 edge += 1
-            states.append(total)
+            states.append(paddle.add_n(terms))
+            if node < NODES - 1:
+                rectified.append(F.relu(states[-1]))
         return paddle.concat(states[INPUTS:], axis=1)
 
 
