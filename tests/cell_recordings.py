@@ -33,7 +33,7 @@ def keys_of(network: paddle.nn.Layer) -> list[tuple[str, str]]:
     """Name and shape, as PyTorch has them, of every tensor of ours, but for the alphas."""
     from mobilenext.weights.naming import entries_of
 
-    shapes = [(entry.pytorch_name, entry.shape("pytorch")) for entry in entries_of(network)]
+    shapes = [(entry.pytorch_name, entry.shape("pytorch")) for entry in entries_of(network, training=True)]
     return [(name, "x".join(map(str, shape))) for name, shape in shapes if not name.startswith("alphas_")]
 
 
@@ -42,7 +42,7 @@ def set_formula_weights(network: paddle.nn.Layer) -> None:
     from mobilenext.weights.naming import entries_of
 
     state = network.state_dict()
-    entries = [entry for entry in entries_of(network) if not entry.pytorch_name.startswith("alphas_")]
+    entries = [entry for entry in entries_of(network, training=True) if not entry.pytorch_name.startswith("alphas_")]
     values = formula_weights([(entry.pytorch_name, list(entry.shape("pytorch"))) for entry in entries], "cells")
     for entry in entries:
         value = values[entry.pytorch_name]

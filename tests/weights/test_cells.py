@@ -25,7 +25,7 @@ from mobilenext.weights.read import read_weights
 def pytorch_file(path: Path, auxiliary: bool, prefix: str = "", **changes: Any) -> dict[str, np.ndarray]:
     """Write what the authors' script saves: the state dict of darts_v2_cifar with counters, and return its tensors."""
     tensors = {}
-    for entry in entries_of(build_network("darts_v2_cifar", auxiliary=auxiliary)):
+    for entry in entries_of(build_network("darts_v2_cifar", auxiliary=auxiliary), training=True):
         shape = list(entry.shape("pytorch"))
         tensors |= formula_weights([(entry.pytorch_name, shape)], "cells")
         if entry.counter:
@@ -116,7 +116,9 @@ def test_other_cells_fit_no_model(tmp_path: Path) -> None:
 
 
 def test_words_of_cells_are_known() -> None:
-    names = [entry.pytorch_name for entry in entries_of(build_network("darts_v2_imagenet", auxiliary=True))]
+    names = [
+        entry.pytorch_name for entry in entries_of(build_network("darts_v2_imagenet", auxiliary=True), training=True)
+    ]
     assert own_names.are_of_cells(names)
     for name in names:
         assert own_names.own_name(f"cells.classifier.{name}", of_cells=True) == ("cells.classifier.", name)

@@ -42,7 +42,7 @@ def load_weights(network: nn.Layer, weights: Weights | str | os.PathLike[str], *
         weights = read_weights(weights, use=use)
     if getattr(network, "features_only", False) or getattr(network, "pooled_only", False):
         return load_backbone(network, weights)
-    _load(network, weights, naming.entries_of(network), weights.tensors)
+    _load(network, weights, naming.entries_of(network, training=has_auxiliary(weights.tensors)), weights.tensors)
     return weights
 
 

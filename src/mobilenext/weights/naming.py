@@ -56,16 +56,16 @@ class Entry:
         return self.paddle_shape[::-1] if self.transposed and dialect == "pytorch" else self.paddle_shape
 
 
-def entries_of(network: nn.Layer) -> tuple[Entry, ...]:
+def entries_of(network: nn.Layer, *, training: bool = False) -> tuple[Entry, ...]:
     """Return every tensor of the network's state dict, in order, with the rule of the layer that owns it.
 
-    What only training uses (`Network.training_layers`) is left out.
+    What only training uses (`Network.training_layers`) is left out, unless `training` asks for it.
     """
     from paddle import nn  # here, because who only asks for names need not wait for Paddle
 
     owners = dict(network.named_sublayers(include_self=True))
     entries = []
-    training_only = tuple(f"{layer}." for layer in getattr(network, "training_layers", ()))
+    training_only = () if training else tuple(f"{layer}." for layer in getattr(network, "training_layers", ()))
     for name, tensor in network.state_dict().items():
         if name.startswith(training_only):
             continue
@@ -124,7 +124,7 @@ def _family(names: Iterable[str]) -> str:
 @lru_cache(maxsize=2 * len(MODELS))
 def _entries_by_name(model: str, num_classes: int, form: Form | None, auxiliary: bool) -> tuple[Entry, ...]:
     """Return the entries of a network, which has to be built for it: kept."""
-    return entries_of(build_network(model, num_classes=num_classes, form=form, auxiliary=auxiliary))
+    return entries_of(build_network(model, num_classes=num_classes, form=form, auxiliary=auxiliary), training=auxiliary)
 
 
 @dataclass(frozen=True)
