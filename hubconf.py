@@ -1,4 +1,4 @@
-"""Entry points for ``paddle.hub``: every model by its name.
+"""Entry points for ``paddle.hub``: every model by its name, and a searched network by its file.
 
     network = paddle.hub.load("FOLDER", "mobilenext_x1_0", source="local")
     network = paddle.hub.load("FOLDER", "mobilenext_x1_0", source="local", weights="in1k")
@@ -24,6 +24,11 @@ def _entry(name):
         return _mobilenext.create_model(name, **options)
 
     return create
+
+
+def architecture(path, **options):
+    """Create the network of the ``architecture.json`` of a search; options as of ``mobilenext.create_model``."""
+    return _mobilenext.create_model(path, **options)
 
 
 globals().update({name: _entry(name) for name in _mobilenext.list_models()})
