@@ -28,10 +28,12 @@ CLASSES = 8
 # Half of the time is spent in these, the longest first. `make test` starts with them, so that no process is left with
 # one of them at the end, when the other has nothing more to do.
 LONGEST_FILES = (
-    *("test_tipc/test_chains.py", "cli/test_command.py", "tipc/test_adapter.py", "training/test_loop.py"),
-    *("machine/test_ranks.py", "evaluation/test_evaluate.py", "test_nobody.py", "export/test_export.py"),
-    *("serving/test_page.py", "quantization/test_quantize.py", "serving/test_command.py", "serving/test_limits.py"),
-    *("training/test_train_command.py", "report/test_browser.py", "test_without_paddle.py"),
+    *("training/test_loop.py", "test_tipc/test_chains.py", "cli/test_command.py", "machine/test_ranks.py"),
+    *("tipc/test_adapter.py", "evaluation/test_evaluate.py", "test_nobody.py", "detection/test_export.py"),
+    *("detection/test_training_run.py", "serving/test_page.py", "export/test_export.py", "sources/test_prepare.py"),
+    *("quantization/test_quantize.py", "serving/test_command.py", "serving/test_limits.py", "export/test_checked.py"),
+    *("training/test_train_command.py", "evaluation/test_bench.py", "report/test_browser.py", "test_without_paddle.py"),
+    "data/test_image_claims.py",
 )
 
 if hasattr(signal, "SIGHUP"):

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from mobilenext.weights.record import Weights, WeightsRecord
 
+pytestmark = pytest.mark.usefixtures("written_once")
+
 
 class WithMap(Network):
     """A classifier that gives the map behind its logits as well."""

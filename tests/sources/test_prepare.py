@@ -19,6 +19,7 @@ from mobilenext.weights.record import Weights
 if TYPE_CHECKING:
     from tests.conftest import World
 
+pytestmark = pytest.mark.usefixtures("written_once")
 WAYS = [(card.name, engine) for card in RUNTIMES.values() for engine in card.engines]
 
 
