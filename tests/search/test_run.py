@@ -13,11 +13,12 @@ import pytest
 from PIL import Image
 from safetensors import safe_open
 
-from mobilenext.errors import DatasetError, Stopped, UsageError
+from mobilenext.errors import DataError, DatasetError, Stopped, UsageError
 from mobilenext.models.architecture import read_architecture
 from mobilenext.models.genotype import read_genotype
 from mobilenext.runs.training_run import read_run
 from mobilenext.search import search_architecture
+from mobilenext.search.page import sections
 from mobilenext.training.feeding import Feeder
 from mobilenext.training.loop import Loop
 from mobilenext.weights.metadata import stored_task
@@ -93,6 +94,34 @@ def test_random_ones_beside_the_result(result_and_run: tuple[dict[str, Any], Pat
     assert found["architecture"] == read_architecture(run / "architecture.json").to_dict()
     assert found["random"]["architectures"] == 5
     assert 1e6 < found["random"]["parameters"] < 6e6
+
+
+def test_the_page_of_a_search(run: Path, tmp_path: Path) -> None:
+    """Alphas over epochs, both cells drawn, random ones beside the result; of an unfinished search without these."""
+    found = read_architecture(run / "architecture.json")
+    (section,) = sections([read_run(run)])
+    (article,) = section.parts
+    _, table, charts = article.parts[0], article.parts[-2], article.parts[-1]
+    titles = [chart.title for chart in charts.charts]
+    assert titles[-2:] == ["The normal cell", "The reduction cell"]
+    edges = [(operator, source) for _, source, operator in charts.charts[-2].rows]
+    names = ["older input", "newer input", "node 0", "node 1", "node 2", "node 3"]
+    assert [(operator, names.index(source)) for operator, source in edges] == list(found.genotype.normal)
+    assert [row[0].text for row in table.rows] == ["found", "mean of 5 random ones"]
+    means = [float(value) for _, _, value in charts.charts[2].rows]
+    assert sum(means) == pytest.approx(3, abs=1e-3)  # probabilities, of three epochs
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    (folder / "result.json").unlink()
+    lines = (folder / "log.jsonl").read_text().splitlines(keepends=True)
+    (folder / "log.jsonl").write_text("".join(lines[:-1]))
+    (section,) = sections([read_run(folder)])
+    assert "found so far, after epoch 2 of 3" in section.parts[0].parts[0].spans[0]
+    row = json.loads(lines[-1])
+    row["search"]["alphas"] = "none"
+    (folder / "log.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(DataError, match=r"the log's row of epoch 3.*alphas"):
+        sections([read_run(folder)])
 
 
 def test_halves_by_class_and_seed(data: Path, run: Path, tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def _drawn(kind: str, edges: Sequence[tuple[str, int]]) -> Chart:
         {"data": {"values": lines}, "mark": {"type": "rule", "strokeWidth": 2, "color": color(0)}, "encoding": ends},
         {"data": {"values": nodes}, "mark": {"type": "point", "filled": True, "size": 160}, "encoding": position},
         {"data": {"values": nodes}, "mark": {"type": "text", "dy": -16, "fontWeight": "bold"}, "encoding": name},
-        {"data": {"values": labels}, "mark": {"type": "text", "fontSize": 11}, "encoding": name},
+        {"data": {"values": labels}, "mark": {"type": "text", "fontSize": 11, "dy": -7}, "encoding": name},
     ]
     text = f"The {kind} cell: each node is the sum of two operators; the output has all four nodes."
     rows = [

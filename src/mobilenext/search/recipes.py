@@ -77,6 +77,10 @@ class SearchRecipe(ClassificationRecipe):
             raise UsageError(
                 "order is 2, whose step ahead is that of SGD with momentum; expected optimizer sgd and nesterov false"
             )
+        needless = {"drop_path": self.drop_path, "auxiliary_weight": self.objective.auxiliary_weight}
+        for name, value in needless.items():
+            if value:
+                raise UsageError(f"{name} is {value:g}, which a super-network does not have; expected 0")
         operators_of(self.operators)
 
 
