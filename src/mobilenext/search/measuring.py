@@ -69,6 +69,7 @@ def measure_costs(
     card, divisor, size = _subject(model, image_size)
     if threads < 1 or threads > available_cores():
         raise UsageError(f"threads is {threads}; expected 1 to {available_cores()}, the cores of this process")
+    runtime = resolve_runtime(runtime, "auto", "cpu")[0].runtime
     started, machine = now(), environment()
     with watched_scratch_folder() as folder:
         specs = _Files(folder, runtime, threads)
