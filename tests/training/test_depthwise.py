@@ -363,3 +363,16 @@ def test_the_recorded_logits(name: str, model: str, size: int, bound: float, tmp
     with paddle.no_grad():
         output = network(formula_images(size)).numpy()
     assert np.abs(output - logits).max() <= bound * logits.std()
+
+
+@pytest.mark.parametrize("side", [2, 9])
+def test_a_frozen_weight(side: int) -> None:
+    """It gets no gradient, and the gradient of x is the same to the bit; on 2 x 2 pixels a kernel of 5 is one of 3."""
+    x, weight, of_y = case_arrays((5, 3, side, side, 5, Geometry(1, 2, 2, 2, 2)))
+    gradients = []
+    for frozen in (False, True):
+        source, kernel = paddle.to_tensor(x, stop_gradient=False), paddle.to_tensor(weight, stop_gradient=frozen)
+        depthwise_conv2d(source, kernel, Geometry(1, 2, 2, 2, 2)).backward(paddle.to_tensor(of_y))
+        assert (kernel.grad is None) == frozen
+        gradients.append(source.grad.numpy())
+    assert np.array_equal(*gradients)

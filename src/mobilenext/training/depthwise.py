@@ -9,7 +9,7 @@ were, up to the order of a sum.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -59,7 +59,24 @@ def depthwise_conv2d(x: paddle.Tensor, weight: paddle.Tensor, geometry: Geometry
     Returns:
         [N, C, H', W'], differentiable by x and by weight.
     """
+    ring = _ring_beyond_the_map(x.shape, weight.shape[-1], geometry)
+    if ring:
+        weight = weight[:, :, ring:-ring, ring:-ring].contiguous()  # _array takes memory as it lies
+        geometry = Geometry(geometry.stride, *(side - ring for side in geometry[1:]))
     return _Depthwise.apply(x, weight, geometry)
+
+
+def _ring_beyond_the_map(shape: Sequence[int], kernel_size: int, geometry: Geometry) -> int:
+    """Return how many outer rings of a kernel of 5 or more meet nothing but padding, on a map [N, C, H, W].
+
+    With a padding of K // 2 a tap d pixels from the middle of the kernel reads the input d pixels from one of its own
+    pixels; of a map with sides of up to n pixels, those with d >= n lie outside. A kernel of 5 on a map of 2 x 2, for
+    one, is one of 3.
+    """
+    middle = kernel_size // 2
+    if kernel_size <= 3 or any(side != middle for side in geometry[1:]):
+        return 0
+    return max(0, middle - (max(shape[2:]) - 1))
 
 
 def _geometry_of(layer: nn.Conv2D) -> Geometry | None:
@@ -104,7 +121,8 @@ class _Depthwise(PyLayer):  # type: ignore[misc]
         x, weight = ctx.saved_tensor()
         gradient = gradient.contiguous() if hasattr(gradient, "contiguous") else gradient
         of_x, of_weight = paddle.empty_like(x), paddle.empty_like(weight)
-        arrays = (_array(x), _array(weight), _array(gradient), _array(of_x), _array(of_weight))
+        frozen = slice(0) if weight.stop_gradient else slice(None)
+        arrays = (_array(x), _array(weight), _array(gradient), _array(of_x), _array(of_weight)[frozen])
         _over_channels(differentiate, ctx.geometry, arrays)
         # Paddle wants None for what has no gradient, such as frozen weights.
         return None if x.stop_gradient else of_x, None if weight.stop_gradient else of_weight

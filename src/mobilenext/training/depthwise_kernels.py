@@ -139,6 +139,18 @@ def convolve(arrays, placement, begin, end):  # type: ignore[no-untyped-def]
                     upper = t0 * s0[p] + t1 * s1[p] + t2 * s2[p]
                     middle = t3 * s3[p] + t4 * s4[p] + t5 * s5[p]
                     out[p] = upper + middle + (t6 * s6[p] + t7 * s7[p] + t8 * s8[p])
+            elif K == 5:
+                # A row of taps in one pass, for the same reason.
+                out[:length] = 0
+                for u in range(5):
+                    first_tap = 5 * u
+                    t0, t1, t2 = taps[first_tap], taps[first_tap + 1], taps[first_tap + 2]
+                    t3, t4 = taps[first_tap + 3], taps[first_tap + 4]
+                    s0, s1 = scratch[offsets[first_tap] :], scratch[offsets[first_tap + 1] :]
+                    s2, s3 = scratch[offsets[first_tap + 2] :], scratch[offsets[first_tap + 3] :]
+                    s4 = scratch[offsets[first_tap + 4] :]
+                    for p in range(length):
+                        out[p] += t0 * s0[p] + t1 * s1[p] + t2 * s2[p] + (t3 * s3[p] + t4 * s4[p])
             else:
                 out[:length] = 0
                 for t in range(K * K):
@@ -158,7 +170,8 @@ def differentiate(arrays, placement, begin, end):  # type: ignore[no-untyped-def
         gradient of weight[t]           sum over p of x[p + offset(t)] * gradient of y[p]
         gradient of x[p + offset(t)]    gets weight[t] * gradient of y[p] from each t
 
-    so both are made in the same pass for each tap. `arrays` are x, weight, and the gradients of y, x and weight.
+    so both are made in the same pass for each tap. `arrays` are x, weight, and the gradients of y, x and weight; that
+    of a frozen weight has no channels.
     """
     x, weight, of_y, of_x, of_weight = arrays
     K = weight.shape[2]
@@ -167,22 +180,30 @@ def differentiate(arrays, placement, begin, end):  # type: ignore[no-untyped-def
     scratch_gradient = np.empty_like(scratch)
     # Where the maps are larger than y the gradient must be zero: it stays so, as only y's own places are written.
     out = np.zeros(size, np.float32)
+    trained = of_weight.shape[0] > 0
+    sums = np.zeros(K * K, np.float32)
     for c in range(begin, end):
         taps = weight[c].reshape(K * K)
-        sums = of_weight[c].reshape(K * K)
         sums[:] = 0
         for first in range(0, x.shape[0], block):
             images = min(block, x.shape[0] - first)
             for b in range(images):
-                _scatter(x[first + b, c], scratch, b * area, columns, size, placement)
+                if trained:
+                    _scatter(x[first + b, c], scratch, b * area, columns, size, placement)
                 _scatter(of_y[first + b, c], out, b * area, columns, size, (1, 0, 0))
             scratch_gradient[:] = 0
             for t in range(K * K):
                 tap, total = taps[t], np.float32(0)
                 shifted, shifted_gradient = scratch[offsets[t] :], scratch_gradient[offsets[t] :]
+                if not trained:
+                    for p in range(images * area):
+                        shifted_gradient[p] += tap * out[p]
+                    continue
                 for p in range(images * area):
                     shifted_gradient[p] += tap * out[p]
                     total += shifted[p] * out[p]
                 sums[t] += total  # a sum for each block of images, added up in their order
             for b in range(images):  # drops the gradient of the padding
                 _gather(of_x[first + b, c], scratch_gradient, b * area, columns, size, placement)
+        if trained:
+            of_weight[c].reshape(K * K)[:] = sums
