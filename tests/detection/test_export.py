@@ -38,6 +38,7 @@ from networks import give_statistics
 if TYPE_CHECKING:
     from mobilenext.weights.record import Weights
 
+pytestmark = pytest.mark.usefixtures("written_once")
 MODEL = "ssdlite320_mobilenext_x0_35"
 SIZE = 224
 DOCUMENT = Path(__file__).parents[2] / "docs" / "deployment.md"
