@@ -49,16 +49,19 @@ def skip_if_not_writable(format: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def folders(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Exported when first asked for."""
+def folders(world: World, tmp_path_factory: pytest.TempPathFactory, written_once: None) -> dict[str, Path]:
+    """Exported when first asked for; Paddle's formats in a worker process, and the others in this one."""
 
     class Folders(dict[str, Path]):
         def __missing__(self, format: str) -> Path:
             skip_if_not_writable(format)
             folder = tmp_path_factory.mktemp("exports") / format
-            export_model(
-                folder, format=format, weights=world.weights, preprocessing=SMALL, images=[world.data / "imgs"]
-            )
+            with pytest.MonkeyPatch.context() as patched:
+                if not format.startswith("paddle"):
+                    patched.setattr(exporting, "WorkerPool", Here)
+                export_model(
+                    folder, format=format, weights=world.weights, preprocessing=SMALL, images=[world.data / "imgs"]
+                )
             self[format] = folder
             return folder
 
