@@ -226,7 +226,8 @@ def build_network(config: Mapping[str, Any], weights: Path | None) -> nn.Layer:
                 f"auxiliary_weight is {weight}, but {config['model']} has no second head; expected 0: "
                 "--set auxiliary_weight=0"
             )
-        network.add_auxiliary_head(config["preprocessing"]["image_size"])
+        if network.auxiliary_head is None:  # converted weights of the authors have one
+            network.add_auxiliary_head(config["preprocessing"]["image_size"])
     return network
 
 
