@@ -70,7 +70,7 @@ def _declare_quantize(command: argparse.ArgumentParser) -> None:
     )
     add_flags(
         command,
-        DATA_OPTION(help="data set to measure on (default: the other images of --calibration)"),
+        DATA_OPTION(help="data set to measure on (default: the other images of --calibration; a detector requires it)"),
         LIST(help="list file of --data (default: val_list.txt)"),
         SPLIT,
     )
