@@ -20,6 +20,7 @@ _RECALLS = tuple(range(0, 101, 10))
 def curves_of_one(run: Detected) -> list[Chart]:
     """Return precision against recall of the classes of one run: as many classes to a chart as there are colors."""
     classes = [category for category, curve in enumerate(run.curves) if curve.positives]
+    first = 1 if len(classes) < COLORS else 0  # the color of a class in `by_iou`, whose first line is all classes
     charts = []
     for start in range(0, len(classes), COLORS):
         part = classes[start : start + COLORS]
@@ -27,7 +28,7 @@ def curves_of_one(run: Detected) -> list[Chart]:
         names = [name if names.count(name) == 1 else f"{name} ({part[at] + 1})" for at, name in enumerate(names)]
         which = "" if len(classes) <= COLORS else f", classes {part[0] + 1} to {part[-1] + 1}"
         curves = {name: run.curves[category] for name, category in zip(names, part, strict=True)}
-        charts.append(_curves(f"Precision and recall{which}", curves, "class"))
+        charts.append(_curves(f"Precision and recall{which}", curves, "class", first))
     return charts
 
 
@@ -50,14 +51,14 @@ def _curves_of(name: str, runs: Sequence[Detected]) -> dict[str, Curve]:
     return curves
 
 
-def _curves(title: str, curves: Mapping[str, Curve], kind: str) -> Chart:
+def _curves(title: str, curves: Mapping[str, Curve], kind: str, first: int = 0) -> Chart:
     values = [value for name, curve in curves.items() for value in _points(name, curve)]
     rows = [[name, *(_best_precision(curve, recall) for recall in _RECALLS)] for name, curve in curves.items()]
     text = "Precision against recall at an overlap of 0.5, from the best scores (left) to all detections (right)."
     at = {
         "x": axis("recall", "recall, %", scale=FULL),
         "y": axis("precision", "precision, %", scale=FULL),
-        "color": colored(list(curves)),
+        "color": colored(list(curves), first=first),
     }
     line = {
         "mark": {"type": "line", "strokeWidth": 2},

@@ -58,13 +58,13 @@ TIP = {"field": "tip", "type": "nominal"}
 PICK = [{"name": "picked", "select": {"type": "point", "fields": ["run"]}, "bind": "legend"}]
 
 
-def colored(names: Sequence[str], title: str | None = None) -> dict[str, Any]:
-    """Return the encoding of the field ``run`` by color, in the order of `names`."""
+def colored(names: Sequence[str], title: str | None = None, first: int = 0) -> dict[str, Any]:
+    """Return the encoding of the field ``run`` by color, in the order of `names`, from the color `first` on."""
     return {
         "field": "run",
         "type": "nominal",
         "title": title,
-        "scale": {"domain": list(names), "range": [color(place) for place in range(len(names))]},
+        "scale": {"domain": list(names), "range": [color(first + place) for place in range(len(names))]},
         "legend": {"orient": "bottom", "columns": 1, "labelLimit": 300, "symbolOpacity": 1},
     }
 

@@ -58,6 +58,13 @@ def build_network(
     if auxiliary and card.family != CELLS:
         raise UsageError(f"{card.name} has no auxiliary head; only networks of cells have one")
     require_paddle()
+    return _network_of(card, num_classes, identity_divisor, chosen, auxiliary=auxiliary)
+
+
+def _network_of(
+    card: ModelCard, num_classes: int, identity_divisor: int, form: Form | None, *, auxiliary: bool
+) -> Network:
+    """Return the network of a card, whose numbers were checked; only the module that it is in is imported."""
     if card.architecture is not None:
         return architecture_network(card.architecture.completed(card.image_size), num_classes=num_classes)
     if card.family == CELLS:
@@ -78,10 +85,10 @@ def build_network(
         from mobilenext.models.variants import build_variant
 
         return build_variant(**card.arguments, num_classes=num_classes)
-    if chosen is not None:
+    if form is not None:
         from mobilenext.models.ssdlite import SSDLite
 
-        return SSDLite(**card.arguments, num_classes=num_classes, identity_divisor=identity_divisor, form=chosen)
+        return SSDLite(**card.arguments, num_classes=num_classes, identity_divisor=identity_divisor, form=form)
     from mobilenext.models.inverted_residual import MobileNetV2
 
     return MobileNetV2(**card.arguments, num_classes=num_classes)

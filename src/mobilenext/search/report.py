@@ -44,14 +44,14 @@ def fields_of(architecture: Architecture, summary: Summary) -> dict[str, Any]:
 
 def beside_random(space: Space, architectures: Mapping[float | None, Architecture], seed: int) -> dict[str, Any]:
     """Return the result of a search: each architecture, and the mean of random ones of the same space beside it."""
-    found = []
+    entries = []
     for number, (budget, architecture) in enumerate(architectures.items()):
         summary = space.summary(architecture)
         generators = [generator(seed, number, draw, RANDOM_PURPOSE) for draw in range(RANDOM)]
         randoms = [space.summary(space.random(random, architecture)) for random in generators]
         names = ("parameters", "mult_adds") if summary.cost is None else ("parameters", "mult_adds", "cost")
         means = {name: float(np.mean([getattr(one, name) for one in randoms])) for name in names}
-        found.append(
+        entries.append(
             {
                 **({} if budget is None else {"budget": budget}),
                 **fields_of(architecture, summary),
@@ -63,6 +63,6 @@ def beside_random(space: Space, architectures: Mapping[float | None, Architectur
             "" if budget is None else f" for {budget:g} {space.unit}", architecture.name, sizes(summary), RANDOM,
             means["parameters"] / 1e6, means["mult_adds"] / 1e6,
         )  # fmt: skip
-    for entry, measured in zip(found, space.measured(list(architectures.values())), strict=False):
+    for entry, measured in zip(entries, space.measured(list(architectures.values())), strict=False):
         entry["measured"] = dict(measured)
-    return {"found": found}
+    return {"found": entries}

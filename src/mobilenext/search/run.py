@@ -55,8 +55,8 @@ def search_architecture(
             :func:`mobilenext.train`.
     """
     if resume is not None:
-        given: dict[str, Any] = {"output": output, "recipe": recipe, "settings": settings, "model": model}
-        return train(data, weights=weights, resume=resume, **{n: v for n, v in given.items() if v}, **options)
+        choices: dict[str, Any] = {"output": output, "recipe": recipe, "settings": settings, "model": model}
+        return train(data, weights=weights, resume=resume, **{n: v for n, v in choices.items() if v}, **options)
     if (task := options.get("task")) not in (None, NAME):
         raise UsageError(f"task is {task!r}; a search has the task {NAME!r}")
     options["task"] = NAME

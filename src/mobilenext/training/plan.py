@@ -119,13 +119,18 @@ def new_plan(
         "command": command_line(),
         "environment": environment(),
     }
-    if first is None and (chosen.freeze != "none" or chosen.freeze_bn != "none"):
-        raise UsageError(
-            f"freeze is {chosen.freeze} and freeze_bn {chosen.freeze_bn} without first weights: what is freshly "
-            "initialized has to be trained; begin with --weights FILE"
-        )
+    if first is None:
+        _check_nothing_frozen(chosen)
     job = task.training.job(config, chosen, parts)
     return Plan(config, task, chosen, parts, job, first.path if first else None)
+
+
+def _check_nothing_frozen(recipe: Recipe) -> None:
+    if recipe.freeze != "none" or recipe.freeze_bn != "none":
+        raise UsageError(
+            f"freeze is {recipe.freeze} and freeze_bn {recipe.freeze_bn} without first weights: what is freshly "
+            "initialized has to be trained; begin with --weights FILE"
+        )
 
 
 def resumed_plan(config: dict[str, Any], data: PathLike | None, source: str = CONFIG) -> Plan:

@@ -213,10 +213,7 @@ def create_model(
         name = os.fspath(name)
     names_weights = isinstance(name, str) and bool(split_tag(name)[1])
     if weights is None and not pretrained and name is not None and not names_weights:
-        if options.get("use") is not None or options.get("section") is not None:
-            raise UsageError(
-                "use or section was given without weights; expected weights=FILE: they select weights within a file"
-            )
+        _check_no_selection(options)
         divisor = options.get("identity_divisor")
         network = build_network(name, num_classes=rows, identity_divisor=divisor, form=options.get("form"))
     else:
@@ -226,6 +223,13 @@ def create_model(
     if pooled_only:
         network.keep_pooled_only()
     return network
+
+
+def _check_no_selection(options: NetworkOptions) -> None:
+    if options.get("use") is not None or options.get("section") is not None:
+        raise UsageError(
+            "use or section was given without weights; expected weights=FILE: they select weights within a file"
+        )
 
 
 def _with_weights(
