@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Run = Callable[..., CompletedProcess[str]]
 SMALL = ("--image-size", 32, "--crop-pct", 1)
 EAGER = ("--runtime", "paddle")  # nothing is exported first
-MODELS = 23
+MODELS = 41
 
 
 def test_help_and_version(mobilenext: Run) -> None:
