@@ -92,6 +92,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory, world: World) -> Path:
     lines = (folder / "data/val_list.txt").read_text().splitlines(keepends=True)
     (folder / "data/first.txt").write_text("".join(lines[:12]))
     (folder / "data/second.txt").write_text("".join(lines[12:]))
+    names = [line.rpartition(" ")[0] for line in lines]
+    (folder / "data/two.txt").write_text("".join(f"{name} {number % 2}\n" for number, name in enumerate(names)))
     return folder
 
 
@@ -120,6 +122,10 @@ def words_of(verb: str, inputs: Path) -> tuple[object, ...]:
             data, "--model", "mobilenext_x0_35", "--recipe", "tiny", "-o", "run", "--set", "epochs=1",
             "--set", "warmup_epochs=0", "--set", "batch_size=8", "--set", "image_size=32",
         ),
+        "search": (
+            data, "--train-list", data / "two.txt", "--recipe", "short", "--operators", "skip_connect,sandglass_3x3",
+            "-o", "search", "--set", "epochs=1", "--set", "batch_size=4", "--set", "channels=4", "--set", "cells=3", "--set", "image_size=8",
+        ),
         "compare": ("run", "run", "-o", "curves.png"),
         "export": ("--weights", inputs / "w.pdparams", "--image-size", 32, "--images", data / "imgs", "-o", "exported"),
         "bench": (
@@ -138,7 +144,7 @@ def words_of(verb: str, inputs: Path) -> tuple[object, ...]:
 # What a verb needs of the system is much the same: those of every kind are enough for each run of the tests.
 LONG = [
     pytest.param(verb, marks=pytest.mark.long)
-    for verb in ("train", "compare", "quantize", "bench", "quickstart", "diagram", "explain")
+    for verb in ("train", "search", "compare", "quantize", "bench", "quickstart", "diagram", "explain")
 ]
 WITH_OUTPUT = ("convert", "check-data", "evaluate", "export", "report", *LONG)
 

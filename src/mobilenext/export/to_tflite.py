@@ -11,18 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import flatbuffers
 import numpy as np
 import onnx
 from ai_edge_litert import schema_py_generated as schema
 from onnx import numpy_helper, shape_inference
 
 from mobilenext.errors import DataError
+from mobilenext.export.tflite_file import TO_NHWC, TFLiteFile
 from mobilenext.files import write_atomically
 
 Op = schema.BuiltinOperator
 NONE, RELU6 = schema.ActivationFunctionType.NONE, schema.ActivationFunctionType.RELU6
-TO_NHWC = (0, 2, 3, 1)
 
 
 def write_tflite(onnx_file: Path, tflite_file: Path) -> None:
@@ -33,98 +32,36 @@ def write_tflite(onnx_file: Path, tflite_file: Path) -> None:
         OutputError: the file cannot be written.
     """
     model = shape_inference.infer_shapes(onnx.load(str(onnx_file)), strict_mode=True)
-    write_atomically(tflite_file, _Graph(model.graph).serialized())
+    (image,) = model.graph.input
+    outputs = [output.name for output in model.graph.output]
+    write_atomically(tflite_file, _Graph(model.graph).serialized(image.name, outputs))
 
 
-class _Graph:
-    """The TFLite graph while it is built."""
+class _Graph(TFLiteFile):
+    """The operators of an ONNX graph as those of TFLite."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
+        super().__init__(
+            {
+                value.name: [side.dim_value for side in value.type.tensor_type.shape.dim]  # 0: the batch
+                for value in (*graph.input, *graph.value_info, *graph.output)
+            }
+        )
         self._constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-        self._shapes = {
-            value.name: [side.dim_value for side in value.type.tensor_type.shape.dim]  # 0: the batch
-            for value in (*graph.input, *graph.value_info, *graph.output)
-        }
         self._uses = Counter(name for node in graph.node for name in node.input)
         self._uses.update(value.name for value in graph.output)
         self._next = {name: node for node in graph.node for name in node.input}
         self._done: set[str] = set()  # nodes that became part of the one before them
         self._channels_last: set[str] = set()  # ONNX names of maps that are NHWC in ONNX, too
-        self._index: dict[str, int] = {}  # of a tensor in TFLite, by its ONNX name
-        self._tensors: list[Any] = []
-        self._buffers: list[Any] = [schema.BufferT()]  # the first is the empty one
-        self._operators: list[Any] = []
-        self._codes: list[int] = []
 
         (image,) = graph.input
-        self._input = (image.name, self._activation(image.name))
+        self._activation(image.name)
         for node in graph.node:
             if node.output[0] not in self._done:
                 emit = getattr(self, f"_{node.op_type.lower()}", None)
                 if emit is None:
                     raise _unknown(node, "operator")
                 emit(node, {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute})
-        self._outputs = [(output.name, self._index[output.name]) for output in graph.output]
-
-    def serialized(self) -> bytes:
-        """Return the bytes of the file."""
-        subgraph = schema.SubGraphT()
-        subgraph.name, subgraph.tensors, subgraph.operators = "main", self._tensors, self._operators
-        subgraph.inputs, subgraph.outputs = [self._input[1]], [index for _, index in self._outputs]
-        signature = schema.SignatureDefT()
-        signature.signatureKey, signature.subgraphIndex = "serving_default", 0
-        signature.inputs = [_named(*self._input)]
-        signature.outputs = [_named(*output) for output in self._outputs]
-        model = schema.ModelT()
-        model.version, model.description = 3, "mobilenext"
-        model.subgraphs, model.buffers, model.signatureDefs = [subgraph], self._buffers, [signature]
-        model.operatorCodes = []
-        for number in self._codes:
-            code = schema.OperatorCodeT()
-            code.builtinCode, code.deprecatedBuiltinCode, code.version = number, min(number, 127), 1
-            model.operatorCodes.append(code)
-        builder = flatbuffers.Builder(1 << 20)
-        builder.Finish(model.Pack(builder), b"TFL3")
-        return bytes(builder.Output())
-
-    # --- tensors
-
-    def _activation(self, name: str, shape: Sequence[int] | None = None) -> int:
-        """Add a tensor between operators; `shape` is NHWC with 0 for the batch, by default that of the ONNX tensor."""
-        if shape is None:
-            sides = self._shapes[name]
-            shape = [sides[axis] for axis in TO_NHWC] if len(sides) == 4 else sides
-        index = self._tensor(name, [side or 1 for side in shape], schema.TensorType.FLOAT32, 0)
-        self._tensors[index].shapeSignature = [side or -1 for side in shape]
-        self._index[name] = index
-        return index
-
-    def _constant(self, name: str, values: np.ndarray) -> int:
-        """Add weights, or the small numbers that are inputs of an operator."""
-        buffer = schema.BufferT()
-        buffer.data = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
-        self._buffers.append(buffer)
-        kind = schema.TensorType.INT32 if values.dtype == np.int32 else schema.TensorType.FLOAT32
-        return self._tensor(name, list(values.shape), kind, len(self._buffers) - 1)
-
-    def _tensor(self, name: str, shape: list[int], kind: int, buffer: int) -> int:
-        tensor = schema.TensorT()
-        tensor.name, tensor.shape, tensor.type, tensor.buffer = name, shape, kind, buffer
-        self._tensors.append(tensor)
-        return len(self._tensors) - 1
-
-    def _operator(self, code: int, inputs: list[int], outputs: list[int], kind: str = "", **options: Any) -> None:
-        """Append an operator; `kind` names the table of its options in the schema."""
-        if code not in self._codes:
-            self._codes.append(code)
-        operator = schema.OperatorT()
-        operator.opcodeIndex, operator.inputs, operator.outputs = self._codes.index(code), inputs, outputs
-        if kind:
-            operator.builtinOptionsType = getattr(schema.BuiltinOptions, f"{kind}Options")
-            operator.builtinOptions = getattr(schema, f"{kind}OptionsT")()
-            for name, value in options.items():
-                setattr(operator.builtinOptions, name, value)
-        self._operators.append(operator)
 
     # --- operators, one method for each of ONNX
 
@@ -322,12 +259,6 @@ class _Graph:
         inputs.append(self._constant(f"{name}/bias", bias))
         target = self._activation(name, [0, len(weight)])
         self._operator(Op.FULLY_CONNECTED, inputs, [target], "FullyConnected", fusedActivationFunction=NONE)
-
-
-def _named(name: str, index: int) -> Any:
-    entry = schema.TensorMapT()
-    entry.name, entry.tensorIndex = name, index
-    return entry
 
 
 def _unknown(node: onnx.NodeProto, what: str) -> DataError:

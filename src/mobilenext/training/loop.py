@@ -26,7 +26,7 @@ from mobilenext.training.feeding import Feeder
 from mobilenext.training.freezing import frozen_tensors
 from mobilenext.training.optimization import Average
 from mobilenext.training.schedule import learning_rate
-from mobilenext.training.state import Position, check_parts, read_state, write_state
+from mobilenext.training.state import Position, check_counted, check_parts, read_state, write_state
 from mobilenext.training.stopping import StopRequest
 from mobilenext.training.validation import Validation, is_better
 
@@ -109,11 +109,7 @@ class Loop:
         # leave the first steps out.
         begun = position.global_step and self.recipe.precision != "fp16"
         check_parts(checkpoint, parts, needed=tensors | own if begun else tensors, known=tensors | own)
-        if any(set(sums.counted) != set(self.job.counted) for sums in (position.window, position.in_epoch)):
-            raise DataError(
-                f"{checkpoint} is damaged: it counts {', '.join(position.window.counted)}; expected "
-                f"{', '.join(self.job.counted)}; start a new run, perhaps from best.safetensors"
-            )
+        check_counted(checkpoint, position, self.job.counted)
         expected = {name: list(tensor.shape) for name, tensor in self.network.state_dict().items()}
         if expected != {name: list(array.shape) for name, array in parts["network"].items()}:
             raise WeightsError(f"{checkpoint} does not fit the network that run.json describes")

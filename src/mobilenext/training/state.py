@@ -110,6 +110,19 @@ def check_parts(path: Path, parts: Collection[str], *, needed: Set[str], known: 
     raise DataError(f"{path} is damaged: {problem}; {_REMEDY}")
 
 
+def check_counted(path: Path, position: Position, counted: Collection[str]) -> None:
+    """Check that a checkpoint counts what the run's job counts.
+
+    Raises:
+        DataError: it counts something else.
+    """
+    if any(set(sums.counted) != set(counted) for sums in (position.window, position.in_epoch)):
+        raise DataError(
+            f"{path} is damaged: it counts {', '.join(position.window.counted)}; expected {', '.join(counted)}; "
+            "start a new run, perhaps from best.safetensors"
+        )
+
+
 @contextlib.contextmanager
 def _opened(path: Path, run_digest: str, check_summary: Check) -> Iterator[tuple[Any, Position]]:
     """Open a checkpoint, and yield the file and the position in it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -76,18 +77,8 @@ def read_weights(
     metadata = read_metadata(file, path)
     refuse_super_network(metadata.entries.get("task"), path)
     published = None if metadata else find_weights_card(git_blob=file.git_blob, sha256=file.sha256)
-    architecture = metadata.architecture()
-    if described := described_network(file, metadata, use, identity_divisor):
-        state, network = described
-        _check_model(network, architecture, path, expected)
-    elif expected and expected.architecture and not metadata:
-        state = _select(file, metadata, published, use, section)
-        state, network, whole = network_of_architecture(expected.architecture, state, path)
-        architecture, identity_divisor = whole.to_dict(), whole.identity_divisor
-    else:
-        state = _select(file, metadata, published, use, section)
-        network = _recognize(state, path)
-        _check_model(network, architecture, path, expected)
+    source = _Source(file, metadata, published, path)
+    state, network, architecture, identity_divisor = _network_of(source, expected, use, section, identity_divisor)
     tensors, dropped, notes_on_tensors = _tensors(state, network, path)
     divisor, notes_on_divisor = _identity_divisor(identity_divisor, metadata, published, network)
     form, images, assumed, notes_on_images = _form_and_images(preprocessing or {}, metadata, published, file, network)
@@ -114,6 +105,38 @@ def read_weights(
         task=DETECTION if form else metadata.entries.get("task"),
         architecture=detectors.architecture_of(form) if form else architecture,
     )
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A file of weights, and what is known about it."""
+
+    file: ForeignFile
+    metadata: Metadata
+    published: PublishedCards | None
+    path: str | os.PathLike[str]  # as the user named it
+
+
+def _network_of(
+    source: _Source, expected: ModelCard | None, use: str | None, section: str | None, identity_divisor: int | None
+) -> tuple[StateDict, Recognized, Mapping[str, Any] | None, int | None]:
+    """Return the tensors that are taken, whose network they are, its architecture if it has one, and its divisor.
+
+    A file of this package describes its network; another is of the architecture that the user names, or recognized.
+    """
+    file, metadata, path = source.file, source.metadata, source.path
+    architecture = metadata.architecture()
+    if described := described_network(file, metadata, use, identity_divisor):
+        state, network = described
+        _check_model(network, architecture, path, expected)
+        return state, network, architecture, identity_divisor
+    state = _select(file, metadata, source.published, use, section)
+    if expected and expected.architecture and not metadata:
+        state, network, whole = network_of_architecture(expected.architecture, state, path)
+        return state, network, whole.to_dict(), whole.identity_divisor
+    network = _recognize(state, path)
+    _check_model(network, architecture, path, expected)
+    return state, network, architecture, identity_divisor
 
 
 def with_suffix(path: Path) -> Path:
