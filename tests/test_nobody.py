@@ -124,7 +124,8 @@ def words_of(verb: str, inputs: Path) -> tuple[object, ...]:
         ),
         "search": (
             data, "--train-list", data / "two.txt", "--recipe", "short", "--operators", "skip_connect,sandglass_3x3",
-            "-o", "search", "--set", "epochs=1", "--set", "batch_size=4", "--set", "channels=4", "--set", "cells=3", "--set", "image_size=8",
+            "-o", "search", "--set", "epochs=1", "--set", "batch_size=4", "--set", "channels=4", "--set", "cells=3",
+            "--set", "image_size=8",
         ),
         "compare": ("run", "run", "-o", "curves.png"),
         "export": ("--weights", inputs / "w.pdparams", "--image-size", 32, "--images", data / "imgs", "-o", "exported"),

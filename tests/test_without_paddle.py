@@ -25,6 +25,7 @@ NEEDING = {
         *("train", "DATA", "--train-list", "DATA/val_list.txt", "--model", "mobilenext_x0_35", "--recipe", "tiny"),
         *("-o", "OUT/run"),
     ),
+    "search": ("search", "DATA", "--train-list", "DATA/val_list.txt", "--recipe", "short", "-o", "OUT/search"),
     "export": ("export", *MODEL, "-o", "OUT/onnx"),
     "quantize": ("quantize", *MODEL, "--calibration", "DATA", "-o", "OUT/int8"),
     "bench": ("bench", "--model", "mobilenext_x0_35"),

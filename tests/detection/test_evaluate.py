@@ -16,7 +16,7 @@ from mobilenext import create_model, evaluate, predict
 from mobilenext.detection import average_precision
 from mobilenext.detection.preprocessing import detection_preprocessing
 from mobilenext.errors import DatasetError, UsageError
-from mobilenext.evaluation import run
+from mobilenext.evaluation import collecting, latency, run
 from mobilenext.models.detector_form import FORMS
 from mobilenext.runs.journal import JOURNAL, read_predictions
 from mobilenext.runs.result import read_result
@@ -32,9 +32,10 @@ CORNERS = re.compile(r"<name>(\w+)</name>.*?<xmin>(\d+)</xmin><ymin>(\d+)</ymin>
 @pytest.fixture(scope="module", autouse=True)
 def one_process() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(run, "WorkerPool", Pool)
+        for module in (run, collecting):
+            patched.setattr(module, "WorkerPool", Pool)
         patched.setattr(
-            run, "measure_latency", lambda *_: dict.fromkeys(("median", "p10", "p90"), 1.0) | {"threads": 1}
+            latency, "measure_latency", lambda *_: dict.fromkeys(("median", "p10", "p90"), 1.0) | {"threads": 1}
         )
         yield
 

@@ -20,7 +20,7 @@ from mobilenext.classification.metrics import Prediction
 from mobilenext.data import Preprocessing, open_dataset, pixels_of
 from mobilenext.data.digits import write_digits
 from mobilenext.errors import DatasetError, ImageError, OutputError, UsageError
-from mobilenext.evaluation import run
+from mobilenext.evaluation import collecting, run
 from mobilenext.evaluation.outcome import write_outcome
 from mobilenext.evaluation.pipeline import ChunkWork, predict_records
 from mobilenext.machine.pool import WorkerPool
@@ -178,7 +178,8 @@ def test_predict_equals_evaluate(world: World, finished: tuple[Path, dict[str, A
 @pytest.fixture
 def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker is this process, for what does not depend on the division of work."""
-    monkeypatch.setattr(run, "WorkerPool", Pool)
+    for module in (run, collecting):
+        monkeypatch.setattr(module, "WorkerPool", Pool)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from in_process import Pool
 from mobilenext import evaluate, predict, tasks
 from mobilenext.data import Preprocessing, pixels_of
 from mobilenext.errors import DataError, UsageError
-from mobilenext.evaluation import run
+from mobilenext.evaluation import collecting, run
 from mobilenext.json_files import flag
 from mobilenext.runs.journal import JOURNAL, PREDICTIONS, RESULT, read_predictions
 from mobilenext.runs.result import read_result
@@ -43,7 +43,8 @@ HOW: dict[str, Any] = {"runtime": "paddle", "device": "cpu", "workers": 1, "batc
 @pytest.fixture(scope="module", autouse=True)
 def one_process() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(run, "WorkerPool", Pool)
+        for module in (run, collecting):
+            patched.setattr(module, "WorkerPool", Pool)
         yield
 
 
@@ -85,7 +86,8 @@ def whole(images: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory)
 def main() -> int:
     """Evaluate whole or go on; or kill this process as soon as ten images are in the journal."""
     images, weights, folder, how = sys.argv[1:]
-    run.WorkerPool = Pool  # type: ignore[assignment,misc]
+    for module in (run, collecting):
+        module.WorkerPool = Pool  # type: ignore[assignment,misc]
 
     def progress(done: int, total: int, correct: object) -> None:
         assert correct is None

@@ -274,8 +274,14 @@ def test_recipes(mobilenext: Run) -> None:
     assert done.returncode == 0, done.stderr
     names = [line for line in done.stdout.splitlines() if not line.startswith(" ")]
     of_classifiers = ["paper", "released", "efficient", "efficient-aug", "finetune", "tiny"]
-    assert names == [*of_classifiers, "ssdlite-voc", "ssdlite-coco", "ssdlite-small"]
-    assert done.stdout.count("mobilenext train ") == len(names)
+    of_detectors, of_cells = (
+        ["ssdlite-voc", "ssdlite-coco", "ssdlite-small"],
+        ["darts-cifar", "darts-imagenet", "darts-short"],
+    )
+    of_searches = ["darts", "short", "blocks"]
+    assert names == [*of_classifiers, *of_cells, *of_detectors, *of_searches]
+    assert done.stdout.count("mobilenext train ") == len(names) - len(of_searches)
+    assert done.stdout.count("mobilenext search ") == len(of_searches)
 
     one = mobilenext("recipes", "tiny").stdout.splitlines()
     assert one[0] == "tiny"
