@@ -55,7 +55,7 @@ def build_network(
     if identity_divisor is None:
         identity_divisor = card.identity_divisor
     check_identity_divisor(card, identity_divisor)
-    if auxiliary and card.family != CELLS:
+    if auxiliary and card.family != CELLS and card.architecture is None:  # which says for itself whether it has one
         raise UsageError(f"{card.name} has no auxiliary head; only networks of cells have one")
     require_paddle()
     return _network_of(card, num_classes, identity_divisor, chosen, auxiliary=auxiliary)
@@ -66,7 +66,8 @@ def _network_of(
 ) -> Network:
     """Return the network of a card, whose numbers were checked; only the module that it is in is imported."""
     if card.architecture is not None:
-        return architecture_network(card.architecture.completed(card.image_size), num_classes=num_classes)
+        whole = card.architecture.completed(card.image_size)
+        return architecture_network(whole, num_classes=num_classes, auxiliary=auxiliary)
     if card.family == CELLS:
         from mobilenext.models.genotype import GENOTYPES
 
