@@ -193,7 +193,7 @@ def _form(**changes: Any) -> str:
         ({"num_classes": "999999999"}, "of 999999999 classes and .* its tensors are those of .* of 3 classes"),
         ({"num_classes": "4"}, "describes ssdlite320_mobilenext_x0_35 of 4 classes and .* of 3 classes"),
         ({"model": "mobilenext_x0_35"}, "its metadata describes mobilenext_x0_35 of 3 classes"),
-        ({"task": "classification"}, "has an architecture that nothing of the task classification builds here"),
+        ({"task": "classification"}, "has an architecture that cannot be used: schema is missing"),
         (
             {"task": "classification", "architecture": "null"},
             "its tensors are those of ssdlite320_mobilenext_x0_35, but its metadata says that its task is classif",

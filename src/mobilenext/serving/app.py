@@ -207,7 +207,7 @@ def _add_facts(app: FastAPI, service: Service) -> None:
 
     @app.get(
         "/v1/sample", response_class=Response, tags=["facts"],
-        responses=_picture("The sample.", "image/jpeg") | problems(404),
+        responses=_picture("The sample.", "image/jpeg") | problems(404, 422),
     )  # fmt: skip
     async def sample(model: ModelName = None) -> FileResponse:
         """Return the picture that a model comes with, to try it; ``sample`` of its card says whether it has one."""

@@ -184,7 +184,8 @@ def _model_of(config: Mapping[str, Any]) -> str | Architecture:
     Raises:
         UsageError: an architecture that cannot be used.
     """
-    if config.get("architecture") is None:
+    # Another task keeps what its own networks are made of under this name, as a detector its form.
+    if config.get("architecture") is None or config.get("task") not in (None, DEFAULT):
         return str(config["model"])
     architecture = Architecture.from_dict(config["architecture"])
     if architecture.name != config["model"]:
