@@ -11,7 +11,7 @@ from mobilenext.report.names import runtime_of
 
 # Titles of kinds of runs on BCCD, and the files of their evaluations on its test part, one for each seed.
 BCCD = (
-    ("MobileNeXt x0.35, priors from 24 px", ("bccd_evaluate",)),
+    ("MobileNeXt x0.35, priors from 24 px", ("bccd_evaluate", "bccd_seed1_evaluate")),
     ("the first seed's weights as float16: `ssdlite320_mobilenext_x0_35.bccd`", ("bccd_card",)),
     ("the standard priors, from 45 px", ("bccd_standard_evaluate",)),
     ("26 epochs in place of 64", ("bccd_26_epochs_evaluate",)),
