@@ -264,5 +264,5 @@ class _Graph(TFLiteFile):
 def _unknown(node: onnx.NodeProto, what: str) -> DataError:
     return DataError(
         f"the ONNX node {node.name or node.output[0]} ({node.op_type}) cannot be written as TFLite: unknown {what}; "
-        "this export knows the operators of the models of `mobilenext list`"
+        "this export knows the operators of MobileNeXt, MobileNetV2 and their detectors; onnx takes others, too"
     )
