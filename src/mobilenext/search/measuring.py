@@ -24,6 +24,7 @@ import numpy as np
 from mobilenext.errors import CheckFailed, UsageError
 from mobilenext.evaluation.timing import ROUNDS, Timed, time_in_turns
 from mobilenext.machine.environment import environment
+from mobilenext.machine.packages import require_paddle
 from mobilenext.machine.pool import WorkerPool, available_cores, watched_scratch_folder
 from mobilenext.machine.process_environment import compute_environment
 from mobilenext.models import ModelCard, find_model
@@ -188,6 +189,7 @@ def _write_all(
 ) -> tuple[list[list[tuple[str, Part]]], Mapping[str, Any]]:
     """Write all networks; return the parts that are timed together, an empty one first, and of the whole ones the names
     and the candidates in them."""
+    require_paddle()
     from mobilenext.models.block_search import find_candidates
     from mobilenext.models.sandglass import plan_blocks
     from mobilenext.search.cost import block_sizes

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from mobilenext.arrays import Floats
+from mobilenext.machine.packages import require_paddle
 from mobilenext.models.architecture import Architecture
 
 if TYPE_CHECKING:
@@ -138,7 +139,9 @@ def make_space(request: SpaceRequest) -> Space:
 
     Raises:
         UsageError: an operator or a model that the space does not have, or a size that no network of it has.
+        MissingDependency: Paddle is not installed.
     """
+    require_paddle()
     module, _, name = _SPACES[request.recipe.space].partition(":")
     space: Callable[[SpaceRequest], Space] = getattr(importlib.import_module(module), name)
     return space(request)
