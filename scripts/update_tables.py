@@ -10,10 +10,10 @@ import re
 import sys
 from collections.abc import Callable
 
-from document_tables import accuracy, detection, pairs, speed, tipc, training
+from document_tables import accuracy, detection, experiments, speed, tipc, training
 from document_tables.results import ROOT, load
 from gradient_confusion import confusion_table
-from mobilenext.models.tables import detectors_table, models_table, variants_table
+from mobilenext.models.tables import cells_table, detectors_table, models_table, variants_table
 from mobilenext.quantization.tables import quantization_table
 from mobilenext.report.bench_report import bench_note, bench_table
 from mobilenext.report.names import network_name
@@ -32,6 +32,7 @@ DOCUMENTS = (
             "explanations",
             "paper_and_code",
             "reproduction",
+            "search",
             "serving",
             "training",
         )
@@ -41,6 +42,7 @@ BLOCKS: dict[str, Callable[[], str]] = {  # by the name in the document's marks
     "models": models_table,
     "detectors": detectors_table,
     "variants": variants_table,
+    "cells": cells_table,
     "bccd": detection.bccd,
     "bccd_runtimes": detection.bccd_runtimes,
     "bench_detection": detection.bench_detection,
@@ -75,8 +77,11 @@ BLOCKS: dict[str, Callable[[], str]] = {  # by the name in the document's marks
     "serving": speed.serving,
     "trained": training.trained,
     "claim": training.claim,
-    "tiny20_pairs": pairs.pairs,
-    "tiny20_variants": pairs.variant_runs,
+    "tiny20_pairs": experiments.pairs,
+    "tiny20_variants": experiments.variant_runs,
+    "search_swap": experiments.swap,
+    "search_cells": experiments.cells,
+    "search_blocks": experiments.blocks,
     "claim_int8": training.claim_int8,
     "faithfulness": accuracy.faithfulness,
     "gradient_confusion": lambda: confusion_table(load("gradient_confusion.json")),

@@ -150,7 +150,10 @@ class SearchStep(Stepper):
             network = self._space.initial_network(self._first_weights, self._tables(), budget)
             if network is not None:
                 name = "initial.safetensors" if budget is None else f"initial_{budget:g}.safetensors"
-                files[name] = initial_weights(network, architecture, self._job)
+                files[name] = initial_weights(
+                    network, architecture, num_classes=self._job.num_classes, preprocessing=self._job.preprocessing,
+                    labels=self._job.labels,
+                )  # fmt: skip
         return files
 
     def result(self) -> Mapping[str, Any]:

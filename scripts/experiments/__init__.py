@@ -1,0 +1,1 @@
+"""The experiments of scripts/search_experiments.py, a module each, and what they share (`runs`)."""
