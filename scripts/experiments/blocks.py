@@ -2,7 +2,7 @@
 
 Source    this project: the space `blocks` of mobilenext search
 Expected  a found network above a random one of the same latency, and above a plain MobileNeXt of the same latency
-Cost      25 minutes of one core for the search, 6 for each of 15 fine-tunings, 24 for the plain network
+Cost      25 minutes of one core for the search, 6 for each of 12 fine-tunings, 24 for the plain network
 
 From `mobilenext_x0_35.tiny20` (20 classes, 64 pixels), with latencies of ONNX Runtime on one thread. Budgets are shares
 of the published network's latency. For each budget all are trained alike after they have their first weights:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 MODEL, WEIGHTS, WIDTH = "mobilenext_x0_35", "mobilenext_x0_35.tiny20", 0.35
 CLASSES, IMAGE_SIZE, RUNTIME = 20, 64, "onnxruntime"
 SHARES = (80, 100)  # budgets, in percent of the published network's latency
-SEEDS, EPOCHS, LR = 3, 10, 0.05
+SEEDS, EPOCHS, LR = 2, 10, 0.05
 WIDTHS = [round(0.01 * hundredth, 2) for hundredth in range(15, 41)]
 COSTS, SEARCH, LATENCY = "costs", "search", "latency"
 KINDS_OF_NETWORK = ("found", "random", "plain")

@@ -16,7 +16,7 @@ from mobilenext.models.genotype import Genotype
 from mobilenext.search.space import SUPER_NETWORK, Space, SpaceRequest, make_space
 
 CLASSES, IMAGES = 10, 5000  # of the data; images to train on, as many of each class
-CHANNELS, CELLS, EPOCHS, IMAGE_SIZE = 16, 8, 20, 16
+CHANNELS, CELLS, EPOCHS, IMAGE_SIZE = 16, 8, 15, 16
 RECIPE = "darts-short"
 NO_DATA = 64 * "0"  # the digest, where cells are only counted
 CONFIGURATION = {

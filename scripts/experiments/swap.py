@@ -5,7 +5,7 @@ Source    Zhou et al. 2020 add their block to the operators of DARTS: 25 % fewer
 Expected  three sandglasses for three of the five separable convolutions of DARTS_V2's normal cell: 24.1 % fewer
           parameters at 36 channels and 20 cells. Of three seeds the interval of a difference in accuracy reaches about
           2.5 standard deviations to either side
-Cost      20 to 30 minutes of one core a run: 9 runs
+Cost      15 to 25 minutes of one core a run: 9 runs
 
 DARTS_V2 against itself with its first three 3x3 separable convolutions replaced by sandglasses, and by inverted
 residuals: small networks (16 channels, 8 cells) on CIFAR-10 at 16 pixels.
