@@ -16,10 +16,12 @@ from mobilenext.models.architecture import read_architecture
 from mobilenext.models.block_search import find_candidates
 from mobilenext.models.counting import count
 from mobilenext.models.sandglass import MobileNeXt, plan_blocks
+from mobilenext.runs.training_run import read_run
 from mobilenext.search import search_architecture
 from mobilenext.search.blocks import BlocksSpace
 from mobilenext.search.cost import block_sizes
 from mobilenext.search.cost_table import CostTable, write_cost_table
+from mobilenext.search.page import sections
 from mobilenext.search.recipes import RECIPES
 from mobilenext.search.space import SUPER_NETWORK, SpaceRequest
 from mobilenext.weights.load import network_of
@@ -177,6 +179,13 @@ def test_a_whole_search(table: CostTable, tmp_path: Path) -> None:
     assert json.loads((run / "run.json").read_text())["cost_table"]["digest"] == table.digest
     for row in result["search"]["found"]:
         assert abs(row["random"]["cost"] / row["cost"] - 1) <= 0.02
+    _, sizes, charts, blocks = sections([read_run(run)])[0].parts[0].parts
+    page_rows = [[cell.text for cell in row] for row in sizes.rows]
+    assert len({value["run"] for value in charts.charts[0].spec["data"]["values"]}) == len(CANDIDATES)
+    assert len(blocks.rows) == len(first.blocks)
+    names_of_rows = ["found, budget 0.75", "mean of 5 random ones", "found, budget 0.9", "mean of 5 random ones"]
+    assert [row[0] for row in page_rows] == names_of_rows
+    assert page_rows[0][3] == f"{result['search']['found'][0]['cost']:.3f} ms"
 
     weights = read_weights(run / "initial_0.9.safetensors")
     network = network_of(weights)

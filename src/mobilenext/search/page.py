@@ -11,8 +11,9 @@ from mobilenext.drawing.cells import number as cell
 from mobilenext.drawing.chart import Chart, axis, chart_spec, color, colored
 from mobilenext.drawing.parts import Charts, Paragraph, Part, Section, article_of
 from mobilenext.errors import DataError, UsageError
-from mobilenext.json_files import check, many, named, number, record, whole
+from mobilenext.json_files import check, many, named, number, optional, record, whole
 from mobilenext.models.architecture import Architecture
+from mobilenext.models.block_plan import BlockPlan
 from mobilenext.models.genotype import INPUTS, NODES
 from mobilenext.runs.training_run import TrainingRun
 
@@ -21,11 +22,27 @@ _STATE = {
     "architecture": record({}),
     **dict.fromkeys(("parameters", "mult_adds"), number(0)),
     "counts": named(whole(0)),
+    "cost": optional(number(0)),  # milliseconds, of a search by latency
+    "measured": optional(record({"measured_ms": optional(number(0))})),
 }
+
+
+def _check_alphas(value: Any, field: str) -> None:
+    """Accept a table of alphas, a row for each edge of cells, or the row of one choice among blocks."""
+    rows = isinstance(value, list) and bool(value) and isinstance(value[0], list)
+    many(many(number()) if rows else number())(value, field)
+
+
 _ROW = {
-    "search": record({**_STATE, "expected_cost": number(), "alphas": named(many(many(number())))}),
+    "search": record({**_STATE, "expected_cost": number(), "alphas": named(_check_alphas)}),
 }  # of an epoch
-_RANDOM = record({"architectures": whole(1), **dict.fromkeys(("parameters", "mult_adds"), number(0))})
+_RANDOM = record(
+    {
+        "architectures": whole(1),
+        **dict.fromkeys(("parameters", "mult_adds"), number(0)),
+        "cost": optional(number(0)),
+    }
+)
 _RESULT = {"search.found": many(record({**_STATE, "random": _RANDOM}))}
 
 
@@ -51,13 +68,21 @@ def _parts(run: TrainingRun, rows: Sequence[Mapping[str, Any]]) -> list[Part]:
         architecture = Architecture.from_dict(last["architecture"])
     except UsageError as error:
         raise DataError(f"{run.folder}: the log's last architecture cannot be used: {error}; {_REMEDY}") from error
-    charts = [_decided(table, rows) for table in last["alphas"]]
-    if architecture.genotype is not None:
+    genotype = architecture.genotype
+    if genotype is None:
+        charts = [_decided("choices of blocks", [(row["epoch"], _of_blocks(row)) for row in rows])]
+    else:
+        charts = [
+            _decided(f"{table}: choices", [(row["epoch"], _of_cells(row, table)) for row in rows])
+            for table in last["alphas"]
+        ]
         charts += [_operators(table, architecture.operators, rows) for table in last["alphas"]]
-        charts += [_drawn(kind, getattr(architecture.genotype, kind)) for kind in ("normal", "reduce")]
+        charts += [_drawn(kind, getattr(genotype, kind)) for kind in ("normal", "reduce")]
     counts = ", ".join(f"{name} {count}" for name, count in last["counts"].items())
     state = "found" if run.result else f"found so far, after epoch {rows[-1]['epoch']} of {run.config['epochs']}"
     parts: list[Part] = [Paragraph([f"{architecture.name}, {state}: {counts}."]), _sizes(run, last), Charts(charts)]
+    if genotype is None:
+        parts.append(_blocks(architecture.blocks))
     if warning := last.get("warning"):
         parts.insert(1, Paragraph([str(warning)], "warning"))
     return parts
@@ -65,24 +90,30 @@ def _parts(run: TrainingRun, rows: Sequence[Mapping[str, Any]]) -> list[Part]:
 
 def _sizes(run: TrainingRun, last: Mapping[str, Any]) -> Table:
     """Return the size of the architecture beside that of random ones, which a run draws at its end."""
-    rows = [_size("found" if run.result else "found so far", last)]
+    sizes = [("found" if run.result else "found so far", last)]
     if run.result:
         check(run.result, _RESULT, f"{run.folder}: result.json", remedy=_REMEDY)
-        rows = []
+        sizes = []
         for one in run.result["search"]["found"]:
             budget = f", budget {one['budget']:g}" if isinstance(one.get("budget"), int | float) else ""
-            rows.append(_size(f"found{budget}", one))
-            rows.append(_size(f"mean of {one['random']['architectures']} random ones", one["random"]))
+            sizes.append((f"found{budget}", one))
+            sizes.append((f"mean of {one['random']['architectures']} random ones", one["random"]))
     best = run.result["best"] if run.result else None
     caption = "The final network."
     if best:
         caption += f" Best {run.task.metric.display} of the super-network: {run.measured(best).text}."
-    return Table("search-sizes", caption, ["architecture", "parameters", "mult-adds"], rows)
+    heading = ["architecture", "parameters", "mult-adds"]
+    if latency := any("cost" in values for _, values in sizes):
+        heading += ["latency, by its parts", "measured as a whole"]
+    return Table("search-sizes", caption, heading, [_size(*size, latency=latency) for size in sizes])
 
 
-def _size(name: str, values: Mapping[str, Any]) -> list[Cell]:
-    sizes = [cell(values[field] / 1e6, ",.2f", " M") for field in ("parameters", "mult_adds")]
-    return [words(name), *sizes]
+def _size(name: str, values: Mapping[str, Any], *, latency: bool) -> list[Cell]:
+    row = [words(name), *(cell(values[field] / 1e6, ",.2f", " M") for field in ("parameters", "mult_adds"))]
+    if latency:
+        milliseconds = (values.get("cost"), values.get("measured", {}).get("measured_ms"))
+        row += [cell(value, ",.3f", " ms") for value in milliseconds]
+    return row
 
 
 def _probabilities(row: Sequence[float]) -> list[float]:
@@ -91,18 +122,42 @@ def _probabilities(row: Sequence[float]) -> list[float]:
     return [value / sum(exponentials) for value in exponentials]
 
 
-def _decided(table: str, rows: Sequence[Mapping[str, Any]]) -> Chart:
+def _blocks(plans: Sequence[BlockPlan]) -> Table:
+    """Return the blocks of a network, from the image to the classifier."""
+    rows = [
+        [
+            *(cell(value, ",d") for value in (place, plan.in_channels, plan.hidden_channels, plan.out_channels)),
+            *(cell(value, "d") for value in (plan.stride, plan.kernel_size)),
+        ]
+        for place, plan in enumerate(plans, 1)
+    ]
+    heading = ["block", "channels in", "hidden", "out", "stride", "kernel"]
+    return Table("search-blocks", "The blocks of the network.", heading, rows)
+
+
+def _of_blocks(row: Mapping[str, Any]) -> dict[str, Sequence[float]]:
+    """Return the alphas of each choice among blocks, by the block's number."""
+    return {
+        f"block {name.removeprefix('features.').removesuffix('.alphas')}": alphas
+        for name, alphas in row["search"]["alphas"].items()
+    }
+
+
+def _of_cells(row: Mapping[str, Any], table: str) -> dict[str, Sequence[float]]:
+    """Return the alphas of each edge of a cell."""
+    return {f"choice {place}": alphas for place, alphas in enumerate(row["search"]["alphas"].get(table, ()))}
+
+
+def _decided(title: str, epochs: Sequence[tuple[int, Mapping[str, Sequence[float]]]]) -> Chart:
     """Return the probability of the likeliest candidate of each choice, against the epoch."""
     values = [
-        {
-            "run": f"choice {place}", "epoch": row["epoch"], "value": max(_probabilities(alphas)),
-            "tip": f"choice {place}, epoch {row['epoch']}: {max(_probabilities(alphas)):.3f}",
-        }
-        for row in rows
-        for place, alphas in enumerate(row["search"]["alphas"].get(table, ()))
-    ]  # fmt: skip
+        {"run": name, "epoch": epoch, "value": value, "tip": f"{name}, epoch {epoch}: {value:.3f}"}
+        for epoch, choices in epochs
+        for name, alphas in choices.items()
+        for value in [max(_probabilities(alphas))]
+    ]
     text = "How sure each choice is: the probability of its likeliest candidate, against the epoch."
-    return Chart(f"{table}: choices", text, _lines(text, values, legend=False))
+    return Chart(title, text, _lines(text, values, legend=False))
 
 
 def _operators(table: str, operators: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Chart:
