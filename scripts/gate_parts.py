@@ -88,7 +88,7 @@ class Workshop:
 def help_of_verbs(shop: Workshop) -> dict[str, Any]:
     overview = shop.run("--help")
     texts = {"mobilenext": overview}
-    for verb in re.findall(r"^    ([a-z][a-z-]+)", overview.partition("COMMAND\n")[2], re.MULTILINE):
+    for verb in re.findall(r"^  ([a-z][a-z-]+) ", overview, re.MULTILINE):
         texts[f"mobilenext {verb}"] = shop.run(verb, "--help")
     texts["python -m mobilenext.tipc"] = shop.run("--help", command=[sys.executable, "-m", "mobilenext.tipc"])
     tables = {"list": shop.run("list"), "recipes": shop.run("recipes"), "recipes tiny": shop.run("recipes", "tiny")}

@@ -47,6 +47,7 @@ from mobilenext.cli.options import (
     MODEL,
     OUTPUT,
     WEIGHTS,
+    Flag,
     add_flags,
     add_preprocessing,
     preprocessing_of,
@@ -275,13 +276,16 @@ def run(arguments: Sequence[str] | None) -> int:
     command = Parser(description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
     add_flags(
         command, DATA,
-        MODEL(nargs="+", default=[], help="networks to initialize, as in `mobilenext list`"),
-        WEIGHTS(nargs="+", default=[], help="trained ones: files, or model.tag"),
+        MODEL.several(help="networks to initialize, as in `mobilenext list`"),
+        WEIGHTS.several(help="trained ones: files, or model.tag"),
+        Flag("--seeds", metavar="N,N", help="seeds for initializing --model (default: 0,1,2)").several(
+            numbers, default=[0, 1, 2]
+        ),
+        Flag(
+            "--num-images", earlier="--images", dest="images", type=int, default=100, metavar="N",
+            help="number of images, sampled at random (default: 100)",
+        ),
     )  # fmt: skip
-    command.add_argument(
-        "--seeds", type=numbers, default=(0, 1, 2), metavar="N,N", help="seeds for initializing --model (default 0,1,2)"
-    )
-    command.add_argument("--images", type=int, default=100, help="number of images, sampled at random (default 100)")
     output = OUTPUT(required=True, help=f"folder for {NAME}.json and .png")
     add_flags(command, LIST(help="another list file, such as that of the training images"), output)
     add_preprocessing(command)

@@ -15,6 +15,7 @@ from mobilenext.cli.options import (
     ENGINE,
     EXPORTED,
     IDENTITY_DIVISOR,
+    IMAGE_FILES,
     IMAGE_SIZE,
     JSON,
     MODEL,
@@ -25,7 +26,6 @@ from mobilenext.cli.options import (
     RUNTIME_NAMES,
     THREADS,
     WEIGHTS,
-    Flag,
     add_flags,
     print_report,
 )  # fmt: skip
@@ -35,25 +35,26 @@ from mobilenext.machine.stopping import first_signal
 
 
 def _declare(command: argparse.ArgumentParser) -> None:
-    several: dict[str, Any] = {"nargs": "+", "default": []}
-    listed: dict[str, Any] = {"type": numbers, "default": (1,), "metavar": "N,N"}
+    listed: dict[str, Any] = {"default": [1], "metavar": "N,N"}
     runtimes = f"runtimes: auto (default), all, NAME:ENGINE, or some of {RUNTIME_NAMES}"
     add_flags(
         command,
-        MODEL(**several, help="names from `mobilenext list`, or model.tag"),
+        MODEL.several(help="names from `mobilenext list`, or model.tag"),
         WEIGHTS(help="checkpoint file or tag (default: random initialization)"),
-        EXPORTED(**several, help="folders written by `mobilenext export`"),
-        ONNX(**several, help="ONNX files"),
-        RUNTIME(nargs="+", default=["auto"], help=runtimes),
+        EXPORTED.several(help="folders written by `mobilenext export`"),
+        ONNX.several(help="ONNX files"),
+        RUNTIME.several(default=["auto"], help=runtimes),
         ENGINE(help="engine of paddle-inference: openvino, onednn or native (default: auto)"),
         PRECISION,
-        THREADS(**listed, help="numbers of threads, one row each (default: 1)"),
-        BATCH_SIZE(**listed, help="batch sizes, one row each (default: 1)"),
-        IDENTITY_DIVISOR(**listed, help="identity divisors, one row each (default: 1)"),
+        THREADS.several(numbers, **listed, help="numbers of threads, one row each (default: 1)"),
+        BATCH_SIZE.several(numbers, **listed, help="batch sizes, one row each (default: 1)"),
+        IDENTITY_DIVISOR.several(numbers, **listed, help="identity divisors, one row each (default: 1)"),
         IMAGE_SIZE(help="side of the input in pixels (default: that of the weights, or 224)"),
-        Flag("--images", nargs="+", default=[], help="images to show the networks, in turns (default: noise)"),
+        IMAGE_FILES(help="images to show the networks, in turns (default: noise)"),
     )
-    command.add_argument("--samples", type=int, default=50, help="timed calls per row (default: 50, at least 30)")
+    command.add_argument(
+        "--samples", type=int, default=50, metavar="N", help="timed calls per row (default: 50, at least 30)"
+    )
     add_flags(command, OUTPUT(help="folder for bench.json, bench.md and bench.png (default: none is written)"), JSON)
 
 
@@ -105,4 +106,11 @@ def _writable(output: Path | None, write: Callable[[None, Path], Any]) -> Iterat
         raise
 
 
-BENCH = Verb("bench", "measure the latency of models and runtimes, interleaved in one run", _declare, _bench)
+BENCH = Verb(
+    "bench", "measure the latency of models and runtimes, interleaved in one run", _declare, _bench,
+    (
+        "bench --model mobilenext_x1_0,mobilenetv2_x1_0 --runtime all --threads 1,2 -o runs/bench",
+        "bench --weights mobilenext_x1_0.safetensors --runtime onnxruntime --batch-size 1,32",
+        "bench --exported exported/x1_0 int8/x1_0",
+    ),
+)  # fmt: skip

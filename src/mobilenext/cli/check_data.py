@@ -12,6 +12,7 @@ from mobilenext.cli.options import (
     LIST,
     NUM_CLASSES,
     OUTPUT,
+    SETTINGS,
     SPLIT,
     WORKERS,
     add_flags,
@@ -28,17 +29,19 @@ def _declare(command: argparse.ArgumentParser) -> None:
     num_classes = NUM_CLASSES(help="labels must be below this number (1000 also compares the labels with ImageNet)")
     add_flags(command, DATA, LIST, SPLIT, num_classes, WORKERS)
     command.add_argument("--no-decode", action="store_true", help="check the list only, without decoding images")
-    command.add_argument("--task", help="task of the data: classification or detection (default: by their layout)")
+    command.add_argument(
+        "--task", metavar="TASK", help="task of the data: classification or detection (default: by their layout)"
+    )
     command.add_argument(
         "--draw", type=int, metavar="N", help="data with boxes: number of augmented images to write with their boxes"
     )
     add_flags(command, OUTPUT(metavar="DIR", help="folder for these images"))
-    command.add_argument("--recipe", help="recipe of the augmentation and of the priors (default: ssdlite-voc)")
     command.add_argument(
-        "--set", dest="settings", action="append", metavar="KEY=VALUE",
-        help="a field of the recipe, such as image_size=512; may be repeated",
-    )  # fmt: skip
-    add_flags(command, JSON)
+        "--recipe", metavar="NAME", help="recipe of the augmentation and of the priors (default: ssdlite-voc)"
+    )
+    add_flags(
+        command, SETTINGS(default=None, help="a field of the recipe, such as image_size=512; may be repeated"), JSON
+    )
 
 
 def _check_data(options: argparse.Namespace) -> int:
@@ -75,4 +78,11 @@ def _print_summary(summary: Mapping[str, Any]) -> None:
         print(f"usable for {use}: {'yes' if verdict['usable'] else 'no'}{reason}")
 
 
-CHECK_DATA = Verb("check-data", "check a data set: read its list and decode every image", _declare, _check_data)
+CHECK_DATA = Verb(
+    "check-data", "check a data set: read its list and decode every image", _declare, _check_data,
+    (
+        "check-data DATA",
+        "check-data IMAGENET --num-classes 1000     # compares the labels with ImageNet's",
+        "check-data DATA --draw 20 -o samples/      # images with their boxes",
+    ),
+)  # fmt: skip

@@ -22,8 +22,10 @@ from mobilenext.cli.verb import Verb
 
 
 def _declare(command: argparse.ArgumentParser) -> None:
-    command.add_argument("source", help="checkpoint: a .pth, .pth.tar, .pdparams or .safetensors file, or model.tag")
-    add_flags(command, OUTPUT(required=True, help="file to write, .safetensors or .pdparams"))
+    command.add_argument(
+        "source", metavar="SOURCE", help="checkpoint: a .pth, .pth.tar, .pdparams or .safetensors file, or model.tag"
+    )
+    add_flags(command, OUTPUT(required=True, metavar="FILE", help="file to write, .safetensors or .pdparams"))
     command.add_argument(
         "--to",
         choices=("paddle", "pytorch"),
@@ -36,7 +38,7 @@ def _declare(command: argparse.ArgumentParser) -> None:
         default="float32",
         help="type of the stored values; float16 takes half of the room and is widened on loading (default: float32)",
     )
-    labels = LABELS(metavar=None, help="file of class names to store in the output: lines, JSON, CSV, ...")
+    labels = LABELS(help="file of class names to store in the output: lines, JSON, CSV, ...")
     add_flags(
         command,
         MODEL(help="network that the checkpoint must hold (default: recognized)"),
@@ -80,5 +82,10 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 CONVERT = Verb(
-    "convert", "convert a PyTorch or Paddle checkpoint to .safetensors or .pdparams, or back", _declare, _convert
+    "convert", "convert a PyTorch or Paddle checkpoint to .safetensors or .pdparams, or back", _declare, _convert,
+    (
+        "convert model_best.pth.tar -o mobilenext_x1_0.safetensors",
+        "convert mobilenext_x1_0.in1k -o mobilenext_x1_0.safetensors     # downloads the authors' checkpoint",
+        "convert mobilenext_x1_0.safetensors -o pytorch.safetensors --to pytorch",
+    ),
 )  # fmt: skip

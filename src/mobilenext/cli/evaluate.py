@@ -133,10 +133,16 @@ EVALUATE = Verb(
     "measure the score of a network on a data set (top-1 and top-5, or average precision), and its latency",
     _declare_evaluate,
     _evaluate,
+    (
+        "evaluate DATA --model mobilenext_x1_0 --weights mobilenext_x1_0.safetensors -o runs/x1_0",
+        "evaluate DATA --exported exported/x1_0 --limit 1000",
+        "evaluate DATA --onnx other.onnx --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5 --labels names.txt",
+    ),
 )
 QUICKSTART = Verb(
     "quickstart",
     "evaluate the bundled model on handwritten digits; needs no data set",
     _declare_quickstart,
     _quickstart,
+    ("quickstart", "quickstart -o runs/first"),
 )

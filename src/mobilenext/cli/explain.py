@@ -35,7 +35,7 @@ def _declare_explain(command: argparse.ArgumentParser) -> None:
         command,
         BLOCK(help="block whose feature map is used, or last (default: the last one with 7 x 7 cells)"),
         TOPK(help="classes to show in the picture (default: 5)"),
-        OUTPUT(required=True, help="file to write for one image, .png or .svg; a folder for several"),
+        OUTPUT(required=True, metavar="FILE", help="file to write for one image, .png or .svg; a folder for several"),
         USE,
         SECTION,
         IDENTITY_DIVISOR,
@@ -86,6 +86,16 @@ def _diagram(options: argparse.Namespace) -> int:
 
 
 EXPLAIN = Verb(
-    "explain", "draw a Grad-CAM heat map: which parts of an image support a class", _declare_explain, _explain
+    "explain", "draw a Grad-CAM heat map: which parts of an image support a class", _declare_explain, _explain,
+    (
+        "explain photo.jpg --weights mobilenext_x1_0.safetensors -o why.png",
+        "explain photos/ --model mobilenext_x0_35.tiny20 --class 3 --block last -o pages/",
+    ),
 )  # fmt: skip
-DIAGRAM = Verb("diagram", "draw a network or one of its blocks as SVG", _declare_diagram, _diagram)
+DIAGRAM = Verb(
+    "diagram", "draw a network or one of its blocks as SVG", _declare_diagram, _diagram,
+    (
+        "diagram --model mobilenext_x1_0 -o network.svg",
+        "diagram --model mobilenext_x1_0 --block features.4 -o block.svg",
+    ),
+)  # fmt: skip

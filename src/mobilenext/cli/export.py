@@ -9,6 +9,7 @@ from mobilenext.cli.options import (
     DATA_OPTION,
     EXPORTED,
     IDENTITY_DIVISOR,
+    IMAGE_FILES,
     JSON,
     LABELS,
     LIST,
@@ -20,6 +21,7 @@ from mobilenext.cli.options import (
     SPLIT,
     USE,
     WEIGHTS,
+    Flag,
     add_flags,
     add_preprocessing,
     print_report,
@@ -34,14 +36,21 @@ FOLDER = OUTPUT(required=True, help="folder to write; an earlier export in it is
 def _declare_export(command: argparse.ArgumentParser) -> None:
     add_flags(command, MODEL, WEIGHTS, FOLDER)
     command.add_argument(
-        "--format", default="onnx", help="file format: onnx (default), paddle, paddle-legacy, openvino, ncnn or tflite"
+        "--format",
+        default="onnx",
+        metavar="FORMAT",
+        help="file format: onnx (default), paddle, paddle-legacy, openvino, ncnn or tflite",
     )
-    command.add_argument(
-        "--images",
-        nargs="+",
-        help="images on which the export is compared with Paddle (default: scikit-learn's photos)",
+    add_flags(
+        command,
+        IMAGE_FILES(
+            default=None,
+            help="images on which the export is compared with Paddle (default: scikit-learn's photos)",
+        ),
+        USE,
+        SECTION,
+        IDENTITY_DIVISOR,
     )
-    add_flags(command, USE, SECTION, IDENTITY_DIVISOR)
     add_preprocessing(command)
     add_flags(command, JSON)
 
@@ -65,19 +74,24 @@ def _declare_quantize(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--calibration-list", metavar="FILE", help="list file of --calibration (default: val_list.txt)"
     )
-    command.add_argument(
-        "--calibration-images", type=int, default=256, help="use at most this many images (default: 256)"
-    )
     add_flags(
         command,
+        Flag(
+            "--num-calibration-images", earlier="--calibration-images", dest="calibration_images", type=int,
+            default=256, metavar="N", help="use at most this many images of --calibration (default: 256)",
+        ),
         DATA_OPTION(help="data set to measure on (default: the other images of --calibration; a detector requires it)"),
         LIST(help="list file of --data (default: val_list.txt)"),
         SPLIT,
-    )
+    )  # fmt: skip
     command.add_argument(
-        "--max-drop", type=float, default=1.0, help="loss of top-1 (or mAP) that is accepted, in points (default: 1.0)"
+        "--max-drop",
+        type=float,
+        default=1.0,
+        metavar="POINTS",
+        help="loss of top-1 (or mAP) that is accepted, in points (default: 1.0)",
     )
-    command.add_argument("--keep-float", nargs="+", default=[], metavar="LAYER", help="layers to keep in float32")
+    add_flags(command, Flag("--keep-float", metavar="LAYER", help="layers to keep in float32").several())
     add_flags(command, USE, SECTION, IDENTITY_DIVISOR)
     add_preprocessing(command)
     add_flags(command, JSON)
@@ -104,6 +118,16 @@ def _report_written(output: str) -> None:
 
 
 EXPORT = Verb(
-    "export", "export weights to a folder for other programs, and compare it with Paddle", _declare_export, _export
-)
-QUANTIZE = Verb("quantize", "export an int8 folder, and measure its accuracy and speed", _declare_quantize, _quantize)
+    "export", "export weights to a folder for other programs, and compare it with Paddle", _declare_export, _export,
+    (
+        "export --weights mobilenext_x1_0.safetensors --format onnx -o exported/x1_0",
+        "export --model mobilenext_x0_35.digits --format tflite --images photos/ -o exported/digits",
+    ),
+)  # fmt: skip
+QUANTIZE = Verb(
+    "quantize", "export an int8 folder, and measure its accuracy and speed", _declare_quantize, _quantize,
+    (
+        "quantize --weights mobilenext_x1_0.safetensors --calibration DATA -o int8/x1_0",
+        "quantize --exported exported/x1_0 --calibration IMAGES --data DATA --max-drop 0.5 -o int8/x1_0",
+    ),
+)  # fmt: skip

@@ -39,7 +39,7 @@ def _list(options: argparse.Namespace) -> int:
 
 def _declare_recipes(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "name", nargs="?", help="recipe to show with all its fields (default: a summary of all recipes)"
+        "name", nargs="?", metavar="NAME", help="recipe to show with all its fields (default: a summary of all recipes)"
     )
     add_flags(command, JSON)
 
@@ -66,6 +66,7 @@ def _declare_info(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "subject",
         nargs="?",
+        metavar="SUBJECT",
         help="model, model.tag, architecture.json or file of weights (default: this computer and its packages)",
     )
     add_flags(command, JSON)
@@ -88,16 +89,21 @@ def _info(options: argparse.Namespace) -> int:
     return 0
 
 
-LIST = Verb("list", "list the models: sizes, published accuracy, weights, license", _declare_list, _list)
+LIST = Verb(
+    "list", "list the models: sizes, published accuracy, weights, license", _declare_list, _list,
+    ("list", "list --json"),
+)  # fmt: skip
 RECIPES = Verb(
     "recipes",
     "list the recipes of `mobilenext train`: source, expected accuracy, cost, fields",
     _declare_recipes,
     _recipes,
+    ("recipes", "recipes finetune"),
 )
 INFO = Verb(
     "info",
     "show versions, processor and other facts that a result depends on; or a model, or what is in a file of weights",
     _declare_info,
     _info,
+    ("info", "info ssdlite320_mobilenext_x1_0", "info runs/a/best.safetensors --json"),
 )

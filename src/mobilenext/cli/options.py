@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from mobilenext.cli.parsing import TRIPLES
+from mobilenext.cli.parsing import TRIPLES, Listed, names, settings
 from mobilenext.sources.options import Execution, Source
 
 RUNTIME_NAMES = "openvino, onnxruntime, paddle-inference, paddle, ncnn or tflite"  # importing them takes numpy
@@ -20,29 +20,42 @@ RUNTIME_NAMES = "openvino, onnxruntime, paddle-inference, paddle, ncnn or tflite
 class Flag:
     """A flag or a positional argument: what ``ArgumentParser.add_argument`` takes."""
 
-    def __init__(self, *names: str, **keywords: Any) -> None:
-        self.names, self.keywords = names, keywords
+    def __init__(self, *names: str, earlier: str | None = None, **keywords: Any) -> None:
+        """`earlier` is a name that the flag had in earlier versions: it still works, and is in no help."""
+        self.names, self.earlier, self.keywords = names, earlier, keywords
 
     def __call__(self, **changes: Any) -> Flag:
         """Return the flag as one verb has it: with another help text, default or number of values."""
-        return Flag(*self.names, **{**self.keywords, **changes})
+        return Flag(*self.names, earlier=self.earlier, **{**self.keywords, **changes})
+
+    def several(self, read: Callable[[str], list[Any]] = names, **changes: Any) -> Flag:
+        """Return the flag as one that takes several values, with commas, blanks or by repetition.
+
+        Args:
+            read: reads the values of one word.
+            **changes: as above; `nargs=None` for a verb with positional arguments, which blanks would swallow.
+        """
+        return self(**{"action": Listed, "type": read, "nargs": "+", "default": [], **changes})
 
 
 # The data.
-DATA = Flag("data", help="folder of the data set: imgs/ and val_list.txt, or one folder per class")
-DATA_OPTION = Flag("--data")  # where the data set is not what the verb is about
-IMAGES = Flag("images", nargs="+", help="image files, and folders that are searched for images")
-LIST = Flag("--list", dest="list_file", help="list file to use instead of val_list.txt")
+DATA = Flag("data", metavar="DATA", help="folder of the data set: imgs/ and val_list.txt, or one folder per class")
+DATA_OPTION = Flag("--data", metavar="DATA")  # where the data set is not what the verb is about
+IMAGES = Flag("images", nargs="+", metavar="IMAGE", help="image files, and folders that are searched for images")
+LIST = Flag("--list", dest="list_file", metavar="FILE", help="list file to use instead of val_list.txt")
+IMAGE_FILES = Flag("--images", metavar="IMAGE").several()
 SPLIT = Flag("--split", metavar="NAME", help="part of the data set to use: test, train, ... (default: val)")
-NUM_CLASSES = Flag("--num-classes", type=int)
+NUM_CLASSES = Flag("--num-classes", type=int, metavar="N")
 
 # The network: the record Source.
 MODEL = Flag(
     "--model",
+    metavar="NAME",
     help="name from `mobilenext list`, model.tag, or an architecture.json (default: recognized from the weights)",
 )
 WEIGHTS = Flag(
     "--weights",
+    metavar="FILE",
     help="checkpoint file, or tag of published weights (default: the model's first)",
 )
 EXPORTED = Flag("--exported", metavar="DIR", help="folder written by `mobilenext export`")
@@ -65,11 +78,17 @@ IDENTITY_DIVISOR = Flag(
     metavar="N",
     help="the shortcut carries 1/N of the channels (default: that of the weights)",
 )
-IMAGE_SIZE = Flag("--image-size", type=int, help="side of the crop in pixels")
+IMAGE_SIZE = Flag("--image-size", type=int, metavar="PIXELS", help="side of the crop in pixels")
 PREPROCESSING = (
     IMAGE_SIZE,
-    Flag("--crop-pct", type=float, help="side of the crop divided by the short side of the resized image"),
-    Flag("--interpolation", help="filter for resizing: nearest, box, bilinear, hamming, bicubic or lanczos"),
+    Flag(
+        "--crop-pct", type=float, metavar="SHARE",
+        help="side of the crop divided by the short side of the resized image",
+    ),
+    Flag(
+        "--interpolation", metavar="FILTER",
+        help="filter for resizing: nearest, box, bilinear, hamming, bicubic or lanczos",
+    ),
     *(
         Flag(
             name, nargs=3, type=float, metavar=("R", "G", "B"),
@@ -81,7 +100,7 @@ PREPROCESSING = (
 BLOCK = Flag("--block", metavar="N|NAME")
 
 # How it is run: the record Execution.
-THREADS = Flag("--threads", type=int, help="threads per process (default: 1)")
+THREADS = Flag("--threads", type=int, metavar="N", help="threads per process (default: 1)")
 DEVICE = Flag(
     "--device",
     choices=("auto", "cpu", "gpu"),
@@ -89,21 +108,32 @@ DEVICE = Flag(
     help="device to run on (default: auto, the GPU if there is one)",
 )
 RUNTIME = Flag(
-    "--runtime", default="auto", help=f"runtime: {RUNTIME_NAMES} (default: auto, the fastest one that works)"
+    "--runtime",
+    default="auto",
+    metavar="NAME",
+    help=f"runtime: {RUNTIME_NAMES} (default: auto, the fastest one that works)",
 )
 ENGINE = Flag(
     "--engine",
+    metavar="NAME",
     default="auto",
     help="engine of paddle-inference: openvino, onednn, native, gpu or tensorrt (default: auto)",
 )
-PRECISION = Flag("--precision", help="number format: fp32, bf16 or int8 (default: that of the files)")
-BATCH_SIZE = Flag("--batch-size", type=int, help="images per call of the network (default: 1 on a CPU, 64 on a GPU)")
-WORKERS = Flag("--workers", type=int, help="worker processes (default: one per core)")
+PRECISION = Flag("--precision", metavar="TYPE", help="number format: fp32, bf16 or int8 (default: that of the files)")
+BATCH_SIZE = Flag(
+    "--batch-size", type=int, metavar="N", help="images per call of the network (default: 1 on a CPU, 64 on a GPU)"
+)
+WORKERS = Flag("--workers", type=int, metavar="N", help="worker processes (default: one per core)")
+# Of a run.
+SETTINGS = Flag(
+    "--set", dest="settings", metavar="KEY=VALUE", action=Listed, type=settings, default=[],
+    help="value of a field of the recipe; repeated, or with commas; `recipes NAME` lists all fields",
+)  # fmt: skip
 
 # The results.
-OUTPUT = Flag("-o", "--output")
+OUTPUT = Flag("-o", "--output", metavar="DIR")
 RESUME = Flag("--resume")  # a switch beside --output, or the folder itself
-TOPK = Flag("--topk", type=int, help="classes to show per image (default: 5)")
+TOPK = Flag("--topk", type=int, metavar="N", help="classes to show per image (default: 5)")
 # What a detector answers: the record Scoring.
 SCORING = (
     Flag("--score-threshold", type=float, metavar="T", help="show objects with a higher score only, from 0 to 1"),
@@ -121,7 +151,10 @@ JSON = Flag("--json", action="store_true", help="print JSON on standard output, 
 def add_flags(command: argparse._ActionsContainer, *flags: Flag) -> None:
     """Declare flags for a verb, in the order in which its help lists them."""
     for flag in flags:
-        command.add_argument(*flag.names, **flag.keywords)
+        action = command.add_argument(*flag.names, **flag.keywords)
+        if flag.earlier:
+            hidden = {"dest": action.dest, "help": argparse.SUPPRESS, "default": argparse.SUPPRESS, "required": False}
+            command.add_argument(flag.earlier, **{**flag.keywords, **hidden})
 
 
 def add_preprocessing(

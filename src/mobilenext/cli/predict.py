@@ -116,4 +116,11 @@ def _standard_input() -> bytes:
     return content
 
 
-PREDICT = Verb("predict", "predict the top classes of images, or the objects in them", _declare, _predict)
+PREDICT = Verb(
+    "predict", "predict the top classes of images, or the objects in them", _declare, _predict,
+    (
+        "predict photo.jpg folder/ --weights mobilenext_x1_0.safetensors --csv > classes.csv",
+        "predict --model ssdlite320_mobilenext_x0_35.bccd -o pictures/     # on the sample that ships with it",
+        "predict - --model mobilenext_x0_35.tiny20 --json < photo.jpg",
+    ),
+)  # fmt: skip

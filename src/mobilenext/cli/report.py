@@ -16,11 +16,8 @@ def _declare_report(command: argparse.ArgumentParser) -> None:
     add_flags(
         command,
         DATA_OPTION(metavar="FOLDER", help="data set that was evaluated, for thumbnails of the mistakes"),
-        WEIGHTS(
-            action="append",
-            default=[],
-            metavar="FILE",
-            help="weights that were evaluated, for heat maps; may be repeated",
+        WEIGHTS.several(
+            nargs=None, help="weights that were evaluated, for heat maps; several with commas, or repeated"
         ),
     )
 
@@ -56,8 +53,13 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 REPORT = Verb(
-    "report", "write evaluations, training runs and benches to one self-contained HTML page", _declare_report, _report
-)
+    "report", "write evaluations, training runs and benches to one self-contained HTML page", _declare_report, _report,
+    (
+        "report runs/x1_0 -o report.html --data DATA --weights mobilenext_x1_0.safetensors",
+        "report runs/x1_0 runs/x1_0_int8 runs/bench -o report.html",
+    ),
+)  # fmt: skip
 COMPARE = Verb(
-    "compare", "compare training runs: a table, and curves with --output", _declare_compare, _compare
+    "compare", "compare training runs: a table, and curves with --output", _declare_compare, _compare,
+    ("compare runs/a runs/b", "compare runs/a runs/b -o curves.png"),
 )  # fmt: skip

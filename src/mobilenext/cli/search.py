@@ -16,12 +16,14 @@ from mobilenext.cli.options import (
     NUM_CLASSES,
     OUTPUT,
     RESUME,
+    SETTINGS,
     THREADS,
     WEIGHTS,
     WORKERS,
     add_flags,
     print_report,
 )  # fmt: skip
+from mobilenext.cli.parsing import Joined
 from mobilenext.cli.train import add_run_flags, carry_out
 from mobilenext.cli.verb import Verb
 from mobilenext.errors import UsageError
@@ -39,14 +41,16 @@ def _declare(command: argparse.ArgumentParser) -> None:
         OUTPUT(help="new folder for the run"),
         RESUME(metavar="RUN", help="continue the search in this folder"),
     )
-    command.add_argument("--space", help="space that is searched: cell or blocks (default: that of the recipe)")
+    command.add_argument(
+        "--space", metavar="NAME", help="space that is searched: cell or blocks (default: that of the recipe)"
+    )
     add_flags(
         command,
         MODEL(help="MobileNeXt whose blocks are searched, without weights: name from `mobilenext list`"),
         WEIGHTS(help="weights to begin with, for the space blocks: file, or name such as mobilenext_x1_0.in1k"),
     )
     command.add_argument(
-        "--operators", metavar="NAME,...",
+        "--operators", metavar="NAME,...", action=Joined,
         help="operators of the space cell, such as darts,sandglass_3x3 (default: darts, eight of them)",
     )  # fmt: skip
     command.add_argument(
@@ -56,7 +60,10 @@ def _declare(command: argparse.ArgumentParser) -> None:
         "--cost", metavar="NAME", help="cost of an architecture: parameters, mult_adds or latency (default: parameters)"
     )
     command.add_argument(
-        "--budget", metavar="X,...", help="largest cost, in millions or, of latency, in ms (default: none)"
+        "--budget",
+        metavar="X,...",
+        action=Joined,
+        help="largest cost, in millions or, of latency, in ms (default: none)",
     )
     command.add_argument(
         "--costs", metavar="FILE", help="latencies of blocks, written by --measure-costs; the cost is latency then"
@@ -67,13 +74,11 @@ def _declare(command: argparse.ArgumentParser) -> None:
         "file --output, and search nothing",
     )  # fmt: skip
     add_flags(command, IMAGE_SIZE(help="side of the images in pixels (default: that of the weights or of the recipe)"))
-    command.add_argument("--recipe", help="name from `mobilenext recipes` (default: short)")
+    command.add_argument("--recipe", metavar="NAME", help="name from `mobilenext recipes` (default: short)")
+    example = "such as channels=4 or channels=4,beta=0"
+    add_flags(command, SETTINGS(help=f"replace a value of the recipe, {example}; `recipes NAME` lists all fields"))
     command.add_argument(
-        "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE",
-        help="replace a value of the recipe, such as channels=4 or beta=0; `recipes NAME` lists all fields",
-    )  # fmt: skip
-    command.add_argument(
-        "--seed", type=int, help="seed of the halves, initialization, order and augmentation (default: 0)"
+        "--seed", type=int, metavar="N", help="seed of the halves, initialization, order and augmentation (default: 0)"
     )
     command.add_argument(
         "--train-list", metavar="FILE", help="list file of the images to search on (default: train_list.txt)"
@@ -81,7 +86,7 @@ def _declare(command: argparse.ArgumentParser) -> None:
     add_flags(
         command,
         NUM_CLASSES(help="number of classes (default: of the data)"),
-        LABELS(metavar=None, help="file of class names: lines, JSON, CSV, ..."),
+        LABELS(help="file of class names: lines, JSON, CSV, ..."),
         DEVICE,
         THREADS(help="threads per process, on a CPU (default: 1)"),
         WORKERS(help="processes that read images (default: for a small data set none)"),
@@ -133,4 +138,11 @@ def _measure(options: argparse.Namespace) -> int:
     return 0
 
 
-SEARCH = Verb("search", "search for an architecture, or continue a search", _declare, _search)
+SEARCH = Verb(
+    "search", "search for an architecture, or continue a search", _declare, _search,
+    (
+        "search DATA --operators darts,sandglass_3x3 --recipe short -o runs/cells",
+        "search DATA --weights mobilenext_x1_0.in1k --cost mult_adds --budget 250,300 -o runs/light",
+        "search --resume runs/cells",
+    ),
+)  # fmt: skip

@@ -17,11 +17,13 @@ from mobilenext.cli.options import (
     THREADS,
     USE,
     WEIGHTS,
+    Flag,
     add_flags,
     add_preprocessing,
     preprocessing_of,
     values_of,
 )  # fmt: skip
+from mobilenext.cli.parsing import Joined
 from mobilenext.cli.verb import Verb
 from mobilenext.machine.stopping import Stop
 
@@ -31,25 +33,26 @@ SERVED = ("--score-threshold", "--iou-threshold", "--max-detections")
 def _declare(command: argparse.ArgumentParser) -> None:
     add_flags(
         command,
-        MODEL(
-            action="append",
-            default=[],
-            metavar="NAME",
-            help="name from `mobilenext list`, or model.tag; may be repeated",
-        ),
+        MODEL.several(help="names from `mobilenext list`, or model.tag"),
         WEIGHTS(help="checkpoint file or tag, if there is one model"),
         USE,
         SECTION,
-        EXPORTED(action="append", default=[], help="folder written by `mobilenext export`; may be repeated"),
-        ONNX(action="append", default=[], help="ONNX classifier; may be repeated"),
+        EXPORTED.several(help="folders written by `mobilenext export`"),
+        ONNX.several(help="ONNX classifiers"),
         LABELS,
         OUTPUT_NAME,
     )
     add_preprocessing(command, "preprocessing of foreign models, which do not state theirs: ONNX, Paddle Inference")
-    command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this computer only)")
-    command.add_argument("--port", type=int, default=8080, help="port to listen on; 0 takes a free one (default: 8080)")
+    command.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: this computer only)"
+    )
+    command.add_argument(
+        "--port", type=int, default=8080, metavar="N", help="port to listen on; 0 takes a free one (default: 8080)"
+    )
     add_flags(command, RUNTIME, THREADS(default=1, help="threads per copy of a network (default: 1)"))
-    command.add_argument("--copies", type=int, help="copies of each network (default: one per --threads cores)")
+    command.add_argument(
+        "--copies", type=int, metavar="N", help="copies of each network (default: one per --threads cores)"
+    )
     objects = command.add_argument_group("objects, of detectors: what a request does not say (default: the weights')")
     add_flags(objects, *(flag for flag in SCORING if flag.names[0] in SERVED))
     _declare_limits(command)
@@ -61,10 +64,12 @@ def _declare_limits(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--max-body-mb", type=float, default=10, metavar="MB", help="maximum size of an upload (default: 10)"
     )
-    command.add_argument(
-        "--formats", default="AVIF,BMP,GIF,JPEG,PNG,TIFF,WEBP", metavar="LIST",
+    image_formats = Flag(
+        "--image-formats", earlier="--formats", dest="formats", action=Joined,
+        default="AVIF,BMP,GIF,JPEG,PNG,TIFF,WEBP", metavar="NAME,...",
         help="image formats to accept (default: %(default)s; also possible: ICO, JPEG2000, PPM)",
     )  # fmt: skip
+    add_flags(command, image_formats)
     command.add_argument(
         "--max-megapixels", type=float, default=50, metavar="MP", help="maximum size of an image (default: 50)"
     )
@@ -91,23 +96,22 @@ def _declare_limits(command: argparse.ArgumentParser) -> None:
 
 def _declare_front(command: argparse.ArgumentParser) -> None:
     """Declare under which names the server answers, and behind which proxies."""
-    command.add_argument(
-        "--allow-host",
-        action="append",
-        metavar="NAME",
-        help="another host name of this server, such as *.example.org; may be repeated",
+    hosts = Flag("--allow-host", metavar="NAME", help="further host names of this server, such as *.example.org")
+    proxies = Flag(
+        "--trusted-proxy",
+        metavar="ADDRESS",
+        help="addresses or networks of proxies whose forwarded addresses and names are trusted",
     )
-    command.add_argument(
-        "--trusted-proxy", action="append", default=[], metavar="ADDRESS",
-        help="address or network of a proxy whose forwarded addresses and names are trusted; may be repeated",
-    )  # fmt: skip
+    origins = Flag(
+        "--allow-origin",
+        metavar="ORIGIN",
+        help="other sites whose pages may send requests, such as https://app.example.org",
+    )
+    add_flags(command, hosts.several(default=None), proxies.several())
     command.add_argument(
         "--root-path", default="", metavar="PATH", help="path under which a proxy shows this server, such as /models"
     )
-    command.add_argument(
-        "--allow-origin", action="append", default=[], metavar="ORIGIN",
-        help="another site whose pages may send requests, such as https://app.example.org; may be repeated",
-    )  # fmt: skip
+    add_flags(command, origins.several())
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -158,4 +162,9 @@ SERVE = Verb(
     "run a demo server: a page, and classes and heat maps of images, or the objects in them, over HTTP",
     _declare,
     _serve,
+    (
+        "serve                                    # the bundled network of digits, at http://127.0.0.1:8080",
+        "serve --weights runs/a/best.safetensors",
+        "serve --model mobilenext_x0_35.digits,mobilenext_x0_35.tiny20 --port 8000",
+    ),
 )

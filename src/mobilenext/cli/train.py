@@ -19,6 +19,7 @@ from mobilenext.cli.options import (
     OUTPUT,
     RESUME,
     SECTION,
+    SETTINGS,
     THREADS,
     USE,
     WEIGHTS,
@@ -26,6 +27,7 @@ from mobilenext.cli.options import (
     add_flags,
     print_json,
 )  # fmt: skip
+from mobilenext.cli.parsing import Joined
 from mobilenext.cli.verb import Verb
 
 
@@ -50,24 +52,25 @@ def _declare_run(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--recipe",
+        metavar="NAME",
         help="name from `mobilenext recipes` (default: released, with --weights finetune; of a detector ssdlite-voc, "
         "with --weights or --backbone ssdlite-small)",
     )
-    command.add_argument(
-        "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE",
-        help="replace a value of the recipe, such as freeze=backbone or patience=8; `recipes NAME` lists all fields",
-    )  # fmt: skip
+    example = "such as freeze=backbone or freeze=backbone,patience=8"
     add_flags(
         command,
+        SETTINGS(help=f"replace a value of the recipe, {example}; `recipes NAME` lists all fields"),
         WEIGHTS(help="checkpoint file or tag to start from (default: random initialization)"),
     )
     command.add_argument(
         "--backbone", metavar="FILE",
         help="classification weights, as a file or model.tag, for the backbone of a detector",
     )  # fmt: skip
-    command.add_argument("--form", help="form of a detector: voc or coco (default: that of the recipe or the weights)")
     command.add_argument(
-        "--prior-sizes", metavar="MIN-MAX,...",
+        "--form", metavar="FORM", help="form of a detector: voc or coco (default: that of the recipe or the weights)"
+    )
+    command.add_argument(
+        "--prior-sizes", metavar="MIN-MAX,...", action=Joined,
         help="sides of a detector's priors in pixels of the input, six pairs, such as "
         "24-120,90-180,135-220,180-260,225-300,270-320",
     )  # fmt: skip
@@ -81,7 +84,7 @@ def _declare_run(command: argparse.ArgumentParser) -> None:
         IDENTITY_DIVISOR(help="the shortcut carries 1/N of the channels (default: that of the weights, or 1)"),
     )
     command.add_argument(
-        "--seed", type=int, help="seed of initialization, order, augmentation and dropout (default: 0)"
+        "--seed", type=int, metavar="N", help="seed of initialization, order, augmentation and dropout (default: 0)"
     )
 
 
@@ -94,7 +97,7 @@ def _declare_data(command: argparse.ArgumentParser) -> None:
         "--val-list", metavar="FILE", help="list file of the validation images (default: val_list.txt)"
     )
     command.add_argument(
-        "--train-split", metavar="NAME,...",
+        "--train-split", metavar="NAME,...", action=Joined,
         help="training images of a detector: part of the data set, or several with commas, such as 2007-trainval",
     )  # fmt: skip
     command.add_argument(
@@ -102,7 +105,7 @@ def _declare_data(command: argparse.ArgumentParser) -> None:
         help="validation images: another part (test), or a share of the training images (0.2), sampled per class",
     )  # fmt: skip
     labels = "file of class names to store in the weights: lines, JSON, CSV, ..."
-    add_flags(command, LABELS(metavar=None, help=labels))
+    add_flags(command, LABELS(help=labels))
 
 
 def _declare_execution(command: argparse.ArgumentParser) -> None:
@@ -202,4 +205,11 @@ def _flags_to_use_it(folder: str) -> str:
     return f"--weights {folder}/best.safetensors{f' --list {val_list}' if val_list.is_file() else ''}"
 
 
-TRAIN = Verb("train", "train a network: from scratch, from weights, or continue a run", _declare, _train)
+TRAIN = Verb(
+    "train", "train a network: from scratch, from weights, or continue a run", _declare, _train,
+    (
+        "train DATA --model mobilenext_x1_0 --recipe released -o runs/a",
+        "train PHOTOS --weights W --val-split 0.2 --set freeze=backbone -o runs/photos",
+        "train --resume runs/a",
+    ),
+)  # fmt: skip
