@@ -43,7 +43,7 @@ MODEL, WEIGHTS, WIDTH = "mobilenext_x0_35", "mobilenext_x0_35.tiny20", 0.35
 CLASSES, IMAGE_SIZE, RUNTIME = 20, 64, "onnxruntime"
 SHARES = (80, 100)  # budgets, in percent of the published network's latency
 SEEDS, EPOCHS, LR = 2, 10, 0.05
-WIDTHS = [round(0.01 * hundredth, 2) for hundredth in range(15, 41)]
+WIDTHS = [0.025 * step for step in range(8, 15)]  # 0.2 to 0.35
 COSTS, SEARCH, LATENCY = "costs", "search", "latency"
 KINDS_OF_NETWORK = ("found", "random", "plain")
 
