@@ -3,18 +3,19 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 OLDEST = .venv-oldest
-EXTRAS = cpu,quickstart,train,detection,visualdl,onnx,openvino,ncnn,tflite,quantize,bench,report,serve,dev
+EXTRAS = all,dev
 DATA ?=
 CONFIG ?= test_tipc/configs/mobilenext_x0_35/train_infer_python.txt
 MODE ?= lite_train_lite_infer
 
-.PHONY: help setup quickstart test test-long lint types gate test-oldest tipc bench bench-train clean
+.PHONY: help setup quickstart test test-long lint types gate docs test-oldest tipc bench bench-train clean
 
 help:
 	@echo "make quickstart   set up and evaluate the bundled model on handwritten digits"
 	@echo "make test         set up, lint, check types and run the tests"
 	@echo "make test-long    the same with the tests that take long, such as 10,000 mutations of each file"
 	@echo "make gate         what the commands write, compared with what they wrote (scripts/gate.py)"
+	@echo "make docs         the documentation site in build/site, warnings as errors"
 	@echo "make setup        .venv with the package and everything optional that runs here"
 	@echo "make test-oldest  the tests on the oldest supported Paddle, 2.6.2"
 	@echo "make tipc         a TIPC chain (CONFIG=, MODE=): train, eval, export, infer, each step checked"
@@ -53,6 +54,14 @@ test-long: lint types
 
 gate: setup
 	$(BIN)/python scripts/gate.py check
+
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build -q -W --keep-going -c docs -d build/doctrees . build/site
+	@echo "build/site/index.html"
+
+$(VENV)/.docs: $(VENV)/.done
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
 
 test-oldest: $(OLDEST)/.done
 	$(OLDEST)/bin/python -m pytest

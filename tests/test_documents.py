@@ -3,18 +3,41 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+import mobilenext
 from document_tables.results import load
-from mobilenext.cli.program import parser
+from mobilenext.cli.program import VERBS, parser
 from mobilenext.runs.curves import curves
 from update_pictures import claim_runs
 
 ROOT = Path(__file__).parents[1]
+FOLDERS = (".", "docs", "docs/*", "deploy", "examples", "examples/*", "test_tipc", "test_tipc/docs")
+DOCUMENTS = sorted({path for folder in FOLDERS for path in ROOT.glob(f"{folder}/*.md")})
+
+
+def name_of(document: Path) -> str:
+    return str(document.relative_to(ROOT))
+
+
+def commands(document: Path, program: str) -> Iterator[str]:
+    """The commands that begin with `program` in the code blocks of a document, without their comments."""
+    text = document.read_text(encoding="utf-8").replace("\\\n", " ")
+    code = [line.strip() for line in re.findall(r"^    (.+)$", text, flags=re.MULTILINE)]
+    code += "\n".join(
+        re.findall(r"^```(?:bash|sh|shell|console)?\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    ).split("\n")
+    for line in code:
+        for command in line.removeprefix("$ ").split(" && "):
+            if found := re.match(rf"(?:.*\$\(which )?{program}\b\)? (.+)", command):
+                yield found[1]
 
 
 def test_tables_are_made_from_the_results() -> None:
@@ -33,13 +56,23 @@ def test_the_curves_of_the_claim_end_at_the_means_of_its_table() -> None:
     assert all(len(layer["data"]["values"]) == 20 for layer in rates["layer"])
 
 
-@pytest.mark.parametrize("name", ["README.md", "README_cn.md"])
-def test_every_command_in_the_readme_is_understood(name: str) -> None:
-    text = (ROOT / name).read_text(encoding="utf-8")
-    commands = re.findall(r"^    mobilenext (.+?)(?:\s+#.*)?$", text, flags=re.MULTILINE)
-    assert len(commands) >= 6
-    for command in commands:
-        parser().parse_args(command.split())  # SystemExit names what it does not know
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_every_command_is_understood(document: Path) -> None:
+    for command in commands(document, "mobilenext"):
+        parser().parse_args(shlex.split(command, comments=True))  # SystemExit names what it does not know
+    for verb in re.findall(r"`mobilenext ([a-z][a-z-]+)", document.read_text(encoding="utf-8")):
+        assert verb in VERBS
+    for command in commands(document, "python"):
+        words = shlex.split(command, comments=True)
+        assert words[0] == "-m" or (ROOT / words[0]).is_file(), command
+    for command in commands(document, "make"):
+        target = shlex.split(command)[0]
+        assert f"\n{target}: " in (ROOT / "Makefile").read_text(), command
+
+
+def test_the_readmes_have_commands() -> None:
+    for name in ("README.md", "README_cn.md"):
+        assert len(list(commands(ROOT / name, "mobilenext"))) >= 6
 
 
 @pytest.mark.parametrize("folder", ["", "test_tipc"])
@@ -53,7 +86,31 @@ def test_the_two_readmes_have_the_same_sections_and_commands(folder: str) -> Non
     assert commands[0] == commands[1]
 
 
-def test_links_lead_to_files() -> None:
-    for document in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("test_tipc/**/*.md")):
-        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
-            assert target.startswith("https://") or (document.parent / target).exists(), f"{document.name}: {target}"
+@cache
+def anchors(document: Path) -> set[str]:
+    """The anchors that GitHub makes of the headings."""
+    text = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    titles = [re.sub(r"[^\w\- ]", "", title.strip().lower()) for title in re.findall(r"^#+ (.+)$", text, re.MULTILINE)]
+    return {title.replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_links_lead_to_files_and_headings(document: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8")):
+        target, _, anchor = link.partition("#")
+        if not target.startswith("https://"):
+            path = document.parent / target if target else document
+            assert path.exists(), link
+            assert not anchor or anchor in anchors(path), link
+
+
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    listed = re.findall(r"^([\w./]+)$", (ROOT / "docs" / "index.md").read_text(), flags=re.MULTILINE)
+    assert {path.stem for path in ROOT.glob("docs/*.md")} - {"index"} <= set(listed)
+
+
+def test_the_reference_has_every_public_name() -> None:
+    text = (ROOT / "docs" / "api.md").read_text()
+    for package in (mobilenext, mobilenext.detection, mobilenext.search):
+        for name in set(package.__all__) - {"__version__"}:
+            assert re.search(rf":: {package.__name__}\.{name}$", text, flags=re.MULTILINE), name
