@@ -45,7 +45,7 @@ def case_arrays(case: Case) -> Arrays:
 
 
 def native(x: paddle.Tensor, weight: paddle.Tensor, geometry: Geometry) -> paddle.Tensor:
-    return F.conv2d(x, weight, None, geometry.stride, list(geometry[1:]), 1, groups=x.shape[1])
+    return F.conv2d(x, weight, None, geometry.stride, list(geometry[1:5]), geometry.dilation, groups=x.shape[1])
 
 
 def result_and_gradients(convolution: Any, arrays: Arrays, geometry: Geometry, dtype: str = "float32") -> Arrays:
@@ -65,16 +65,18 @@ def assert_close(found: Arrays, expected: Arrays, bound: float = BOUND) -> None:
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     kernel = draw(st.sampled_from((3, 5)))
-    side = st.integers(0, kernel - 1)
+    dilation = draw(st.integers(1, 3))
+    reach = (kernel - 1) * dilation  # pixels from the first tap to the last
+    side = st.integers(0, reach)
     same = draw(st.booleans())
-    padding = [kernel // 2] * 4 if same else [draw(side) for _ in range(4)]
-    geometry = Geometry(draw(st.integers(1, 2)), *padding)
-    height = draw(st.integers(max(1, kernel - geometry.top - geometry.bottom), 20))
-    width = draw(st.integers(max(1, kernel - geometry.left - geometry.right), 20))
+    padding = [reach // 2] * 4 if same else [draw(side) for _ in range(4)]
+    geometry = Geometry(draw(st.integers(1, 3)), *padding, dilation)
+    height = draw(st.integers(max(1, reach + 1 - geometry.top - geometry.bottom), 20))
+    width = draw(st.integers(max(1, reach + 1 - geometry.left - geometry.right), 20))
     return draw(st.integers(1, 12)), draw(st.integers(1, 40)), height, width, kernel, geometry
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(cases())
 @example((300, 2, 2, 2, 3, Geometry(1, 1, 1, 1, 1)))  # more than two blocks of maps, the last not full
 @example((300, 2, 2, 2, 3, Geometry(2, 1, 1, 1, 1)))
@@ -86,6 +88,11 @@ def cases(draw: st.DrawFn) -> Case:
 @example((7, 5, 8, 9, 3, Geometry(2, 0, 2, 1, 0)))
 @example((7, 5, 9, 8, 5, Geometry(2, 4, 0, 0, 3)))
 @example((7, 5, 9, 3, 3, Geometry(1, 0, 0, 0, 0)))
+@example((150, 3, 4, 4, 5, Geometry(1, 4, 4, 4, 4, 2)))  # a kernel that reaches beyond the map on all sides
+@example((150, 3, 8, 8, 5, Geometry(2, 4, 4, 4, 4, 2)))
+@example((40, 3, 16, 16, 3, Geometry(2, 2, 2, 2, 2, 2)))
+@example((5, 3, 11, 12, 3, Geometry(3, 1, 1, 1, 1)))
+@example((150, 2, 1, 2, 3, Geometry(1, 2, 2, 2, 2)))  # more results than pixels
 def test_results_and_gradients_are_paddles(case: Case) -> None:
     arrays, geometry = case_arrays(case), case[-1]
     expected = result_and_gradients(native, arrays, geometry, "float64")
@@ -102,6 +109,7 @@ MANY = [
     (9, 40, 8, 8, 3, Geometry(2, 1, 1, 1, 1)),
     (9, 1, 5, 5, 5, Geometry(1, 2, 2, 2, 2)),
     (9, 13, 6, 6, 5, Geometry(2, 2, 1, 1, 2)),
+    (9, 13, 8, 8, 5, Geometry(2, 4, 4, 4, 4, 2)),
 ]
 
 
@@ -144,7 +152,10 @@ def kinds(values: np.ndarray) -> np.ndarray:
     return np.isnan(values) + 2 * np.isposinf(values) + 3 * np.isneginf(values)
 
 
-@pytest.mark.parametrize("geometry", [Geometry(1, 1, 1, 1, 1), Geometry(2, 1, 1, 1, 1), Geometry(1, 0, 2, 1, 0)])
+@pytest.mark.parametrize(
+    "geometry",
+    [Geometry(1, 1, 1, 1, 1), Geometry(2, 1, 1, 1, 1), Geometry(1, 0, 2, 1, 0), Geometry(1, 4, 4, 4, 4, 2)],
+)
 @pytest.mark.parametrize("kernel", [3, 5])
 @pytest.mark.parametrize("spoiled", [[np.nan], [np.inf], [-np.inf, np.inf], [np.nan, np.inf]])
 def test_nan_and_infinity_go_where_paddles_go(geometry: Geometry, kernel: int, spoiled: list[float]) -> None:
@@ -257,7 +268,7 @@ def others() -> Iterator[nn.Conv2D]:
     yield nn.Conv2D(4, 4, 1, bias_attr=False)
     yield nn.Conv2D(4, 4, 3, padding=1, groups=2, bias_attr=False)
     yield nn.Conv2D(4, 8, 3, **plain)  # two results of each channel
-    yield nn.Conv2D(4, 4, 3, dilation=2, **plain)
+    yield nn.Conv2D(4, 4, 3, dilation=(1, 2), **plain)
     yield nn.Conv2D(4, 4, (3, 5), **plain)
     yield nn.Conv2D(4, 4, 3, stride=(1, 2), **plain)
     yield nn.Conv2D(4, 4, 3, padding_mode="reflect", **plain)
@@ -276,9 +287,10 @@ def test_other_convolutions_stay_paddles(number: int) -> None:
         assert layer(paddle.ones([1, 4, 4, 4])).shape[0] == 1
 
 
+@pytest.mark.parametrize("dilation", [1, 2])
 @pytest.mark.parametrize("padding", [1, [1, 2], [1, 2, 0, 1]])
-def test_every_way_to_write_a_padding(padding: Any) -> None:
-    layer = nn.Conv2D(4, 4, 3, stride=2, padding=padding, groups=4, bias_attr=False)
+def test_every_way_to_write_a_padding(padding: Any, dilation: int) -> None:
+    layer = nn.Conv2D(4, 4, 3, stride=2, padding=padding, dilation=dilation, groups=4, bias_attr=False)
     x = paddle.to_tensor(case_arrays((2, 4, 7, 6, 3, Geometry(1, 1, 1, 1, 1)))[0])
     expected = layer(x).numpy()
     assert accelerate(nn.Sequential(layer)) == 1

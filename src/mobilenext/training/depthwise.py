@@ -9,6 +9,7 @@ were, up to the order of a sum.
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
@@ -25,18 +26,30 @@ from mobilenext.training.depthwise_kernels import convolve, differentiate
 
 
 class Geometry(NamedTuple):
-    """Stride and padding of a convolution."""
+    """Stride, padding and dilation of a convolution."""
 
     stride: int
     top: int  # zeros before the first row
     bottom: int
     left: int
     right: int
+    dilation: int = 1
+
+    @property
+    def padding(self) -> tuple[int, int, int, int]:
+        """Return the zeros on all sides, in the order of the fields."""
+        return self[1:5]
+
+    @property
+    def placement(self) -> tuple[int, int, int, int]:
+        """Return what the loops need to know of it."""
+        return self.stride, self.dilation, self.top, self.left
 
     def output(self, height: int, width: int, kernel_size: int) -> tuple[int, int]:
         """Return the rows and columns of the result."""
-        rows = (height + self.top + self.bottom - kernel_size) // self.stride + 1
-        columns = (width + self.left + self.right - kernel_size) // self.stride + 1
+        reach = (kernel_size - 1) * self.dilation + 1  # pixels from the first tap to the last
+        rows = (height + self.top + self.bottom - reach) // self.stride + 1
+        columns = (width + self.left + self.right - reach) // self.stride + 1
         return rows, columns
 
 
@@ -62,28 +75,30 @@ def depthwise_conv2d(x: paddle.Tensor, weight: paddle.Tensor, geometry: Geometry
     ring = _ring_beyond_the_map(x.shape, weight.shape[-1], geometry)
     if ring:
         weight = weight[:, :, ring:-ring, ring:-ring].contiguous()  # _array takes memory as it lies
-        geometry = Geometry(geometry.stride, *(side - ring for side in geometry[1:]))
+        top, bottom, left, right = (side - ring * geometry.dilation for side in geometry.padding)
+        geometry = Geometry(geometry.stride, top, bottom, left, right, geometry.dilation)
     return _Depthwise.apply(x, weight, geometry)
 
 
 def _ring_beyond_the_map(shape: Sequence[int], kernel_size: int, geometry: Geometry) -> int:
     """Return how many outer rings of a kernel of 5 or more meet nothing but padding, on a map [N, C, H, W].
 
-    With a padding of K // 2 a tap d pixels from the middle of the kernel reads the input d pixels from one of its own
-    pixels; of a map with sides of up to n pixels, those with d >= n lie outside. A kernel of 5 on a map of 2 x 2, for
-    one, is one of 3.
+    With a padding of K // 2 times the dilation a tap d pixels from the middle of the kernel reads the input d pixels
+    from one of its own pixels; of a map with sides of up to n pixels, those with d >= n lie outside. A kernel of 5 on a
+    map of 2 x 2, for one, is one of 3.
     """
     middle = kernel_size // 2
-    if kernel_size <= 3 or any(side != middle for side in geometry[1:]):
+    if kernel_size <= 3 or any(side != middle * geometry.dilation for side in geometry.padding):
         return 0
-    return max(0, middle - (max(shape[2:]) - 1))
+    return max(0, middle - (max(shape[2:]) - 1) // geometry.dilation)
 
 
 def _geometry_of(layer: nn.Conv2D) -> Geometry | None:
     """Return the geometry of a depthwise convolution of a form that the loops know; None for any other layer."""
     channels, of_group, *kernel = layer.weight.shape
     zeros = layer._padding_mode == "zeros"
-    plain = zeros and layer._data_format == "NCHW" and list(layer._dilation) == [1, 1]
+    dilation = list(layer._dilation)
+    plain = zeros and layer._data_format == "NCHW" and dilation[0] == dilation[1]
     if of_group != 1 or layer._groups != channels or layer._in_channels != channels or not plain:
         return None
     strides, padding = list(layer._stride), layer._padding
@@ -95,7 +110,8 @@ def _geometry_of(layer: nn.Conv2D) -> Geometry | None:
         padding = [padding[0], padding[0], padding[1], padding[1]]
     if not all(isinstance(side, int) for side in padding):
         return None
-    return Geometry(strides[0], *padding)
+    top, bottom, left, right = padding
+    return Geometry(strides[0], top, bottom, left, right, dilation[0])
 
 
 def _forward(layer: nn.Conv2D, geometry: Geometry, native: Callable[[Any], Any], x: paddle.Tensor) -> paddle.Tensor:
@@ -120,18 +136,19 @@ class _Depthwise(PyLayer):  # type: ignore[misc]
     def backward(ctx: Any, gradient: paddle.Tensor) -> tuple[paddle.Tensor | None, paddle.Tensor | None]:
         x, weight = ctx.saved_tensor()
         gradient = gradient.contiguous() if hasattr(gradient, "contiguous") else gradient
-        of_x, of_weight = paddle.empty_like(x), paddle.empty_like(weight)
-        frozen = slice(0) if weight.stop_gradient else slice(None)
-        arrays = (_array(x), _array(weight), _array(gradient), _array(of_x), _array(of_weight)[frozen])
-        _over_channels(differentiate, ctx.geometry, arrays)
+        of_x, of_weight = paddle.empty_like(x), None if weight.stop_gradient else paddle.empty_like(weight)
+        taps = _array(weight)
+        of_taps = taps[:0] if of_weight is None else _array(of_weight)
+        _over_channels(differentiate, ctx.geometry, (_array(x), taps, _array(gradient), _array(of_x), of_taps))
         # Paddle wants None for what has no gradient, such as frozen weights.
-        return None if x.stop_gradient else of_x, None if weight.stop_gradient else of_weight
+        return None if x.stop_gradient else of_x, of_weight
 
 
 def _array(tensor: paddle.Tensor) -> Floats:
     """Return the tensor's own memory as an array [...]; Tensor.numpy() would copy it."""
-    values = (ctypes.c_float * tensor.size).from_address(tensor.data_ptr())
-    return np.frombuffer(values, np.float32).reshape(tensor.shape)
+    shape = tensor.shape
+    values = (ctypes.c_float * math.prod(shape)).from_address(tensor.data_ptr())  # Tensor.size takes longer than all
+    return np.frombuffer(values, np.float32).reshape(shape)
 
 
 @cache
@@ -146,7 +163,7 @@ def _over_channels(kernel: Any, geometry: Geometry, arrays: tuple[Floats, ...]) 
 
     No channel depends on another, so the result does not depend on the threads.
     """
-    placement = (geometry.stride, geometry.top, geometry.left)
+    placement = geometry.placement
     channels = arrays[0].shape[1]
     threads = _threads()
     if threads is None:

@@ -1,7 +1,7 @@
 """The compiled loops of depthwise convolutions: forward, and both gradients.
 
 A map is copied into a small scratch memory with its zero padding around it, so that a step of the kernel's tap is a
-step in memory and edges need no care. Then each of the K * K taps is one pass over a long vector:
+step in memory and edges need no care. Then several of the K * K taps at a time are one pass over a long vector:
 
     out[p] += tap[u, v] * scratch[p + offset(u, v)]
 
@@ -27,11 +27,15 @@ _compiled = njit(fastmath={"contract", "reassoc", "nsz", "arcp"}, nogil=True, er
 # image    of the `block` images whose maps fit into SCRATCH; small maps are computed for several images in one pass
 # row      of the padded image, divided by the stride; the same for the column
 #
-# A tap (u, v) of the kernel reads the pixel u rows below and v columns right of where the result stands. For the result
-# at (i, j) that is the pixel (i * stride + u, j * stride + v), in the map of the phase (u % stride, v % stride), at row
-# i + u // stride and column j + v // stride. So a tap is one offset for all pixels of the result, and the result is
-# written to a vector with the same rows and columns as a map: where its row or column lies beyond the result's own size
-# a number without meaning stands, which is never read.
+# A tap (u, v) of the kernel reads the pixel U = u * dilation rows below and V = v * dilation columns right of where the
+# result stands. For the result at (i, j) that is the pixel (i * stride + U, j * stride + V), in the map of the phase
+# (U % stride, V % stride), at row i + U // stride and column j + V // stride. So a tap is one offset for all pixels of
+# the result, and the result is written to a vector with the same rows and columns as a map: where its row or column
+# lies beyond the result's own size a number without meaning stands, which is never read.
+#
+# Only the padding above and left of an image is in its map. What a tap reads right of a row is the padding left of the
+# next row, and below an image it is that above the next image; behind the last image of a phase there is a tail of
+# zeros.
 
 
 @_compiled
@@ -42,123 +46,200 @@ def _layout(x_shape, y_shape, K, placement):  # type: ignore[no-untyped-def]
         block: images whose maps are in it at a time.
         columns: of one map.
         area: values of one map.
-        size: values of one phase, which are the maps of all `block` images.
-        offsets: [K * K], of each tap.
+        size: values of one phase, which are the maps of all `block` images and the tail.
+        offsets: [K * K], of each tap, in its phase.
+        phases: [K * K], of each tap.
     """
-    stride, top, left = placement
-    # A map must hold every pixel of the image behind its padding, and every pixel that a tap of the last result reads,
-    # also in the padding below and right of the image; both rounded up to whole steps of the stride.
-    rows = (max((y_shape[2] - 1) * stride + K, x_shape[2] + top) + stride - 1) // stride
-    columns = (max((y_shape[3] - 1) * stride + K, x_shape[3] + left) + stride - 1) // stride
+    stride, dilation, top, left = placement
+    reach = (K - 1) * dilation
+    # A map must hold every pixel of the image behind its padding. As the padding of the next row or image comes behind
+    # it, that many pixels fewer than what a tap of the last result reads; both rounded up to whole steps of the stride.
+    # It has a place for each result.
+    rows = (max(y_shape[2] * stride + reach - (stride - 1) - top, x_shape[2] + top) + stride - 1) // stride
+    columns = (max(y_shape[3] * stride + reach - (stride - 1) - left, x_shape[3] + left) + stride - 1) // stride
+    rows, columns = max(rows, y_shape[2]), max(columns, y_shape[3])
     area = rows * columns
     block = min(x_shape[0], max(1, SCRATCH // area))
-    offsets = np.empty(K * K, np.int64)
+    offsets, phases = np.empty(K * K, np.int64), np.empty(K * K, np.int64)
     for u in range(K):
         for v in range(K):
-            phase = (u % stride) * stride + v % stride
-            offsets[u * K + v] = phase * block * area + (u // stride) * columns + v // stride
-    return block, columns, area, block * area, offsets
+            row, column = u * dilation, v * dilation
+            phases[u * K + v] = (row % stride) * stride + column % stride
+            offsets[u * K + v] = row // stride * columns + column // stride
+    return block, columns, area, block * area + _tail(K, columns, placement), offsets, phases
 
 
 @_compiled
-def _new_scratch(K, stride, columns, size):  # type: ignore[no-untyped-def]
-    """Return scratch memory of zeros. Padding is never written, so it stays zero for all channels and images.
+def _tail(K, columns, placement):  # type: ignore[no-untyped-def]
+    """Return how far behind its own place a tap reads at most: the largest offset."""
+    return (K - 1) * placement[1] // placement[0] * (columns + 1)
 
-    The last passes read beyond the last map, by the offset of the last tap at most: K rows and K columns.
+
+# Rows are copied from one view to another, whose indices the compiler knows to be in order, so that it makes vector
+# instructions of them: an index that is computed may be negative, which Python counts from the end.
+
+
+@_compiled
+def _scatter(x, place, scratch, area, columns, size, placement):  # type: ignore[no-untyped-def]
+    """Copy one channel of some images of x [N, C, H, W] into their maps in the scratch memory.
+
+    `place` is the channel, the first image, how many there are, and where in the scratch memory the first map begins.
     """
-    return np.zeros(stride * stride * size + K * columns + K, np.float32)
+    stride, _, top, left = placement
+    c, first, images, start = place
+    height, width = x.shape[2], x.shape[3]
+    for b in range(images):
+        for i in range(height):
+            row, to = x[first + b, c, i], start + b * area  # of the image, and where its map begins
+            if stride == 1:  # one map: rows are copied as they are
+                target = scratch[to + (i + top) * columns + left :]
+                for j in range(width):
+                    target[j] = row[j]
+                continue
+            to += (i + top) % stride * stride * size + (i + top) // stride * columns
+            if stride == 2:  # pixels in turns for two maps
+                even = scratch[to + left % 2 * size + left // 2 :]
+                odd = scratch[to + (left + 1) % 2 * size + (left + 1) // 2 :]
+                for j in range(width // 2):
+                    even[j] = row[2 * j]
+                    odd[j] = row[2 * j + 1]
+                if width % 2:
+                    even[width // 2] = row[width - 1]
+                continue
+            for j in range(width):
+                scratch[to + (j + left) % stride * size + (j + left) // stride] = row[j]
 
 
 @_compiled
-def _scatter(image, scratch, start, columns, size, placement):  # type: ignore[no-untyped-def]
-    """Copy one channel of one image [H, W] into its maps in the scratch memory, which begin at `start`."""
-    stride, top, left = placement
-    height, width = image.shape
-    if stride == 1:  # one map: rows are copied as they are
+def _gather(x, place, scratch, area, columns, size, placement):  # type: ignore[no-untyped-def]
+    """Copy the maps back into one channel of some images: the inverse of :func:`_scatter`."""
+    stride, _, top, left = placement
+    c, first, images, start = place
+    height, width = x.shape[2], x.shape[3]
+    for b in range(images):
         for i in range(height):
-            to = start + (i + top) * columns + left
+            row, at = x[first + b, c, i], start + b * area
+            if stride == 1:
+                source = scratch[at + (i + top) * columns + left :]
+                for j in range(width):
+                    row[j] = source[j]
+                continue
+            at += (i + top) % stride * stride * size + (i + top) // stride * columns
+            if stride == 2:
+                even = scratch[at + left % 2 * size + left // 2 :]
+                odd = scratch[at + (left + 1) % 2 * size + (left + 1) // 2 :]
+                for j in range(width // 2):
+                    row[2 * j] = even[j]
+                    row[2 * j + 1] = odd[j]
+                if width % 2:
+                    row[width - 1] = even[width // 2]
+                continue
             for j in range(width):
-                scratch[to + j] = image[i, j]
-        return
-    for i in range(height):
-        row = i + top  # of the padded image
-        for phase in range(stride):  # the columns j with (j + left) % stride == phase, of which `first` is the first
-            first = (phase - left) % stride
-            to = start + ((row % stride) * stride + phase) * size + row // stride * columns + (first + left) // stride
-            for j in range((width - first + stride - 1) // stride):
-                scratch[to + j] = image[i, first + j * stride]
+                row[j] = scratch[at + (j + left) % stride * size + (j + left) // stride]
 
 
 @_compiled
-def _gather(image, scratch, start, columns, size, placement):  # type: ignore[no-untyped-def]
-    """Copy the maps back into one channel of one image: the inverse of :func:`_scatter`."""
-    stride, top, left = placement
-    height, width = image.shape
-    if stride == 1:
-        for i in range(height):
-            at = start + (i + top) * columns + left
-            for j in range(width):
-                image[i, j] = scratch[at + j]
+def _correlate(target, source, taps, places, length):  # type: ignore[no-untyped-def]
+    """Fill target[p] with the sum over all taps t of taps[t] * source[p + places[t]], for p below `length`.
+
+    Nine or five taps are one pass: each pass writes the target once, where a pass for each tap would read and write it
+    as often as there are taps. The compiler makes vector instructions of it as taps and views have names of their own.
+    """
+    count, t = len(taps), 0
+    if count == 9:
+        t0, t1, t2, t3, t4 = taps[0], taps[1], taps[2], taps[3], taps[4]
+        t5, t6, t7, t8 = taps[5], taps[6], taps[7], taps[8]
+        s0, s1, s2 = source[places[0] :], source[places[1] :], source[places[2] :]
+        s3, s4, s5 = source[places[3] :], source[places[4] :], source[places[5] :]
+        s6, s7, s8 = source[places[6] :], source[places[7] :], source[places[8] :]
+        for p in range(length):
+            upper = t0 * s0[p] + t1 * s1[p] + t2 * s2[p]
+            middle = t3 * s3[p] + t4 * s4[p] + t5 * s5[p]
+            target[p] = upper + middle + (t6 * s6[p] + t7 * s7[p] + t8 * s8[p])
         return
-    for i in range(height):
-        row = i + top
-        for phase in range(stride):
-            first = (phase - left) % stride
-            at = start + ((row % stride) * stride + phase) * size + row // stride * columns + (first + left) // stride
-            for j in range((width - first + stride - 1) // stride):
-                image[i, first + j * stride] = scratch[at + j]
+    target[:length] = 0
+    while count - t >= 5:
+        t0, t1, t2, t3, t4 = taps[t], taps[t + 1], taps[t + 2], taps[t + 3], taps[t + 4]
+        s0, s1, s2 = source[places[t] :], source[places[t + 1] :], source[places[t + 2] :]
+        s3, s4 = source[places[t + 3] :], source[places[t + 4] :]
+        for p in range(length):
+            target[p] += t0 * s0[p] + t1 * s1[p] + t2 * s2[p] + (t3 * s3[p] + t4 * s4[p])
+        t += 5
+    while count - t >= 2:
+        t0, t1 = taps[t], taps[t + 1]
+        s0, s1 = source[places[t] :], source[places[t + 1] :]
+        for p in range(length):
+            target[p] += t0 * s0[p] + t1 * s1[p]
+        t += 2
+    if t < count:
+        t0, s0 = taps[t], source[places[t] :]
+        for p in range(length):
+            target[p] += t0 * s0[p]
+
+
+@_compiled
+def _add_products(sums, source, of_y, places, length):  # type: ignore[no-untyped-def]
+    """Add to sums[t] the sum over p below `length` of source[p + places[t]] * of_y[p], for all taps t.
+
+    Nine, five or one of them are one pass, which reads of_y once.
+    """
+    count, t = len(places), 0
+    zero = np.float32(0)
+    while count - t >= 9:
+        a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = a8 = zero
+        s0, s1, s2 = source[places[t] :], source[places[t + 1] :], source[places[t + 2] :]
+        s3, s4, s5 = source[places[t + 3] :], source[places[t + 4] :], source[places[t + 5] :]
+        s6, s7, s8 = source[places[t + 6] :], source[places[t + 7] :], source[places[t + 8] :]
+        for p in range(length):
+            g = of_y[p]
+            a0 += s0[p] * g
+            a1 += s1[p] * g
+            a2 += s2[p] * g
+            a3 += s3[p] * g
+            a4 += s4[p] * g
+            a5 += s5[p] * g
+            a6 += s6[p] * g
+            a7 += s7[p] * g
+            a8 += s8[p] * g
+        sums[t] += a0
+        sums[t + 1] += a1
+        sums[t + 2] += a2
+        sums[t + 3] += a3
+        sums[t + 4] += a4
+        sums[t + 5] += a5
+        sums[t + 6] += a6
+        sums[t + 7] += a7
+        sums[t + 8] += a8
+        t += 9
+    while t < count:
+        total, shifted = zero, source[places[t] :]
+        for p in range(length):
+            total += shifted[p] * of_y[p]
+        sums[t] += total
+        t += 1
 
 
 @_compiled
 def convolve(arrays, placement, begin, end):  # type: ignore[no-untyped-def]
     """Fill y [N, C, H', W'] from x [N, C, H, W] and weight [C, 1, K, K], for the channels from `begin` to `end`.
 
-    `arrays` are x, weight and y.
+    `arrays` are x, weight and y; `placement` is the stride, the dilation, and the padding above and left.
     """
     x, weight, y = arrays
-    K = weight.shape[2]
-    block, columns, area, size, offsets = _layout(x.shape, y.shape, K, placement)
-    scratch = _new_scratch(K, placement[0], columns, size)
-    out = np.empty(size, np.float32)  # the results of `block` images, with the rows and columns of a map
+    K, stride = weight.shape[2], placement[0]
+    block, columns, area, size, offsets, phases = _layout(x.shape, y.shape, K, placement)
+    # Padding is never written, so it stays zero for all channels and images.
+    scratch = np.zeros(stride * stride * size, np.float32)
+    places = phases * size + offsets
+    out = np.empty(block * area, np.float32)  # the results of `block` images, with the rows and columns of a map
     for c in range(begin, end):
         taps = weight[c].reshape(K * K)
         for first in range(0, x.shape[0], block):
-            images = min(block, x.shape[0] - first)  # the last block may have fewer; what lies behind is not read
-            for b in range(images):
-                _scatter(x[first + b, c], scratch, b * area, columns, size, placement)
-            length = images * area
-            if K == 3:
-                # All nine taps in one pass: `out` is written once, where nine passes would read and write it nine
-                # times. The compiler makes vector instructions of it as taps and views have names of their own.
-                t0, t1, t2, t3, t4 = taps[0], taps[1], taps[2], taps[3], taps[4]
-                t5, t6, t7, t8 = taps[5], taps[6], taps[7], taps[8]
-                s0, s1, s2 = scratch[offsets[0] :], scratch[offsets[1] :], scratch[offsets[2] :]
-                s3, s4, s5 = scratch[offsets[3] :], scratch[offsets[4] :], scratch[offsets[5] :]
-                s6, s7, s8 = scratch[offsets[6] :], scratch[offsets[7] :], scratch[offsets[8] :]
-                for p in range(length):
-                    upper = t0 * s0[p] + t1 * s1[p] + t2 * s2[p]
-                    middle = t3 * s3[p] + t4 * s4[p] + t5 * s5[p]
-                    out[p] = upper + middle + (t6 * s6[p] + t7 * s7[p] + t8 * s8[p])
-            elif K == 5:
-                # A row of taps in one pass, for the same reason.
-                out[:length] = 0
-                for u in range(5):
-                    first_tap = 5 * u
-                    t0, t1, t2 = taps[first_tap], taps[first_tap + 1], taps[first_tap + 2]
-                    t3, t4 = taps[first_tap + 3], taps[first_tap + 4]
-                    s0, s1 = scratch[offsets[first_tap] :], scratch[offsets[first_tap + 1] :]
-                    s2, s3 = scratch[offsets[first_tap + 2] :], scratch[offsets[first_tap + 3] :]
-                    s4 = scratch[offsets[first_tap + 4] :]
-                    for p in range(length):
-                        out[p] += t0 * s0[p] + t1 * s1[p] + t2 * s2[p] + (t3 * s3[p] + t4 * s4[p])
-            else:
-                out[:length] = 0
-                for t in range(K * K):
-                    tap, shifted = taps[t], scratch[offsets[t] :]
-                    for p in range(length):
-                        out[p] += tap * shifted[p]
-            for b in range(images):  # the result has no padding and no phases
-                _gather(y[first + b, c], out, b * area, columns, size, (1, 0, 0))
+            images = min(block, x.shape[0] - first)  # the last block may have fewer; of the others only padding is read
+            place = (c, first, images, 0)
+            _scatter(x, place, scratch, area, columns, size, placement)
+            _correlate(out, scratch, taps, places, images * area)
+            _gather(y, place, out, area, columns, 0, (1, 1, 0, 0))  # the result has no padding and no phases
 
 
 @_compiled
@@ -167,43 +248,43 @@ def differentiate(arrays, placement, begin, end):  # type: ignore[no-untyped-def
 
     With y[p] the sum over the taps t of weight[t] * x[p + offset(t)], for one channel,
 
-        gradient of weight[t]           sum over p of x[p + offset(t)] * gradient of y[p]
-        gradient of x[p + offset(t)]    gets weight[t] * gradient of y[p] from each t
+        gradient of weight[t]    sum over p of x[p + offset(t)] * gradient of y[p]
+        gradient of x[q]         sum over t of weight[t] * gradient of y[q - offset(t)]
 
-    so both are made in the same pass for each tap. `arrays` are x, weight, and the gradients of y, x and weight; that
-    of a frozen weight has no channels.
+    the latter in each phase over the taps that read it. `arrays` are x, weight, and the gradients of y, x and weight;
+    that of a frozen weight has no channels.
     """
     x, weight, of_y, of_x, of_weight = arrays
-    K = weight.shape[2]
-    block, columns, area, size, offsets = _layout(x.shape, of_y.shape, K, placement)
-    scratch = _new_scratch(K, placement[0], columns, size)
-    scratch_gradient = np.empty_like(scratch)
-    # Where the maps are larger than y the gradient must be zero: it stays so, as only y's own places are written.
-    out = np.zeros(size, np.float32)
+    K, stride = weight.shape[2], placement[0]
+    block, columns, area, size, offsets, phases = _layout(x.shape, of_y.shape, K, placement)
     trained = of_weight.shape[0] > 0
+    scratch = np.zeros(stride * stride * size if trained else 0, np.float32)
+    scratch_gradient = np.empty(stride * stride * size, np.float32)
+    # The gradient of y stands behind zeros, for what lies before the first result. Where the maps are larger than y it
+    # must be zero: it stays so, as only y's own places are written.
+    zeros = _tail(K, columns, placement)
+    out = np.zeros(zeros + block * area, np.float32)
+    places = phases * size + offsets
+    # The taps in the order of their phases, of which each has those from bounds[phase] to bounds[phase + 1].
+    order = np.argsort(phases, kind="mergesort")
+    bounds = np.searchsorted(phases[order], np.arange(stride * stride + 1))
+    backwards = zeros - offsets[order]
     sums = np.zeros(K * K, np.float32)
     for c in range(begin, end):
-        taps = weight[c].reshape(K * K)
+        taps = weight[c].reshape(K * K)[order]
         sums[:] = 0
         for first in range(0, x.shape[0], block):
             images = min(block, x.shape[0] - first)
-            for b in range(images):
-                if trained:
-                    _scatter(x[first + b, c], scratch, b * area, columns, size, placement)
-                _scatter(of_y[first + b, c], out, b * area, columns, size, (1, 0, 0))
-            scratch_gradient[:] = 0
-            for t in range(K * K):
-                tap, total = taps[t], np.float32(0)
-                shifted, shifted_gradient = scratch[offsets[t] :], scratch_gradient[offsets[t] :]
-                if not trained:
-                    for p in range(images * area):
-                        shifted_gradient[p] += tap * out[p]
-                    continue
-                for p in range(images * area):
-                    shifted_gradient[p] += tap * out[p]
-                    total += shifted[p] * out[p]
-                sums[t] += total  # a sum for each block of images, added up in their order
-            for b in range(images):  # drops the gradient of the padding
-                _gather(of_x[first + b, c], scratch_gradient, b * area, columns, size, placement)
+            length = images * area
+            place = (c, first, images, 0)
+            if trained:
+                _scatter(x, place, scratch, area, columns, size, placement)
+            _scatter(of_y, (c, first, images, zeros), out, area, columns, 0, (1, 1, 0, 0))
+            for phase in range(stride * stride):
+                low, high = bounds[phase], bounds[phase + 1]
+                _correlate(scratch_gradient[phase * size :], out, taps[low:high], backwards[low:high], length)
+            if trained:  # a sum for each block of images, added up in their order
+                _add_products(sums, scratch, out[zeros:], places, length)
+            _gather(of_x, place, scratch_gradient, area, columns, size, placement)  # drops that of the padding
         if trained:
             of_weight[c].reshape(K * K)[:] = sums
