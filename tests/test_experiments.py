@@ -11,7 +11,7 @@ import pytest
 
 from document_tables import experiments as tables
 from experiments import runs as runs_module
-from experiments.cells import ARMS, Cells
+from experiments.cells import ARMS, Cells, is_shown
 from experiments.pairs import FIRST, SECOND, VARIANTS, Pairs
 from experiments.runs import Run, carry_out, command, difference, taken
 from experiments.swap import Swap, genotype_of
@@ -180,17 +180,24 @@ def a_search(arm: str, seed: int, parameters: int) -> dict[str, Any]:
 
 
 def test_what_searches_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In percent of the search over the shorter list from the same seed."""
+    """In percent of the search over the shorter list from the same seed: geometric means, as of random cells."""
     cells = Cells(tmp_path, tmp_path / "runs", tmp_path / "results" / "search_cells.json")
     sizes = {"darts": (4_000_000, 2_000_000), "sandglass": (3_000_000, 1_000_000)}  # 25 and 50 % fewer
     rows = [a_search(arm, seed, size) for arm, both in sizes.items() for seed, size in enumerate(both)]
     summary = cells.summary({row["run"]: row for row in rows})
     saved, plain = summary["saved_percent"]
-    assert (saved["differences"], saved["mean"], plain["n"]) == ([25.0, 50.0], 37.5, 0)
+    assert saved["differences"] == pytest.approx([25, 50])
+    assert saved["mean"] == pytest.approx(100 * (1 - (0.75 * 0.5) ** 0.5))
+    assert saved["interval"][0] < 0 < saved["mean"] < saved["interval"][1] < 100
+    assert (plain["n"], summary["shown"]) == (0, {"sandglass": False, "plain": False})
     # Measured with PyTorch: random cells of DARTS have 2.90 M parameters at 36 channels, 20 cells, give or take 17 %.
     assert summary["random"]["darts"]["mean"] == pytest.approx(2.90e6, rel=0.03)
     assert summary["random"]["darts"]["deviation"] == pytest.approx(0.48e6, rel=0.1)
     assert 0 < saved["random"] < 10
+    assert is_shown({"random": 1.0, "interval": [2.0, 30.0]}, {"interval": [-0.9, 2.0]})
+    assert not is_shown({"random": 2.5, "interval": [2.0, 30.0]}, {"interval": [-0.9, 2.0]})
+    assert not is_shown({"random": 1.0, "interval": [2.0, 30.0]}, {"interval": [-1.1, 2.0]})
+    assert not is_shown({"random": 1.0, "interval": [2.0, 30.0]}, {"n": 0})
     content = {
         "configuration": json.loads(json.dumps(cells.configuration())),
         "runs": rows,
@@ -198,6 +205,7 @@ def test_what_searches_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         **summary,
     }
     monkeypatch.setattr(tables, "_read", lambda file: content)
-    (row,) = [line for line in tables.cells().splitlines() if ARMS["sandglass"] + "`" in line]
-    assert "+37.50" in row
+    (row,) = [line for line in tables.cells().splitlines() if line.startswith(f"| `{ARMS['sandglass']}`")]
+    assert f"+{saved['mean']:.2f}" in row
+    assert "`darts,sandglass_3x3` not shown" in tables.cells()
     assert f"{statistics.mean(sizes['sandglass']) / 1e6:.2f}" in row

@@ -82,9 +82,15 @@ def cells() -> str:
         f"{_count(content)}. Searches with {search['channels']} channels, {search['cells']} cells, {search['epochs']} "
         f"epochs on {search['train_images']:,} images of 16 pixels. Sizes: parameters with 36 channels and 20 cells. "
         "Sandglasses, skips: mean count in the normal cell. In brackets the 95 % interval against `darts` (Student, "
-        f"paired by seed). Random cells: {content['random']['darts']['n']} of each list."
+        f"paired by seed), of geometric means. Random cells: {content['random']['darts']['n']} of each list. By what "
+        f"was written down before: {_verdict(content, lists)}."
     )
     return table(heading, rows) + "\n\n" + note
+
+
+def _verdict(content: Mapping[str, Any], lists: Mapping[str, str]) -> str:
+    verdicts = {arm: "shown" if shown else "not shown" for arm, shown in content["shown"].items()}
+    return ", ".join(f"`{lists[arm]}` {verdict}" for arm, verdict in verdicts.items())
 
 
 def blocks() -> str:

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from experiments.runs import Row, Run, finished_run, parameters_of, training_row
+from experiments.runs import Run, finished_run, parameters_of, training_row
 from mobilenext.errors import DataError
 from mobilenext.models.architecture import Architecture, write_architecture
 from mobilenext.models.genotype import Genotype
@@ -18,10 +18,12 @@ from mobilenext.search.space import SUPER_NETWORK, Space, SpaceRequest, make_spa
 CLASSES, IMAGES = 10, 5000  # of the data; images to train on, as many of each class
 CHANNELS, CELLS, EPOCHS, IMAGE_SIZE = 16, 8, 15, 16
 RECIPE = "darts-short"
+BOX = {"interpolation": "box", "eval_interpolation": "box"}  # the mean of an area, in training and validation
+SMALLER = {"padding": 2, "cutout": 4}  # half of what the recipe has for 32 pixels
 NO_DATA = 64 * "0"  # the digest, where cells are only counted
 CONFIGURATION = {
     "recipe": RECIPE, "channels": CHANNELS, "cells": CELLS, "epochs": EPOCHS, "image_size": IMAGE_SIZE,
-    "train_images": IMAGES,
+    "train_images": IMAGES, **BOX, **SMALLER,
 }  # fmt: skip
 
 
@@ -53,10 +55,11 @@ def training_arguments(data: Path, genotype: Genotype, seed: int, folder: Path) 
     images, architecture = folder.parent / f"train_{IMAGES}.txt", folder.with_suffix(".json")
     write_list(data, images, IMAGES)
     write_architecture(architecture, small(genotype))
-    sizes = ("--set", f"epochs={EPOCHS}", "--set", f"image_size={IMAGE_SIZE}", "--set", "interpolation=box")
+    settings = {"epochs": EPOCHS, "image_size": IMAGE_SIZE, **BOX, **SMALLER}
     return [
         *("train", str(data), "--train-list", str(images.resolve()), "--model", str(architecture)),
-        *("--recipe", RECIPE, *sizes, "--seed", str(seed)),
+        *("--recipe", RECIPE, "--seed", str(seed)),
+        *(word for name, value in settings.items() for word in ("--set", f"{name}={value}")),
     ]
 
 
@@ -85,8 +88,3 @@ def space(operators: str) -> Space:
         recipe=recipe, num_classes=CLASSES, image_size=IMAGE_SIZE, seed=0, data_digest=NO_DATA, model=SUPER_NETWORK
     )
     return make_space(request)
-
-
-def accuracies(rows: Mapping[str, Row], arm: str, field: str = "top1_percent") -> dict[int, float]:
-    """Return the accuracy of the last weights by seed."""
-    return {row["seed"]: row["raw"][field] for row in rows.values() if row.get("arm") == arm and "raw" in row}

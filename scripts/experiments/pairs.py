@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.runs import Experiment, Row, Run, difference, finished_run, top1, training_row
+from experiments.runs import Experiment, Row, Run, by_seed, difference, finished_run, training_row
 from mobilenext.models import MODELS
 from mobilenext.models.cards import VARIANT
 from mobilenext.runs.training_run import KINDS
@@ -56,15 +56,19 @@ class Pairs(Experiment):
 
     def summary(self, rows: Mapping[str, Row]) -> dict[str, Any]:
         """Return the differences of both kinds of weights, of MobileNeXt less each other network."""
+        pairs = [(other, kind) for other in (SECOND, *VARIANTS) for kind in KINDS]
         return {
             "pairs": [
-                {"first": FIRST, "second": other, "weights": kind, **difference(*_by_seed(rows, (FIRST, other), kind))}
-                for other in (SECOND, *VARIANTS)
-                for kind in KINDS
+                {
+                    "first": FIRST,
+                    "second": other,
+                    "weights": kind,
+                    **difference(*(_top1(rows, model, kind) for model in (FIRST, other))),
+                }
+                for other, kind in pairs
             ]
         }
 
 
-def _by_seed(rows: Mapping[str, Row], models: Sequence[str], kind: str) -> list[dict[int, float]]:
-    """Return the accuracies of each model by seed."""
-    return [{row["seed"]: top1(row, kind) for row in rows.values() if row["model"] == model} for model in models]
+def _top1(rows: Mapping[str, Row], model: str, kind: str) -> dict[int, float]:
+    return by_seed((row for row in rows.values() if row["model"] == model), kind)

@@ -244,9 +244,9 @@ def training_row(training: TrainingRun, parameters: int) -> dict[str, Any]:
     }
 
 
-def top1(row: Row, kind: str) -> float:
-    """Return the share of right first answers of a row, in percent."""
-    return 100.0 * float(row[kind]["correct_top1"]) / float(row[kind]["images"])
+def by_seed(rows: Iterable[Row], kind: str = "raw") -> dict[int, float]:
+    """Return the share of right first answers of each row, in percent, by its seed."""
+    return {row["seed"]: 100.0 * float(row[kind]["correct_top1"]) / float(row[kind]["images"]) for row in rows}
 
 
 def difference(first: Mapping[int, float], second: Mapping[int, float]) -> dict[str, Any]:

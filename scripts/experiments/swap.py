@@ -18,8 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.cell_training import CONFIGURATION, accuracies, cell_row, expected, training_arguments
-from experiments.runs import Experiment, Row, Run, difference
+from experiments.cell_training import CONFIGURATION, cell_row, expected, training_arguments
+from experiments.runs import Experiment, Row, Run, by_seed, difference
 from mobilenext.models.genotype import GENOTYPES, Genotype
 
 PUBLISHED, REPLACED, SWAPPED, SEEDS = "darts_v2", "sep_conv_3x3", 3, 3
@@ -58,10 +58,10 @@ class Swap(Experiment):
 
     def summary(self, rows: Mapping[str, Row]) -> dict[str, Any]:
         """Return the differences in accuracy from the published cells, in points."""
-        published = accuracies(rows, PUBLISHED)
+        top1 = {arm: by_seed(row for row in rows.values() if row["arm"] == arm) for arm in ARMS}
         return {
             "differences": [
-                {"first": arm, "second": PUBLISHED, **difference(accuracies(rows, arm), published)}
+                {"first": arm, "second": PUBLISHED, **difference(top1[arm], top1[PUBLISHED])}
                 for arm in ARMS
                 if arm != PUBLISHED
             ]
