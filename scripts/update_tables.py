@@ -17,7 +17,7 @@ from mobilenext.models.tables import cells_table, detectors_table, models_table,
 from mobilenext.quantization.tables import quantization_table
 from mobilenext.report.bench_report import bench_note, bench_table
 from mobilenext.report.names import network_name
-from mobilenext.report.tables import result_table
+from mobilenext.runs.tables import result_table
 
 TIPC_DOCUMENTS = ("README.md", "README_cn.md", "docs/test_train_inference_python.md", "docs/test_further_chains.md")
 DOCUMENTS = (

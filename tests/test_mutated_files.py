@@ -36,12 +36,12 @@ from mobilenext.models.published import Download
 from mobilenext.report import page
 from mobilenext.report.images import Images
 from mobilenext.report.inputs import read_inputs
-from mobilenext.report.tables import result_lines
 from mobilenext.report.training_report import comparison_lines
 from mobilenext.runs.comparison import comparison
 from mobilenext.runs.journal import JOURNAL, Journal, line_of, read_predictions, setup_digest
 from mobilenext.runs.log import Sums
 from mobilenext.runs.run_folder import RunFolder, config_digest, read_config
+from mobilenext.runs.tables import result_lines
 from mobilenext.runs.training_run import read_run
 from mobilenext.tipc.compare import disagreements, read_answers
 from mobilenext.training.plan import new_plan, resumed_plan

@@ -18,8 +18,8 @@ from mobilenext.detection.presentation import PRESENTATION, answer_rows, draw, m
 from mobilenext.errors import DataError
 from mobilenext.machine.packages import installed
 from mobilenext.report.page import write_report
-from mobilenext.report.tables import result_lines
 from mobilenext.runs.evaluation import read_evaluation
+from mobilenext.runs.tables import result_lines
 
 pytestmark = pytest.mark.skipif(not installed("pycocotools"), reason="pycocotools is not installed (extra detection)")
 needs_libraries = pytest.mark.skipif(

@@ -168,7 +168,11 @@ def test_a_whole_evaluation_by_the_other_runtime(world: World, finished: tuple[P
 def test_predict_equals_evaluate(world: World, finished: tuple[Path, dict[str, Any]]) -> None:
     expected = predictions(finished[0])
     files = [world.data / name for name in world.names[:6]]
-    rows = predict(files, weights=world.weights, preprocessing=SMALL)
+    done: list[tuple[int, int]] = []
+    rows = predict(
+        files, weights=world.weights, preprocessing=SMALL, batch_size=4, progress=lambda *numbers: done.append(numbers)
+    )
+    assert done == [(4, 6), (6, 6)]
     assert [row["path"] for row in rows] == [str(path) for path in files]
     for row, other in zip(rows, expected[:6], strict=True):
         assert row["classes"] == other["top5"]

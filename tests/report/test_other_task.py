@@ -16,10 +16,10 @@ from mobilenext.errors import DataError
 from mobilenext.machine.packages import installed
 from mobilenext.report.inputs import read_inputs
 from mobilenext.report.page import write_report
-from mobilenext.report.tables import result_lines
 from mobilenext.report.training_report import comparison_lines
 from mobilenext.runs.comparison import comparison
 from mobilenext.runs.curves import curves
+from mobilenext.runs.tables import result_lines
 from mobilenext.runs.training_run import read_run
 from run_folders import a_run
 

@@ -274,7 +274,11 @@ def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_command(tmp_path: Path, mobilenext: Callable[..., subprocess.CompletedProcess[str]]) -> None:
-    done = mobilenext("report", run(tmp_path / "a"), "-o", tmp_path / "r.html")
+    done = mobilenext("report", run(tmp_path / "a"), "-o", tmp_path / "r.html", "--json")
+    size = (tmp_path / "r.html").stat().st_size
+    assert json.loads(done.stdout) == {
+        "output": str(tmp_path / "r.html"), "bytes": size, "runs": [str(tmp_path / "a")],
+    }  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "r.html" in done.stderr
     assert (tmp_path / "r.html").is_file()

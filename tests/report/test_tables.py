@@ -11,9 +11,9 @@ from evaluation_folders import write_evaluation
 from mobilenext.machine.environment import environment
 from mobilenext.report.names import runtime_of
 from mobilenext.report.sections import bench_table, how_run
-from mobilenext.report.tables import result_table
 from mobilenext.runs.bench import Bench
 from mobilenext.runs.evaluation import read_evaluation
+from mobilenext.runs.tables import result_table
 from mobilenext.runtime import RUNTIMES
 from mobilenext.runtime.table import RuntimeSpec
 from mobilenext.tasks import find_task

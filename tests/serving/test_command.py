@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import socket
 import subprocess
@@ -44,7 +45,7 @@ def test_it_serves_until_it_is_stopped_and_leaves_nothing(
 
 
 def test_without_a_model_it_is_the_bundled_one(serving: Serving) -> None:
-    process, port = serving("--allow-host", "models.example.org", "--trusted-proxy", "127.0.0.1")
+    process, port = serving("--allow-host", "models.example.org", "--trusted-proxy", "127.0.0.1", "--json")
     (card,) = httpx.get(f"http://localhost:{port}/v1/models").json()["models"]
     assert (card["name"], card["heat_map"]) == (DIGITS, True)
     for host, status in (("models.example.org", 200), ("other.example.org", 421)):  # as a proxy passes them on
@@ -54,6 +55,9 @@ def test_without_a_model_it_is_the_bundled_one(serving: Serving) -> None:
         pass
     process.terminate()
     assert process.wait(20) == 0
+    assert process.stdout is not None
+    url = f"http://127.0.0.1:{port}"
+    assert json.loads(process.stdout.read()) == {"url": url, "interface": f"{url}/docs", "models": [DIGITS]}
 
 
 def _other_address() -> str:

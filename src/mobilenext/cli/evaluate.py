@@ -66,8 +66,8 @@ def _evaluate_and_print(data: str | Path, output: str | None, as_json: bool, arg
     from mobilenext.evaluation.run import evaluate
     from mobilenext.machine.console import log_file, print_and_log, progress_bar
     from mobilenext.machine.ranks import launched
-    from mobilenext.report.tables import result_lines
     from mobilenext.runs.journal import LOG
+    from mobilenext.runs.tables import result_lines
 
     if launched()[0] > 0:  # the first process reports; the others would report the same
         logging.getLogger().setLevel(logging.WARNING)

@@ -46,9 +46,11 @@ def _declare_explain(command: argparse.ArgumentParser) -> None:
 
 def _explain(options: argparse.Namespace) -> int:
     from mobilenext.explanation.pictures import explain
+    from mobilenext.machine.console import progress_bar
 
     arguments = values_of(options, "class_id", "block", "topk")
-    rows = explain(options.images, options.output, **arguments, **source_of(options))
+    with progress_bar() as progress:
+        rows = explain(options.images, options.output, progress=progress, **arguments, **source_of(options))
     errors = [row["error"] for row in rows if "error" in row]
     for error in errors:
         logging.error("mobilenext: %s", error)

@@ -54,12 +54,16 @@ def _declare(command: argparse.ArgumentParser) -> None:
 
 def _predict(options: argparse.Namespace) -> int:
     from mobilenext.evaluation.prediction import predict
+    from mobilenext.machine.console import progress_bar
     from mobilenext.sources.find import sample_for
 
     images = [_standard_input() if name == "-" else name for name in options.images]
     images = images or [sample_for(**source_of(options))]
     answering = values_of(options, *Answering.__annotations__)
-    rows = predict(images, output=options.output, **answering, **source_of(options), **execution_of(options))
+    with progress_bar() as progress:
+        rows = predict(
+            images, output=options.output, progress=progress, **answering, **source_of(options), **execution_of(options)
+        )
     errors = [row["error"] for row in rows if "error" in row]
     for error in errors:
         logging.error("mobilenext: %s", error)

@@ -6,7 +6,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from mobilenext.cli.options import DATA_OPTION, JSON, OUTPUT, WEIGHTS, add_flags, print_report
+from mobilenext.cli.options import DATA_OPTION, JSON, OUTPUT, WEIGHTS, add_flags, print_json, print_report
 from mobilenext.cli.verb import Verb
 
 
@@ -19,6 +19,7 @@ def _declare_report(command: argparse.ArgumentParser) -> None:
         WEIGHTS.several(
             nargs=None, help="weights that were evaluated, for heat maps; several with commas, or repeated"
         ),
+        JSON,
     )
 
 
@@ -28,6 +29,8 @@ def _report(options: argparse.Namespace) -> int:
     data = Path(options.data) if options.data else None
     size = write_report([Path(run) for run in options.runs], Path(options.output), data, options.weights)
     logging.info("written: %s, %.1f MB", options.output, size / 1e6)
+    if options.json:
+        print_json({"output": options.output, "bytes": size, "runs": options.runs})
     return 0
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
+from typing import Any
 
 from mobilenext.cli.options import (
     EXPORTED,
+    JSON,
     LABELS,
     MODEL,
     ONNX,
@@ -21,6 +24,7 @@ from mobilenext.cli.options import (
     add_flags,
     add_preprocessing,
     preprocessing_of,
+    print_json,
     values_of,
 )  # fmt: skip
 from mobilenext.cli.parsing import Joined
@@ -57,6 +61,9 @@ def _declare(command: argparse.ArgumentParser) -> None:
     add_flags(objects, *(flag for flag in SCORING if flag.names[0] in SERVED))
     _declare_limits(command)
     _declare_front(command)
+    add_flags(
+        command, JSON(help="print the address and the models as JSON on standard output when requests are answered")
+    )
 
 
 def _declare_limits(command: argparse.ArgumentParser) -> None:
@@ -154,7 +161,13 @@ def _serve_until_stopped(options: argparse.Namespace) -> None:
     )
     answering = values_of(options, "score_threshold", "iou_threshold", "max_detections")
     execution = values_of(options, "host", "port", "runtime", "threads", "copies")
-    serve(subjects, limits, front=front, answering=answering, **execution)
+    on_ready = _print_ready if options.json else None
+    serve(subjects, limits, front=front, answering=answering, on_ready=on_ready, **execution)
+
+
+def _print_ready(facts: dict[str, Any]) -> None:
+    print_json(facts)
+    sys.stdout.flush()  # a program that reads it waits for the server
 
 
 SERVE = Verb(

@@ -59,6 +59,7 @@ def predict(
     *,
     output: str | os.PathLike[str] | None = None,
     times: StageTimes | None = None,
+    progress: Callable[[int, int], None] | None = None,
     **options: Unpack[PredictionOptions],
 ) -> list[dict[str, Any]]:
     """Return the answer of a network for every image: the best classes, or objects with their boxes.
@@ -76,6 +77,7 @@ def predict(
         output: a folder for the images with the boxes drawn on them, upright and under their names, with a number
             where a name is taken; or the picture of a single image. None: no pictures.
         times: the seconds of the stages are added to it.
+        progress: called with the number of images that are done, and of all.
         options: as in ``evaluate``, but ``batch_size`` and ``threads`` are 1 if not given. A classifier takes
             ``topk``, the number of classes for each image (default 5, at most as many as there are).
 
@@ -111,6 +113,8 @@ def predict(
         for start in range(0, len(named), choice.batch_size):
             batch = [Read(start + at, *image) for at, image in enumerate(named[start : start + choice.batch_size])]
             rows += _answers(outputs_of_batch, preprocessing, batch, answer, times, pictures)
+            if progress:
+                progress(len(rows), len(named))
     return rows
 
 

@@ -28,6 +28,7 @@ from mobilenext.machine.pool import WorkerPool, watched_scratch_folder
 from mobilenext.machine.ranks import Ranks
 from mobilenext.origin import now, origin
 from mobilenext.runs.journal import Journal
+from mobilenext.runs.result import EvaluationResult
 from mobilenext.sources.choice import Choice, choose
 from mobilenext.sources.find import find_subject, task_of
 from mobilenext.sources.options import Execution, Scoring, Selection, Source, split_options, take_options
@@ -51,10 +52,11 @@ def evaluate(
     resume: bool = False,
     progress: Progress | None = None,
     **options: Unpack[EvaluationOptions],
-) -> dict[str, Any]:
+) -> EvaluationResult:
     """Evaluate a network on a data set: its scores, its latency, and how it compares with a published number.
 
         result = mobilenext.evaluate("imagenet", weights="mobilenext_x1_0.safetensors", output="run")
+        print(result)
 
     Args:
         data: a folder in one of the layouts of :func:`mobilenext.data.open_dataset`.
@@ -67,7 +69,7 @@ def evaluate(
             list_file, split and limit select images. `mobilenext.sources.options` describes each, and those of answers.
 
     Returns:
-        The content of ``result.json``.
+        The content of ``result.json``, as a dictionary that prints as the table.
 
     Raises:
         UsageError: an option that cannot work. DatasetError, ImageError, WeightsError, DownloadError: of what was read.
@@ -91,7 +93,7 @@ def evaluate(
             # All processes keep a journal of all rows; that of the first one can be resumed.
             folder = Path(output) if output is not None and ranks.first else scratch / "output"
             if resume and (finished := _finished(folder, setup, ranks)) is not None:
-                return finished
+                return EvaluationResult(finished)
             journal = Journal(folder, setup, trial.read_row, resume=resume)
             latency, remarks = latency_of_trial(single, trial, ranks)
         warnings += _sizes_assumed(prepared, remarks)
@@ -102,7 +104,7 @@ def evaluate(
         result |= _task_fields(task, evaluated) | latency | speed | origin(started) | {"environment": environment()}
         if ranks.first:
             write_outcome(folder, journal, result, task.evaluation.files(evaluated))
-    return result
+    return EvaluationResult(result)
 
 
 def _task_fields(task: Task, evaluated: Evaluated) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,7 @@ def explain(
     class_id: int | None = None,
     block: int | str | None = None,
     topk: int = 5,
+    progress: Callable[[int, int], None] | None = None,
     **options: Unpack[WeightsSource],
 ) -> list[dict[str, Any]]:
     """Draw a heat map of the parts of each image that support a class.
@@ -52,6 +53,7 @@ def explain(
         class_id: None explains the class that the network puts first.
         block: by position or name; ``last``; None is the last with a map of 7 x 7 or more.
         topk: classes shown, at most as many as there are.
+        progress: called with the number of images that are done, and of all.
         options: model, weights, use, section, identity_divisor, preprocessing, as in ``predict``.
 
     Returns:
@@ -76,8 +78,10 @@ def explain(
     weights, labels = _open(source)
     explainer = _explainer(weights, block)
     explainer.check_class(class_id)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for path, page in zip(paths, pages, strict=True):
+        if progress:
+            progress(len(rows), len(paths))
         try:
             image = read_image(path, apply_orientation=True)
             pixels = weights.preprocessing.pixels(image)  # [S, S, 3]

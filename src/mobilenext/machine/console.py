@@ -64,7 +64,7 @@ def print_and_log(text: str) -> None:
 
 @contextlib.contextmanager
 def progress_bar(share: str | None = None, unit: str = " images") -> Iterator[Any]:
-    """Show a bar with speed and time left; none when standard error is not a terminal.
+    """Show a bar with speed and time left, for what takes two seconds and more, where standard error is a terminal.
 
     Args:
         share: the name of a running share in percent, such as ``correct``; None shows none.
@@ -75,12 +75,14 @@ def progress_bar(share: str | None = None, unit: str = " images") -> Iterator[An
     """
     from tqdm import tqdm
 
-    bar = tqdm(unit=unit, disable=None, dynamic_ncols=True, file=sys.stderr)
+    bar: Any = None
 
     def show(done: int, total: int, counted: int | None = 0) -> None:
-        if bar.total != total or done < bar.n:  # the first call tells what a resumed run already has, at no cost
-            bar.reset(total)
-            bar.initial = bar.n = done
+        nonlocal bar
+        if bar is None or bar.total != total or done < bar.n:  # the first call tells what a resumed run has already
+            if bar is not None:
+                bar.close()
+            bar = tqdm(total=total, initial=done, unit=unit, delay=2, disable=None, dynamic_ncols=True, file=sys.stderr)
         if share and done and counted is not None:
             bar.set_postfix_str(f"{share} {100 * counted / done:.2f} %", refresh=False)
         bar.update(done - bar.n)
@@ -88,4 +90,5 @@ def progress_bar(share: str | None = None, unit: str = " images") -> Iterator[An
     try:
         yield show
     finally:
-        bar.close()
+        if bar is not None:
+            bar.close()

@@ -10,6 +10,27 @@ from mobilenext.errors import UsageError
 from mobilenext.json_files import Unfit, flag, many, number, optional, read_json, record, text, whole
 
 _COUNT, _MS = whole(0), number(0, 1e9)
+
+
+class EvaluationResult(dict[str, Any]):
+    """The content of ``result.json``: a dictionary that prints as the table of the evaluation.
+
+    result = mobilenext.evaluate("DATA", weights="best.safetensors")
+    result["top1_percent"]
+    print(result)
+    """
+
+    def __str__(self) -> str:
+        from mobilenext.runs.tables import result_lines
+
+        try:
+            return "\n".join(result_lines(self))
+        except KeyError:  # a field was taken out
+            return super().__repr__()
+
+    __repr__ = __str__  # what a notebook shows: the dictionary holds the latency of a hundred calls
+
+
 # What the report and the table at the end cannot do without, and the types of what they show where it is there.
 _RESULT = record(
     {

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from types import FrameType
 from typing import Any
@@ -138,11 +138,14 @@ class GracefulServer(uvicorn.Server):
     """Stops on the first signal when the requests under way are answered, on the second at once."""
 
     announcement = ""
+    ready: Callable[[], None] | None = None  # called when requests are answered
     _asked = 0.0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         log.info("%s", self.announcement)
+        if self.ready is not None:
+            self.ready()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

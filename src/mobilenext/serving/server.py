@@ -9,8 +9,9 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -121,6 +122,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8080,
     answering: Mapping[str, Any] | None = None,
+    on_ready: Callable[[dict[str, Any]], None] | None = None,
     **copying: Unpack[Copying],
 ) -> None:
     """Open the models and answer requests until a signal comes, which may be while the models are opened.
@@ -133,6 +135,8 @@ def serve(
             of the computer itself.
         host, port: to listen on; port 0 takes a free one, and the log says which.
         answering: options of answers where a request has none, such as ``score_threshold``.
+        on_ready: called when requests are answered, with the address (``url``), that of the interface's page
+            (``interface``) and the names of the ``models``.
         **copying: how the networks are run.
 
     Raises:
@@ -154,7 +158,7 @@ def serve(
         copies, runtime = copies or max(1, available_cores() // threads), copying.get("runtime", "auto")
         models = open_models(subjects, folder, runtime=runtime, threads=threads, copies=copies, answering=answering)
         app = create_app(models, limits, front=_named(front or Front(), _is_local(address[0])))
-        _run(app, limits, listener, [model.name for model in models])
+        _run(app, limits, listener, [model.name for model in models], on_ready)
         log.info("stopped")
 
 
@@ -225,7 +229,13 @@ def _named(front: Front, local: bool) -> Front:
     return replace(front, hosts=(*LOCAL, *(front.hosts or ())))
 
 
-def _run(app: FastAPI, limits: Limits, listener: socket.socket, names: Sequence[str]) -> None:
+def _run(
+    app: FastAPI,
+    limits: Limits,
+    listener: socket.socket,
+    names: Sequence[str],
+    on_ready: Callable[[dict[str, Any]], None] | None,
+) -> None:
     import uvicorn
 
     from mobilenext.serving.protocol import GracefulServer, timed_protocol
@@ -239,9 +249,10 @@ def _run(app: FastAPI, limits: Limits, listener: socket.socket, names: Sequence[
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     server = GracefulServer(config)
     shown = f"[{host}]" if ":" in host else host
-    server.announcement = (
-        f"serving {', '.join(names)} at http://{shown}:{port} (the interface: http://{shown}:{port}/docs; Ctrl-C stops)"
-    )
+    url = f"http://{shown}:{port}"
+    server.announcement = f"serving {', '.join(names)} at {url} (the interface: {url}/docs; Ctrl-C stops)"
+    if on_ready is not None:
+        server.ready = partial(on_ready, {"url": url, "interface": f"{url}/docs", "models": list(names)})
     if not _is_local(host):
         log.warning("open to the network: there is no password and no encryption")
     asyncio.run(server.serve(sockets=[listener]))

@@ -222,8 +222,7 @@ def _reason(spec: RuntimeSpec, choice: Choice, candidates: Sequence[Candidate]) 
         return []
     names = list(dict.fromkeys(candidate.runtime for candidate in candidates))
     return [
-        f"runtime {spec.describe()}, which gives the expected outputs: the fastest such of those that are installed "
-        f"and fit ({', '.join(names)})"
+        f"runtime: {spec.describe()} (chosen automatically: the fastest whose outputs are right, of {', '.join(names)})"
     ]
 
 

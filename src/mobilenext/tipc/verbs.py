@@ -118,8 +118,8 @@ def _remove_earlier_run(run: Path) -> None:
 
 def evaluate(values: Mapping[str, Any]) -> int:
     """Evaluate weights by the training engine; the results go beside them, unless the driver names a folder."""
-    from mobilenext.report.tables import result_lines
     from mobilenext.runs.journal import JOURNAL, LOG
+    from mobilenext.runs.tables import result_lines
     from mobilenext.weights.pretrained import locate
 
     data = _need(values, "data", "--data")

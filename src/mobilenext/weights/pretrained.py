@@ -176,12 +176,13 @@ def create_model(
 ) -> Network:
     """Create a network by name, with or without weights; with weights it is in evaluation mode.
 
-        network = mobilenext.create_model(weights="best.safetensors")
+        network = mobilenext.create_model("best.safetensors")
         vectors = mobilenext.create_model("mobilenext_x1_0", pretrained=True, num_classes=0)(images)  # [N, 1280]
 
     Args:
         name: one of :func:`mobilenext.list_models`, ``model.tag``, or the path of an ``architecture.json``, whose open
-            sizes are those for 224 pixels; None takes the model that the weights are of.
+            sizes are those for 224 pixels; a file of weights, by its suffix: the same as `weights`. None takes the
+            model that the weights are of.
         weights: a file or a tag of the model's card (``in1k``); None leaves the network freshly initialized.
         num_classes: None takes the weights' (or 1000; of a detector, without background, 20 or 80). Another number
             than the weights' makes a fresh classifier, or class heads, of that size, and the log says so. 0: no
@@ -201,6 +202,10 @@ def create_model(
         WeightsError: weights of another model, or unreadable ones.
     """
     refuse_unknown(options, NetworkOptions.__annotations__, "create_model")
+    if isinstance(name, os.PathLike):
+        name = os.fspath(name)
+    if weights is None and isinstance(name, str) and name.lower().endswith(WEIGHTS_SUFFIXES):
+        name, weights = None, name
     if pretrained and weights is not None:
         raise UsageError(f"pretrained and weights {os.fspath(weights)} were given: the first means those of the card")
     pooled_only = num_classes == 0 and num_classes is not False
@@ -209,8 +214,6 @@ def create_model(
     if name is None and weights is None:
         raise UsageError("no model; expected a name of list_models(), or weights=FILE, which says what it is of")
     rows = None if pooled_only else num_classes
-    if isinstance(name, os.PathLike):
-        name = os.fspath(name)
     names_weights = isinstance(name, str) and bool(split_tag(name)[1])
     if weights is None and not pretrained and name is not None and not names_weights:
         _check_no_selection(options)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from mobilenext.drawing.markdown import table
-from mobilenext.report.names import runtime_of
 from mobilenext.runtime import RUNTIMES
+from mobilenext.runtime.table import runtime_name
 from mobilenext.task import Task
 from mobilenext.tasks import find_task
 
@@ -34,7 +34,7 @@ def _environment(result: Mapping[str, Any]) -> str:
     """Return the runtime with its version and engine, and the processor."""
     measured, runtime = result["environment"], result["runtime"]
     package = RUNTIMES[runtime].package.replace("_", "-") if runtime in RUNTIMES else runtime
-    name = runtime_of(result)
+    name = runtime_name(runtime, result.get("engine"), result.get("precision"))
     where = measured.get("processor") if result.get("device") == "cpu" else "GPU"
     if runtime.startswith("paddle"):
         paddle = measured.get("paddlepaddle") or measured.get("paddlepaddle-gpu")
