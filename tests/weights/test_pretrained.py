@@ -176,9 +176,9 @@ def test_the_weights_know_their_model(file: Path) -> None:
     states = [{key: tensor.numpy().tobytes() for key, tensor in each.state_dict().items()} for each in networks]
     assert states[0] == states[1] == states[2] == states[3]
     assert create_model(file, num_classes=0).num_classes == 0
-    with pytest.raises(UsageError, match="pretrained and weights .* were given"):
+    with pytest.raises(UsageError, match=r"pretrained and weights .* were given"):
         create_model(file, pretrained=True)
-    with pytest.raises(WeightsError, match="none.safetensors"):
+    with pytest.raises(WeightsError, match=r"none\.safetensors"):
         create_model("none.safetensors")
     assert create_model(weights="mobilenext_x0_35.digits", num_classes=3).num_classes == 3
     with pytest.raises(UsageError, match=r"no model; expected a name of list_models\(\), or weights=FILE"):
