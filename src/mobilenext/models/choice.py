@@ -10,7 +10,8 @@ A candidate of None leaves the block out: it returns x.
 A draw is made by the Gumbel maximum: k is the largest of log p + g, where g are Gumbel numbers. Its gradient is that of
 y = softmax(log p + g), straight through: what the candidate computes is multiplied by 1 + y[k] - detach(y[k]), which is
 1 to the bit. Beside a shortcut only the branch is: the candidates share the shortcut, and the sum of y is always 1, so
-x would add nothing to the gradient but noise.
+x would add nothing to the gradient but noise. A branch ends with a batch norm: its weight and bias are what is
+multiplied, so that neither the product nor its gradient takes a pass over the map.
 """
 
 from __future__ import annotations
@@ -77,11 +78,14 @@ class Choice(nn.Layer):  # type: ignore[misc]
         block = self.block(self.drawn if self.training else self.best())
         if block is None:
             return x
-        branch = block.conv(x)
-        if self.training and not self.alphas.stop_gradient:
-            y = F.softmax(F.log_softmax(self.alphas) + paddle.to_tensor(self._noise))[self.drawn]
-            branch = branch * (1 + (y - y.detach()))
-        return block.join(branch, x)
+        if not self.training or self.alphas.stop_gradient:
+            return block(x)
+        y = F.softmax(self.alphas + paddle.to_tensor(self._noise))[self.drawn]  # log p is alphas less one number
+        *layers, norm = block.conv
+        branch = x
+        for layer in layers:
+            branch = layer(branch)
+        return block.join(_normalized(norm, branch, 1 + (y - y.detach())), x)
 
     def _mixture(self, x: paddle.Tensor, weights: paddle.Tensor) -> paddle.Tensor:
         outputs = []
@@ -89,3 +93,13 @@ class Choice(nn.Layer):  # type: ignore[misc]
             block = getattr(self, name, None)
             outputs.append(weight * (x if block is None else block(x)))
         return paddle.add_n(outputs)
+
+
+def _normalized(norm: nn.BatchNorm2D, x: paddle.Tensor, factor: paddle.Tensor) -> paddle.Tensor:
+    """Return the batch norm of x [N, C, H, W] times a number."""
+    if "forward" in vars(norm):  # in a run of several processes it is replaced by one that sums over them
+        return norm(x, factor)
+    return F.batch_norm(
+        x, norm._mean, norm._variance, norm.weight * factor, norm.bias * factor, training=norm.training,
+        momentum=norm._momentum, epsilon=norm._epsilon, use_global_stats=norm._use_global_stats,
+    )  # fmt: skip

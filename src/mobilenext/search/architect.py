@@ -49,6 +49,23 @@ def frozen(parameters: Sequence[paddle.Tensor]) -> Iterator[None]:
             parameter.stop_gradient = False
 
 
+@contextlib.contextmanager
+def _still(norms: Sequence[nn.BatchNorm2D]) -> Iterator[None]:
+    """Let passes inside leave the running statistics of batch norms as they are, to the bit.
+
+    Paddle's momentum is the share of the old statistics: with 1 they stay. A super-network has many hundred of them, so
+    copies would take a tenth of a step; so would setting the attributes of layers, which Paddle looks at.
+    """
+    momenta = [norm._momentum for norm in norms]
+    for norm in norms:
+        vars(norm)["_momentum"] = 1.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            vars(norm)["_momentum"] = momentum
+
+
 class Architect:
     """Makes the steps of the alphas."""
 
@@ -75,8 +92,7 @@ class Architect:
         assert isinstance(recipe, SearchRecipe)
         self._setup, self._recipe, self._network, self._descent = setup, recipe, network, descent
         self._weights, self._alphas, self._regularizer = list(weights), dict(alphas), regularizer
-        # Paddle keeps the statistics of batch norms as parameters without a gradient.
-        self._statistics = [tensor for tensor in network.state_dict().values() if tensor.stop_gradient]
+        self._norms = [layer for layer in network.sublayers() if isinstance(layer, nn.BatchNorm2D)]
         self._optimizer = paddle.optimizer.Adam(
             recipe.alpha_lr, recipe.alpha_beta1, recipe.alpha_beta2, parameters=list(self._alphas.values()),
             weight_decay=recipe.alpha_decay,  # a number is PyTorch's L2: it is added to the gradient
@@ -100,7 +116,7 @@ class Architect:
         self, train: Batch, validation: Batch, rate: float, epoch: int = 0
     ) -> Mapping[str, paddle.Tensor | None]:
         """Return the gradients of the alphas by their names, with those of the regularizer; see :meth:`step`."""
-        with self._kept(self._statistics):
+        with _still(self._norms):
             gradients = self._first(validation) if self._recipe.order == 1 else self._second(train, validation, rate)
         terms = self._of_terms(epoch)  # once for all processes, so they are not summed
         return {
