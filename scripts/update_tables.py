@@ -75,6 +75,7 @@ BLOCKS: dict[str, Callable[[], str]] = {  # by the name in the document's marks
     "bench_train_short": lambda: speed.bench_train("plain", "train", "two processes"),
     "operators": speed.operators,
     "serving": speed.serving,
+    "search_step": speed.search_step,
     "trained": training.trained,
     "claim": training.claim,
     "tiny20_pairs": experiments.pairs,

@@ -108,3 +108,34 @@ def serving() -> str:
         f"Memory after every 500 of 2,000 requests: {', '.join(f'{mib:.0f}' for mib in memory)} MiB."
     )
     return table(heading, cells) + "\n\n" + note
+
+
+def search_step() -> str:
+    """Return how long the steps of a search take, of cells beside PyTorch, over blocks beside a training step."""
+    result = load("bench_search_step.json")
+    cells, seconds = result["cells"], result["cells"]["median_seconds"]
+    sizes = f"{cells['channels']} channels, {cells['cells']} cells, {cells['image_size']} px, {cells['batch']} images"
+    own = seconds["order 1"]
+    form = cells["pytorch_format"]
+    rows = [
+        [f"cells ({sizes}), order 1", f"{own:.2f} s", "1"],
+        ["the same, order 2", f"{seconds['order 2']:.2f} s", f"{cells['ratios']['order_2_over_order_1']:.2f}"],
+        [f"order 1 in PyTorch {cells['pytorch']}, {form}", f"{seconds[form]:.2f} s", f"{seconds[form] / own:.2f}"],
+    ]
+    for network in result["blocks"]:
+        means, errors = network["mean_seconds"], network["standard_errors"]
+        name = f"{network['model'].removeprefix('mobilenext_').replace('_', '.')}, {network['image_size']} px"
+        rows.append([f"training step of {name}, {network['batch']} images", f"{means['training step']:.2f} s", "1"])
+        for step, ratio in network["ratios"].items():
+            rows.append([f"{step} of its blocks", f"{means[step]:.2f} s", f"{ratio:.2f} +- {errors[step]:.2f}"])
+    ratios = [row[form] / row["order 1"] for row in cells["rounds"]]
+    note = (
+        f"Seconds of the process on a core of {result['environment']['processor']}, one thread; the computer had other "
+        f"work. Of cells the median of {len(ratios)} interleaved rounds; PyTorch's time over ours is "
+        f"{cells['ratios']['pytorch_over_ours']:.2f} ({min(ratios):.2f} to {max(ratios):.2f}). Of blocks the mean of "
+        f"{result['blocks'][0]['steps']} steps, with its standard error: each draws another path.\n\n"
+        f"Memory of the cells' search: the rehearsal before the first step says {cells['estimated_memory_mib']:,} MiB "
+        f"or more; the steps reach {cells['peak_memory_mib']['order 1']:,} MiB with order 1 and "
+        f"{cells['peak_memory_mib']['order 2']:,} MiB with order 2."
+    )
+    return table(["step", "time", "ratio"], rows) + "\n\n" + note

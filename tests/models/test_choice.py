@@ -57,13 +57,15 @@ def test_single_runs_what_was_drawn(choice: Choice, x: paddle.Tensor) -> None:
     assert np.array_equal(choice(x).numpy(), choice.block(1)(x).numpy())  # type: ignore[misc]
 
 
-def test_gradients_of_a_single_path(choice: Choice, x: paddle.Tensor) -> None:
+@pytest.mark.filterwarnings("ignore:When training, we now always track")  # Paddle's batch norm, of itself
+@pytest.mark.parametrize("training", [False, True])  # of the batch norms
+def test_gradients_of_a_single_path(choice: Choice, x: paddle.Tensor, training: bool) -> None:
     """Those of the alphas are of softmax(log p + noise)[drawn], times the branch and the gradient of the output."""
     choice.mode = "single"
     choice.train()
     choice.draw(NOISE)
     for _, block in choice.blocks():
-        block.eval()
+        block.train() if training else block.eval()
     upstream = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
     (choice(x) * paddle.to_tensor(upstream)).sum().backward()
     with_gradient = {name.partition(".")[0] for name, weight in choice.named_parameters() if weight.grad is not None}

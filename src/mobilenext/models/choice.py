@@ -97,7 +97,9 @@ class Choice(nn.Layer):  # type: ignore[misc]
 
 def _normalized(norm: nn.BatchNorm2D, x: paddle.Tensor, factor: paddle.Tensor) -> paddle.Tensor:
     """Return the batch norm of x [N, C, H, W] times a number."""
-    if "forward" in vars(norm):  # in a run of several processes it is replaced by one that sums over them
+    if norm.training and "forward" in vars(
+        norm
+    ):  # in a run of several processes it is replaced by one that sums over them
         return norm(x, factor)
     return F.batch_norm(
         x, norm._mean, norm._variance, norm.weight * factor, norm.bias * factor, training=norm.training,

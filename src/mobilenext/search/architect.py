@@ -53,8 +53,9 @@ def frozen(parameters: Sequence[paddle.Tensor]) -> Iterator[None]:
 def _still(norms: Sequence[nn.BatchNorm2D]) -> Iterator[None]:
     """Let passes inside leave the running statistics of batch norms as they are, to the bit.
 
-    Paddle's momentum is the share of the old statistics: with 1 they stay. A super-network has many hundred of them, so
-    copies would take a tenth of a step; so would setting the attributes of layers, which Paddle looks at.
+    Paddle's momentum is the share of the old statistics: with 1 they stay, if those of the batch are finite. A
+    super-network has many hundred of them, so copies would take a twentieth of a step; so would setting the attributes
+    of layers, which Paddle looks at.
     """
     momenta = [norm._momentum for norm in norms]
     for norm in norms:
