@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import paddle
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 
-from mobilenext.errors import UsageError
+from mobilenext.errors import Stopped, UsageError
 from mobilenext.models.architecture import read_architecture
 from mobilenext.models.block_search import find_candidates
 from mobilenext.models.counting import count
@@ -24,10 +26,20 @@ from mobilenext.search.cost_table import CostTable, write_cost_table
 from mobilenext.search.page import sections
 from mobilenext.search.recipes import RECIPES
 from mobilenext.search.space import SUPER_NETWORK, SpaceRequest
+from mobilenext.training.loop import Loop
 from mobilenext.weights.load import network_of
 from mobilenext.weights.pretrained import create_model
 from mobilenext.weights.read import read_weights
 from networks import logits
+
+
+class Whole(NamedTuple):
+    """A search that was never stopped."""
+
+    begin: Callable[[Path], dict[str, Any]]  # begins the same one in another folder
+    run: Path
+    result: dict[str, Any]
+
 
 MODEL, SIZE = "mobilenext_x0_35", 32
 PLAN = plan_blocks(0.35)
@@ -154,22 +166,55 @@ def test_what_does_not_fit(table: CostTable, fields: dict[str, Any], message: st
         BlocksSpace(request(given, **values))
 
 
-def test_a_whole_search(table: CostTable, tmp_path: Path) -> None:
-    """Two epochs from weights: a network for each budget, with the weights of the published blocks that it has."""
+@pytest.fixture(scope="module")
+def whole(table: CostTable, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """Two epochs from weights; the alphas wait in the first one."""
+    root = tmp_path_factory.mktemp("blocks")
     for label in range(10):
-        folder = tmp_path / "data" / "train" / str(label)
+        folder = root / "data" / "train" / str(label)
         folder.mkdir(parents=True)
         for number in range(2):
             pixels = np.random.default_rng([label, number]).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / f"{number}.png")
-    write_cost_table(tmp_path / "costs.json", table)
-    settings = [
-        f"image_size={SIZE}", "epochs=2", "batch_size=5", "budget=0.75,0.9", f"costs={tmp_path / 'costs.json'}",
-    ]  # fmt: skip
-    run = tmp_path / "run"
-    result = search_architecture(
-        tmp_path / "data", output=run, weights=f"{MODEL}.digits", settings=settings, workers=0, log_every=1
-    )
+    write_cost_table(root / "costs.json", table)
+    settings = [f"image_size={SIZE}", "epochs=2", "batch_size=5", "budget=0.75,0.9", f"costs={root / 'costs.json'}"]
+
+    def begin(run: Path) -> dict[str, Any]:
+        return search_architecture(
+            root / "data", output=run, weights=f"{MODEL}.digits", settings=settings, workers=0, save_every=0
+        )
+
+    return Whole(begin, root / "run", begin(root / "run"))
+
+
+def test_a_search_that_is_killed_goes_on_alike(whole: Whole, tmp_path: Path) -> None:
+    """Before its first step, which the passes that measure it must not change, and between steps of the alphas, where
+    some choices have drawn no block."""
+    run, stops, step = tmp_path / "run", [0, 3], Loop.step
+
+    def stopping(loop: Loop, *arguments: Any) -> None:
+        if stops and loop.position.global_step == stops[0]:
+            stops.pop(0)
+            raise Stopped("here", 9)
+        step(loop, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Loop, "step", stopping)
+        with pytest.raises(Stopped):
+            whole.begin(run)
+        with pytest.raises(Stopped):
+            search_architecture(resume=run, workers=0, save_every=0)
+        search_architecture(resume=run, workers=0, save_every=0)
+    tensors, expected = (load_file(folder / "checkpoint.safetensors") for folder in (run, whole.run))
+    assert tensors.keys() == expected.keys()
+    assert [name for name, tensor in expected.items() if not np.array_equal(tensors[name], tensor)] == []
+    for file in sorted(whole.run.glob("architecture*.json")) + sorted(whole.run.glob("*_0.9.safetensors")):
+        assert (run / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def test_a_whole_search(whole: Whole, table: CostTable) -> None:
+    """A network for each budget, with the weights of the published blocks that it has."""
+    run, result = whole.run, whole.result
     names = {file.name for file in run.iterdir()}
     assert {"architecture.json", "architecture_0.75.json", "architecture_0.9.json"} <= names
     first = read_architecture(run / "architecture_0.75.json")

@@ -116,3 +116,10 @@ def test_random_cells_are_those_of_the_literature(space: CellSpace) -> None:
 def test_wrong_fields(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message.replace("(", r"\(")):
         space_of(image_size=fields.get("image_size", 32), **{n: v for n, v in fields.items() if n != "image_size"})
+
+
+def test_a_super_network_that_no_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is built: eight operators, 512 channels in the first cells and 100 cells have billions of weights."""
+    monkeypatch.setattr("mobilenext.search.cell.free_memory_mib", lambda: 20_000.0)
+    with pytest.raises(UsageError, match=r"512 channels and 100 cells has about [\d,]+ M weights.*20,000 MiB are free"):
+        space_of(channels=512, cells=100).network()

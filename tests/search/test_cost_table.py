@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from mobilenext.errors import DataError, UsageError
+from mobilenext.errors import DataError, MissingDependency, UsageError
 from mobilenext.models.block_search import find_candidates
 from mobilenext.models.sandglass import plan_blocks
+from mobilenext.search import measuring
 from mobilenext.search.cost import block_sizes
 from mobilenext.search.cost_table import CostTable, describe_additivity, read_cost_table, table_of, write_cost_table
+from mobilenext.search.measuring import check_runtime, describe_table, not_measurable
 
 PLAN = plan_blocks(0.35)
 
@@ -106,3 +108,24 @@ def test_additivity_in_words() -> None:
     assert describe_additivity(2.0, 1.9) == (
         "measured 2.000 ms as a whole, 1.900 ms as the sum of its parts (-5.0 %)"
     )  # fmt: skip
+
+
+def test_a_table_of_a_runtime_or_a_machine_that_is_not_here(table: CostTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another machine's numbers can be searched by; this machine's only with what measured them."""
+    monkeypatch.setattr(measuring, "processor", lambda: ("an abacus", []))
+    monkeypatch.setattr(measuring, "available_cores", lambda: 2)
+    check_runtime(table)
+    assert not_measurable(table) == ""
+    assert "x0_35 at 64 pixels by onnxruntime, threads 1, measured on an abacus" in describe_table(table)
+    for runtime in ("onnxruntim", "paddle"):
+        with pytest.raises(UsageError, match=f"measured by '{runtime}', which is none of .*onnxruntime"):
+            check_runtime(dataclasses.replace(table, runtime=runtime))
+    assert "with 3 threads, this process has 2 cores" in not_measurable(dataclasses.replace(table, threads=3))
+    monkeypatch.setattr("mobilenext.machine.packages.installed", lambda package: False)
+    monkeypatch.setattr(measuring, "installed", lambda package: False)
+    with pytest.raises(MissingDependency, match="runtime onnxruntime needs onnxruntime"):
+        check_runtime(table)
+    assert "by onnxruntime, which is not installed" in not_measurable(table)
+    monkeypatch.setattr(measuring, "processor", lambda: ("a slide rule", []))
+    check_runtime(table)
+    assert "measured on an abacus, this is a slide rule" in not_measurable(table)

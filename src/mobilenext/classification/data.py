@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def open_run(request: DataRequest) -> Parts:
+def open_run(request: DataRequest, *, halves: bool = False) -> Parts:
     """Open the data of a new run, and decide which classes its network has.
+
+    `halves` says that no part validates: a search divides the training images, and leaves out all others.
 
     Raises:
         UsageError, DatasetError: what does not fit together, or cannot be read.
@@ -58,6 +60,13 @@ def open_run(request: DataRequest) -> Parts:
     if labels is not None and len(labels) != classes:
         raise UsageError(f"{len(labels)} labels for {classes} classes: expected one name for each class")
     share = share_of(val_split)
+    if share is not None and (other := validation_place(request.root)):
+        advice = (
+            "a search divides the training images into two halves"
+            if halves
+            else ("val_split divides the training images; val_split=val validates on it")
+        )
+        log.info("%s is not used: %s", other, advice)
     return Parts(
         training,
         validation,
@@ -113,10 +122,7 @@ def open_parts(
     training = open_training(root, list_file=train_list, num_classes=num_classes, whole=share is not None)
     training = _with_labels(training, labels, num_classes)
     if share is not None:
-        training, validation = divide(training, root, share, seed)
-        if other := validation_place(root):
-            log.info("%s is not used: val_split divides the training images; val_split=val validates on it", other)
-        return training, validation
+        return divide(training, root, share, seed)
     name = None if val_split is None else str(val_split)
     validation = open_validation(root, list_file=val_list, num_classes=num_classes, split=name)
     if names := training.class_names:

@@ -165,7 +165,7 @@ class ClassificationJob:
 
     def describe_summary(self, summary: Mapping[str, Any]) -> str:
         metric = self.objective.best_metric
-        field = f"{metric}_percent"
+        field = "" if metric in ("top1", "top5") else f"{metric}_percent"  # these two stand there by themselves
         top5 = f"top-5 {summary['top5_percent']:.2f} %, " if self.num_classes > TOP else ""  # else 100 % always
         best = f"{metric} {summary[field]:.2f} %, " if field in summary else ""
         return (

@@ -74,7 +74,10 @@ def _declare(command: argparse.ArgumentParser) -> None:
         "file --output, and search nothing",
     )  # fmt: skip
     add_flags(command, IMAGE_SIZE(help="side of the images in pixels (default: that of the weights or of the recipe)"))
-    command.add_argument("--recipe", metavar="NAME", help="name from `mobilenext recipes` (default: short)")
+    command.add_argument(
+        "--recipe", metavar="NAME",
+        help="name from `mobilenext recipes` (default: short, with --model or --weights blocks)",
+    )  # fmt: skip
     example = "such as channels=4 or channels=4,beta=0"
     add_flags(command, SETTINGS(help=f"replace a value of the recipe, {example}; `recipes NAME` lists all fields"))
     command.add_argument(

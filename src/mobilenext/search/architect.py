@@ -26,7 +26,7 @@ from paddle import nn
 
 from mobilenext.job import Batch, Setup
 from mobilenext.search.recipes import SearchRecipe
-from mobilenext.training.optimization import Arrays, decays, optimizer_state, restore_optimizer
+from mobilenext.training.optimization import Arrays, decays, drop_gradients, optimizer_state, restore_optimizer
 from mobilenext.training.stepper import GradientStep, add_gradients
 
 FINITE_DIFFERENCE = 0.01  # R * |v|
@@ -109,9 +109,11 @@ class Architect:
             epoch: from 0.
         """
         for name, gradient in self.gradients(train, validation, rate, epoch).items():
-            self._alphas[name].grad = gradient
+            # Where a choice has drawn to leave its block out, its alphas have no part in the pass. Their gradient is 0,
+            # also in the first step of a process that goes on with a search: Adam's averages fade, and move them on.
+            self._alphas[name].grad = paddle.zeros_like(self._alphas[name]) if gradient is None else gradient
         self._optimizer.step()
-        self._optimizer.clear_grad()
+        drop_gradients(self._alphas.values())
 
     def gradients(
         self, train: Batch, validation: Batch, rate: float, epoch: int = 0
@@ -185,8 +187,7 @@ class Architect:
         add_gradients(self._setup, self._network, batch)
         self._setup.ranks.sum_gradients(parameters)
         gradients = [None if parameter.grad is None else parameter.grad.clone() for parameter in parameters]
-        for parameter in parameters:
-            parameter.clear_gradient(set_to_zero=False)
+        drop_gradients(parameters)
         return gradients
 
     @contextlib.contextmanager

@@ -18,15 +18,14 @@ import paddle
 
 from mobilenext.arrays import Floats
 from mobilenext.errors import UsageError
-from mobilenext.machine.environment import processor
-from mobilenext.models import find_model
 from mobilenext.models.architecture import Architecture
 from mobilenext.models.block_plan import BlockPlan
 from mobilenext.models.block_search import BlockSearchNetwork, find_candidates
+from mobilenext.models.cards import known_model
 from mobilenext.models.sandglass import MobileNeXt, plan_blocks
 from mobilenext.search.cost import Costs, count_costs
 from mobilenext.search.cost_table import CostTable, describe_additivity, table_of
-from mobilenext.search.measuring import measure_plans
+from mobilenext.search.measuring import measure_plans, not_measurable
 from mobilenext.search.space import SUPER_NETWORK, Space, SpaceRequest, Summary
 from mobilenext.weights.pretrained import create_model
 
@@ -42,6 +41,8 @@ Numbers = npt.NDArray[np.float64]
 
 class BlocksSpace(Space):
     """The networks that a search over the blocks of one model chooses from; see `mobilenext.search.space.Space`."""
+
+    beginning = "equal alphas, which prefer nothing"
 
     def __init__(self, request: SpaceRequest) -> None:
         """Count the candidates, or read what they cost from the table.
@@ -192,8 +193,11 @@ class BlocksSpace(Space):
         return self._request.recipe.budget or (None,)
 
     def measured(self, architectures: Sequence[Architecture]) -> Sequence[Mapping[str, float]]:
-        """Return the latency of whole networks beside the sum of their parts, where the table is of this machine."""
-        if self.table is None or self.table.environment["processor"] != processor()[0]:
+        """Return the latency of whole networks beside the sum of their parts, where it can be measured here."""
+        if self.table is None:
+            return ()
+        if reason := not_measurable(self.table):
+            log.warning("whole networks are not measured beside the sum of their parts: %s", reason)
             return ()
         plans = [architecture.blocks for architecture in architectures]
         rows = []
@@ -246,10 +250,10 @@ def _published_plan(model: str) -> tuple[BlockPlan, ...]:
             "the space blocks begins with a MobileNeXt; expected --weights FILE or a name such as "
             "mobilenext_x1_0.in1k, or --model NAME without weights"
         )
-    card = find_model(model)
-    if card.family != "mobilenext":
+    card = known_model(model)  # None: that of an architecture
+    if card is None or card.family != "mobilenext":
         raise UsageError(
-            f"{card.name} does not fit the space blocks, whose networks are MobileNeXts of a width; expected "
+            f"{model} does not fit the space blocks, whose networks are MobileNeXts of a width; expected "
             "mobilenext_x0_35 to mobilenext_x1_4 or their weights"
         )
     return plan_blocks(card.arguments["width"])

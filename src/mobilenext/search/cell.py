@@ -18,6 +18,7 @@ import paddle.nn.functional as F
 
 from mobilenext.arrays import Floats
 from mobilenext.errors import UsageError
+from mobilenext.machine.environment import free_memory_mib
 from mobilenext.models.architecture import LARGEST_CIFAR_IMAGE, Architecture
 from mobilenext.models.cell import CellShape, cell_shapes
 from mobilenext.models.cell_operators import build_operator
@@ -25,7 +26,7 @@ from mobilenext.models.cell_search import CellSearchNetwork
 from mobilenext.models.counting import count
 from mobilenext.models.genotype import EDGES, INPUTS, NODES, Genotype, read_genotype
 from mobilenext.search.recipes import operators_of
-from mobilenext.search.space import Space, SpaceRequest, Summary
+from mobilenext.search.space import SUPER_NETWORK, Space, SpaceRequest, Summary
 
 COUNTED_SIZE = {"cifar": 32, "imagenet": 224}  # pixels of the images that mult-adds are counted for
 TABLES = {"alphas_normal": False, "alphas_reduce": True}  # by name: whether they are those of the reduction cells
@@ -46,6 +47,8 @@ class Cost(NamedTuple):
 class CellSpace(Space):
     """The cells that can be made of some operators; see `mobilenext.search.space.Space`."""
 
+    beginning = "their random beginning"
+
     def __init__(self, request: SpaceRequest) -> None:
         """Prepare to search cells of the operators of the request's recipe.
 
@@ -53,6 +56,8 @@ class CellSpace(Space):
             UsageError: a cost that cells do not have, or images whose sides cannot be halved twice.
         """
         recipe, self._request = request.recipe, request
+        if request.model != SUPER_NETWORK and not request.first_weights:
+            raise UsageError(f"{request.model} given to a search of cells, which begins without a model; expected none")
         self._operators = operators_of(recipe.operators)
         if recipe.cost_measure == "latency":
             raise UsageError(
@@ -69,10 +74,15 @@ class CellSpace(Space):
         self._costs = _FinalCosts(self._open(_any_genotype()), request.num_classes)
 
     def network(self, weights: Path | None = None) -> CellSearchNetwork:
-        """Return the super-network, freshly initialized."""
+        """Return the super-network, freshly initialized.
+
+        Raises:
+            UsageError: weights, or a network that needs more memory than is free.
+        """
         if weights is not None:
             raise UsageError(f"{weights} given to a search of cells, which begins without weights; expected none")
         recipe = self._request.recipe
+        _check_room(self._operators, recipe.channels, recipe.cells)
         return CellSearchNetwork(
             self._operators, recipe.channels, recipe.cells, self._request.num_classes, form=self._form
         )
@@ -135,6 +145,25 @@ class CellSpace(Space):
     def _found(self, genotype: Genotype) -> Architecture:
         cost = self._costs.of(genotype)
         return dataclasses.replace(self._open(genotype), numbers=cost._asdict())
+
+
+def _check_room(operators: Sequence[str], channels: int, cells: int) -> None:
+    """Raise UsageError where the weights of a super-network alone would need more memory than is free.
+
+    What a step needs for its maps is measured later, on the network itself.
+    """
+    wide = 256  # channels of an operator that is counted; those of others go by the square of theirs
+    state = paddle.get_rng_state()  # the weights of the super-network are drawn by the run's seed alone
+    of_edge = sum(_operator_cost(name, wide, 1, 1).parameters for name in operators) / wide**2
+    paddle.set_rng_state(state)
+    weights = EDGES * of_edge * sum(shape.channels**2 for shape in cell_shapes("cifar", channels, cells))
+    needed, free = 3 * 4 * weights / 2**20, free_memory_mib()  # with gradients and momentum, in float32
+    if free is not None and needed > free:
+        raise UsageError(
+            f"a super-network of {channels} channels and {cells} cells has about {weights / 1e6:,.0f} M weights, which "
+            f"need {needed:,.0f} MiB in a search, but {free:,.0f} MiB are free; expected a smaller one: --set "
+            "channels=N, --set cells=N"
+        )
 
 
 def _any_genotype() -> Genotype:

@@ -19,6 +19,7 @@ from mobilenext.data.dataset import class_name_of
 from mobilenext.errors import DatasetError, UsageError
 from mobilenext.job import DataRequest, Parts
 from mobilenext.search.cost_table import read_cost_table
+from mobilenext.search.measuring import check_runtime, describe_table, not_measurable
 from mobilenext.search.recipes import SearchRecipe
 
 SHARE = 0.5  # of the images of each class, those of the alphas
@@ -29,7 +30,7 @@ def open_halves(request: DataRequest) -> Parts:
     """Open the data of a new search.
 
     Raises:
-        UsageError: options of a validation that a search does not have.
+        UsageError: options of a validation that a search does not have, or a cost table of no runtime known here.
         DatasetError: what cannot be read, or a class of less than two images. DataError: a broken cost table.
     """
     needless = [f"{name} is {value}" for name, value in request.options.items() if name in _NEEDLESS and value]
@@ -37,12 +38,19 @@ def open_halves(request: DataRequest) -> Parts:
         raise UsageError(
             f"{needless[0]}, but a search divides the training images into two halves; expected --train-list alone"
         )
-    parts = open_run(dataclasses.replace(request, options={**request.options, "val_split": SHARE}))
+    parts = open_run(dataclasses.replace(request, options={**request.options, "val_split": SHARE}), halves=True)
     _check_halves(parts, request.root)
     assert isinstance(request.recipe, SearchRecipe)
     if request.recipe.costs:
         table = read_cost_table(request.recipe.costs)
-        parts = dataclasses.replace(parts, stored={**parts.stored, "cost_table": table.to_dict()})
+        check_runtime(table)
+        reason = not_measurable(table)
+        parts = dataclasses.replace(
+            parts,
+            stored={**parts.stored, "cost_table": table.to_dict()},
+            remarks=(*parts.remarks, describe_table(table)),
+            warnings=(*parts.warnings, *([f"{reason}: its numbers are kept as they are"] if reason else [])),
+        )
     return parts
 
 

@@ -23,8 +23,8 @@ import numpy as np
 
 from mobilenext.errors import CheckFailed, UsageError
 from mobilenext.evaluation.timing import ROUNDS, Timed, time_in_turns
-from mobilenext.machine.environment import environment
-from mobilenext.machine.packages import require_paddle
+from mobilenext.machine.environment import environment, processor
+from mobilenext.machine.packages import installed, require_paddle
 from mobilenext.machine.pool import WorkerPool, available_cores, watched_scratch_folder
 from mobilenext.machine.process_environment import compute_environment
 from mobilenext.models import ModelCard, find_model
@@ -125,6 +125,41 @@ def measure_plans(
                 table.image_size,
             )  # fmt: skip
         return _times(specs, [(name, table.image_size) for name in names], samples)
+
+
+def check_runtime(table: CostTable) -> None:
+    """Check, before a search begins, the runtime of its table, by which the networks found are measured at its end.
+
+    Raises:
+        UsageError: no runtime that opens files. MissingDependency: it is not installed on the machine of the table.
+    """
+    card = RUNTIMES.get(table.runtime)
+    if card is None or card.formats == ("weights",):
+        of_files = ", ".join(name for name, other in RUNTIMES.items() if other.formats != ("weights",))
+        raise UsageError(f"the cost table was measured by {table.runtime!r:.60}, which is none of {of_files}")
+    if table.environment["processor"] == processor()[0]:
+        resolve_runtime(table.runtime, "auto", "cpu")
+
+
+def not_measurable(table: CostTable) -> str:
+    """Return why whole networks cannot be measured here as the table's parts were; empty where they can."""
+    here, cores = processor()[0], available_cores()
+    if table.environment["processor"] != here:
+        return f"the cost table was measured on {table.environment['processor']:.80}, this is {here}"
+    if table.threads > cores:
+        return f"the cost table was measured with {table.threads} threads, this process has {cores} cores"
+    card = RUNTIMES.get(table.runtime)
+    if card is None or not installed(card.package):
+        return f"the cost table was measured by {table.runtime:.60}, which is not installed"
+    return ""
+
+
+def describe_table(table: CostTable) -> str:
+    """Return a sentence on what a table was measured for, and where."""
+    return (
+        f"costs: latencies of {table.model} at {table.image_size} pixels by {table.runtime}, threads {table.threads}, "
+        f"measured on {table.environment['processor']:.80}"
+    )
 
 
 def _subject(model: str, image_size: int | None) -> tuple[ModelCard, int, int]:

@@ -18,7 +18,7 @@ from mobilenext.classification.augmentation import Augmentation
 from mobilenext.classification.recipes import ClassificationRecipe
 from mobilenext.data import Preprocessing
 from mobilenext.errors import UsageError, nearest
-from mobilenext.models.architecture_fields import OPERATORS, SPACES
+from mobilenext.models.architecture_fields import MOST_CELLS, MOST_CHANNELS, OPERATORS, SPACES
 from mobilenext.models.genotype import DARTS, NONE
 
 COSTS = ("parameters", "mult_adds", "latency")  # what a search may be told to keep low
@@ -61,8 +61,8 @@ class SearchRecipe(ClassificationRecipe):
             value = getattr(self, name)
             self._require(name, value in choices, f"{' or '.join(choices)}{nearest(str(value), choices)}")
         self._require("order", self.order in (1, 2), "1 or 2")
-        for name in ("channels", "cells"):
-            self._require(name, getattr(self, name) >= 1, "1 or more")
+        for name, most in (("channels", MOST_CHANNELS), ("cells", MOST_CELLS)):
+            self._require(name, 1 <= getattr(self, name) <= most, f"1 to {most}")
         for name in ("alpha_decay", "beta", "stop_at_skips", "cost_weight"):
             self._require(name, getattr(self, name) >= 0, "0 or more")
         for name in ("alpha_beta1", "alpha_beta2", "alpha_warmup"):

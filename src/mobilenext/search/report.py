@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,8 +42,16 @@ def fields_of(architecture: Architecture, summary: Summary) -> dict[str, Any]:
     }
 
 
-def beside_random(space: Space, architectures: Mapping[float | None, Architecture], seed: int) -> dict[str, Any]:
-    """Return the result of a search: each architecture, and the mean of random ones of the same space beside it."""
+def beside_random(
+    space: Space,
+    architectures: Mapping[float | None, Architecture],
+    seed: int,
+    measured: Sequence[Mapping[str, float]] = (),
+) -> dict[str, Any]:
+    """Return the result of a search: each architecture, and the mean of random ones of the same space beside it.
+
+    `measured` is what was measured of each, where something was.
+    """
     entries = []
     for number, (budget, architecture) in enumerate(architectures.items()):
         summary = space.summary(architecture)
@@ -63,6 +71,6 @@ def beside_random(space: Space, architectures: Mapping[float | None, Architectur
             "" if budget is None else f" for {budget:g} {space.unit}", architecture.name, sizes(summary), RANDOM,
             means["parameters"] / 1e6, means["mult_adds"] / 1e6,
         )  # fmt: skip
-    for entry, measured in zip(entries, space.measured(list(architectures.values())), strict=False):
-        entry["measured"] = dict(measured)
+    for entry, numbers in zip(entries, measured, strict=False):
+        entry["measured"] = dict(numbers)
     return {"found": entries}

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from mobilenext.errors import UsageError
+from mobilenext.models import find_model, split_tag
+from mobilenext.search.recipes import FROM_WEIGHTS
 from mobilenext.search.space import SUPER_NETWORK
 from mobilenext.search.task import NAME
 from mobilenext.training.options import TrainOptions
@@ -41,7 +43,7 @@ def search_architecture(
     Args:
         data: a folder with ``train_list.txt``, or with ``train/`` of class folders.
         output: the folder of the run, new.
-        recipe: ``short`` (the default), ``darts`` or another one of `mobilenext recipes`.
+        recipe: one of `mobilenext recipes`, such as ``darts``; None: ``short``, with a model or weights ``blocks``.
         settings: texts ``key=value`` that replace fields of the recipe, such as ``space=cell`` or ``order=2``.
         model: the model that is searched over, in a space that begins with one. weights: those that it begins with.
         resume: the folder of a search, to go on with it; see :func:`mobilenext.train`.
@@ -61,9 +63,22 @@ def search_architecture(
         raise UsageError(f"task is {task!r}; a search has the task {NAME!r}")
     options["task"] = NAME
     settings = _with_latency(settings)
-    if model is None and weights is None:
+    if model is not None:
+        _check_model(model)
+        recipe = recipe or FROM_WEIGHTS
+    elif weights is None:
         model = SUPER_NETWORK
     return train(data, output=output, recipe=recipe, settings=settings, model=model, weights=weights, **options)
+
+
+def _check_model(model: str) -> None:
+    """Raise UsageError for a model without blocks that can be searched."""
+    card = find_model(split_tag(model)[0])
+    if card.family != "mobilenext":
+        raise UsageError(
+            f"{card.name} has no blocks to choose from; expected a MobileNeXt of a width, mobilenext_x0_35 to "
+            "mobilenext_x1_4, or for a search of cells no model"
+        )
 
 
 def _with_latency(settings: Iterable[str]) -> list[str]:

@@ -61,6 +61,7 @@ class Space(Protocol):
     """
 
     unit: str  # of `expected_cost` and of budgets, for people, such as "M parameters", "M mult-adds" or "ms"
+    beginning: str  # what the alphas stand for before their first step, for people
 
     def network(self, weights: Path | None = None) -> Network:
         """Return the super-network in training mode, with first weights.

@@ -132,7 +132,7 @@ class SearchStep(Stepper):
             summary = dataclasses.replace(summary, warning="", collapsed=0)
         lines = architecture_lines(summary, cost, self._space.unit)
         if not self._alpha_steps:
-            lines.append("the alphas wait (alpha_warmup): this architecture is that of their random beginning")
+            lines.append(f"the alphas wait (alpha_warmup): this architecture is that of {self._space.beginning}")
         if self._recipe.stop_at_skips and summary.collapsed >= self._recipe.stop_at_skips:
             self.done = True
             lines.append(f"stopped early: {summary.collapsed} skip connections (stop_at_skips)")
@@ -158,8 +158,9 @@ class SearchStep(Stepper):
 
     def result(self) -> Mapping[str, Any]:
         architectures = self._architectures()
-        fields = beside_random(self._space, architectures, self._setup.feed.seed)
-        return {"search": fields}
+        # One process measures: several at a time would slow each other down.
+        measured = self._space.measured(list(architectures.values())) if self._setup.ranks.first else ()
+        return {"search": beside_random(self._space, architectures, self._setup.feed.seed, measured)}
 
     def _architectures(self) -> dict[float | None, Architecture]:
         tables = self._tables()

@@ -12,6 +12,7 @@ from mobilenext.data import Preprocessing
 from mobilenext.errors import UsageError, WeightsError
 from mobilenext.models import MODELS, Architecture, ModelCard, check_identity_divisor, find_model, split_tag
 from mobilenext.models.architecture import SIZES
+from mobilenext.models.cards import CELLS
 from mobilenext.recipe import Recipe
 from mobilenext.recipe_values import parsed
 from mobilenext.task import Task
@@ -101,11 +102,13 @@ def split_sizes(
     for setting in settings:
         name, _, text = setting.partition("=")
         name = name.strip()
-        if name in fields or name not in SIZES or (name == "form" and not cells):
+        if name in fields or name not in SIZES or (name == "form" and not cells and card.family != CELLS):
             of_recipe.append(setting)
         elif not cells:
             raise UsageError(
-                f"{name} is set, which only a network of cells has; {card.name} is none, expected no {name}"
+                f"{name} is set, but {card.name} is a published network, whose sizes are fixed; expected no {name}"
+                if card.family == CELLS
+                else f"{name} is set, which only a network of cells has; {card.name} is none, expected no {name}"
             )
         else:
             sizes[name] = parsed(name, text.strip(), "str" if name == "form" else "int")

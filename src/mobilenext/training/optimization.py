@@ -41,17 +41,25 @@ def make_optimizer(recipe: Recipe, parameters: Iterable[paddle.Tensor]) -> paddl
             momentum=recipe.momentum,
             parameters=groups,
         )
+    else:
+        optimizer = paddle.optimizer.Momentum(recipe.scaled_lr, recipe.momentum, groups, use_nesterov=recipe.nesterov)
+    optimizer.set_state_dict(_first_state(optimizer, decayed + free))
+    return optimizer
+
+
+def _first_state(
+    optimizer: paddle.optimizer.Optimizer, parameters: Iterable[paddle.Tensor]
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Return what an optimizer of `make_optimizer` has of the parameters before their first step, in Paddle's names."""
+    starts = {"velocity": 0.0} if isinstance(optimizer, paddle.optimizer.Momentum) else {}
+    if isinstance(optimizer, paddle.optimizer.RMSProp):
         # In TensorFlow, which the released runs followed, the averages of the squared gradients start at 1.
-        start = {"momentum": 0.0, "mean_square": 1.0, "mean_grad": 0.0}
-        optimizer.set_state_dict(
-            {
-                f"{parameter.name}_{name}_0": np.full(parameter.shape, value, np.float32)
-                for parameter in decayed + free
-                for name, value in start.items()
-            }
-        )
-        return optimizer
-    return paddle.optimizer.Momentum(recipe.scaled_lr, recipe.momentum, groups, use_nesterov=recipe.nesterov)
+        starts = {"momentum": 0.0, "mean_square": 1.0, "mean_grad": 0.0}
+    return {
+        f"{parameter.name}_{name}_0": np.full(parameter.shape, value, np.float32)
+        for parameter in parameters
+        for name, value in starts.items()
+    }
 
 
 def clip_gradients(parameters: Sequence[paddle.Tensor], largest: float) -> paddle.Tensor:
@@ -69,12 +77,20 @@ def clip_gradients(parameters: Sequence[paddle.Tensor], largest: float) -> paddl
     return norm
 
 
+def drop_gradients(parameters: Iterable[paddle.Tensor]) -> None:
+    """Leave the parameters without gradients: zeros in their place would let an optimizer move them."""
+    for parameter in parameters:
+        parameter.clear_gradient(False)  # Paddle does not look at the keyword set_to_zero, and leaves zeros
+
+
 def optimizer_state(optimizer: paddle.optimizer.Optimizer, network: nn.Layer) -> dict[str, paddle.Tensor]:
     """Return the optimizer's tensors as ``parameter/accumulator``, in the network's names.
 
     Paddle's own names count the layers made in this process (``conv2d_7.w_0_velocity_0``), so they cannot be stored.
     """
     state = {name: value for name, value in optimizer.state_dict().items() if isinstance(value, paddle.Tensor)}
+    # What no step has used yet since it was set, as in a network that draws its blocks, Paddle keeps elsewhere.
+    state |= {name: paddle.to_tensor(value) for name, value in optimizer._accumulators_holder.items()}
     named = {}
     for name, parameter in network.named_parameters():
         prefix = f"{parameter.name}_"
@@ -88,10 +104,10 @@ def optimizer_state(optimizer: paddle.optimizer.Optimizer, network: nn.Layer) ->
 def restore_optimizer(optimizer: paddle.optimizer.Optimizer, network: nn.Layer, state: Arrays) -> None:
     """Take over what :func:`optimizer_state` returned, before the optimizer's first step."""
     names = {name: parameter.name for name, parameter in network.named_parameters()}
-    tensors = {}
+    tensors = dict(optimizer._accumulators_holder)  # a state of earlier versions lacks what no step had used yet
     for key, value in state.items():
         name, _, accumulator = key.rpartition("/")
-        tensors[f"{names[name]}_{accumulator}"] = paddle.to_tensor(value)
+        tensors[f"{names[name]}_{accumulator}"] = value
     if tensors:  # before its first step an optimizer has none, and begins as it was made
         optimizer.set_state_dict(tensors)
 

@@ -11,6 +11,7 @@ from paddle import nn
 from mobilenext.errors import UsageError
 from mobilenext.machine.environment import free_memory_mib, peak_memory_mib
 from mobilenext.recipe import Recipe
+from mobilenext.training.optimization import drop_gradients
 from mobilenext.training.validation import as_tuple
 
 
@@ -25,7 +26,8 @@ def rehearse(network: nn.Layer, recipe: Recipe, processes: int) -> Rehearsal:
     """Measure the passes of one step; the network, in training mode, stays as it is.
 
     It runs in evaluation mode, so that no statistics change. The first of two passes warms up: it compiles loops and
-    fills caches. On a CPU, small batches come before them, which tell whether there is room for a whole one.
+    fills caches. On a CPU, small batches come before them, which tell whether there is room for a whole one: of one
+    image, of two, and so on, each only after those before it have left room for it.
 
     Raises:
         UsageError: a step needs more memory than is free.
@@ -41,8 +43,7 @@ def rehearse(network: nn.Layer, recipe: Recipe, processes: int) -> Rehearsal:
             _pass(network, images, size)
             seconds = time.perf_counter() - started
     finally:
-        for parameter in network.parameters():
-            parameter.clear_gradient(set_to_zero=False)
+        drop_gradients(network.parameters())
         network.train()
     return Rehearsal(seconds * recipe.accumulate, peak_memory_mib())
 
@@ -55,18 +56,22 @@ def _pass(network: nn.Layer, images: int, size: int) -> None:
 
 
 def _check_memory(network: nn.Layer, images: int, size: int) -> None:
-    """Raise UsageError where a pass of `images` would need more memory than is free, judged by two smaller ones."""
-    if images < 8:
-        return
-    peaks = []
-    for part in (images // 8, images // 4):
+    """Raise UsageError where a pass of `images` would need more memory than is free, judged by smaller ones."""
+    part, before = 1, None
+    while 2 * part <= images:
         _pass(network, part, size)
-        peaks.append(paddle.base.core.host_memory_stat_peak_value("Allocated", 0) / 2**20)
-    # What a pass keeps for its gradients grows with the number of images.
-    more = (peaks[1] - peaks[0]) / (images // 4 - images // 8) * (images - images // 4)
+        peak = paddle.base.core.host_memory_stat_peak_value("Allocated", 0) / 2**20
+        if before is not None:
+            # What a pass keeps for its gradients grows with the number of images.
+            check_room(images, peak, (peak - before) / (part / 2) * (images - part))
+        part, before = 2 * part, peak
+
+
+def check_room(images: int, taken: float, more: float) -> None:
+    """Raise UsageError where a step of `images` would need `more` MiB than is free, beside those already `taken`."""
     free = free_memory_mib()
     if free is not None and more > free:
         raise UsageError(
-            f"a step of {images} images needs about {more + peaks[1]:,.0f} MiB, but {free:,.0f} MiB are free; "
+            f"a step of {images} images needs about {more + taken:,.0f} MiB, but {free:,.0f} MiB are free; "
             "expected a smaller batch or network: --set batch_size=N, or accumulate=N, which takes a batch in parts"
         )
