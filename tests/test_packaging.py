@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 import mobilenext
+from mobilenext.cli.program import parser
 
 ROOT = Path(__file__).parents[1]
 tomllib = pytest.importorskip("tomllib", reason="tomllib came with Python 3.11")
@@ -39,7 +41,8 @@ def test_all_has_what_every_other_extra_for_users_has() -> None:
 
 
 def test_extras_that_messages_and_documents_name_are_there() -> None:
-    texts = [*ROOT.glob("src/mobilenext/**/*.py"), *ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("deploy/*")]
+    places = ("src/mobilenext/**/*.py", "*.md", "docs/*.md", "examples/*.md", "deploy/*.*")
+    texts = [path for place in places for path in ROOT.glob(place)]
     installs = re.compile(r"pip install .{0,60}?['\"/](?:mobilenext|\.|/source)\[([a-z,]+)\]")
     named = {extra for path in texts for names in installs.findall(path.read_text()) for extra in names.split(",")}
     assert {"cpu", "quickstart", "serve"} <= named <= set(EXTRAS)
@@ -91,3 +94,22 @@ def test_issue_templates_are_forms(path: Path) -> None:
     assert {"name", "description", "body"} <= set(form)
     assert all(item["type"] in ("textarea", "input") and item["attributes"]["label"] for item in form["body"])
     assert len({item["id"] for item in form["body"]}) == len(form["body"])
+
+
+@pytest.mark.parametrize("name", ["serve", "evaluate"])
+def test_images_have_a_pinned_base_a_user_without_rights_and_a_command_that_is_understood(name: str) -> None:
+    text = (ROOT / "deploy" / f"Dockerfile.{name}").read_text().replace("\\\n", "")
+    bases = re.findall(r"^FROM (\S+)", text, flags=re.MULTILINE)
+    assert bases == ["python:3.11-slim-bookworm"] * 2
+    last = dict(line.partition(" ")[::2] for line in text.rpartition("\nFROM")[2].splitlines()[1:])
+    assert last["USER"] == "10001:10001"
+    assert "HEALTHCHECK" in last
+    program, *words = json.loads(last["ENTRYPOINT"]) + json.loads(last.get("CMD", "[]"))
+    assert program == "mobilenext"
+    parser().parse_args(words)
+
+
+def test_the_unit_runs_a_command_that_is_understood() -> None:
+    unit = (ROOT / "deploy" / "mobilenext-serve.service").read_text()
+    words = re.findall(r"^ExecStart=/opt/mobilenext/bin/mobilenext (.+)$", unit, flags=re.MULTILINE)
+    parser().parse_args(words[0].split())
