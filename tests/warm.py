@@ -240,8 +240,8 @@ def _load_kernels() -> None:
     from mobilenext.training.depthwise_kernels import convolve, differentiate
 
     image, weight = np.zeros((2, 1, 1, 4, 4), np.float32), np.zeros((2, 1, 1, 3, 3), np.float32)
-    convolve((image[0], weight[0], image[1]), (1, 1, 1), 0, 1)
-    differentiate((image[0], weight[0], image[0], image[1], weight[1]), (1, 1, 1), 0, 1)
+    convolve((image[0], weight[0], image[1]), (1, 1, 1, 1), 0, 1)
+    differentiate((image[0], weight[0], image[0], image[1], weight[1]), (1, 1, 1, 1), 0, 1)
 
 
 def _watch(command: dict[str, Any], stdout: int, stderr: int, status: int) -> NoReturn:
