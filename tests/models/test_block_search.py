@@ -6,7 +6,6 @@ import numpy as np
 import paddle
 import pytest
 
-from mobilenext.errors import UsageError
 from mobilenext.models import build_network
 from mobilenext.models.block_plan import BlockPlan
 from mobilenext.models.block_search import BlockSearchNetwork, find_candidates
@@ -120,6 +119,10 @@ def test_blocks_that_are_left_out(network: BlockSearchNetwork) -> None:
     for choice, index in zip(network.choices, chosen, strict=True):
         choice.alphas.set_value(np.eye(len(choice.names), dtype=np.float32)[index])
     assert np.array_equal(logits(network, BATCH), logits(small, BATCH)), "the largest alphas choose the same network"
+    with network.running([0] * len(chosen)):
+        inside = logits(network, BATCH)
+    assert np.array_equal(inside, logits(network.network([0] * len(chosen)), BATCH))
+    assert not np.array_equal(inside, logits(network, BATCH))
     for choice in network.choices:
         choice.alphas.set_value(np.zeros(len(choice.names), np.float32))
 
@@ -128,8 +131,3 @@ def test_partial_shortcuts() -> None:
     network = BlockSearchNetwork(_published(identity_divisor=2))
     assert np.array_equal(logits(network.network([0] * 15), BATCH), logits(_published(identity_divisor=2), BATCH))
     assert network.network(_positions(network, "wide 3")).identity_divisor == 2
-
-
-def test_another_mode(network: BlockSearchNetwork) -> None:
-    with pytest.raises(UsageError, match="expected soft or single"):
-        network.set_mode("double")

@@ -35,18 +35,8 @@ def _softmax(values: np.ndarray) -> np.ndarray:
     return np.asarray(powers / powers.sum())
 
 
-def test_soft(choice: Choice, x: paddle.Tensor) -> None:
-    choice.eval()
-    choice.mode = "soft"
-    weights = _softmax(np.array([0.1, 0.5, -0.2]))
-    parts = [choice.block(0)(x), choice.block(1)(x), x]  # type: ignore[misc]
-    expected = sum(weight * part.numpy().astype(np.float64) for weight, part in zip(weights, parts, strict=True))
-    np.testing.assert_allclose(choice(x).numpy(), expected, rtol=1e-5, atol=1e-5)
-
-
 def test_single_runs_what_was_drawn(choice: Choice, x: paddle.Tensor) -> None:
     """0.1 + 0.3, 0.5 - 0.2 and -0.2 + 0.1: the first is the largest, though the second has the largest alpha."""
-    choice.mode = "single"
     choice.train()
     choice.draw(NOISE)
     assert NAMES[choice.drawn] == "narrow"
@@ -61,7 +51,6 @@ def test_single_runs_what_was_drawn(choice: Choice, x: paddle.Tensor) -> None:
 @pytest.mark.parametrize("training", [False, True])  # of the batch norms
 def test_gradients_of_a_single_path(choice: Choice, x: paddle.Tensor, training: bool) -> None:
     """Those of the alphas are of softmax(log p + noise)[drawn], times the branch and the gradient of the output."""
-    choice.mode = "single"
     choice.train()
     choice.draw(NOISE)
     for _, block in choice.blocks():
@@ -78,8 +67,31 @@ def test_gradients_of_a_single_path(choice: Choice, x: paddle.Tensor, training: 
     np.testing.assert_allclose(choice.alphas.grad.numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_without_a_shortcut_the_candidates_are_compared(x: paddle.Tensor) -> None:
+    """The output is that of the drawn one; the gradient of alphas has what every candidate would have changed."""
+    paddle.seed(2)
+    plans = [BlockPlan(8, 4, 16, 2, True, True, shortcut=False, kernel_size=kernel) for kernel in (3, 5)]
+    choice = Choice({"3": Sandglass(plans[0]), "5": Sandglass(plans[1])})
+    give_statistics(choice)
+    alphas, noise = np.array([0.4, -0.1], np.float32), np.array([-0.2, 0.6], np.float32)
+    choice.alphas.set_value(alphas)
+    choice.draw(noise)
+    choice.train()
+    for _, block in choice.blocks():
+        block.eval()
+    outputs = [block(x).numpy() for _, block in choice.blocks()]
+    output = choice(x)
+    assert choice.drawn == 1
+    assert np.array_equal(output.numpy(), outputs[1])
+    upstream = np.random.default_rng(1).normal(size=output.shape).astype(np.float32)
+    (output * paddle.to_tensor(upstream)).sum().backward()
+    y = _softmax(alphas + noise)
+    of_y = np.array([float((one.astype(np.float64) * upstream).sum()) for one in outputs])
+    expected = y * (of_y - (of_y * y).sum())
+    np.testing.assert_allclose(choice.alphas.grad.numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_frozen_alphas_leave_the_gradients_of_weights(choice: Choice, x: paddle.Tensor) -> None:
-    choice.mode = "single"
     choice.alphas.stop_gradient = True
     choice.train()
     choice.draw(NOISE)

@@ -224,6 +224,9 @@ def test_a_whole_search(whole: Whole, table: CostTable) -> None:
     assert json.loads((run / "run.json").read_text())["cost_table"]["digest"] == table.digest
     for row in result["search"]["found"]:
         assert abs(row["random"]["cost"] / row["cost"] - 1) <= 0.02
+        assert 0 <= row["top1_percent"] <= 100
+        # Of ten images each of five networks has a whole number right.
+        assert row["random"]["top1_percent"] / 2 == pytest.approx(round(row["random"]["top1_percent"] / 2))
     _, sizes, charts, blocks = sections([read_run(run)])[0].parts[0].parts
     page_rows = [[cell.text for cell in row] for row in sizes.rows]
     assert len({value["run"] for value in charts.charts[0].spec["data"]["values"]}) == len(CANDIDATES)

@@ -67,6 +67,18 @@ def test_a_sure_choice_costs_what_its_network_costs(space: CellSpace) -> None:
     assert float(space.expected_cost(alphas)) == pytest.approx(space.summary(final).parameters / 1e6, rel=1e-6)
 
 
+def test_none_costs_nothing_and_is_never_found(space: CellSpace) -> None:
+    """So that its probability does not change what the final network is expected to cost."""
+    values = np.random.default_rng(2).standard_normal((2, 14, 8))
+    costs = []
+    for none in (-3.0, 0.0, 5.0):
+        values[:, :, 0] = none
+        tables = zip(("alphas_normal", "alphas_reduce"), values, strict=True)
+        alphas = {name: paddle.to_tensor(table) for name, table in tables}
+        costs.append(float(space.expected_cost(alphas)))
+    assert costs == pytest.approx(3 * costs[:1])
+
+
 def test_the_gradient_of_the_cost(space: CellSpace) -> None:
     random = np.random.default_rng(1)
     values = {name: random.standard_normal((14, 8)) for name in ("alphas_normal", "alphas_reduce")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from pathlib import Path
 from typing import Any
 
 from mobilenext.cli.options import (
@@ -76,7 +77,7 @@ def _declare(command: argparse.ArgumentParser) -> None:
     add_flags(command, IMAGE_SIZE(help="side of the images in pixels (default: that of the weights or of the recipe)"))
     command.add_argument(
         "--recipe", metavar="NAME",
-        help="name from `mobilenext recipes` (default: short, with --model or --weights blocks)",
+        help="name from `mobilenext recipes` (default: short, with --model, --weights or --space blocks blocks)",
     )  # fmt: skip
     example = "such as channels=4 or channels=4,beta=0"
     add_flags(command, SETTINGS(help=f"replace a value of the recipe, {example}; `recipes NAME` lists all fields"))
@@ -110,9 +111,9 @@ def _search(options: argparse.Namespace) -> int:
         return search_architecture(options.data, **arguments)
 
     def closing(folder: str) -> None:
-        logging.info(
-            "written: %s; train what was found: mobilenext train DATA --model %s/architecture.json", folder, folder
-        )
+        begun = sorted(Path(folder).glob("initial*.safetensors"))  # of a search that began with weights
+        beginning = f"--weights {begun[0]}" if begun else f"--model {folder}/architecture.json"
+        logging.info("written: %s; train what was found: mobilenext train DATA %s", folder, beginning)
 
     return carry_out(options, run, closing)
 

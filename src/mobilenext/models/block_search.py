@@ -10,7 +10,8 @@ network keeps the weights of each published block in it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,9 +19,8 @@ import numpy.typing as npt
 import paddle
 from paddle import nn
 
-from mobilenext.errors import UsageError
 from mobilenext.models.block_plan import BlockPlan
-from mobilenext.models.choice import MODES, Choice
+from mobilenext.models.choice import Choice
 from mobilenext.models.network import Network, make_divisible
 from mobilenext.models.sandglass import MobileNeXt, Sandglass
 
@@ -69,7 +69,6 @@ class BlockSearchNetwork(Network):
 
     Args:
         published: the network to begin with, whose layers become the super-network's own.
-        mode: ``soft`` or ``single``.
 
     Attributes:
         candidates: what each choice is between.
@@ -78,7 +77,7 @@ class BlockSearchNetwork(Network):
 
     head_layers = ("classifier",)
 
-    def __init__(self, published: MobileNeXt, mode: str = "single") -> None:
+    def __init__(self, published: MobileNeXt) -> None:
         super().__init__()
         self.num_classes = published.num_classes
         self.identity_divisor = published.identity_divisor
@@ -94,7 +93,6 @@ class BlockSearchNetwork(Network):
             choices.append(layers[1 + place.block])
         self.features = nn.Sequential(*layers)
         self.classifier = published.classifier
-        self.set_mode(mode)
 
     @property
     def choices(self) -> list[Choice]:
@@ -106,22 +104,21 @@ class BlockSearchNetwork(Network):
         names = [f"features.{1 + place.block}.alphas" for place in self.candidates]
         return {name: choice.alphas for name, choice in zip(names, self.choices, strict=True)}
 
-    def set_mode(self, mode: str) -> None:
-        """Let all choices compute mixtures (``soft``), or in training the candidates that were drawn (``single``).
-
-        Raises:
-            UsageError: another mode.
-        """
-        if mode not in MODES:
-            raise UsageError(f"mode is {mode!r}; expected {' or '.join(MODES)}")
-        self.mode = mode
-        for choice in self.choices:
-            choice.mode = mode
-
     def draw(self, random: np.random.Generator) -> None:
         """Draw the candidates that the next passes in training mode run, one for each choice."""
         for choice in self.choices:
             choice.draw(random.gumbel(size=len(choice.names)).astype(np.float32))
+
+    @contextlib.contextmanager
+    def running(self, chosen: Sequence[int]) -> Iterator[None]:
+        """Run the `chosen` candidate of each choice inside, in evaluation mode."""
+        for choice, index in zip(self.choices, chosen, strict=True):
+            choice.chosen = index
+        try:
+            yield
+        finally:
+            for choice in self.choices:
+                choice.chosen = None
 
     def set_drop_connect(self, rate: float) -> None:
         blocks = self.blocks()

@@ -1,17 +1,20 @@
 """A choice between blocks in one place of a network, which a search learns: differentiable by one row of alphas.
 
-With p = softmax(alphas), the network's place computes
-
-    soft      sum over the candidates of p[k] * block k (x)
-    single    block k (x) of one candidate, drawn with the probabilities p
-
+In training a place computes block k (x) of one candidate k, which is drawn with the probabilities p = softmax(alphas).
 A candidate of None leaves the block out: it returns x.
 
 A draw is made by the Gumbel maximum: k is the largest of log p + g, where g are Gumbel numbers. Its gradient is that of
-y = softmax(log p + g), straight through: what the candidate computes is multiplied by 1 + y[k] - detach(y[k]), which is
-1 to the bit. Beside a shortcut only the branch is: the candidates share the shortcut, and the sum of y is always 1, so
-x would add nothing to the gradient but noise. A branch ends with a batch norm: its weight and bias are what is
-multiplied, so that neither the product nor its gradient takes a pass over the map.
+y = softmax(log p + g), straight through: what candidate j computes is multiplied by
+
+    1 + y[j] - detach(y[j])    of the one that was drawn: 1 to the bit
+    0 + y[j] - detach(y[j])    of the others: 0 to the bit
+
+Beside a shortcut only the branch is, and the others need not be run: the factor says how much of a branch the network
+wants. Where there is no shortcut a factor says nothing, since the batch norms behind it take it out again. There all
+candidates are run, and what moves the alphas is how they differ.
+
+A branch ends with a batch norm: its weight and bias are what is multiplied, so that neither the product nor its
+gradient takes a pass over the map.
 """
 
 from __future__ import annotations
@@ -26,19 +29,17 @@ from paddle import nn
 
 from mobilenext.models.network import Block
 
-MODES = ("soft", "single")
-
 
 class Choice(nn.Layer):  # type: ignore[misc]
     """Candidates for one place: [N, C, H, W] to what all of them return.
 
-    In evaluation mode ``single`` runs the candidate with the largest alpha, the first of equal ones.
+    In evaluation mode it runs the candidate with the largest alpha, the first of equal ones.
 
     Args:
         candidates: by name. Where one of them is None, the others have shortcuts and keep channels and size.
     """
 
-    mode = "soft"
+    chosen: int | None = None  # the candidate that evaluation runs; None: that of the largest alpha
 
     def __init__(self, candidates: Mapping[str, Block | None]) -> None:
         super().__init__()
@@ -47,8 +48,9 @@ class Choice(nn.Layer):  # type: ignore[misc]
             if block is not None:
                 self.add_sublayer(name, block)
         self.alphas = self.create_parameter([len(candidates)], default_initializer=nn.initializer.Constant(0.0))
-        self.drawn = 0  # the candidate that ``single`` runs in training mode
+        self.drawn = 0  # the candidate that training runs
         self._noise = np.zeros(len(candidates), np.float32)
+        self._shortcut = None in candidates.values()
 
     def block(self, index: int) -> Block | None:
         """Return a candidate by its position."""
@@ -69,37 +71,36 @@ class Choice(nn.Layer):  # type: ignore[misc]
         self.drawn = int(np.argmax(self.alphas.numpy() + noise))  # log p is alphas less one number
 
     def best(self) -> int:
-        """Return the candidate with the largest alpha, the first of equal ones."""
-        return int(np.argmax(self.alphas.numpy()))
+        """Return the candidate that evaluation runs."""
+        return int(np.argmax(self.alphas.numpy())) if self.chosen is None else self.chosen
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        if self.mode == "soft":
-            return self._mixture(x, F.softmax(self.alphas))
-        block = self.block(self.drawn if self.training else self.best())
+        index = self.drawn if self.training else self.best()
+        block = self.block(index)
         if block is None:
             return x
         if not self.training or self.alphas.stop_gradient:
             return block(x)
-        y = F.softmax(self.alphas + paddle.to_tensor(self._noise))[self.drawn]  # log p is alphas less one number
-        *layers, norm = block.conv
-        branch = x
-        for layer in layers:
-            branch = layer(branch)
-        return block.join(_normalized(norm, branch, 1 + (y - y.detach())), x)
+        y = F.softmax(self.alphas + paddle.to_tensor(self._noise))  # log p is alphas less one number
+        straight = y - y.detach()
+        if self._shortcut:
+            return block.join(_branch(block, x, 1 + straight[index]), x)
+        factors = straight + paddle.to_tensor(np.eye(len(self.names))[index], straight.dtype)
+        return paddle.add_n([_branch(other, x, factors[place]) for place, (_, other) in enumerate(self.blocks())])
 
-    def _mixture(self, x: paddle.Tensor, weights: paddle.Tensor) -> paddle.Tensor:
-        outputs = []
-        for weight, name in zip(weights.unbind(), self.names, strict=True):
-            block = getattr(self, name, None)
-            outputs.append(weight * (x if block is None else block(x)))
-        return paddle.add_n(outputs)
+
+def _branch(block: Block, x: paddle.Tensor, factor: paddle.Tensor) -> paddle.Tensor:
+    """Return what a block computes beside its shortcut, times a number."""
+    *layers, norm = block.conv
+    for layer in layers:
+        x = layer(x)
+    return _normalized(norm, x, factor)
 
 
 def _normalized(norm: nn.BatchNorm2D, x: paddle.Tensor, factor: paddle.Tensor) -> paddle.Tensor:
     """Return the batch norm of x [N, C, H, W] times a number."""
-    if norm.training and "forward" in vars(
-        norm
-    ):  # in a run of several processes it is replaced by one that sums over them
+    # In a run of several processes it is replaced by one that sums over them.
+    if norm.training and "forward" in vars(norm):
         return norm(x, factor)
     return F.batch_norm(
         x, norm._mean, norm._variance, norm.weight * factor, norm.bias * factor, training=norm.training,

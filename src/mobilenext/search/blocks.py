@@ -7,6 +7,7 @@ MobileNeXt, and one search gives one for each budget.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -62,6 +63,8 @@ class BlocksSpace(Space):
         kind = recipe.cost_measure
         self._costs = self.table.costs(self._plan, request.num_classes) if self.table else self._sizes[kind]
         self._beginning: BlockSearchNetwork | None = None  # with the first weights of the search
+        # The choices that an architecture was discretized from, which its blocks do not tell where like ones follow.
+        self._discretized: dict[tuple[BlockPlan, ...], tuple[int, ...]] = {}
         self.unit = "ms" if kind == "latency" else f"M {kind.replace('_', '-')}"
         for budget in recipe.budget:
             self._costs.check_budget(budget)
@@ -136,7 +139,15 @@ class BlocksSpace(Space):
 
     def discretize(self, alphas: Mapping[str, Floats], budget: float | None = None) -> Architecture:
         """Return the likeliest network within the budget; without one, that of the largest alphas."""
-        return self._found(self._choose(alphas, budget))
+        chosen = self._choose(alphas, budget)
+        architecture = self._found(chosen)
+        self._discretized[architecture.blocks] = chosen
+        return architecture
+
+    def in_use(self, network: Network, architecture: Architecture) -> contextlib.AbstractContextManager[None]:
+        """Let the super-network run the candidates of one architecture inside, in evaluation mode."""
+        assert isinstance(network, BlockSearchNetwork)
+        return network.running(self._discretized.get(architecture.blocks) or self.chosen_of(architecture.blocks))
 
     def _choose(self, alphas: Mapping[str, Floats], budget: float | None = None) -> tuple[int, ...]:
         """Return the position of the chosen candidate in each place."""

@@ -24,7 +24,7 @@ from mobilenext.models.cell import CellShape, cell_shapes
 from mobilenext.models.cell_operators import build_operator
 from mobilenext.models.cell_search import CellSearchNetwork
 from mobilenext.models.counting import count
-from mobilenext.models.genotype import EDGES, INPUTS, NODES, Genotype, read_genotype
+from mobilenext.models.genotype import EDGES, INPUTS, NODES, NONE, Genotype, read_genotype
 from mobilenext.search.recipes import operators_of
 from mobilenext.search.space import SUPER_NETWORK, Space, SpaceRequest, Summary
 
@@ -91,14 +91,16 @@ class CellSpace(Space):
         """Return the expected cost of the final network, in millions of parameters or of mult-adds.
 
         A node keeps two of its edges, so each of its 2 + i edges counts 2 / (2 + i) times what its operators cost on
-        average.
+        average; `none` is no operator of the final network, and so none of these.
         """
         field = self._request.recipe.cost_measure
         total = paddle.full([], getattr(self._costs.fixed, field) / MILLION, "float64")
         for name, reduction in TABLES.items():
             table = alphas[name]
-            costs = paddle.to_tensor(self._costs.table(self._operators, reduction, field), "float64")  # [14, operators]
-            total = total + (F.softmax(table, axis=-1).astype("float64") * costs).sum()
+            kept = [place for place, operator in enumerate(self._operators) if operator != NONE]
+            costs = self._costs.table(tuple(self._operators[place] for place in kept), reduction, field)
+            chances = F.softmax(paddle.index_select(table, paddle.to_tensor(kept), axis=1), axis=-1)  # [14, operators]
+            total = total + (chances.astype("float64") * paddle.to_tensor(costs, "float64")).sum()
         return total
 
     def discretize(self, alphas: Mapping[str, Floats], budget: float | None = None) -> Architecture:

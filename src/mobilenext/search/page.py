@@ -24,6 +24,7 @@ _STATE = {
     "counts": named(whole(0)),
     "cost": optional(number(0)),  # milliseconds, of a search by latency
     "measured": optional(record({"measured_ms": optional(number(0))})),
+    "top1_percent": optional(number(0, 100)),  # in the super-network, where single networks can be run in it
 }
 
 
@@ -40,7 +41,7 @@ _RANDOM = record(
     {
         "architectures": whole(1),
         **dict.fromkeys(("parameters", "mult_adds"), number(0)),
-        "cost": optional(number(0)),
+        **dict.fromkeys(("cost", "top1_percent"), optional(number(0))),
     }
 )
 _RESULT = {"search.found": many(record({**_STATE, "random": _RANDOM}))}
@@ -105,14 +106,19 @@ def _sizes(run: TrainingRun, last: Mapping[str, Any]) -> Table:
     heading = ["architecture", "parameters", "mult-adds"]
     if latency := any("cost" in values for _, values in sizes):
         heading += ["latency, by its parts", "measured as a whole"]
-    return Table("search-sizes", caption, heading, [_size(*size, latency=latency) for size in sizes])
+    if accuracy := any("top1_percent" in values for _, values in sizes):
+        heading.append("top-1 in the super-network")
+    rows = [_size(*size, latency=latency, accuracy=accuracy) for size in sizes]
+    return Table("search-sizes", caption, heading, rows)
 
 
-def _size(name: str, values: Mapping[str, Any], *, latency: bool) -> list[Cell]:
+def _size(name: str, values: Mapping[str, Any], *, latency: bool, accuracy: bool) -> list[Cell]:
     row = [words(name), *(cell(values[field] / 1e6, ",.2f", " M") for field in ("parameters", "mult_adds"))]
     if latency:
         milliseconds = (values.get("cost"), values.get("measured", {}).get("measured_ms"))
         row += [cell(value, ",.3f", " ms") for value in milliseconds]
+    if accuracy:
+        row.append(cell(values.get("top1_percent"), ".2f", " %"))
     return row
 
 
@@ -131,7 +137,7 @@ def _blocks(plans: Sequence[BlockPlan]) -> Table:
         ]
         for place, plan in enumerate(plans, 1)
     ]
-    heading = ["block", "channels in", "hidden", "out", "stride", "kernel"]
+    heading = ["block kept", "channels in", "hidden", "out", "stride", "kernel"]
     return Table("search-blocks", "The blocks of the network.", heading, rows)
 
 

@@ -77,11 +77,31 @@ class SearchRecipe(ClassificationRecipe):
             raise UsageError(
                 "order is 2, whose step ahead is that of SGD with momentum; expected optimizer sgd and nesterov false"
             )
+        for name in ("freeze", "freeze_bn"):
+            self._require(name, getattr(self, name) == "none", "none: all weights of a super-network learn")
+        self._check_space()
         needless = {"drop_path": self.drop_path, "auxiliary_weight": self.objective.auxiliary_weight}
         for name, value in needless.items():
             if value:
                 raise UsageError(f"{name} is {value:g}, which a super-network does not have; expected 0")
         operators_of(self.operators)
+
+    def _check_space(self) -> None:
+        """Refuse values that would do nothing in the space."""
+        if self.space == "cell":
+            if self.budget and not self.cost_weight:
+                raise UsageError(
+                    "a budget of cells is a term of the loss, and cost_weight, which it is multiplied with, is 0; set "
+                    "it, such as --set cost_weight=1, or leave the budget out"
+                )
+            if len(self.budget) > 1:
+                raise UsageError(
+                    f"budget has {len(self.budget)} numbers; expected one in the space cell, whose searches find one"
+                )
+        elif self.stop_at_skips:
+            raise UsageError("stop_at_skips counts skip connections of cells; expected 0 in the space blocks")
+        elif self.order == 2:
+            raise UsageError("order is 2; expected 1 in the space blocks, where each pass drops other features")
 
 
 def operators_of(text: str) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,15 +18,11 @@ RANDOM = 5  # random architectures beside the one that was found
 RANDOM_PURPOSE = 17  # of their generators, beside those of `mobilenext.search.stepper`
 
 
-def sizes(summary: Summary) -> str:
-    """Return the size of a final network in words."""
-    return f"{summary.parameters / 1e6:.3f} M parameters, {summary.mult_adds / 1e6:.1f} M mult-adds"
-
-
 def architecture_lines(summary: Summary, expected_cost: float, unit: str) -> list[str]:
     """Return what is printed after an epoch."""
     counts = ", ".join(f"{name} {number}" for name, number in summary.counts.items())
-    lines = [f"architecture so far: {counts}; {sizes(summary)}; expected cost {expected_cost:.3f} {unit}"]
+    size = {"parameters": summary.parameters, "mult_adds": summary.mult_adds}
+    lines = [f"architecture so far: {counts}; {_words(size, unit)}; expected cost {expected_cost:.3f} {unit}"]
     return [*lines, f"warning: {summary.warning}"] if summary.warning else lines
 
 
@@ -46,31 +42,54 @@ def beside_random(
     space: Space,
     architectures: Mapping[float | None, Architecture],
     seed: int,
+    top1_percent: Callable[[Architecture], float | None],
     measured: Sequence[Mapping[str, float]] = (),
 ) -> dict[str, Any]:
     """Return the result of a search: each architecture, and the mean of random ones of the same space beside it.
 
+    `top1_percent` returns the accuracy of an architecture in the super-network; None where it cannot be run alone.
     `measured` is what was measured of each, where something was.
     """
     entries = []
     for number, (budget, architecture) in enumerate(architectures.items()):
         summary = space.summary(architecture)
         generators = [generator(seed, number, draw, RANDOM_PURPOSE) for draw in range(RANDOM)]
-        randoms = [space.summary(space.random(random, architecture)) for random in generators]
-        names = ("parameters", "mult_adds") if summary.cost is None else ("parameters", "mult_adds", "cost")
-        means = {name: float(np.mean([getattr(one, name) for one in randoms])) for name in names}
+        drawn = [space.random(random, architecture) for random in generators]
+        found, random = _values(summary), _mean([_values(space.summary(one)) for one in drawn])
+        if (accuracy := top1_percent(architecture)) is not None:
+            found["top1_percent"] = accuracy
+            random |= _mean([{"top1_percent": top1_percent(one) or 0.0} for one in drawn])
         entries.append(
             {
                 **({} if budget is None else {"budget": budget}),
                 **fields_of(architecture, summary),
-                "random": {"architectures": RANDOM, **means},
+                **found,
+                "random": {"architectures": RANDOM, **random},
             }
         )
         log.info(
-            "found%s: %s, %s; mean of %d random ones: %.3f M parameters, %.1f M mult-adds",
-            "" if budget is None else f" for {budget:g} {space.unit}", architecture.name, sizes(summary), RANDOM,
-            means["parameters"] / 1e6, means["mult_adds"] / 1e6,
+            "found%s: %s, %s; mean of %d random ones: %s",
+            "" if budget is None else f" for {budget:g} {space.unit}", architecture.name, _words(found, space.unit),
+            RANDOM, _words(random, space.unit),
         )  # fmt: skip
     for entry, numbers in zip(entries, measured, strict=False):
         entry["measured"] = dict(numbers)
     return {"found": entries}
+
+
+def _values(summary: Summary) -> dict[str, float]:
+    values = {"parameters": summary.parameters, "mult_adds": summary.mult_adds, "cost": summary.cost}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _mean(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+def _words(values: Mapping[str, float], unit: str) -> str:
+    parts = [f"{values['parameters'] / 1e6:.3f} M parameters, {values['mult_adds'] / 1e6:.1f} M mult-adds"]
+    if "cost" in values:
+        parts.append(f"{values['cost']:.3f} {unit} by its parts")
+    if "top1_percent" in values:
+        parts.append(f"top-1 {values['top1_percent']:.2f} % in the super-network")
+    return ", ".join(parts)

@@ -7,6 +7,7 @@ weights and alphas by gradients, and knows no operator and no block. Nothing her
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -118,6 +119,11 @@ class Space(Protocol):
     ) -> Network | None:
         """Return the network of `discretize` with what `first_weights` have of it; None where there are none."""
         del first, alphas, budget
+        return None
+
+    def in_use(self, network: Network, architecture: Architecture) -> contextlib.AbstractContextManager[None] | None:
+        """Let the super-network compute one architecture inside, in evaluation mode; None where it cannot."""
+        del network, architecture
         return None
 
     def measured(self, architectures: Sequence[Architecture]) -> Sequence[Mapping[str, float]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import paddle
@@ -156,11 +156,19 @@ class SearchStep(Stepper):
                 )  # fmt: skip
         return files
 
-    def result(self) -> Mapping[str, Any]:
+    def result(self, evaluate: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+        def top1_percent(architecture: Architecture) -> float | None:
+            alone = self._space.in_use(self._network, architecture)
+            if alone is None:
+                return None
+            with alone:
+                return float(evaluate()["top1_percent"])
+
         architectures = self._architectures()
         # One process measures: several at a time would slow each other down.
         measured = self._space.measured(list(architectures.values())) if self._setup.ranks.first else ()
-        return {"search": beside_random(self._space, architectures, self._setup.feed.seed, measured)}
+        fields = beside_random(self._space, architectures, self._setup.feed.seed, top1_percent, measured)
+        return {"search": fields}
 
     def _architectures(self) -> dict[float | None, Architecture]:
         tables = self._tables()

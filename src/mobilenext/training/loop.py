@@ -296,11 +296,11 @@ class Loop:
         # stored have the first process' ones.
         self.ranks.share(self._statistics)
         try:
-            summaries = {"raw": self.job.summary(self.validation.counts(self.network))}
+            summaries = {"raw": self.validation.summary(self.network)}
             if self.average:
                 self.ranks.share(self.average.tensors.values())
                 with self.average.in_use():
-                    summaries["ema"] = self.job.summary(self.validation.counts(self.network))
+                    summaries["ema"] = self.validation.summary(self.network)
         except WeightsError as error:
             raise self._diverged(f"of the validation is not a number ({error})") from error
         return summaries

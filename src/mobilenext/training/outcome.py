@@ -90,7 +90,7 @@ def finish(
         "processes": loop.ranks.world,
         **means,
         "unreadable": loop.feeder.unreadable,
-        **loop.stepper.result(),
+        **loop.stepper.result(lambda: loop.validation.summary(loop.network)),
         "run_sha256": plan.digest,
         "warnings": list(plan.parts.warnings),
         **origin(plan.config.get("started") or now()),  # runs of earlier versions do not know when they began

@@ -57,6 +57,10 @@ class Validation:
             raise_unreadable(problems, "validate on others: --val-list FILE")
         return batches
 
+    def summary(self, network: nn.Layer) -> dict[str, Any]:
+        """Return the job's summary of `counts`."""
+        return self._job.summary(self.counts(network))
+
     def counts(self, network: nn.Layer) -> Counts:
         """Return the counts of all processes for the network as it is; it is in training mode again afterwards.
 
