@@ -57,23 +57,7 @@ def _declare(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--order", metavar="1|2", help="order of the gradient of the alphas (default: 1, in less than half the time)"
     )
-    command.add_argument(
-        "--cost", metavar="NAME", help="cost of an architecture: parameters, mult_adds or latency (default: parameters)"
-    )
-    command.add_argument(
-        "--budget",
-        metavar="X,...",
-        action=Joined,
-        help="largest cost, in millions or, of latency, in ms (default: none)",
-    )
-    command.add_argument(
-        "--costs", metavar="FILE", help="latencies of blocks, written by --measure-costs; the cost is latency then"
-    )
-    command.add_argument(
-        "--measure-costs", metavar="RUNTIME",
-        help="measure the latencies of the blocks of --model by this runtime, such as onnxruntime, write them to the "
-        "file --output, and search nothing",
-    )  # fmt: skip
+    _declare_costs(command)
     add_flags(command, IMAGE_SIZE(help="side of the images in pixels (default: that of the weights or of the recipe)"))
     command.add_argument(
         "--recipe", metavar="NAME",
@@ -97,6 +81,26 @@ def _declare(command: argparse.ArgumentParser) -> None:
     )
     add_run_flags(command)
     add_flags(command, JSON)
+
+
+def _declare_costs(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--cost", metavar="NAME", help="cost of an architecture: parameters, mult_adds or latency (default: parameters)"
+    )
+    command.add_argument(
+        "--budget",
+        metavar="X,...",
+        action=Joined,
+        help="largest cost, in millions or, of latency, in ms (default: none)",
+    )
+    command.add_argument(
+        "--costs", metavar="FILE", help="latencies of blocks, written by --measure-costs; the cost is latency then"
+    )
+    command.add_argument(
+        "--measure-costs", metavar="RUNTIME",
+        help="measure the latencies of the blocks of --model by this runtime, such as onnxruntime, write them to the "
+        "file --output, and search nothing",
+    )  # fmt: skip
 
 
 def _search(options: argparse.Namespace) -> int:

@@ -69,15 +69,13 @@ def predict(
 
     Args:
         images: one of these, or an iterable of them:
-
             * the path of an image file, or of a folder that is searched through;
             * bytes, the content of an image file;
             * a Pillow image, of any mode that a file may have;
             * an array of uint8 pixels: RGB [H, W, 3], gray [H, W], or a batch [N, H, W, 3], which counts as N images.
-        output: a folder for the images with the boxes drawn on them, upright and under their names, with a number
-            where a name is taken; or the picture of a single image. None: no pictures.
-        times: the seconds of the stages are added to it.
-        progress: called with the number of images that are done, and of all.
+        output: a folder for the images with their boxes, upright and under their names, with a number where a name is
+            taken; or the picture of a single image. None: no pictures.
+        times: the seconds of the stages are added to it. progress: called with the number of images done, and of all.
         options: as in ``evaluate``, but ``batch_size`` and ``threads`` are 1 if not given. A classifier takes
             ``topk``, the number of classes for each image (default 5, at most as many as there are).
 

@@ -55,8 +55,7 @@ def evaluate(
 ) -> EvaluationResult:
     """Evaluate a network on a data set: its scores, its latency, and how it compares with a published number.
 
-        result = mobilenext.evaluate("imagenet", weights="mobilenext_x1_0.safetensors", output="run")
-        print(result)
+        print(mobilenext.evaluate("imagenet", weights="mobilenext_x1_0.safetensors", output="run"))
 
     Args:
         data: a folder in one of the layouts of :func:`mobilenext.data.open_dataset`.
@@ -64,9 +63,9 @@ def evaluate(
         unreadable: ``stop``, or ``wrong`` to count an unreadable image as a wrong answer.
         resume: go on with the journal in `output`.
         progress: called at the start, with what a resumed journal holds, and after each chunk.
-        options: model, weights, exported, onnx, use, section, identity_divisor, preprocessing, labels, output_name
-            name the network; device, runtime, engine, precision, threads, batch_size and workers say how it is run;
-            list_file, split and limit select images. `mobilenext.sources.options` describes each, and those of answers.
+        options: model, weights, exported, onnx, use, section, identity_divisor, preprocessing, labels, output_name name
+            the network; device, runtime, engine, precision, threads, batch_size, workers say how it is run; list_file,
+            split and limit select images. `mobilenext.sources.options` describes each, and those of answers.
 
     Returns:
         The content of ``result.json``, as a dictionary that prints as the table.

@@ -64,8 +64,7 @@ def explain(
 
     Raises:
         UsageError: no such class or block, topk below one, or a picture's name for several images.
-        MissingDependency: vl-convert is not installed.
-        TypeError: another keyword.
+        MissingDependency: vl-convert is not installed. TypeError: another keyword.
     """
     rest: dict[str, Any] = dict(options)
     source = take_options(WeightsSource, rest)
@@ -86,8 +85,7 @@ def explain(
             image = read_image(path, apply_orientation=True)
             pixels = weights.preprocessing.pixels(image)  # [S, S, 3]
         except ImageError as error:
-            message = str(error)
-            rows.append({"path": str(path), "error": message if str(path) in message else f"{path}: {message}"})
+            rows.append({"path": str(path), "error": _message(error, path)})
             continue
         explanation = explainer.explain(pixels, class_id, topk=topk)
         if explanation.peak == 0:
@@ -96,6 +94,11 @@ def explain(
         _draw(page, image, explanation, weights, box, labels, title=f"{path.name}, {weights.model}")
         rows.append(_row(path, page, explanation, box, labels))
     return rows
+
+
+def _message(error: ImageError, path: Path) -> str:
+    """Return what is wrong with a file, with its path."""
+    return str(error) if str(path) in str(error) else f"{path}: {error}"
 
 
 def _open(source: WeightsSource) -> tuple[Weights, Sequence[str] | None]:

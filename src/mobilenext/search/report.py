@@ -55,21 +55,21 @@ def beside_random(
         summary = space.summary(architecture)
         generators = [generator(seed, number, draw, RANDOM_PURPOSE) for draw in range(RANDOM)]
         drawn = [space.random(random, architecture) for random in generators]
-        found, random = _values(summary), _mean([_values(space.summary(one)) for one in drawn])
+        values, random = _values(summary), _mean([_values(space.summary(one)) for one in drawn])
         if (accuracy := top1_percent(architecture)) is not None:
-            found["top1_percent"] = accuracy
+            values["top1_percent"] = accuracy
             random |= _mean([{"top1_percent": top1_percent(one) or 0.0} for one in drawn])
         entries.append(
             {
                 **({} if budget is None else {"budget": budget}),
                 **fields_of(architecture, summary),
-                **found,
+                **values,
                 "random": {"architectures": RANDOM, **random},
             }
         )
         log.info(
             "found%s: %s, %s; mean of %d random ones: %s",
-            "" if budget is None else f" for {budget:g} {space.unit}", architecture.name, _words(found, space.unit),
+            "" if budget is None else f" for {budget:g} {space.unit}", architecture.name, _words(values, space.unit),
             RANDOM, _words(random, space.unit),
         )  # fmt: skip
     for entry, numbers in zip(entries, measured, strict=False):

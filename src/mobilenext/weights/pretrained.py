@@ -202,8 +202,7 @@ def create_model(
         WeightsError: weights of another model, or unreadable ones.
     """
     refuse_unknown(options, NetworkOptions.__annotations__, "create_model")
-    if isinstance(name, os.PathLike):
-        name = os.fspath(name)
+    name = os.fspath(name) if isinstance(name, os.PathLike) else name
     if weights is None and isinstance(name, str) and name.lower().endswith(WEIGHTS_SUFFIXES):
         name, weights = None, name
     if pretrained and weights is not None:
@@ -214,8 +213,7 @@ def create_model(
     if name is None and weights is None:
         raise UsageError("no model; expected a name of list_models(), or weights=FILE, which says what it is of")
     rows = None if pooled_only else num_classes
-    names_weights = isinstance(name, str) and bool(split_tag(name)[1])
-    if weights is None and not pretrained and name is not None and not names_weights:
+    if weights is None and not pretrained and name is not None and not _names_weights(name):
         _check_no_selection(options)
         divisor = options.get("identity_divisor")
         network = build_network(name, num_classes=rows, identity_divisor=divisor, form=options.get("form"))
@@ -226,6 +224,11 @@ def create_model(
     if pooled_only:
         network.keep_pooled_only()
     return network
+
+
+def _names_weights(name: str | Architecture) -> bool:
+    """Return whether a name has a tag behind it."""
+    return isinstance(name, str) and bool(split_tag(name)[1])
 
 
 def _check_no_selection(options: NetworkOptions) -> None:
