@@ -14,9 +14,12 @@ from tests.export.test_export import SMALL, skip_if_not_writable
 from mobilenext.errors import CheckFailed
 from mobilenext.export import checked
 from mobilenext.export.checked import write_checked
+from mobilenext.export.formats import FORMATS
 from mobilenext.export.post_processing import PostProcessing
 from mobilenext.export.sidecar import SIDECAR, Output, read_sidecar
 from mobilenext.export.tables import parity_lines
+from mobilenext.models import Architecture
+from mobilenext.models.genotype import Genotype
 from mobilenext.models.network import Network
 from mobilenext.runtime import open_runtime
 from mobilenext.sources.choice import Choice
@@ -24,6 +27,7 @@ from mobilenext.sources.find import find_subject
 from mobilenext.sources.prepare import prepare
 from mobilenext.weights.load import network_of
 from mobilenext.weights.read import read_weights
+from mobilenext.weights.searched import fresh_weights
 
 if TYPE_CHECKING:
     from tests.conftest import World
@@ -68,6 +72,24 @@ def test_several_outputs(format: str, world: World, tmp_path: Path, monkeypatch:
     logits, last = open_runtime(prepared.spec).predict(world.inputs[:3])
     assert np.abs(logits - world.logits[:3]).max() <= 1e-3 * world.logits.std()
     assert last.shape == (3, 1280, 1, 1)
+
+
+NORMAL = ("sep_conv_3x3", "dil_conv_3x3", "avg_pool_3x3", "max_pool_3x3")
+REDUCE = ("skip_connect", "dil_conv_5x5", "avg_pool_3x3", "max_pool_3x3")
+MIXED = Genotype(*([(name, source) for name in names for source in (0, 1)] for names in (NORMAL, REDUCE)))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_network_of_cells(format: str, tmp_path: Path) -> None:
+    """Every installed runtime computes what Paddle does, or the export would have failed."""
+    skip_if_not_writable(format)
+    architecture = Architecture(space="cell", genotype=MIXED, form="cifar", channels=2, cells=3)
+    paddle.seed(0)
+    weights = fresh_weights(architecture, tmp_path / "weights.safetensors", num_classes=5)
+    weights = replace(weights, preprocessing=weights.preprocessing.replace(image_size=8))
+    parity = write_checked(weights, format, tmp_path, None, lambda expected, outputs: ({}, None))
+    assert parity["runtimes"]
+    assert read_sidecar(tmp_path).record.architecture == architecture.to_dict()
 
 
 def append_softmax(graph: Any, record: WeightsRecord) -> Any:

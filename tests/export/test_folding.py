@@ -10,6 +10,8 @@ from paddle import nn
 from mobilenext.export.folding import fold_batch_norms
 from mobilenext.models import FORMS, build_network
 from mobilenext.models.cards import paper_models
+from mobilenext.models.cell import CellNetwork
+from mobilenext.models.genotype import GENOTYPES
 from mobilenext.weights.load import network_of
 from mobilenext.weights.pretrained import BUNDLED
 from mobilenext.weights.read import read_weights
@@ -47,6 +49,22 @@ def test_folding_is_exact(model: str) -> None:
     assert len(norms) == left
     if model in USED_BATCH_NORMS:
         assert merged == USED_BATCH_NORMS[model]
+
+
+@pytest.mark.parametrize("form", ["cifar", "imagenet"])
+def test_a_network_of_cells(form: str) -> None:
+    """A reduction without a pool has one batch norm behind two convolutions."""
+    paddle.seed(0)
+    network = CellNetwork(GENOTYPES["darts_v1"], form, channels=4, cells=3, num_classes=10)
+    give_statistics(network)
+    network.to(dtype="float64")
+    network.eval()
+    batch = np.random.default_rng(0).standard_normal((2, 3, 32, 32))
+    before = logits(network, batch)
+    norms = sum(isinstance(layer, nn.BatchNorm2D) for layer in network.sublayers())
+    assert fold_batch_norms(network) == norms
+    assert not any(isinstance(layer, nn.BatchNorm2D) for layer in network.sublayers())
+    assert np.abs(logits(network, batch) - before).max() <= 1e-9 * before.std()
 
 
 def test_trained_weights_keep_their_logits() -> None:

@@ -12,8 +12,12 @@ from mobilenext.export import FORMATS
 from mobilenext.export.folding import fold_batch_norms
 from mobilenext.machine.packages import installed
 from mobilenext.models import build_network
+from mobilenext.models.cell import CellNetwork
+from mobilenext.models.cell_operators import OPERATORS, build_operator
+from mobilenext.models.genotype import GENOTYPES, NONE
+from mobilenext.models.network import Network
 from mobilenext.runtime import RuntimeSpec, open_runtime
-from networks import give_statistics, logits
+from networks import give_statistics
 
 for package in FORMATS["tflite"].packages:
     if not installed(package):
@@ -46,22 +50,62 @@ SHORT = {(1, 50), (2, 64), (4, 50), (5, 64), (6, 64), (7, 50)}
     ],
 )
 def test_every_network(model: str, options: dict[str, Any], size: int, tmp_path: Path) -> None:
+    paddle.seed(0)
+    assert_equal(build_network(model, num_classes=20, **options), size, tmp_path)
+
+
+def assert_equal(network: Network, size: int, folder: Path) -> None:
+    """The file gives the outputs that Paddle gives, whatever the batch."""
     from mobilenext.export.to_onnx import write_onnx
     from mobilenext.export.to_tflite import write_tflite
 
-    paddle.seed(0)
-    network = build_network(model, num_classes=20, **options)
     give_statistics(network)
     network.eval()
     batch = BATCH[:, :, :size, :size]
-    expected = logits(network, batch)
+    with paddle.no_grad():
+        outputs = network(paddle.to_tensor(batch))
+    expected = [output.numpy() for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
     fold_batch_norms(network)
-    write_onnx(network, tmp_path / "model.onnx", size)
-    write_tflite(tmp_path / "model.onnx", tmp_path / "model.tflite")
-    runtime = open_runtime(RuntimeSpec("tflite", "", "cpu", 1, tmp_path, "model.tflite"))
+    write_onnx(network, folder / "model.onnx", size)
+    write_tflite(folder / "model.onnx", folder / "model.tflite")
+    runtime = open_runtime(RuntimeSpec("tflite", "", "cpu", 1, folder, "model.tflite", outputs=network.outputs))
     for count in (1, 3, 1):
-        found = np.concatenate([runtime.predict(batch[i : i + count])[0] for i in range(0, 3, count)])
-        assert np.abs(found - expected).max() <= 2e-4 * expected.std(), f"batch {count}"
+        parts = [runtime.predict(batch[i : i + count]) for i in range(0, 3, count)]
+        for name, values, *arrays in zip(network.outputs, expected, *parts, strict=True):
+            error = np.abs(np.concatenate(arrays) - values).max()
+            assert error <= 2e-4 * values.std(), f"{name} in batches of {count}"
+
+
+class EveryOperator(Network):
+    """The operators on the edges of cells, each an output."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        kinds = [(name, stride) for name in OPERATORS if name != NONE for stride in (1, 2)]
+        if size % 2:
+            kinds.remove(("skip_connect", 2))
+        self.outputs = tuple(f"{name}_{stride}" for name, stride in kinds)
+        self.input_size = size
+        # Mostly below zero, so that a padding with zeros is seen in the largest and in the mean.
+        bias = paddle.ParamAttr(initializer=paddle.nn.initializer.Constant(-1.0))
+        self.first = paddle.nn.Conv2D(3, 4, 3, padding=1, bias_attr=bias)
+        self.operators = paddle.nn.LayerList(build_operator(name, 4, stride, affine=True) for name, stride in kinds)
+
+    def forward(self, x: paddle.Tensor) -> tuple[paddle.Tensor, ...]:
+        x = self.first(x)
+        return tuple(operator(x) for operator in self.operators)
+
+
+@pytest.mark.parametrize("size", [16, 15])  # at stride 2 the padding is none of TFLite's, and is "SAME"
+def test_every_operator_of_cells(size: int, tmp_path: Path) -> None:
+    paddle.seed(0)
+    assert_equal(EveryOperator(size), size, tmp_path)
+
+
+@pytest.mark.parametrize(("form", "size"), [("cifar", 16), ("imagenet", 64)])
+def test_networks_of_cells(form: str, size: int, tmp_path: Path) -> None:
+    paddle.seed(0)
+    assert_equal(CellNetwork(GENOTYPES["darts_v2"], form, channels=4, cells=3, num_classes=20), size, tmp_path)
 
 
 def test_names_and_shapes(tmp_path: Path) -> None:
@@ -109,9 +153,17 @@ def test_operators_that_are_not_known(tmp_path: Path) -> None:
             make_node("Clip", ["image", "low", "high"], ["x"], "odd"),
             {"low": np.float32(0), "high": np.float32(3)},
         ),
-        r"node odd \(Conv\) .* dilation": (
-            make_node("Conv", ["image", "w"], ["x"], "odd", dilations=[2, 2], pads=[2, 2, 2, 2]),
+        r"node odd \(Conv\) .* automatic padding": (
+            make_node("Conv", ["image", "w"], ["x"], "odd", auto_pad="SAME_UPPER"),
             {"w": np.zeros((3, 3, 3, 3), np.float32)},
+        ),
+        r"node odd \(MaxPool\) .* incomplete windows": (
+            make_node("MaxPool", ["image"], ["x"], "odd", kernel_shape=[3, 3], ceil_mode=1),
+            {},
+        ),
+        r"node odd \(Slice\) .* slice of the axes \[2\] in steps of \[2\]": (
+            make_node("Slice", ["image", "low", "high", "axis", "step"], ["x"], "odd"),
+            {name: np.array([value]) for name, value in {"low": 0, "high": 8, "axis": 2, "step": 2}.items()},
         ),
         r"node odd \(Concat\) .* another axis": (make_node("Concat", ["image", "image"], ["x"], "odd", axis=2), {}),
     }

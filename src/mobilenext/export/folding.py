@@ -6,9 +6,13 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from mobilenext.models.cell_operators import FactorizedReduce
+
 
 def fold_batch_norms(network: nn.Layer) -> int:
     """Merge every batch norm of `network` (evaluation mode), in place, into the convolution whose output it takes.
+
+    That of a `FactorizedReduce` takes two, one after the other.
 
         gamma (w * x + b - mean) / sqrt(var + epsilon) + beta  =  (s w) * x + (b - mean) s + beta,
         s = gamma / sqrt(var + epsilon)
@@ -18,28 +22,38 @@ def fold_batch_norms(network: nn.Layer) -> int:
     Returns:
         The number of merged batch norms. One that no tensor passes stays.
     """
-    merged = 0
-    for convolution, norm, parent, name in _pairs(network):
-        scale = _float64(norm.weight) / np.sqrt(_float64(norm._variance) + norm._epsilon)  # [out]
-        bias = _float64(convolution.bias) if convolution.bias is not None else 0.0
-        shift = (bias - _float64(norm._mean)) * scale + _float64(norm.bias)  # [out]
-        weight = _float64(convolution.weight) * scale[:, None, None, None]  # [out, in / groups, k, k]
-        dtype = convolution.weight.dtype
-        convolution.weight.set_value(paddle.to_tensor(weight).astype(dtype))
-        convolution.bias = convolution.create_parameter([len(shift)], dtype=str(dtype).split(".")[-1], is_bias=True)
-        convolution.bias.set_value(paddle.to_tensor(shift).astype(dtype))
+    pairs = _pairs(network)
+    for convolutions, norm, parent, name in pairs:
+        end = 0
+        for convolution in convolutions:
+            begin, end = end, end + len(convolution.weight)
+            _merge(convolution, norm, slice(begin, end))
         setattr(parent, name, nn.Identity())
-        merged += 1
-    return merged
+    return len(pairs)
 
 
-def _pairs(network: nn.Layer) -> list[tuple[nn.Conv2D, nn.BatchNorm2D, nn.Layer, str]]:
-    """Return each convolution, the batch norm that takes its output, and that one's parent and name there.
+def _merge(convolution: nn.Conv2D, norm: nn.BatchNorm2D, own: slice) -> None:
+    """Let the convolution compute what `norm` makes of its output, whose channels are the `own` ones there."""
+    gamma, variance, mean, beta = (
+        _float64(tensor)[own] for tensor in (norm.weight, norm._variance, norm._mean, norm.bias)
+    )
+    scale = gamma / np.sqrt(variance + norm._epsilon)  # [out]
+    bias = _float64(convolution.bias) if convolution.bias is not None else 0.0
+    shift = (bias - mean) * scale + beta  # [out]
+    weight = _float64(convolution.weight) * scale[:, None, None, None]  # [out, in / groups, k, k]
+    dtype = convolution.weight.dtype
+    convolution.weight.set_value(paddle.to_tensor(weight).astype(dtype))
+    convolution.bias = convolution.create_parameter([len(shift)], dtype=str(dtype).split(".")[-1], is_bias=True)
+    convolution.bias.set_value(paddle.to_tensor(shift).astype(dtype))
+
+
+def _pairs(network: nn.Layer) -> list[tuple[list[nn.Conv2D], nn.BatchNorm2D, nn.Layer, str]]:
+    """Return the convolutions before each batch norm, the batch norm, and its parent and name there.
 
     They are found by running an image through the network.
     """
     outputs: dict[int, tuple[nn.Conv2D, paddle.Tensor]] = {}  # the tensors are kept, or their ids would be reused
-    pairs: list[tuple[nn.Conv2D, nn.BatchNorm2D, nn.Layer, str]] = []
+    pairs: list[tuple[list[nn.Conv2D], nn.BatchNorm2D, nn.Layer, str]] = []
     handles = []
     for parent in network.sublayers(include_self=True):
         for name, layer in parent.named_children():
@@ -55,7 +69,9 @@ def _pairs(network: nn.Layer) -> list[tuple[nn.Conv2D, nn.BatchNorm2D, nn.Layer,
                     layer: nn.Layer, inputs: tuple[paddle.Tensor], parent: nn.Layer = parent, name: str = name
                 ) -> None:
                     if id(inputs[0]) in outputs:
-                        pairs.append((outputs[id(inputs[0])][0], layer, parent, name))
+                        pairs.append(([outputs[id(inputs[0])][0]], layer, parent, name))
+                    elif isinstance(parent, FactorizedReduce):
+                        pairs.append(([parent.conv_1, parent.conv_2], layer, parent, name))
 
                 handles.append(layer.register_forward_pre_hook(pair))
     size = getattr(network, "input_size", None) or 32

@@ -22,7 +22,7 @@ class TFLiteFile:
         self._tensors: list[Any] = []
         self._buffers: list[Any] = [schema.BufferT()]  # the first is the empty one
         self._operators: list[Any] = []
-        self._codes: list[int] = []
+        self._codes: list[tuple[int, int]] = []  # operators and their versions
 
     def serialized(self, source: str, outputs: Sequence[str]) -> bytes:
         """Return the bytes of the file of a network from the tensor `source` to `outputs`, ONNX names."""
@@ -38,9 +38,9 @@ class TFLiteFile:
         model.version, model.description = 3, "mobilenext"
         model.subgraphs, model.buffers, model.signatureDefs = [subgraph], self._buffers, [signature]
         model.operatorCodes = []
-        for number in self._codes:
+        for number, version in self._codes:
             code = schema.OperatorCodeT()
-            code.builtinCode, code.deprecatedBuiltinCode, code.version = number, min(number, 127), 1
+            code.builtinCode, code.deprecatedBuiltinCode, code.version = number, min(number, 127), version
             model.operatorCodes.append(code)
         builder = flatbuffers.Builder(1 << 20)
         builder.Finish(model.Pack(builder), b"TFL3")
@@ -49,12 +49,16 @@ class TFLiteFile:
     def _activation(self, name: str, shape: Sequence[int] | None = None) -> int:
         """Add a tensor between operators; `shape` is NHWC with 0 for the batch, by default that of the ONNX tensor."""
         if shape is None:
-            sides = self._shapes[name]
-            shape = [sides[axis] for axis in TO_NHWC] if len(sides) == 4 else sides
+            shape = self._in_order_of_tflite(name)
         index = self._tensor(name, [side or 1 for side in shape], schema.TensorType.FLOAT32, 0)
         self._tensors[index].shapeSignature = [side or -1 for side in shape]
         self._index[name] = index
         return index
+
+    def _in_order_of_tflite(self, name: str) -> list[int]:
+        """Return the shape of an ONNX tensor, with channels last where it is a map."""
+        sides = self._shapes[name]
+        return [sides[axis] for axis in TO_NHWC] if len(sides) == 4 else sides
 
     def _constant(self, name: str, values: np.ndarray) -> int:
         """Add weights, or the small numbers that are inputs of an operator."""
@@ -70,12 +74,15 @@ class TFLiteFile:
         self._tensors.append(tensor)
         return len(self._tensors) - 1
 
-    def _operator(self, code: int, inputs: list[int], outputs: list[int], kind: str = "", **options: Any) -> None:
+    def _operator(
+        self, code: int, inputs: list[int], outputs: list[int], kind: str = "", version: int = 1, **options: Any
+    ) -> None:
         """Append an operator; `kind` names the table of its options in the schema."""
-        if code not in self._codes:
-            self._codes.append(code)
+        if (code, version) not in self._codes:
+            self._codes.append((code, version))
         operator = schema.OperatorT()
-        operator.opcodeIndex, operator.inputs, operator.outputs = self._codes.index(code), inputs, outputs
+        operator.opcodeIndex = self._codes.index((code, version))
+        operator.inputs, operator.outputs = inputs, outputs
         if kind:
             operator.builtinOptionsType = getattr(schema.BuiltinOptions, f"{kind}Options")
             operator.builtinOptions = getattr(schema, f"{kind}OptionsT")()

@@ -35,7 +35,7 @@ OPSET = 13  # the first with a scale for each channel
 # Clip is quantized away: the range of its output says the same.
 OPERATORS = (
     *("Conv", "MatMul", "Gemm", "Add", "Mul"),
-    *("Clip", "Relu", "Concat", "Slice", "Split", "ReduceMean", "GlobalAveragePool"),
+    *("Clip", "Relu", "Concat", "Slice", "Split", "ReduceMean", "GlobalAveragePool", "MaxPool", "AveragePool"),
 )
 LAYERS = OPERATORS[:5]  # those that compute; the others hand on what they get
 # Of the values of a tensor that its range covers, so that single outliers do not cost everybody else precision.
