@@ -16,10 +16,11 @@ import pytest
 from PIL import Image
 
 import warm_workers
+from pairs import both, two
 from warm import WarmCommands, WarmProcess
 from written_once import files_of_networks, written_once
 
-__all__ = ["files_of_networks", "written_once"]  # fixtures
+__all__ = ["both", "files_of_networks", "two", "written_once"]  # fixtures
 
 IMAGES = 24  # fewer when the network cannot tell two classes apart
 LONG = 120

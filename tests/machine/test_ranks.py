@@ -10,12 +10,11 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +38,8 @@ from mobilenext.training.state import read_state
 from mobilenext.training.validation import Validation
 from mobilenext.weights.load import load_weights
 from mobilenext.weights.read import read_weights
-from warm import WarmCommands, WarmProcess
+from pairs import Both, Two
+from warm import WarmCommands
 
 if TYPE_CHECKING:
     from tests.conftest import World
@@ -83,55 +83,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-CLI = "mobilenext.cli"
 HERE = "machine.test_ranks"  # this file as a program
-Two = Callable[..., "AbstractContextManager[list[WarmProcess]]"]
-Both = Callable[..., list[str]]
-
-
-@pytest.fixture(scope="module")
-def two(warm_commands: WarmCommands) -> Two:
-    """Two processes that know of each other, without a launcher; none outlives the block.
-
-    They have the environment of worker processes, as commands that import Paddle by themselves give it to themselves.
-    """
-
-    @contextmanager
-    def begin(words: list[str], program: str = CLI) -> Iterator[list[WarmProcess]]:
-        processes, port = [], free_port()
-        for rank in (0, 1):
-            environment = os.environ | FAST_PROCESS | {
-                "PADDLE_TRAINER_ID": str(rank), "PADDLE_TRAINERS_NUM": "2", "PADDLE_DISTRI_BACKEND": "gloo",
-                "PADDLE_CURRENT_ENDPOINT": "x", "PADDLE_MASTER": f"127.0.0.1:{port}", "OMP_NUM_THREADS": "1",
-            }  # fmt: skip
-            processes.append(warm_commands.start(words, program=program, environment=environment))
-        try:
-            yield processes
-        finally:
-            for process in processes:
-                process.kill()
-                process.communicate()
-
-    return begin
-
-
-@pytest.fixture(scope="module")
-def both(two: Two) -> Both:
-    """Run two processes to their end; what each of them said."""
-
-    def run(words: list[str], program: str = CLI) -> list[str]:
-        with two(words, program) as processes:
-            said = ["".join(process.communicate(timeout=300)) for process in processes]
-            assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
-        return said
-
-    return run
 
 
 def rows(folder: Path, event: str) -> list[dict[str, Any]]:
