@@ -20,8 +20,8 @@ from pairs import Both
 from warm import WarmCommands
 
 COMMON = [
-    "epochs=1", "batch_size=12", "alpha_warmup=0", "sync_bn=true", "dropout=0", "padding=1", "crop=pad", "cost_weight=1",
-    "budget=0.5",
+    "epochs=1", "batch_size=12", "alpha_warmup=0", "sync_bn=true", "dropout=0", "padding=1", "crop=pad",
+    "cost_weight=1", "budget=0.5",
 ]  # fmt: skip
 SPACES = {
     "cell": ["image_size=8", "channels=4", "cells=3", "operators=none,skip_connect,dil_conv_3x3,sandglass_3x3"],

@@ -66,7 +66,7 @@ def test_what_the_parts_share_or_leave_out_is_said(data: Path, folders: Path, ca
         _warnings(training, validation, 3, None)
     )
     with caplog.at_level("INFO"):
-        open_parts(folders, None, None, val_split=0.5)
+        plan(folders, val_split=0.5)
     assert f"{folders / 'val'} is not used" in caplog.text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,14 +50,16 @@ def make_optimizer(recipe: Recipe, parameters: Iterable[paddle.Tensor]) -> paddl
 
 def _first_state(
     optimizer: paddle.optimizer.Optimizer, parameters: Iterable[paddle.Tensor]
-) -> dict[str, npt.NDArray[np.float32]]:
+) -> dict[str, npt.NDArray[Any]]:
     """Return what an optimizer of `make_optimizer` has of the parameters before their first step, in Paddle's names."""
     starts = {"velocity": 0.0} if isinstance(optimizer, paddle.optimizer.Momentum) else {}
     if isinstance(optimizer, paddle.optimizer.RMSProp):
         # In TensorFlow, which the released runs followed, the averages of the squared gradients start at 1.
         starts = {"momentum": 0.0, "mean_square": 1.0, "mean_grad": 0.0}
     return {
-        f"{parameter.name}_{name}_0": np.full(parameter.shape, value, np.float32)
+        f"{parameter.name}_{name}_0": np.full(
+            parameter.shape, value, np.float64 if parameter.dtype == paddle.float64 else np.float32
+        )
         for parameter in parameters
         for name, value in starts.items()
     }
