@@ -15,13 +15,15 @@ from mobilenext.errors import DataError, OutputError, UsageError
 from mobilenext.evaluation import bench as module
 from mobilenext.evaluation import timing
 from mobilenext.evaluation.bench import bench
-from mobilenext.evaluation.bench_networks import BenchNetwork, images_for
+from mobilenext.evaluation.bench_networks import BenchNetwork, images_for, networks_of
 from mobilenext.evaluation.timing import Timed, batches_of, time_in_turns
 from mobilenext.machine.packages import installed
 from mobilenext.report.bench_report import bench_lines, bench_table, row_line, write_bench
 from mobilenext.runs.bench import read_bench
 from mobilenext.runtime import RuntimeSpec
+from mobilenext.sources.choice import Choice
 from mobilenext.sources.find import find_subject, weights_of
+from mobilenext.weights.pretrained import BUNDLED
 
 DETECTOR = "ssdlite320_mobilenext_x0_35.bccd"
 NUMBERS = {
@@ -151,6 +153,14 @@ def test_rounds_go_over_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_cannot_be_measured(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         bench(**{"models": ("mobilenext_x0_35",), "image_size": 32, **options})
+
+
+def test_weights_alone_say_what_they_are_of(tmp_path: Path) -> None:
+    file = BUNDLED / "mobilenext_x0_35.digits.safetensors"
+    (network,) = networks_of(tmp_path, {"weights": file})
+    _, known = module._prepare(network, tmp_path / "prepared", Choice("paddle", "auto"), [])
+    assert (known.name, known.image_size, known.identity_divisor, known.fresh) == (file.stem, 64, 1, False)
+    assert known.mult_adds > 0
 
 
 def test_all_says_what_it_skips(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,13 @@ from PIL import Image
 from mobilenext.errors import UsageError
 from mobilenext.evaluation.run import evaluate
 from mobilenext.machine.packages import installed
+from mobilenext.models import Architecture
+from mobilenext.models.genotype import Genotype
+from mobilenext.report.heat_maps import HeatMaps
 from mobilenext.report.page import write_report
+from mobilenext.weights.read import read_weights
+from mobilenext.weights.searched import fresh_weights
+from mobilenext.weights.write import write_weights
 
 if TYPE_CHECKING:
     from tests.conftest import World
@@ -49,6 +55,20 @@ def test_a_heat_map_beside_each_picture(world: World, evaluated: Path, tmp_path:
     assert len(pictures) == 2 * mistakes
     assert {picture.shape for picture in pictures[1::2]} == {(32, 32, 3)}  # the crop that the network saw
     assert len({picture.tobytes() for picture in pictures}) == len(pictures)
+
+
+def test_a_network_that_a_search_has_found(world: World, tmp_path: Path) -> None:
+    """Its name is in no table: the weights say what it is."""
+    cells = Genotype(*[[("avg_pool_3x3", 0), ("max_pool_3x3", 1)] * 4] * 2)
+    architecture = Architecture(space="cell", genotype=cells, form="cifar", channels=2, cells=1)
+    file = tmp_path / "weights.safetensors"
+    write_weights(fresh_weights(architecture, file, num_classes=8), file)
+    weights = read_weights(file)
+    result = {"weights": {"sha256": weights.sha256}, "model": weights.model}
+    result |= {"preprocessing": weights.preprocessing.to_dict()}
+    maps = HeatMaps(world.data, [file])
+    name = next((world.data / "imgs").iterdir()).relative_to(world.data)
+    assert str(maps.of(result, str(name), 0)).startswith("data:image/jpeg")
 
 
 def test_weights_that_were_not_evaluated(world: World, evaluated: Path, tmp_path: Path) -> None:

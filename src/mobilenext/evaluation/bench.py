@@ -157,10 +157,10 @@ def _check(samples: int, networks: Networks, ways: Ways) -> None:
     if max(threads, default=1) > available_cores():
         raise UsageError(f"threads is {max(threads)}, but this process may use {available_cores()} cores")
     models = networks.get("models", ())
-    if networks.get("weights") is not None and len(models) != 1:
+    if networks.get("weights") is not None and len(models) > 1:
         raise UsageError(f"weights were given for {len(models)} models; expected one")
-    if not (models or networks.get("exported") or networks.get("onnx")):
-        raise UsageError("nothing to measure; expected --model, --exported or --onnx")
+    if not (models or networks.get("weights") or networks.get("exported") or networks.get("onnx")):
+        raise UsageError("nothing to measure; expected --model, --weights, --exported or --onnx")
 
 
 # Preparing: the combinations, and the files of each.

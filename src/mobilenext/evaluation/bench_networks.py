@@ -29,7 +29,7 @@ class Networks(TypedDict, total=False):
     """Which networks are measured."""
 
     models: Sequence[str]  # names; without `weights` they are freshly initialized, which does not change their speed
-    weights: str | os.PathLike[str] | None  # a file or a tag, for one model
+    weights: str | os.PathLike[str] | None  # a file or a tag, for one model, or without models for its own
     exported: Sequence[str | os.PathLike[str]]  # folders of ``mobilenext export``
     onnx: Sequence[str | os.PathLike[str]]  # ONNX files
     image_size: int | None  # pixels; of models, the default is 224 or that of the weights
@@ -70,6 +70,12 @@ def networks_of(work: Path, chosen: Networks) -> Iterator[BenchNetwork]:
                 subject = find_subject(model=name, weights=weights, identity_divisor=divisor, preprocessing=fields)
             mult_adds = card.mult_adds if not image_size and not card.architecture else None
             yield BenchNetwork(card.name, subject, divisor, image_size or card.image_size, mult_adds, fresh)
+    if weights is not None and not chosen.get("models"):
+        for divisor in chosen.get("identity_divisors", (1,)):
+            # 1 stands for none that was asked for: that of the weights.
+            own = None if divisor == 1 else divisor
+            subject = find_subject(weights=weights, identity_divisor=own, preprocessing=fields)
+            yield BenchNetwork(subject.path.stem, subject, divisor, 0, None)
     for folder in chosen.get("exported", ()):
         subject = replace(find_subject(exported=folder, preprocessing=fields), timed_only=True)
         yield BenchNetwork(Path(folder).name, subject, 1, 0, None)

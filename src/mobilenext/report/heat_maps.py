@@ -11,6 +11,7 @@ from mobilenext.data import Preprocessing, pixels_of
 from mobilenext.errors import ImageError, UsageError
 from mobilenext.files import sha256_of
 from mobilenext.machine.packages import require_paddle
+from mobilenext.models import MODELS
 from mobilenext.report.thumbnails import as_data_uri, inside
 from mobilenext.weights.pretrained import locate
 from mobilenext.weights.read import with_suffix
@@ -77,7 +78,8 @@ class HeatMaps:
             preprocessing = Preprocessing.from_dict(result["preprocessing"])
             weights = read_weights(
                 self._files[digest],
-                model=result["model"],
+                # Only the weights themselves describe a network that a search has found.
+                model=result["model"] if result["model"] in MODELS else None,
                 use=kind,
                 section=section or None,
                 identity_divisor=result.get("identity_divisor"),
