@@ -117,7 +117,9 @@ def cells(channels: int, cells: int, size: int, batch: int, beginning: Path) -> 
     np.savez(beginning, **arrays)
     first = Search(network, recipe, size, classes)
     rehearsal = rehearse(network, recipe, 1)
-    second = Search(network, recipe.replace(order=2), size, classes)
+    other = CellSearchNetwork(channels=channels, cells=cells, num_classes=classes)
+    other.set_state_dict(network.state_dict())
+    second = Search(other, recipe.replace(order=2), size, classes)
 
     def step_of(search: Search) -> Callable[[int], Any]:
         def step(number: int) -> Any:
