@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from safetensors.numpy import load_file
 
+from digit_folders import write_digit_folders
 from mobilenext.machine.process_environment import FAST_PROCESS
 from pairs import Both
 from warm import WarmCommands
@@ -33,15 +33,7 @@ BOUND = 1e-3  # of the largest value of its kind
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six images of each of four digits: two halves of twelve, which is one step."""
-    from sklearn.datasets import load_digits
-
-    root, digits = tmp_path_factory.mktemp("pair") / "data", load_digits()
-    for digit in range(4):
-        folder = root / "train" / str(digit)
-        folder.mkdir(parents=True)
-        for number, pixels in enumerate(digits.images[digits.target == digit][:6]):
-            Image.fromarray((pixels * 15).astype(np.uint8)).save(folder / f"{number}.png")
-    return root
+    return write_digit_folders(tmp_path_factory.mktemp("pair") / "data", 4, 6)
 
 
 def words(data: Path, folder: Path, space: str) -> list[str]:

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 from safetensors import safe_open
 
+from digit_folders import write_digit_folders
 from mobilenext.errors import DataError, DatasetError, Stopped, UsageError
 from mobilenext.models.architecture import read_architecture
 from mobilenext.models.genotype import read_genotype
@@ -36,15 +36,7 @@ FILES = ("best.safetensors", "last.safetensors", "architecture.json")
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five images of each of five digits."""
-    from sklearn.datasets import load_digits
-
-    root, digits = tmp_path_factory.mktemp("search") / "data", load_digits()
-    for digit in range(5):
-        folder = root / "train" / str(digit)
-        folder.mkdir(parents=True)
-        for number, pixels in enumerate(digits.images[digits.target == digit][:5]):
-            Image.fromarray((pixels * 15).astype(np.uint8)).save(folder / f"{number}.png")
-    return root
+    return write_digit_folders(tmp_path_factory.mktemp("search") / "data", 5, 5)
 
 
 def search(data: Path, folder: Path, *settings: str, **options: Any) -> dict[str, Any]:
