@@ -9,6 +9,8 @@ from typing import Any
 
 from document_tables.results import ROOT, load
 from mobilenext.drawing.markdown import table
+from mobilenext.models.cards import MODELS, paper_models
+from mobilenext.models.published import Published
 from mobilenext.report.names import runtime_of
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -28,20 +30,29 @@ def bench() -> str:
     return evaluation_table(result) + "\n\n" + note
 
 
-def bench_cpu() -> str:
-    """Return the networks of width 1 at batch 1, for the README."""
-    rows = [row for row in load("bench_batch1.json")["rows"] if row["network"].endswith("x1_0")]
-    measured = {(runtime_of(row), row["network"], row["threads"]): row for row in rows}
+def family() -> str:
+    """Return the MobileNeXt of the paper and of the code: size, accuracy, and latency where it was measured."""
+    rows = [row for row in load("bench_batch1.json")["rows"] if runtime_of(row) == "onnxruntime"]
+    times = {(row["network"], row["threads"]): f"{row['median_ms']:.1f}" for row in rows}
     cells = []
-    for runtime in dict.fromkeys(runtime_of(row) for row in rows):
-        next_, v2 = (
-            " / ".join(f"{measured[runtime, name, threads]['median_ms']:.1f}" for threads in (1, 2))
-            for name in ("mobilenext_x1_0", "mobilenetv2_x1_0")
+    for card in (MODELS[name] for name in paper_models() if name.startswith("mobilenext")):
+        published = {
+            weights.tag: f"{weights.published.top1_percent:.2f} % ({weights.tag})"
+            for weights in card.weights
+            if isinstance(weights.published, Published) and weights.published.dataset.startswith("ImageNet")
+        }
+        milliseconds = [times[card.name, threads] for threads in (1, 2) if (card.name, threads) in times]
+        cells.append(
+            [
+                card.name,
+                f"{card.parameters / 1e6:.2f} M",
+                f"{card.mult_adds / 1e6:.1f} M",
+                "-" if card.paper_top1_percent is None else f"{card.paper_top1_percent:g} %",
+                ", ".join(published.values()) or "none",
+                " / ".join(milliseconds) or "-",
+            ]
         )
-        row = measured[runtime, "mobilenext_x1_0", 1]
-        memory, floor = f"{row['peak_memory_mib']:.0f} MiB", f"{row['times_compute_floor']:.2f}"
-        cells.append([runtime, next_, v2, floor, f"{row['start_up_ms'] / 1000:.2f} s", memory])
-    heading = ["runtime", "MobileNeXt x1.0", "MobileNetV2 x1.0", "of the compute floor", "start-up", "memory"]
+    heading = ["model", "parameters", "mult-adds", "paper top-1", "released weights", "ms an image, 1 / 2 threads"]
     return table(heading, cells)
 
 
@@ -68,10 +79,10 @@ def by_runtime(rows: list[dict[str, Any]], label: Callable[[dict[str, Any]], str
     return table([heading, *runtimes], cells) + "\n\nMilliseconds an image with 1 / 2 threads."
 
 
-def bench_train(*variants: str) -> str:
-    """Return the speed of a training step, in all variants that were measured or in these."""
+def bench_train() -> str:
+    """Return the speed of a training step in all variants that were measured."""
     result = load("bench_train.json")
-    rows = [row for row in result["rows"] if not variants or row["variant"] in variants]
+    rows = result["rows"]
     where = result["environment"]
     note = (
         f"Medians of {len(rows[0]['rounds'])} rounds, {where['processor']}, Paddle {where['paddlepaddle']}; "
