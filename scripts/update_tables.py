@@ -1,5 +1,7 @@
 """Write the tables of the documents from results/ and the cards, so that no number in them is typed.
 
+Pages in Chinese (docs/cn, README_cn.md) have the same tables with translated heads, words and notes.
+
 python scripts/update_tables.py            # rewrite
 python scripts/update_tables.py --check    # exit 1 when a document is out of date
 """
@@ -11,6 +13,7 @@ import sys
 from collections.abc import Callable
 
 from document_tables import accuracy, detection, experiments, speed, tipc, training
+from document_tables.chinese import chinese
 from document_tables.results import ROOT, load
 from gradient_confusion import confusion_table
 from mobilenext.models.tables import cells_table, detectors_table, models_table, variants_table
@@ -19,25 +22,7 @@ from mobilenext.report.bench_report import bench_note, bench_table
 from mobilenext.report.names import network_name
 from mobilenext.runs.tables import result_table
 
-TIPC_DOCUMENTS = ("README.md", "README_cn.md", "docs/test_train_inference_python.md", "docs/test_further_chains.md")
-DOCUMENTS = (
-    *(f"test_tipc/{name}" for name in TIPC_DOCUMENTS),
-    *("README.md", "README_cn.md"),
-    *(
-        f"docs/{name}.md"
-        for name in (
-            "accuracy",
-            "deployment",
-            "detection",
-            "explanations",
-            "paper_and_code",
-            "reproduction",
-            "search",
-            "serving",
-            "training",
-        )
-    ),
-)
+FOLDERS = (".", "docs", "docs/cn", "test_tipc", "test_tipc/docs")
 BLOCKS: dict[str, Callable[[], str]] = {  # by the name in the document's marks
     "models": models_table,
     "detectors": detectors_table,
@@ -89,11 +74,11 @@ BLOCKS: dict[str, Callable[[], str]] = {  # by the name in the document's marks
 }
 
 
-def rewritten(text: str) -> str:
-    """Return `text` with every block between its begin and end marks made anew."""
+def rewritten(text: str, translate: Callable[[str], str]) -> str:
+    """Return `text` with every block between its begin and end marks made anew, and translated."""
     return re.sub(
         r"(<!-- begin: (\w+) -->\n).*?(<!-- end: \2 -->)",
-        lambda block: f"{block[1]}{BLOCKS[block[2]]()}\n{block[3]}",
+        lambda block: f"{block[1]}{translate(BLOCKS[block[2]]())}\n{block[3]}",
         text,
         flags=re.DOTALL,
     )
@@ -101,13 +86,14 @@ def rewritten(text: str) -> str:
 
 def main() -> int:
     stale = []
-    for name in DOCUMENTS:
-        before = (ROOT / name).read_text(encoding="utf-8")
-        after = rewritten(before)
+    for path in sorted({path for folder in FOLDERS for path in ROOT.glob(f"{folder}/*.md")}):
+        before = path.read_text(encoding="utf-8")
+        is_chinese = path.parent.name == "cn" or path.stem.endswith("_cn")
+        after = rewritten(before, chinese if is_chinese else str)
         if before != after:
-            stale.append(name)
+            stale.append(str(path.relative_to(ROOT)))
             if "--check" not in sys.argv:
-                (ROOT / name).write_text(after, encoding="utf-8")
+                path.write_text(after, encoding="utf-8")
     print("\n".join(stale) or "all tables are up to date")
     return 1 if stale and "--check" in sys.argv else 0
 

@@ -75,17 +75,6 @@ def test_the_readmes_have_commands() -> None:
         assert len(list(commands(ROOT / name, "mobilenext"))) >= 6
 
 
-@pytest.mark.parametrize("folder", ["", "test_tipc"])
-def test_the_two_readmes_have_the_same_sections_and_commands(folder: str) -> None:
-    texts = [(ROOT / folder / name).read_text(encoding="utf-8") for name in ("README.md", "README_cn.md")]
-    headings = [len(re.findall(r"^#+ ", text, flags=re.MULTILINE)) for text in texts]
-    commands = [
-        re.findall(r"^    (?:mobilenext|make|pip|bash) \S+(?: \S+)?", text, flags=re.MULTILINE) for text in texts
-    ]
-    assert headings[0] == headings[1]
-    assert commands[0] == commands[1]
-
-
 @cache
 def anchors(document: Path) -> set[str]:
     """The anchors that GitHub makes of the headings."""

@@ -1,0 +1,149 @@
+"""Each page in Chinese has the headings, commands, tables, numbers in them, pictures and links of its English twin."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from document_tables.chinese import chinese
+
+ROOT = Path(__file__).parents[1]
+CHINESE_ONLY = {"terms"}  # pages of docs/cn without a twin
+TWINS = {
+    ROOT / "README.md": ROOT / "README_cn.md",
+    ROOT / "test_tipc/README.md": ROOT / "test_tipc/README_cn.md",
+    **{
+        ROOT / "docs" / page.name: page
+        for page in sorted((ROOT / "docs/cn").glob("*.md"))
+        if page.stem not in CHINESE_ONLY
+    },
+}
+ENGLISH = {twin: page for page, twin in TWINS.items()}
+# Parts of README_cn.md that Paddle's users expect, and README.md lacks: between <!-- only here: NAME --> and <!-- end -->
+ONLY_IN_CHINESE: set[str] = set()
+COMMANDS = ("mobilenext", "python", "make", "pip", "bash", "git", "cd", "curl", "docker", "sudo", "systemctl")
+
+pairs = pytest.mark.parametrize("page", TWINS, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def text_of(page: Path) -> str:
+    """A page without the parts that only the Chinese one has."""
+    text = page.read_text(encoding="utf-8")
+    return re.sub(r"<!-- only here: [^>]+ -->.*?<!-- end -->\n*", "", text, flags=re.DOTALL)
+
+
+def split(text: str) -> tuple[list[str], str]:
+    """The lines of all code blocks, and the text around them."""
+    code, prose, fence = [], [], ""
+    for line in text.split("\n"):
+        opened = re.match(r" *(```+|~~~+)", line)
+        if opened and (not fence or line.strip() == fence):
+            fence = "" if fence else opened[1]
+        elif fence or re.match(r"    \S", line):
+            code.append(line.rstrip())
+        else:
+            prose.append(line)
+    return code, "\n".join(prose)
+
+
+def headings(page: Path) -> list[str]:
+    return re.findall(r"^#+ .+$", split(text_of(page))[1], flags=re.MULTILINE)
+
+
+def tables(text: str) -> list[list[str]]:
+    """The rows of each table, without the rule below the heads."""
+    blocks = re.findall(r"(?:^\|.*\n?)+", split(text)[1], flags=re.MULTILINE)
+    return [[row for row in block.strip().split("\n") if not re.fullmatch(r"[|: -]+", row)] for block in blocks]
+
+
+def numbers(text: str) -> Counter[str]:
+    return Counter(re.findall(r"\d+(?:[.,]\d+)*", text))
+
+
+def generated(text: str) -> dict[str, str]:
+    return dict(re.findall(r"<!-- begin: (\w+) -->\n(.*?)<!-- end: \1 -->", text, flags=re.DOTALL))
+
+
+def targets(page: Path) -> set[tuple[str, int | None]]:
+    """Where the links and pictures of a page lead: the English file, and the number of the heading there."""
+    places = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
+        path, _, anchor = link.partition("#")
+        if path.startswith("https://"):
+            places.append((link, None))
+            continue
+        file = (page.parent / path).resolve() if path else page
+        titles = [
+            re.sub(r"[^\w\- ]", "", heading.lstrip("# ").lower()) for heading in (headings(file) if anchor else ())
+        ]
+        number = [title.replace(" ", "-") for title in titles].index(anchor) if anchor else None
+        places.append((str(ENGLISH.get(file, file).relative_to(ROOT)), number))
+    return set(places)
+
+
+@pairs
+def test_headings(page: Path) -> None:
+    levels = [[len(heading.split()[0]) for heading in headings(file)] for file in (page, TWINS[page])]
+    assert levels[0] == levels[1]
+
+
+@pairs
+def test_commands(page: Path) -> None:
+    english, translated = (split(text_of(file))[0] for file in (page, TWINS[page]))
+    assert len(english) == len(translated)
+    for line, twin in zip(english, translated, strict=True):
+        code, twin_code = (re.sub(r"(^|\s+)#.*", "", text).rstrip() for text in (line, twin))
+        if not code.split() or code.split()[0] in COMMANDS or twin_code.isascii():
+            assert twin_code == code
+        else:  # output or a layout that is described in words
+            assert twin_code.split()[0] == code.split()[0]
+
+
+@pairs
+def test_tables(page: Path) -> None:
+    text, twin = text_of(page), text_of(TWINS[page])
+    assert [[row.count("|") for row in table] for table in tables(text)] == [
+        [row.count("|") for row in table] for table in tables(twin)
+    ]
+    blocks, twin_blocks = generated(text), generated(twin)
+    assert list(blocks) == list(twin_blocks)
+    for name, block in blocks.items():
+        for line, translated in zip(block.split("\n"), twin_blocks[name].split("\n"), strict=True):
+            assert numbers(translated) == numbers(line), name
+
+
+@pairs
+def test_links_and_pictures(page: Path) -> None:
+    own, twins = targets(page), targets(TWINS[page])
+    language = {(str(page.relative_to(ROOT)), None)}  # what each links the other by
+    assert own - language == twins - language
+    assert re.search(rf"\[中文\]\({re.escape(str(TWINS[page].relative_to(page.parent)))}\)", text_of(page)[:900])
+    back = "../" * (len(TWINS[page].relative_to(page.parent).parts) - 1) + page.name
+    assert f"[English]({back})" in text_of(TWINS[page])[:300]
+
+
+@pairs
+def test_a_page_in_chinese_leads_to_pages_in_chinese(page: Path) -> None:
+    twin = TWINS[page]
+    for link in re.findall(r"\[([^]]*)\]\(([^)\s#]+)", twin.read_text(encoding="utf-8")):
+        file = (twin.parent / link[1]).resolve()
+        assert file not in TWINS or file == page, f"{link[1]} has a page in Chinese"
+
+
+def test_what_only_the_chinese_readme_has() -> None:
+    for page in TWINS.values():
+        names = re.findall(r"<!-- only here: ([^>]+) -->", page.read_text(encoding="utf-8"))
+        assert sorted(names) == sorted(ONLY_IN_CHINESE if page == ROOT / "README_cn.md" else ()), page
+
+
+def test_a_head_without_a_translation_is_an_error() -> None:
+    assert chinese("| model |\n|-------|\n| none published |") == "| 模型   |\n|--------|\n| 未公布 |"
+    with pytest.raises(ValueError, match="head 'unknown column'"):
+        chinese("| unknown column |\n|---|\n| 1 |")
+    with pytest.raises(ValueError, match=r"note 'A new sentence[.]'"):
+        chinese("A new sentence.")
+    with pytest.raises(ValueError, match="cell 'never seen before'"):
+        chinese("| model |\n|---|\n| never seen before |")
