@@ -22,7 +22,7 @@ TWINS = {
     },
 }
 ENGLISH = {twin: page for page, twin in TWINS.items()}
-# Parts of README_cn.md that Paddle's users expect, and README.md lacks: between <!-- only here: NAME --> and <!-- end -->
+# Parts that only README_cn.md has, since users of Paddle expect them: from <!-- only here: NAME --> to <!-- end -->
 ONLY_IN_CHINESE: set[str] = set()
 COMMANDS = ("mobilenext", "python", "make", "pip", "bash", "git", "cd", "curl", "docker", "sudo", "systemctl")
 
