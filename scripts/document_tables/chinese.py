@@ -176,5 +176,6 @@ def _translated(text: str, words: Mapping[str, str]) -> str | None:
 @cache
 def _patterns(words: tuple[tuple[str, str], ...]) -> list[tuple[re.Pattern[str], str]]:
     """Return the entries with gaps, those with the most text first."""
-    with_gaps = sorted((entry for entry in words if "{}" in entry[0]), key=lambda entry: -len(entry[0]))
+    with_gaps = [entry for entry in words if "{}" in entry[0]]
+    with_gaps.sort(key=lambda entry: -len(entry[0].replace("{}", "")))
     return [(re.compile("(.+?)".join(map(re.escape, key.split("{}")))), translation) for key, translation in with_gaps]
