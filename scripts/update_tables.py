@@ -33,6 +33,7 @@ BLOCKS: dict[str, Callable[[], str]] = {  # by the name in the document's marks
     "bench_detection": detection.bench_detection,
     "detection_speed": detection.detection_speed,
     "parity": accuracy.parity,
+    "reproduced": accuracy.reproduced,
     "bench": speed.bench,
     "sensitivity": accuracy.sensitivity,
     "goldens": accuracy.goldens,
