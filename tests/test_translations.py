@@ -11,6 +11,18 @@ import pytest
 from document_tables.chinese import chinese
 
 ROOT = Path(__file__).parents[1]
+MAIN = {
+    "data",
+    "accuracy",
+    "paper_and_code",
+    "training",
+    "detection",
+    "search",
+    "deployment",
+    "serving",
+    "report",
+    "reproduction",
+}
 CHINESE_ONLY = {"terms"}  # pages of docs/cn without a twin
 TWINS = {
     ROOT / "README.md": ROOT / "README_cn.md",
@@ -82,6 +94,12 @@ def targets(page: Path) -> set[tuple[str, int | None]]:
         number = [title.replace(" ", "-") for title in titles].index(anchor) if anchor else None
         places.append((str(ENGLISH.get(file, file).relative_to(ROOT)), number))
     return set(places)
+
+
+def test_the_main_documents_have_a_page_in_chinese() -> None:
+    assert {page.stem for page in TWINS} >= MAIN
+    listed = re.findall(r"^cn/(\w+)$", (ROOT / "docs/index.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert sorted(listed) == sorted(path.stem for path in ROOT.glob("docs/cn/*.md"))
 
 
 @pairs
