@@ -25,7 +25,7 @@ from mobilenext.weights.load import load_weights
 from mobilenext.weights.read import read_weights
 
 pytest.importorskip("numba", reason="numba is not installed: Paddle's own convolutions are in use")
-from mobilenext.training import depthwise
+from mobilenext.training import compiled_loops, depthwise
 from mobilenext.training.depthwise import Geometry, accelerate, depthwise_conv2d
 from mobilenext.training.depthwise_kernels import SCRATCH
 
@@ -117,10 +117,10 @@ MANY = [
 @pytest.mark.parametrize("case", MANY)
 def test_threads_do_not_change_a_bit(case: Case, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     arrays, geometry = case_arrays(case), case[-1]
-    monkeypatch.setattr(depthwise, "_threads", lambda: None)
+    monkeypatch.setattr(compiled_loops, "_threads", lambda: None)
     alone = result_and_gradients(depthwise_conv2d, arrays, geometry)
     with ThreadPoolExecutor(threads) as pool:
-        monkeypatch.setattr(depthwise, "_threads", lambda: pool)
+        monkeypatch.setattr(compiled_loops, "_threads", lambda: pool)
         shared = result_and_gradients(depthwise_conv2d, arrays, geometry)
         assert len(pool._threads) == min(threads, case[1])  # they have been used
     for one, other in zip(alone, shared, strict=True):
@@ -130,10 +130,10 @@ def test_threads_do_not_change_a_bit(case: Case, threads: int, monkeypatch: pyte
 def test_as_many_threads_as_paddle_has(monkeypatch: pytest.MonkeyPatch) -> None:
     for given_, expected in (("1", None), ("", None), ("2", 2), ("3", 3)):
         monkeypatch.setenv("OMP_NUM_THREADS", given_)
-        pool = depthwise._threads.__wrapped__()
+        pool = compiled_loops._threads.__wrapped__()
         assert (pool and pool._max_workers) == expected
     monkeypatch.delenv("OMP_NUM_THREADS")
-    assert depthwise._threads.__wrapped__() is None
+    assert compiled_loops._threads.__wrapped__() is None
 
 
 def test_an_exception_in_a_thread_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,9 +142,9 @@ def test_an_exception_in_a_thread_is_raised(monkeypatch: pytest.MonkeyPatch) -> 
             raise MemoryError("the last channels")
 
     with ThreadPoolExecutor(2) as pool:
-        monkeypatch.setattr(depthwise, "_threads", lambda: pool)
+        monkeypatch.setattr(compiled_loops, "_threads", lambda: pool)
         with pytest.raises(MemoryError, match="the last channels"):
-            depthwise._over_channels(fails, MANY[0][-1], tuple(case_arrays((1, 4, 3, 3, 3, MANY[0][-1]))))
+            compiled_loops.over_channels(fails, case_arrays((1, 4, 3, 3, 3, MANY[0][-1])), MANY[0][-1].placement)
 
 
 def kinds(values: np.ndarray) -> np.ndarray:

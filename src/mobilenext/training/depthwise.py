@@ -2,27 +2,23 @@
 
 Paddle's own kernel unfolds every channel into a matrix and multiplies that by a vector of nine numbers; on a CPU it
 takes half to four fifths of a training step of MobileNeXt (results/bench_train.json). :func:`accelerate` replaces it,
-on a CPU only, by the loops of `depthwise_kernels`, which Numba compiles. Weights, names and results stay what they
+on a CPU only, by the loops of `depthwise_kernels` and `depthwise_small_maps`, which Numba compiles. Weights, names and results stay what they
 were, up to the order of a sum.
 """
 
 from __future__ import annotations
 
-import ctypes
-import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import partial
+from types import ModuleType
 from typing import Any, NamedTuple
 
-import numpy as np
 import paddle
 from paddle import nn
 from paddle.autograd import PyLayer
 
-from mobilenext.arrays import Floats
-from mobilenext.machine.process_environment import openmp_threads
-from mobilenext.training.depthwise_kernels import convolve, differentiate
+from mobilenext.training import depthwise_kernels, depthwise_small_maps
+from mobilenext.training.compiled_loops import array_of, over_channels
 
 
 class Geometry(NamedTuple):
@@ -74,7 +70,7 @@ def depthwise_conv2d(x: paddle.Tensor, weight: paddle.Tensor, geometry: Geometry
     """
     ring = _ring_beyond_the_map(x.shape, weight.shape[-1], geometry)
     if ring:
-        weight = weight[:, :, ring:-ring, ring:-ring].contiguous()  # _array takes memory as it lies
+        weight = weight[:, :, ring:-ring, ring:-ring].contiguous()  # array_of takes memory as it lies
         top, bottom, left, right = (side - ring * geometry.dilation for side in geometry.padding)
         geometry = Geometry(geometry.stride, top, bottom, left, right, geometry.dilation)
     return _Depthwise.apply(x, weight, geometry)
@@ -121,15 +117,23 @@ def _forward(layer: nn.Conv2D, geometry: Geometry, native: Callable[[Any], Any],
     return native(x)
 
 
+def _loops(input_size: tuple[int, int], output_size: tuple[int, int], geometry: Geometry) -> ModuleType:
+    """Return the module whose loops are the faster ones for maps of these sizes."""
+    fits = depthwise_small_maps.fits(input_size, output_size, geometry.stride)
+    return depthwise_small_maps if fits else depthwise_kernels
+
+
 class _Depthwise(PyLayer):  # type: ignore[misc]
     @staticmethod
     def forward(ctx: Any, x: paddle.Tensor, weight: paddle.Tensor, geometry: Geometry) -> paddle.Tensor:
         x = x.contiguous() if hasattr(x, "contiguous") else x
         images, channels, height, width = x.shape
-        result = paddle.empty([images, channels, *geometry.output(height, width, weight.shape[-1])], x.dtype)
-        _over_channels(convolve, geometry, (_array(x), _array(weight), _array(result)))
+        size = geometry.output(height, width, weight.shape[-1])
+        result = paddle.empty([images, channels, *size], x.dtype)
+        loops = _loops((height, width), size, geometry)
+        over_channels(loops.convolve, (array_of(x), array_of(weight), array_of(result)), geometry.placement)
         ctx.save_for_backward(x, weight)
-        ctx.geometry = geometry
+        ctx.geometry, ctx.loops = geometry, loops
         return result
 
     @staticmethod
@@ -137,42 +141,9 @@ class _Depthwise(PyLayer):  # type: ignore[misc]
         x, weight = ctx.saved_tensor()
         gradient = gradient.contiguous() if hasattr(gradient, "contiguous") else gradient
         of_x, of_weight = paddle.empty_like(x), None if weight.stop_gradient else paddle.empty_like(weight)
-        taps = _array(weight)
-        of_taps = taps[:0] if of_weight is None else _array(of_weight)
-        _over_channels(differentiate, ctx.geometry, (_array(x), taps, _array(gradient), _array(of_x), of_taps))
+        taps = array_of(weight)
+        of_taps = taps[:0] if of_weight is None else array_of(of_weight)
+        arrays = (array_of(x), taps, array_of(gradient), array_of(of_x), of_taps)
+        over_channels(ctx.loops.differentiate, arrays, ctx.geometry.placement)
         # Paddle wants None for what has no gradient, such as frozen weights.
         return None if x.stop_gradient else of_x, of_weight
-
-
-def _array(tensor: paddle.Tensor) -> Floats:
-    """Return the tensor's own memory as an array [...]; Tensor.numpy() would copy it."""
-    shape = tensor.shape
-    values = (ctypes.c_float * math.prod(shape)).from_address(tensor.data_ptr())  # Tensor.size takes longer than all
-    return np.frombuffer(values, np.float32).reshape(shape)
-
-
-@cache
-def _threads() -> ThreadPoolExecutor | None:
-    """Return threads that share the channels, as many as Paddle's own kernels use; None for one."""
-    count = openmp_threads()
-    return ThreadPoolExecutor(count) if count > 1 else None
-
-
-def _over_channels(kernel: Any, geometry: Geometry, arrays: tuple[Floats, ...]) -> None:
-    """Run `kernel` on all channels of `arrays`, of which x [N, C, H, W] is the first.
-
-    No channel depends on another, so the result does not depend on the threads.
-    """
-    placement = geometry.placement
-    channels = arrays[0].shape[1]
-    threads = _threads()
-    if threads is None:
-        kernel(arrays, placement, 0, channels)
-        return
-    share = -(-channels // threads._max_workers)  # rounded up: the last thread may have fewer
-
-    def run(first: int) -> None:
-        kernel(arrays, placement, first, min(first + share, channels))
-
-    for _ in threads.map(run, range(0, channels, share)):
-        pass  # an exception of a thread is raised here

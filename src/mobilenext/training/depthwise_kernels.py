@@ -17,7 +17,7 @@ from numba import njit
 SCRATCH = 2048  # float32 values of one map in the scratch memory: all of it stays in the first-level cache
 
 # Sums may be reordered (that is what vectors need), but NaN and infinity must stay what they are.
-_compiled = njit(fastmath={"contract", "reassoc", "nsz", "arcp"}, nogil=True, error_model="numpy", cache=True)
+compiled = njit(fastmath={"contract", "reassoc", "nsz", "arcp"}, nogil=True, error_model="numpy", cache=True)
 
 # All kernels see the scratch memory as one long vector, in this order, the last index the fastest:
 #
@@ -38,7 +38,7 @@ _compiled = njit(fastmath={"contract", "reassoc", "nsz", "arcp"}, nogil=True, er
 # zeros.
 
 
-@_compiled
+@compiled
 def _layout(x_shape, y_shape, K, placement):  # type: ignore[no-untyped-def]
     """Return how the scratch memory is laid out.
 
@@ -69,7 +69,7 @@ def _layout(x_shape, y_shape, K, placement):  # type: ignore[no-untyped-def]
     return block, columns, area, block * area + _tail(K, columns, placement), offsets, phases
 
 
-@_compiled
+@compiled
 def _tail(K, columns, placement):  # type: ignore[no-untyped-def]
     """Return how far behind its own place a tap reads at most: the largest offset."""
     return (K - 1) * placement[1] // placement[0] * (columns + 1)
@@ -79,7 +79,7 @@ def _tail(K, columns, placement):  # type: ignore[no-untyped-def]
 # instructions of them: an index that is computed may be negative, which Python counts from the end.
 
 
-@_compiled
+@compiled
 def _scatter(x, place, scratch, area, columns, size, placement):  # type: ignore[no-untyped-def]
     """Copy one channel of some images of x [N, C, H, W] into their maps in the scratch memory.
 
@@ -110,7 +110,7 @@ def _scatter(x, place, scratch, area, columns, size, placement):  # type: ignore
                 scratch[to + (j + left) % stride * size + (j + left) // stride] = row[j]
 
 
-@_compiled
+@compiled
 def _gather(x, place, scratch, area, columns, size, placement):  # type: ignore[no-untyped-def]
     """Copy the maps back into one channel of some images: the inverse of :func:`_scatter`."""
     stride, _, top, left = placement
@@ -138,7 +138,7 @@ def _gather(x, place, scratch, area, columns, size, placement):  # type: ignore[
                 row[j] = scratch[at + (j + left) % stride * size + (j + left) // stride]
 
 
-@_compiled
+@compiled
 def _correlate(target, source, taps, places, length):  # type: ignore[no-untyped-def]
     """Fill target[p] with the sum over all taps t of taps[t] * source[p + places[t]], for p below `length`.
 
@@ -177,7 +177,7 @@ def _correlate(target, source, taps, places, length):  # type: ignore[no-untyped
             target[p] += t0 * s0[p]
 
 
-@_compiled
+@compiled
 def _add_products(sums, source, of_y, places, length):  # type: ignore[no-untyped-def]
     """Add to sums[t] the sum over p below `length` of source[p + places[t]] * of_y[p], for all taps t.
 
@@ -219,7 +219,7 @@ def _add_products(sums, source, of_y, places, length):  # type: ignore[no-untype
         t += 1
 
 
-@_compiled
+@compiled
 def convolve(arrays, placement, begin, end):  # type: ignore[no-untyped-def]
     """Fill y [N, C, H', W'] from x [N, C, H, W] and weight [C, 1, K, K], for the channels from `begin` to `end`.
 
@@ -242,7 +242,7 @@ def convolve(arrays, placement, begin, end):  # type: ignore[no-untyped-def]
             _gather(y, place, out, area, columns, 0, (1, 1, 0, 0))  # the result has no padding and no phases
 
 
-@_compiled
+@compiled
 def differentiate(arrays, placement, begin, end):  # type: ignore[no-untyped-def]
     """Fill the gradients of x and weight from that of y, for the channels from `begin` to `end`.
 

@@ -1,0 +1,81 @@
+"""Batch norms that train fast on a CPU, with the ReLU6 or ReLU behind them.
+
+Paddle's own takes several passes over the map in each direction, and the activation two more, which need memory of
+their own. Here both are one operator of compiled loops (`batch_norm_kernels`). Names and results stay what they were,
+up to the order of a sum: the running variance is the biased one, over N values, as Paddle's.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import paddle
+from paddle import nn
+from paddle.autograd import PyLayer
+
+from mobilenext.training.batch_norm_kernels import differentiate, normalize
+from mobilenext.training.compiled_loops import array_of, over_channels
+
+
+class Limits(NamedTuple):
+    """Between which the result is cut, as an activation does."""
+
+    low: float
+    high: float
+
+
+NO_LIMITS = Limits(-math.inf, math.inf)
+ACTIVATIONS = {nn.ReLU6: Limits(0, 6), nn.ReLU: Limits(0, math.inf)}
+
+
+def can_be_compiled(layer: nn.BatchNorm2D, x: paddle.Tensor) -> bool:
+    """Return whether a batch norm takes statistics of x [N, C, H, W] that the loops can take: float32, on a CPU."""
+    takes_statistics = layer.training and not layer._use_global_stats
+    return bool(takes_statistics and x.dtype == layer.weight.dtype == paddle.float32 and x.place.is_cpu_place())
+
+
+def batch_norm(
+    layer: nn.BatchNorm2D, x: paddle.Tensor, limits: Limits = NO_LIMITS, factor: paddle.Tensor | None = None
+) -> paddle.Tensor:
+    """Return x [N, C, H, W] normalized by its own statistics, and cut to `limits`; `can_be_compiled` holds.
+
+    The layer's running statistics take part, as in Paddle. `factor` is a number that weight and bias are multiplied by.
+    """
+    weight, bias = layer.weight, layer.bias
+    if factor is not None:
+        weight, bias = weight * factor, bias * factor
+    return _BatchNorm.apply(x, weight, bias, layer, limits)
+
+
+class _BatchNorm(PyLayer):  # type: ignore[misc]
+    @staticmethod
+    def forward(
+        ctx: Any, x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor, layer: nn.BatchNorm2D, limits: Limits
+    ) -> paddle.Tensor:
+        x = x.contiguous() if hasattr(x, "contiguous") else x
+        y, statistics = paddle.empty_like(x), paddle.empty([2, x.shape[1]])
+        arrays = (_maps(x), array_of(weight), array_of(bias), _maps(y), array_of(statistics))
+        settings = (layer._momentum, layer._epsilon, *np.float32(limits))
+        over_channels(normalize, (*arrays, array_of(layer._mean), array_of(layer._variance)), settings)
+        ctx.save_for_backward(x, weight, bias, statistics)
+        ctx.limits = limits
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
+        x, weight, bias, statistics = ctx.saved_tensor()
+        gradient = gradient.contiguous() if hasattr(gradient, "contiguous") else gradient
+        of_x, of_weight, of_bias = paddle.empty_like(x), paddle.empty_like(weight), paddle.empty_like(bias)
+        arrays = (_maps(x), array_of(weight), array_of(bias), array_of(statistics))
+        gradients = (_maps(gradient), _maps(of_x), array_of(of_weight), array_of(of_bias))
+        over_channels(differentiate, (*arrays, *gradients), tuple(np.float32(ctx.limits)))
+        pairs = ((x, of_x), (weight, of_weight), (bias, of_bias))
+        # Paddle wants None for what has no gradient, such as frozen weights.
+        return tuple(None if tensor.stop_gradient else of_tensor for tensor, of_tensor in pairs)
+
+
+def _maps(tensor: paddle.Tensor) -> Any:
+    """Return the tensor's own memory [N, C, H, W] as [N, C, H * W]."""
+    return array_of(tensor).reshape(*tensor.shape[:2], -1)
