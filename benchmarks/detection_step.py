@@ -42,7 +42,7 @@ def seconds_of_ours() -> float:
     from mobilenext.job import Batch, Feed, Parts, Setup
     from mobilenext.machine.ranks import Ranks
     from mobilenext.models import build_network
-    from mobilenext.training.depthwise import accelerate
+    from mobilenext.training.acceleration import accelerate
     from mobilenext.training.stepper import GradientStep
 
     warnings.filterwarnings("ignore")

@@ -44,7 +44,7 @@ class Search:
         from mobilenext.job import Feed, Setup
         from mobilenext.machine.ranks import Ranks
         from mobilenext.search.architect import Architect
-        from mobilenext.training.depthwise import accelerate
+        from mobilenext.training.acceleration import accelerate
         from mobilenext.training.stepper import GradientStep
 
         network.train()

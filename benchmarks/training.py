@@ -63,7 +63,7 @@ def plain_step(case: dict[str, Any], variant: str) -> Any:
     paddle.seed(0)
     network = build_network(case["model"], num_classes=case["classes"])
     if variant == "depthwise":
-        from mobilenext.training.depthwise import accelerate
+        from mobilenext.training.acceleration import accelerate
 
         accelerate(network)
     network.train()
@@ -94,7 +94,7 @@ def train_step(case: dict[str, Any]) -> Any:
     from mobilenext.job import Feed, Setup
     from mobilenext.machine.ranks import Ranks
     from mobilenext.models import build_network
-    from mobilenext.training.depthwise import accelerate
+    from mobilenext.training.acceleration import accelerate
     from mobilenext.training.freezing import frozen_tensors
     from mobilenext.training.optimization import Average
     from mobilenext.training.stepper import GradientStep

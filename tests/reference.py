@@ -18,7 +18,7 @@ from mobilenext.classification.recipes import RECIPES, ClassificationRecipe
 from mobilenext.classification.training import ClassificationJob
 from mobilenext.job import Batch, Feed, Setup
 from mobilenext.machine.ranks import Ranks
-from mobilenext.training.depthwise import accelerate
+from mobilenext.training.acceleration import accelerate
 from mobilenext.training.stepper import GradientStep
 from mobilenext.weights.load import network_of
 from mobilenext.weights.naming import entries_of, to_pytorch

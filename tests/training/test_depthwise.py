@@ -1,33 +1,23 @@
-"""The compiled depthwise loops against Paddle's own convolution in float64, and whole networks that use them."""
+"""The compiled depthwise loops, for large and small maps, against Paddle's own convolution in float64."""
 
 from __future__ import annotations
 
-import sys
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import paddle
 import paddle.nn.functional as F
 import pytest
-import safetensors.numpy
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from paddle import nn
-
-from golden import formula_images, formula_weights, recording
-from mobilenext.classification.loss import cross_entropy_sum
-from mobilenext.models import build_network
-from mobilenext.weights.load import load_weights
-from mobilenext.weights.read import read_weights
 
 pytest.importorskip("numba", reason="numba is not installed: Paddle's own convolutions are in use")
-from mobilenext.training import compiled_loops, depthwise
-from mobilenext.training.depthwise import Geometry, accelerate, depthwise_conv2d
+from mobilenext.training import compiled_loops
+from mobilenext.training.depthwise import Geometry, depthwise_conv2d
 from mobilenext.training.depthwise_kernels import SCRATCH
+from mobilenext.training.depthwise_small_maps import LENGTH, PIXELS, fits
 
 Arrays = tuple[np.ndarray, ...]
 Case = tuple[int, int, int, int, int, Geometry]  # images, channels, height, width, kernel size, geometry
@@ -93,6 +83,11 @@ def cases(draw: st.DrawFn) -> Case:
 @example((40, 3, 16, 16, 3, Geometry(2, 2, 2, 2, 2, 2)))
 @example((5, 3, 11, 12, 3, Geometry(3, 1, 1, 1, 1)))
 @example((150, 2, 1, 2, 3, Geometry(1, 2, 2, 2, 2)))  # more results than pixels
+@example((3, 300, 2, 2, 3, Geometry(1, 1, 1, 1, 1)))  # small maps: more than two vectors of channels, the last not full
+@example((4, 300, 2, 2, 3, Geometry(2, 1, 1, 1, 1)))
+@example((1, 7, 16, 16, 3, Geometry(2, 1, 1, 1, 1)))
+@example((2, 5, 16, 16, 7, Geometry(1, 3, 3, 3, 3)))
+@example((2, 5, 16, 17, 3, Geometry(1, 1, 1, 1, 1)))  # one column more than is small
 def test_results_and_gradients_are_paddles(case: Case) -> None:
     arrays, geometry = case_arrays(case), case[-1]
     expected = result_and_gradients(native, arrays, geometry, "float64")
@@ -102,6 +97,17 @@ def test_results_and_gradients_are_paddles(case: Case) -> None:
 def test_the_examples_exceed_a_block() -> None:
     assert 2 * SCRATCH < 300 * (2 + 2) ** 2
     assert SCRATCH < 61 * 60
+    assert 2 * LENGTH < 300 * 2 * 2
+    assert PIXELS == 16 * 16
+
+
+@pytest.mark.parametrize(("size", "results", "stride", "expected"), [
+    ((16, 16), (16, 16), 1, True), ((17, 16), (17, 16), 1, False), ((16, 16), (8, 8), 2, True),
+    ((7, 7), (4, 4), 2, True), ((6, 6), (4, 4), 2, False), ((1, 2), (3, 4), 1, False), ((2, 1), (1, 1), 9, True),
+])  # fmt: skip
+def test_which_maps_are_small(size: tuple[int, int], results: tuple[int, int], stride: int, expected: bool) -> None:
+    """A result i stands at the pixel i * stride, which must be in the map."""
+    assert fits(size, results, stride) is expected
 
 
 MANY = [
@@ -239,142 +245,6 @@ def test_what_is_frozen_has_no_gradient(frozen: str) -> None:
             assert tensor.grad is None
         else:
             assert np.abs(tensor.grad.numpy() - gradient).max() <= BOUND * np.abs(gradient).max()
-
-
-# --- In a network -----------------------------------------------------------------------------------------------------
-
-
-def forwards(network: nn.Layer) -> list[nn.Layer]:
-    """The layers whose forward was replaced."""
-    return [layer for layer in network.sublayers() if "forward" in vars(layer)]
-
-
-def test_the_depthwise_convolutions_of_a_network_and_no_others() -> None:
-    network = build_network("mobilenext_x0_35")
-    names = list(network.state_dict())
-    assert accelerate(network) == 33
-    replaced = forwards(network)
-    assert len(replaced) == 33
-    depthwise_weights = [name for name, tensor in network.state_dict().items()
-                         if tensor.ndim == 4 and tensor.shape[1] == 1 and tensor.shape[0] > 1]  # fmt: skip
-    assert len(depthwise_weights) == 33
-    assert {layer.weight.name for layer in replaced} == {network.state_dict()[name].name for name in depthwise_weights}
-    assert list(network.state_dict()) == names
-
-
-def others() -> Iterator[nn.Conv2D]:
-    plain = {"padding": 1, "groups": 4, "bias_attr": False}
-    yield nn.Conv2D(4, 4, 3, padding=1, bias_attr=False)
-    yield nn.Conv2D(4, 4, 1, bias_attr=False)
-    yield nn.Conv2D(4, 4, 3, padding=1, groups=2, bias_attr=False)
-    yield nn.Conv2D(4, 8, 3, **plain)  # two results of each channel
-    yield nn.Conv2D(4, 4, 3, dilation=(1, 2), **plain)
-    yield nn.Conv2D(4, 4, (3, 5), **plain)
-    yield nn.Conv2D(4, 4, 3, stride=(1, 2), **plain)
-    yield nn.Conv2D(4, 4, 3, padding_mode="reflect", **plain)
-    yield nn.Conv2D(4, 4, 3, padding_mode="circular", **plain)
-    yield nn.Conv2D(4, 4, 3, groups=4, bias_attr=False, padding="SAME")
-    yield nn.Conv2D(4, 4, 3, groups=4, bias_attr=False, padding=[[0, 0], [0, 0], [1, 1], [2, 2]])
-    yield nn.Conv2D(4, 4, 3, data_format="NHWC", **plain)
-
-
-@pytest.mark.parametrize("number", range(12))
-def test_other_convolutions_stay_paddles(number: int) -> None:
-    layer = list(others())[number]
-    assert accelerate(nn.Sequential(layer)) == 0
-    assert not forwards(nn.Sequential(layer))
-    with paddle.no_grad():
-        assert layer(paddle.ones([1, 4, 4, 4])).shape[0] == 1
-
-
-@pytest.mark.parametrize("dilation", [1, 2])
-@pytest.mark.parametrize("padding", [1, [1, 2], [1, 2, 0, 1]])
-def test_every_way_to_write_a_padding(padding: Any, dilation: int) -> None:
-    layer = nn.Conv2D(4, 4, 3, stride=2, padding=padding, dilation=dilation, groups=4, bias_attr=False)
-    x = paddle.to_tensor(case_arrays((2, 4, 7, 6, 3, Geometry(1, 1, 1, 1, 1)))[0])
-    expected = layer(x).numpy()
-    assert accelerate(nn.Sequential(layer)) == 1
-    assert np.abs(layer(x).numpy() - expected).max() <= BOUND * np.abs(expected).max()
-
-
-def test_a_bias_is_added_and_trained() -> None:
-    x, results = paddle.to_tensor(case_arrays((2, 4, 7, 6, 3, Geometry(1, 1, 1, 1, 1)))[0]), []
-    layer = nn.Conv2D(4, 4, 3, padding=1, groups=4)
-    layer.bias.set_value(np.array([0.5, -1, 2, 0], np.float32))
-    for replaced in (False, True):
-        if replaced:
-            assert accelerate(nn.Sequential(layer)) == 1
-        y = layer(x)
-        (y**2).sum().backward()
-        results.append([y.numpy(), layer.bias.grad.numpy(), layer.weight.grad.numpy()])
-        layer.clear_gradients()
-    for expected, array in zip(*results, strict=True):
-        assert np.abs(array - expected).max() <= BOUND * np.abs(expected).max()
-
-
-def test_other_types_stay_paddles(monkeypatch: pytest.MonkeyPatch) -> None:
-    layer = nn.Conv2D(4, 4, 3, padding=1, groups=4, bias_attr=False)
-    accelerate(nn.Sequential(layer))
-    monkeypatch.setattr(depthwise, "depthwise_conv2d", lambda *_: pytest.fail("float64 in loops for float32"))
-    layer.to(dtype="float64")
-    assert layer(paddle.ones([1, 4, 5, 5], "float64")).dtype == paddle.float64
-
-
-def loss_and_gradients(network: nn.Layer, images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    network.train()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "When training, we now always track")
-        logits = network(paddle.to_tensor(images))
-    loss = cross_entropy_sum(logits, paddle.to_tensor(labels), 0.1) / len(labels)
-    loss.backward()
-    found = {name: each.grad.numpy() for name, each in network.named_parameters() if each.grad is not None}
-    network.clear_gradients()
-    return found | {"loss": loss.numpy()}
-
-
-# The bound is on the distance of all gradients together, relative to their length.
-@pytest.mark.parametrize(
-    ("model", "loss_bound", "bound"), [("mobilenext_x0_35", 1e-5, 1e-3), ("mobilenext_s", 1e-5, 1e-3)]
-)
-def test_loss_and_gradients_of_a_network(model: str, loss_bound: float, bound: float) -> None:
-    paddle.seed(5)
-    network = build_network(model, num_classes=10)
-    for layer in network.sublayers():
-        if isinstance(layer, nn.Dropout):
-            layer.p = 0.0
-    if hasattr(network, "set_drop_connect"):
-        network.set_drop_connect(0.0)
-    random = np.random.default_rng(0)
-    images = random.standard_normal((12, 3, 64, 64)).astype(np.float32)
-    labels = random.integers(0, 10, 12)
-    expected = loss_and_gradients(network, images, labels)
-    accelerate(network)
-    found = loss_and_gradients(network, images, labels)
-    loss_apart = abs(found.pop("loss") - expected["loss"]) / expected.pop("loss")
-    assert sorted(found) == sorted(expected)
-    distance = np.sqrt(sum(((found[name] - expected[name]).astype(float) ** 2).sum() for name in expected))
-    length = np.sqrt(sum((value.astype(float) ** 2).sum() for value in expected.values()))
-    print(model, loss_apart, distance / length, file=sys.stderr)
-    assert length > 0.1
-    assert loss_apart <= loss_bound
-    assert distance <= bound * length
-
-
-@pytest.mark.parametrize(("name", "model", "size", "bound"),
-                         [("mobilenext_x0.35_20classes_64px", "mobilenext_x0_35", 64, 1e-4),
-                          ("mobilenext_s", "mobilenext_s", 224, 1e-4)])  # fmt: skip
-def test_the_recorded_logits(name: str, model: str, size: int, bound: float, tmp_path: Path) -> None:
-    record, logits = recording(name)
-    file = tmp_path / "formula.safetensors"
-    safetensors.numpy.save_file(formula_weights(record["keys"], model), file)
-    weights = read_weights(file)
-    network = build_network(model, num_classes=weights.num_classes)
-    load_weights(network, weights)
-    network.eval()
-    assert accelerate(network) > 0
-    with paddle.no_grad():
-        output = network(formula_images(size)).numpy()
-    assert np.abs(output - logits).max() <= bound * logits.std()
 
 
 @pytest.mark.parametrize("side", [2, 9])

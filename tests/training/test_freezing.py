@@ -10,7 +10,7 @@ from mobilenext.classification.recipes import RECIPES
 from mobilenext.errors import UsageError
 from mobilenext.models import build_network
 from mobilenext.models.network import Network
-from mobilenext.training.depthwise import accelerate
+from mobilenext.training.acceleration import accelerate
 from mobilenext.training.freezing import freeze, frozen_tensors
 from mobilenext.training.optimization import Average, make_optimizer
 

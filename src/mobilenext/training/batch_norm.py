@@ -1,13 +1,14 @@
 """Batch norms that train fast on a CPU, with the ReLU6 or ReLU behind them.
 
 Paddle's own takes several passes over the map in each direction, and the activation two more, which need memory of
-their own. Here both are one operator of compiled loops (`batch_norm_kernels`). Names and results stay what they were,
-up to the order of a sum: the running variance is the biased one, over N values, as Paddle's.
+their own. Here both are one operator, the compiled loops of `batch_norm_kernels` and `batch_norm_small_maps`. Results
+stay what they were, up to the order of a sum: the running variance is the biased one, over N values, as Paddle's.
 """
 
 from __future__ import annotations
 
 import math
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +16,10 @@ import paddle
 from paddle import nn
 from paddle.autograd import PyLayer
 
-from mobilenext.training.batch_norm_kernels import differentiate, normalize
+from mobilenext.training import batch_norm_kernels, batch_norm_small_maps
 from mobilenext.training.compiled_loops import array_of, over_channels
+
+SMALL = 32  # pixels of a map, below which several channels are done at a time
 
 
 class Limits(NamedTuple):
@@ -32,8 +35,14 @@ ACTIVATIONS = {nn.ReLU6: Limits(0, 6), nn.ReLU: Limits(0, math.inf)}
 
 def can_be_compiled(layer: nn.BatchNorm2D, x: paddle.Tensor) -> bool:
     """Return whether a batch norm takes statistics of x [N, C, H, W] that the loops can take: float32, on a CPU."""
-    takes_statistics = layer.training and not layer._use_global_stats
-    return bool(takes_statistics and x.dtype == layer.weight.dtype == paddle.float32 and x.place.is_cpu_place())
+    if not layer.training or layer._use_global_stats or layer.weight is None or layer.bias is None:
+        return False
+    return bool(x.dtype == layer.weight.dtype == paddle.float32 and x.place.is_cpu_place())
+
+
+def is_small(x: paddle.Tensor) -> bool:
+    """Return whether the maps of x [N, C, H, W] are so small that several channels are done at a time."""
+    return bool(x.shape[2] * x.shape[3] < SMALL)
 
 
 def batch_norm(
@@ -57,8 +66,8 @@ class _BatchNorm(PyLayer):  # type: ignore[misc]
         x = x.contiguous() if hasattr(x, "contiguous") else x
         y, statistics = paddle.empty_like(x), paddle.empty([2, x.shape[1]])
         arrays = (_maps(x), array_of(weight), array_of(bias), _maps(y), array_of(statistics))
-        settings = (layer._momentum, layer._epsilon, *np.float32(limits))
-        over_channels(normalize, (*arrays, array_of(layer._mean), array_of(layer._variance)), settings)
+        settings = (layer._momentum, layer._epsilon, *_float32(limits))
+        over_channels(_loops(x).normalize, (*arrays, array_of(layer._mean), array_of(layer._variance)), settings)
         ctx.save_for_backward(x, weight, bias, statistics)
         ctx.limits = limits
         return y
@@ -70,10 +79,19 @@ class _BatchNorm(PyLayer):  # type: ignore[misc]
         of_x, of_weight, of_bias = paddle.empty_like(x), paddle.empty_like(weight), paddle.empty_like(bias)
         arrays = (_maps(x), array_of(weight), array_of(bias), array_of(statistics))
         gradients = (_maps(gradient), _maps(of_x), array_of(of_weight), array_of(of_bias))
-        over_channels(differentiate, (*arrays, *gradients), tuple(np.float32(ctx.limits)))
+        over_channels(_loops(x).differentiate, (*arrays, *gradients), _float32(ctx.limits))
         pairs = ((x, of_x), (weight, of_weight), (bias, of_bias))
         # Paddle wants None for what has no gradient, such as frozen weights.
         return tuple(None if tensor.stop_gradient else of_tensor for tensor, of_tensor in pairs)
+
+
+def _loops(x: paddle.Tensor) -> ModuleType:
+    """Return the module whose loops are the faster ones for maps of this size."""
+    return batch_norm_small_maps if is_small(x) else batch_norm_kernels
+
+
+def _float32(limits: Limits) -> tuple[np.float32, np.float32]:
+    return np.float32(limits.low), np.float32(limits.high)
 
 
 def _maps(tensor: paddle.Tensor) -> Any:

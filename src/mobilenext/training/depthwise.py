@@ -1,15 +1,14 @@
 """Depthwise convolutions that train fast on a CPU.
 
 Paddle's own kernel unfolds every channel into a matrix and multiplies that by a vector of nine numbers; on a CPU it
-takes half to four fifths of a training step of MobileNeXt (results/bench_train.json). :func:`accelerate` replaces it,
-on a CPU only, by the loops of `depthwise_kernels` and `depthwise_small_maps`, which Numba compiles. Weights, names and results stay what they
-were, up to the order of a sum.
+takes half to four fifths of a training step of MobileNeXt (results/bench_train.json). Here they are the loops of
+`depthwise_kernels` and `depthwise_small_maps`, which Numba compiles. Results stay what they were, up to the order of a
+sum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -49,19 +48,6 @@ class Geometry(NamedTuple):
         return rows, columns
 
 
-def accelerate(network: nn.Layer) -> int:
-    """Let the depthwise convolutions of `network` use the compiled loops, and return how many do.
-
-    On a GPU and for other types than float32 they stay Paddle's. Not for a network that is to be exported.
-    """
-    count = 0
-    for layer in network.sublayers():
-        if isinstance(layer, nn.Conv2D) and (geometry := _geometry_of(layer)):
-            layer.forward = partial(_forward, layer, geometry, layer.forward)
-            count += 1
-    return count
-
-
 def depthwise_conv2d(x: paddle.Tensor, weight: paddle.Tensor, geometry: Geometry) -> paddle.Tensor:
     """Convolve each channel of x [N, C, H, W] with its own kernel of weight [C, 1, K, K]: float32, on a CPU.
 
@@ -89,7 +75,7 @@ def _ring_beyond_the_map(shape: Sequence[int], kernel_size: int, geometry: Geome
     return max(0, middle - (max(shape[2:]) - 1) // geometry.dilation)
 
 
-def _geometry_of(layer: nn.Conv2D) -> Geometry | None:
+def geometry_of(layer: nn.Conv2D) -> Geometry | None:
     """Return the geometry of a depthwise convolution of a form that the loops know; None for any other layer."""
     channels, of_group, *kernel = layer.weight.shape
     zeros = layer._padding_mode == "zeros"
@@ -108,13 +94,6 @@ def _geometry_of(layer: nn.Conv2D) -> Geometry | None:
         return None
     top, bottom, left, right = padding
     return Geometry(strides[0], top, bottom, left, right, dilation[0])
-
-
-def _forward(layer: nn.Conv2D, geometry: Geometry, native: Callable[[Any], Any], x: paddle.Tensor) -> paddle.Tensor:
-    if x.dtype == layer.weight.dtype == paddle.float32 and x.place.is_cpu_place():
-        result = depthwise_conv2d(x, layer.weight, geometry)
-        return result if layer.bias is None else result + layer.bias.reshape([1, -1, 1, 1])
-    return native(x)
 
 
 def _loops(input_size: tuple[int, int], output_size: tuple[int, int], geometry: Geometry) -> ModuleType:

@@ -64,7 +64,7 @@ def _accelerate(network: Network) -> bool:
     except MissingDependency as missing:
         log.warning("%s; without it a step takes several times as long", missing)
         return False
-    from mobilenext.training.depthwise import accelerate
+    from mobilenext.training.acceleration import accelerate
 
     return accelerate(network) > 0
 
