@@ -133,7 +133,7 @@ class BlockSearchNetwork(Network):
         return [(f"features.{index}", block) for index, block in enumerate(self.features)]
 
     def head(self, x: paddle.Tensor) -> paddle.Tensor:
-        return self.classifier(x.mean(axis=[2, 3]))
+        return self.classifier(self.pooled(x))
 
     # Discrete networks.
 

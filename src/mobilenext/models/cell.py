@@ -251,4 +251,4 @@ class CellNetwork(Network):
         self.auxiliary_head = None
 
     def head(self, x: paddle.Tensor) -> paddle.Tensor:
-        return self.classifier(x.mean(axis=[2, 3]))
+        return self.classifier(self.pooled(x))

@@ -193,7 +193,7 @@ class CellSearchNetwork(Network):
         return newer
 
     def head(self, x: paddle.Tensor) -> paddle.Tensor:
-        return self.classifier(x.mean(axis=[2, 3]))
+        return self.classifier(self.pooled(x))
 
 
 def _weights(alphas: paddle.Tensor) -> list[list[paddle.Tensor]]:

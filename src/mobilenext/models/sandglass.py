@@ -223,7 +223,7 @@ class MobileNeXt(Network):
         return [(f"features.{index}", block) for index, block in enumerate(self.features)]
 
     def head(self, x: paddle.Tensor) -> paddle.Tensor:
-        return self.classifier(x.mean(axis=[2, 3]))
+        return self.classifier(self.pooled(x))
 
 
 def _check_plan(blocks: Sequence[BlockPlan]) -> None:

@@ -207,4 +207,4 @@ class MobileNeXtSE(Network):
         return [(f"_blocks.{index}", block) for index, block in enumerate(self._blocks)]
 
     def head(self, x: paddle.Tensor) -> paddle.Tensor:
-        return self._fc(self._dropout(x.mean(axis=[2, 3])))
+        return self._fc(self._dropout(self.pooled(x)))
