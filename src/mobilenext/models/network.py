@@ -116,7 +116,7 @@ class Network(nn.Layer):  # type: ignore[misc]
 
     def pooled(self, x: paddle.Tensor) -> paddle.Tensor:
         """Return the mean of each map: [N, C, H, W] to [N, C]."""
-        # The same number, whose gradient Paddle computes several times as fast. Exported graphs keep their one operator.
+        # The same number; this gradient Paddle computes several times as fast. Exported graphs keep their one operator.
         return x.flatten(2).mean(axis=-1) if self.training else x.mean(axis=[2, 3])
 
     def stem(self, x: paddle.Tensor) -> paddle.Tensor:
