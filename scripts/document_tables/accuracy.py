@@ -56,7 +56,7 @@ def reproduced() -> str:
                     f"{100 * pytorch[kind] / result['images']:.1f} % ({pytorch[kind]})",
                     f"{result['top1_percent']:.1f} % ({result['correct_top1']})",
                     bundled,
-                    f"[{file}](results/{file})",
+                    f"[JSON](results/{file})",
                 ]
             )
     return table(["model", "target accuracy", "reproduced accuracy", "weights", "log"], rows)
