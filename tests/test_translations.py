@@ -134,6 +134,16 @@ def test_tables(page: Path) -> None:
 
 
 @pairs
+def test_names_in_the_text(page: Path) -> None:
+    """Options, fields and files that a page names, and so sentences that were left out."""
+    own, twin = (
+        {" ".join(span.split()) for span in re.findall(r"`([^`]+)`", split(text_of(file))[1])}
+        for file in (page, TWINS[page])
+    )
+    assert own - twin == set()
+
+
+@pairs
 def test_links_and_pictures(page: Path) -> None:
     own, twins = targets(page), targets(TWINS[page])
     language = {(str(page.relative_to(ROOT)), None)}  # what each links the other by
