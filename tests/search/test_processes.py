@@ -56,7 +56,7 @@ def state(folder: Path) -> dict[str, dict[str, np.ndarray]]:
     return kinds
 
 
-@pytest.mark.parametrize("space", sorted(SPACES))
+@pytest.mark.parametrize("space", ["cell", pytest.param("blocks", marks=pytest.mark.long)])  # a minute each
 def test_two_processes_search_as_one_does(
     space: str, data: Path, tmp_path: Path, both: Both, warm_commands: WarmCommands
 ) -> None:

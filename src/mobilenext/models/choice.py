@@ -91,9 +91,10 @@ class Choice(nn.Layer):  # type: ignore[misc]
 
 def _branch(block: Block, x: paddle.Tensor, factor: paddle.Tensor) -> paddle.Tensor:
     """Return what a block computes beside its shortcut, times a number."""
-    *layers, norm = block.conv
-    for layer in layers:
-        x = layer(x)
+    # In training on a CPU some layers are done in one step.
+    *steps, norm = vars(block.conv).get("steps", block.conv)
+    for step in steps:
+        x = step(x)
     return _normalized(norm, x, factor)
 
 

@@ -40,6 +40,7 @@ def accelerate(network: nn.Layer) -> int:
             steps = _steps(list(layer), norms)
             if len(steps) < len(layer):
                 layer.forward = partial(_sequence, steps)
+                vars(layer)["steps"] = steps  # for a choice of a super-network, which runs all but the last of them
     return depthwise
 
 
