@@ -17,7 +17,7 @@ pytest.importorskip("numba", reason="numba is not installed: Paddle's own convol
 from mobilenext.training import compiled_loops
 from mobilenext.training.depthwise import Geometry, depthwise_conv2d
 from mobilenext.training.depthwise_kernels import SCRATCH
-from mobilenext.training.depthwise_small_maps import LENGTH, PIXELS, fits
+from mobilenext.training.depthwise_small_maps import LENGTH, PRODUCTS, fits
 
 Arrays = tuple[np.ndarray, ...]
 Case = tuple[int, int, int, int, int, Geometry]  # images, channels, height, width, kernel size, geometry
@@ -86,7 +86,8 @@ def cases(draw: st.DrawFn) -> Case:
 @example((3, 300, 2, 2, 3, Geometry(1, 1, 1, 1, 1)))  # small maps: more than two vectors of channels, the last not full
 @example((4, 300, 2, 2, 3, Geometry(2, 1, 1, 1, 1)))
 @example((1, 7, 16, 16, 3, Geometry(2, 1, 1, 1, 1)))
-@example((2, 5, 16, 16, 7, Geometry(1, 3, 3, 3, 3)))
+@example((2, 5, 6, 7, 7, Geometry(1, 3, 3, 3, 3)))
+@example((3, 5, 8, 8, 5, Geometry(1, 2, 2, 2, 2)))
 @example((2, 5, 16, 17, 3, Geometry(1, 1, 1, 1, 1)))  # one column more than is small
 def test_results_and_gradients_are_paddles(case: Case) -> None:
     arrays, geometry = case_arrays(case), case[-1]
@@ -98,16 +99,19 @@ def test_the_examples_exceed_a_block() -> None:
     assert 2 * SCRATCH < 300 * (2 + 2) ** 2
     assert SCRATCH < 61 * 60
     assert 2 * LENGTH < 300 * 2 * 2
-    assert PIXELS == 16 * 16
+    assert PRODUCTS == 9 * 16 * 16
 
 
-@pytest.mark.parametrize(("size", "results", "stride", "expected"), [
-    ((16, 16), (16, 16), 1, True), ((17, 16), (17, 16), 1, False), ((16, 16), (8, 8), 2, True),
-    ((7, 7), (4, 4), 2, True), ((6, 6), (4, 4), 2, False), ((1, 2), (3, 4), 1, False), ((2, 1), (1, 1), 9, True),
+@pytest.mark.parametrize(("size", "results", "kernel", "stride", "expected"), [
+    ((16, 16), (16, 16), 3, 1, True), ((17, 16), (17, 16), 3, 1, False), ((16, 16), (8, 8), 3, 2, True),
+    ((9, 10), (9, 10), 5, 1, True), ((10, 10), (10, 10), 5, 1, False), ((7, 7), (4, 4), 3, 2, True),
+    ((6, 6), (4, 4), 3, 2, False), ((1, 2), (3, 4), 3, 1, False), ((2, 1), (1, 1), 3, 9, True),
 ])  # fmt: skip
-def test_which_maps_are_small(size: tuple[int, int], results: tuple[int, int], stride: int, expected: bool) -> None:
+def test_which_maps_are_small(
+    size: tuple[int, int], results: tuple[int, int], kernel: int, stride: int, expected: bool
+) -> None:
     """A result i stands at the pixel i * stride, which must be in the map."""
-    assert fits(size, results, stride) is expected
+    assert fits(size, results, kernel, stride) is expected
 
 
 MANY = [

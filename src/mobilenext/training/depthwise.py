@@ -96,9 +96,11 @@ def geometry_of(layer: nn.Conv2D) -> Geometry | None:
     return Geometry(strides[0], top, bottom, left, right, dilation[0])
 
 
-def _loops(input_size: tuple[int, int], output_size: tuple[int, int], geometry: Geometry) -> ModuleType:
+def _loops(
+    input_size: tuple[int, int], output_size: tuple[int, int], kernel_size: int, geometry: Geometry
+) -> ModuleType:
     """Return the module whose loops are the faster ones for maps of these sizes."""
-    fits = depthwise_small_maps.fits(input_size, output_size, geometry.stride)
+    fits = depthwise_small_maps.fits(input_size, output_size, kernel_size, geometry.stride)
     return depthwise_small_maps if fits else depthwise_kernels
 
 
@@ -109,7 +111,7 @@ class _Depthwise(PyLayer):  # type: ignore[misc]
         images, channels, height, width = x.shape
         size = geometry.output(height, width, weight.shape[-1])
         result = paddle.empty([images, channels, *size], x.dtype)
-        loops = _loops((height, width), size, geometry)
+        loops = _loops((height, width), size, weight.shape[-1], geometry)
         over_channels(loops.convolve, (array_of(x), array_of(weight), array_of(result)), geometry.placement)
         ctx.save_for_backward(x, weight)
         ctx.geometry, ctx.loops = geometry, loops

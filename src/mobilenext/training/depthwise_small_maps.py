@@ -24,14 +24,14 @@ import numpy as np
 from mobilenext.training import depthwise_kernels as large
 from mobilenext.training.depthwise_kernels import compiled
 
-PIXELS = 256  # of a map that counts as small: from there on the loops for large maps are as fast
+PRODUCTS = 9 * 256  # of a map and its taps: up to that many these loops are the faster ones, as it was measured
 LENGTH = 512  # values of the vector: as many channels as fit, at least one
 
 
-def fits(input_size: Sequence[int], output_size: Sequence[int], stride: int) -> bool:
+def fits(input_size: Sequence[int], output_size: Sequence[int], kernel_size: int, stride: int) -> bool:
     """Return whether maps [H, W] are small, and have a pixel where each of the results [H', W'] stands."""
     stand = ((results - 1) * stride < side for results, side in zip(output_size, input_size, strict=True))
-    return math.prod(input_size) <= PIXELS and all(stand)
+    return math.prod(input_size) * kernel_size**2 <= PRODUCTS and all(stand)
 
 
 @compiled
