@@ -49,7 +49,7 @@ def _distributions(
         for number, share in enumerate(shares if len(rows) > 1 else ()):
             single += [point | {"row": f"{network} {number}"} for point in _points(names[network], middles, share)]
     x = axis("x", "cosine", scale={"domain": _range(occurring, bins)}, axis={"grid": False})
-    encoding = {"x": x, "y": axis("y", "% of pairs"), "color": colored(list(names.values()))}
+    encoding = {"x": x, "y": axis("y", "% of pairs"), "color": {**colored(list(names.values())), "legend": None}}
     line = {"type": "line", "clip": True}
     return {
         "layer": [
@@ -60,8 +60,25 @@ def _distributions(
                 "encoding": {**encoding, "detail": {"field": "row"}},
             },
             {"data": {"values": means}, "mark": {**line, "strokeWidth": 2}, "encoding": encoding},
+            *_labels(means, encoding["color"], top=True),
         ],
     }
+
+
+def _labels(points: Sequence[Mapping[str, Any]], colors: Mapping[str, Any], *, top: bool) -> list[dict[str, Any]]:
+    """Write the names of the networks in their colors where no line is: at the left, at the top or at the bottom."""
+    names = list(dict.fromkeys(point["run"] for point in points))
+    first = 14 if top else HEIGHT - 14 - 20 * (len(names) - 1)  # pixels
+    return [
+        {
+            "data": {"values": [{"run": name}]},
+            "mark": {"type": "text", "align": "left", "fontSize": 11, "fontWeight": 600},
+            "encoding": {
+                "x": {"value": 12}, "y": {"value": first + 20 * place}, "color": colors, "text": {"field": "run"},
+            },
+        }
+        for place, name in enumerate(names)
+    ]  # fmt: skip
 
 
 def _means(kinds: Kinds, names: Mapping[str, str], state: str, everything: str) -> dict[str, Any]:
@@ -79,7 +96,7 @@ def _means(kinds: Kinds, names: Mapping[str, str], state: str, everything: str) 
     encoding = {
         "x": {"field": "x", "type": "nominal", "title": None, "sort": groups, "axis": {"labelAngle": 0}},
         "y": axis("y", "mean cosine"),
-        "color": colored(list(names.values())),
+        "color": {**colored(list(names.values())), "legend": None},
     }
     zero = {"y": axis("y", "mean cosine")}
     return {
@@ -87,6 +104,7 @@ def _means(kinds: Kinds, names: Mapping[str, str], state: str, everything: str) 
             {"data": {"values": [{"y": 0}]}, "mark": {"type": "rule", "color": "grey"}, "encoding": zero},
             {"data": {"values": single}, "mark": {"type": "circle", "size": 20, "opacity": 0.6}, "encoding": encoding},
             {"data": {"values": means}, "mark": {"type": "line", "point": {"size": 60}}, "encoding": encoding},
+            *_labels(means, encoding["color"], top=False),
         ],
     }
 

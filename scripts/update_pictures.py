@@ -7,33 +7,19 @@ python scripts/update_pictures.py claim          # docs/claim.png only
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import gradient_confusion
 import mobilenext
 from document_tables.results import ROOT, load
-from mobilenext.report import bench_report
-from mobilenext.runs.curves import write_curves
-from mobilenext.runs.training_run import TrainingRun
+from mobilenext.drawing.picture import write_picture
 from mobilenext.sources.find import sample_for
-
-
-def claim_runs(result: Mapping[str, Any]) -> list[TrainingRun]:
-    """Return the runs of claim.json, which has the epochs of their logs and not the single steps."""
-    runs = []
-    for summary in result["comparison"]["runs"]:
-        name = summary["run"]
-        epochs = result["epochs"][name]
-        config = {key: summary[key] for key in ("model", "identity_divisor", "seed", "epochs")}
-        config |= {"recipe": result["recipe"], "steps_per_epoch": epochs[0]["global_step"]}
-        runs.append(TrainingRun(Path(name), name, config, [], epochs, {"final": summary["final"]}))
-    return runs
+from result_pictures import claim_spec, latency_spec
 
 
 def claim(path: Path) -> None:
-    write_curves(claim_runs(load("claim.json")), path)
+    write_picture(claim_spec(load("claim.json")), path, extra="report", purpose="the picture")
 
 
 def confusion(path: Path) -> None:
@@ -41,7 +27,7 @@ def confusion(path: Path) -> None:
 
 
 def latency(path: Path) -> None:
-    bench_report.write_plot(load("bench_batch1.json"), path)
+    write_picture(latency_spec(load("bench_batch1.json")), path, extra="report", purpose="the picture")
 
 
 def detections(path: Path) -> None:

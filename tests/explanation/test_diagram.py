@@ -10,11 +10,13 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+from PIL import Image
 
 from golden import GOLDENS
 from mobilenext.errors import UsageError
 from mobilenext.explanation.anatomy import anatomy
 from mobilenext.explanation.diagram import ADVANCE, block_svg, network_svg, write_diagram
+from mobilenext.machine.packages import installed
 from mobilenext.models import build_network
 from mobilenext.models.cards import paper_models
 from mobilenext.models.counting import count
@@ -111,9 +113,22 @@ def test_the_partial_shortcut(tmp_path: Path) -> None:
     assert "+ the input, its first 96 of 192 channels" in shown
 
 
+@pytest.mark.skipif(not installed("vl_convert"), reason="vl-convert is not installed (extra explain)")
+def test_a_png_has_the_shapes_in_light_colors_at_twice_the_size(tmp_path: Path) -> None:
+    for suffix in ("svg", "png"):
+        write_diagram(tmp_path / f"block.{suffix}", model="mobilenext_x0_35", block="features.4")
+    size = re.search(r'viewBox="0 0 (\d+) (\d+)"', (tmp_path / "block.svg").read_text())
+    assert size is not None
+    with Image.open(tmp_path / "block.png") as picture:
+        assert picture.size == (2 * int(size[1]), 2 * int(size[2]))
+        colors = {color[:3]: count for count, color in picture.convert("RGB").getcolors(1 << 24) or ()}
+    assert max(colors, key=lambda color: colors[color]) == (255, 255, 255)
+    assert colors.get((0xA3, 0xCB, 0xEA), 0) > 1000, "the outline is filled"
+
+
 def test_what_cannot_be_drawn(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected a name that ends"):
-        write_diagram(tmp_path / "a.png", model="mobilenext_x1_0")
+        write_diagram(tmp_path / "a.gif", model="mobilenext_x1_0")
     with pytest.raises(UsageError, match="expected last, 0 to 20 or one of"):
         write_diagram(tmp_path / "a.svg", model="mobilenext_x1_0", block="99")
     with pytest.raises(UsageError, match="image_size is 8"):

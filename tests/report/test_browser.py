@@ -134,7 +134,7 @@ def keys(driver: Any, *pressed: str) -> None:
 def column(driver: Any, table: str, place: int) -> list[str]:
     """The texts of a column, of the rows that are shown."""
     script = """return [...document.getElementById(arguments[0]).tBodies[0].rows].filter(row => !row.hidden)
-        .map(row => row.cells[arguments[1]].querySelector('bdi').textContent)"""
+        .filter(row => row.checkVisibility()).map(row => row.cells[arguments[1]].querySelector('bdi').textContent)"""
     return list(driver.execute_script(script, table, place))
 
 
@@ -176,14 +176,15 @@ def test_a_table_is_sorted_by_keyboard(report: Path, opened: Open) -> None:
     from selenium.webdriver.common.keys import Keys
 
     driver = opened(report)
+    driver.execute_script("document.querySelector('#classes-box .all').click()")
     driver.execute_script("document.getElementById('classes-search').focus()")
-    keys(driver, Keys.TAB, Keys.TAB, Keys.TAB, Keys.TAB)  # the region that scrolls, and three headings
+    keys(driver, Keys.TAB, Keys.TAB, Keys.TAB)  # the region that scrolls, and two headings
     focused = "return document.activeElement.textContent"
     assert driver.execute_script(focused) == "top-1, first"
     for state, reverse in (("ascending", False), ("descending", True)):
         keys(driver, Keys.ENTER)
         assert driver.execute_script("return document.activeElement.closest('th').ariaSort") == state
-        values = [float(value.removesuffix(" %")) for value in column(driver, "classes", 2)]
+        values = [float(value.split()[0]) for value in column(driver, "classes", 1)]
         assert values == sorted(values, reverse=reverse)
         assert len(set(values)) > 3
     assert driver.execute_script(focused) == "top-1, first"
@@ -195,11 +196,44 @@ def test_a_table_is_searched_by_keyboard(report: Path, opened: Open) -> None:
     driver = opened(report)
     driver.execute_script("document.getElementById('classes-search').focus()")
     keys(driver, *"NUMBER 42")
-    assert column(driver, "classes", 0) == ["42"]
+    assert [name.split()[0] for name in column(driver, "classes", 0)] == ["42"]
     said = "return document.querySelector('output[for=classes-search]').textContent"
     assert driver.execute_script(said) == "1 of 60 rows"
     keys(driver, *[Keys.BACKSPACE] * 9)
+    assert len(column(driver, "classes", 0)) == 25, "no search: the first rows again"
+
+
+def test_a_button_shows_the_other_rows_of_a_long_table(report: Path, opened: Open) -> None:
+    driver = opened(report)
+    assert len(column(driver, "classes", 0)) == 25
+    driver.execute_script("document.querySelector('#classes-box .all').click()")
     assert len(column(driver, "classes", 0)) == 60
+    assert not driver.find_element("css selector", "#classes-box .all").is_displayed()
+    assert len(column(opened(report, 390), "classes", 0)) == 8
+
+
+SCROLLING = """return [...document.querySelectorAll('.scroll')].filter(box => box.checkVisibility() &&
+    (box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1))
+    .map(box => [box.querySelector('table').id, box.scrollWidth, box.clientWidth])"""
+
+
+def test_no_table_needs_a_scroll_bar(report: Path, opened: Open) -> None:
+    assert opened(report).execute_script(SCROLLING) == []
+
+
+def test_a_phone_shows_the_first_run_and_the_names_of_the_others(report: Path, opened: Open) -> None:
+    states = "return [...document.querySelectorAll('#calibration .run')].map(run => run.open)"
+    assert opened(report).execute_script(states) == [True, True]
+    phone = opened(report, 390)
+    assert phone.execute_script(states) == [True, False]
+    phone.execute_script("document.querySelectorAll('#calibration .run')[1].open = true")
+    width = (
+        "return document.querySelectorAll('#calibration .run')[1].querySelector('svg').getBoundingClientRect().width"
+    )
+    deadline = time.monotonic() + 10
+    while phone.execute_script(width) < 200:
+        assert time.monotonic() < deadline, "a chart that was hidden is drawn as wide as its place"
+        time.sleep(0.05)
 
 
 def test_the_skip_link_comes_first(report: Path, opened: Open) -> None:

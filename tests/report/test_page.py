@@ -69,8 +69,10 @@ def text_of(content: str) -> str:
 def test_the_headline_and_its_counts(tmp_path: Path) -> None:
     said = text_of(reported([run(tmp_path / "a", {11: 0})], tmp_path / "r.html"))
     assert "91.67 % 11/12; 95 %: 64.61 to 98.51 %" in said  # Wilson by hand
-    assert "no accuracy is published" in said
-    assert "1 pairs in 1 wrong images" in said
+    assert "Top-1 of mobilenext_x1_0 on 12 images of photos : 91.67 % (11/12; 95 %: 64.61 to 98.51 %). One" in said
+    assert "1 pair in 1 wrong image;" in said
+    assert "1 images" not in said
+    assert "Expected top-1" not in said, "nothing is published of these weights"
     assert "All 12 images could be read" in said
     assert "the folder of the images was not given" in said
 
@@ -79,17 +81,42 @@ def test_the_verdict_and_partial_results(tmp_path: Path) -> None:
     compared = {"expected_top1_percent": 74.022, "verdict": "differs", "reason": "by more", "dataset": "ImageNet"}
     folder = run(tmp_path / "a", comparison=compared, partial=True, diagnosis=["labels run from 1"])
     said = text_of(reported([folder], tmp_path / "r.html"))
-    for expected in ("74.022 % differs", "by more (ImageNet)", "PARTIAL", "labels run from 1"):
+    for expected in ("74.02 % differs", "by more (ImageNet)", "PARTIAL", "labels run from 1"):
         assert expected in said
 
 
 def test_side_by_side(tmp_path: Path) -> None:
     first = run(tmp_path / "a", {place: (place + 1) % 3 for place in range(6)})
     said = text_of(reported([first, run(tmp_path / "b", {0: 2, 11: 0})], tmp_path / "r.html"))
+    assert "Of 2 runs on 12 images of photos , b has the highest top-1, 83.33 % , and a the lowest latency" in said
+    assert "What differs between the evaluations: no setting." in said
     assert "+33.33 points" in said  # 6 and 10 of 12
     assert "p = 0.2188" in said  # 5 against 1: 2 (1 + 6) / 64
     assert "7 of 12 images: 1 newly wrong, 5 newly right, 1 wrong in another way" in said
     assert "41.67 % same best class: 5/12" in said
+
+
+def test_what_differs_stands_at_the_head(tmp_path: Path) -> None:
+    folders = [
+        run(tmp_path / "a", finished="2026-11-20T03:17:54Z", environment={"onnxruntime": "1", "load_average": [1]}),
+        run(tmp_path / "b", precision="bf16", environment={"onnxruntime": "2", "load_average": [2]}),
+    ]
+    table = re.search(r'<table id="differences".*?</table>', reported(folders, tmp_path / "r.html"), flags=re.DOTALL)
+    assert table is not None
+    expected = "What differs between the evaluations a b precision fp32 bf16 environment.onnxruntime 1 2"
+    assert text_of(table[0]).strip() == expected
+
+
+def test_classes_of_one_data_set_have_one_name(tmp_path: Path) -> None:
+    names = ["cat", "dog", "rat"]
+    folders = [run(tmp_path / "a", {0: 1}), run(tmp_path / "b", {1: 0}, class_names=names)]
+    content = text_of(reported(folders, tmp_path / "r.html"))
+    assert "0 cat" in content
+    assert "class 0" not in content
+    other = run(tmp_path / "c", {2: 0}, data={"folder": "elsewhere"})
+    content = text_of(reported([folders[1], other], tmp_path / "r2.html"))
+    assert "The runs are of different images" in content
+    assert "class 0" in content, "of other data nobody knows the names"
 
 
 def test_runs_on_other_images(tmp_path: Path) -> None:
@@ -315,7 +342,7 @@ def test_means_over_classes_are_scikit_learns(tmp_path: Path) -> None:
         f"{100 * score(labels, answers, average='macro', zero_division=0):.2f} %"
         for score in (metrics.recall_score, metrics.precision_score, metrics.f1_score)
     )
-    assert f"Mean over classes {recall} precision {precision}, F1 {f1}; 3 classes, 1 others have no image" in content
+    assert f"Mean over classes {recall} precision {precision}, F1 {f1}; 3 classes, 1 without an image" in content
     for name, values in (("precision", metrics.precision_score), ("F1", metrics.f1_score)):
         assert name in content
         for value in values(labels, answers, average=None, zero_division=0):

@@ -50,13 +50,26 @@ def test_a_result_of_a_runtime_that_is_not_known(tmp_path: Path) -> None:
 
 def test_the_bench_of_a_detector_tells_its_post_processing() -> None:
     results = Path(__file__).parents[2] / "results"
-    for name, columns in (("bench_detection", ["of it, post-processing", "candidates", "boxes"]), ("bench_batch1", [])):
+    columns = ["of it, post-processing", "candidates", "boxes"]
+    for name, task, expected in (("bench_detection", "detection", columns), ("bench_batch1", None, [])):
         result = json.loads((results / f"{name}.json").read_text())
-        table = bench_table(Bench(results, name, result), 0, find_task("detection"))
-        assert list(table.head[11:]) == columns
-        assert {len(row) for row in table.rows} == {11 + len(columns)}
+        table = bench_table(Bench(results, name, result), 0, find_task(task))
+        assert [head for head in table.head if head in columns] == expected
+        assert {len(row) for row in table.rows} == {len(table.head)}
         for row, cells in zip(result["rows"], table.rows, strict=True):
-            values = [cell.value for cell in cells[11:]]
-            if columns:
+            values = [cell.value for head, cell in zip(table.head, cells, strict=True) if head in columns]
+            if expected:
                 amounts = row.get("amounts_per_image", {})
                 assert values == [row.get("post_processing_ms"), amounts.get("candidates"), amounts.get("boxes")]
+
+
+def test_a_bench_quotes_the_paper_beside_networks_that_ran_as_in_it() -> None:
+    results = Path(__file__).parents[2] / "results"
+    result = json.loads((results / "bench_batch1.json").read_text())
+    small = [{**row, "image_size": 64} for row in result["rows"]]
+    for rows, quoted in ((result["rows"], True), (small, False), ([*result["rows"], *small], True)):
+        table = bench_table(Bench(results, "bench", {**result, "rows": rows}), 0, find_task(None))
+        assert ("top-1 in the paper" in table.head) == quoted
+    place = list(table.head).index("top-1 in the paper")
+    assert {cells[place].text for row, cells in zip(rows, table.rows, strict=True) if row["image_size"] == 64} == {"-"}
+    assert "72.30 %" in {cells[place].text for cells in table.rows}

@@ -13,6 +13,9 @@ from mobilenext.drawing.cells import percent_text, share_note
 from mobilenext.drawing.chart import TIP, Chart, axis, chart_spec
 from mobilenext.statistics import percent, wilson_percent
 
+_ROOMY = 12  # classes of a matrix for whose names and numbers a phone has room
+FEW = 10  # images of a bin, below which its interval would be a line over most of the chart
+
 
 def reliability(bins: Sequence[Bin], error: float | None) -> Chart:
     """Return accuracy against confidence, a bar with its interval for each bin, and the line of perfect calibration."""
@@ -35,7 +38,7 @@ def reliability(bins: Sequence[Bin], error: float | None) -> Chart:
         )
         values.append(
             {"left": 100 * one.low, "right": 100 * one.high, "middle": 50 * (one.low + one.high), "accuracy": accuracy}
-            | {"low": low, "high": high, "mean": round(mean, 3), "tip": tip}
+            | {"low": low, "high": high, "mean": round(mean, 3), "few": one.images < FEW, "tip": tip}
         )
     count = "no images" if error is None else f"expected calibration error {100 * error:.2f} %"
     description = f"Reliability diagram: share of correct images against confidence in {len(bins)} bins; {count}."
@@ -50,8 +53,9 @@ def _reliability_layers() -> list[dict[str, Any]]:
     y = {"type": "quantitative", "title": "correct, %", "scale": full}
     return [
         {
-            "mark": {"type": "bar", "color": "var(--right)", "opacity": 0.75, "binSpacing": 1},
+            "mark": {"type": "bar", "color": "var(--right)", "binSpacing": 1},
             "encoding": {
+                "opacity": {"condition": {"test": "datum.few", "value": 0.25}, "value": 0.75},
                 "x": axis("left", "confidence, %", scale=full, bin={"binned": True}),
                 "x2": {"field": "right"},
                 "y": {**y, "field": "accuracy"},
@@ -59,6 +63,7 @@ def _reliability_layers() -> list[dict[str, Any]]:
             },
         },
         {
+            "transform": [{"filter": "!datum.few"}],
             "mark": {"type": "rule", "color": "var(--ink)", "strokeWidth": 1.2},
             "encoding": {
                 "x": {"field": "middle", "type": "quantitative"},
@@ -130,9 +135,10 @@ def confusion_matrix(answers: Answers, pairs: Sequence[Confusion], most: int = 2
         values[-1] |= {"images": count, "kind": "correct" if row == column else "wrong", "tip": tip}
     which = "all classes" if len(classes) == answers.result["num_classes"] else "the classes most often confused"
     description = (
-        f"Confusion matrix of {which}: the stronger the color of a cell, the larger its share of the row's images."
+        f"Confusion matrix of {which}: images of the class on the left that were taken for the one above. The stronger "
+        "the color, the larger their share of the row."
     )
-    height = max(180, 22 * len(classes)) + 60
+    height = max(180, 24 * len(classes)) + 64
     spec = chart_spec(description, height, data={"values": values}, **_matrix_look(names, ids))
     rows = [
         [name, *(f"{count:,}" if count else "" for count in line)] for name, line in zip(names, counts, strict=True)
@@ -165,17 +171,21 @@ def _matrix(answers: Answers, classes: Sequence[int]) -> tuple[Ids, list[int]]:
     return counts, totals
 
 
+# The page is as wide as a hand or as a table; a chart in it learns how wide it is only in the browser.
+_NARROW = "containerSize()[0] < 500"
+
+
 def _matrix_look(names: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:
-    """Return encoding and layers of a matrix with these names of its rows and columns."""
-    look = {"labelLimit": 130, "domain": False, "ticks": False, "grid": False, "labelOverlap": False}
-    upright = len(ids) * max(map(len, ids)) > 24
-    with_counts = len(ids) <= 12  # there is room for numbers, which need a paler ground
+    """Return encoding and layers of a matrix with these names of its rows and columns; a narrow one has ids alone."""
+    look = {"domain": False, "ticks": False, "grid": False, "labelPadding": 5}
+    size = {"expr": f"{_NARROW} ? 9 : 12"}
+    across = {**look, "labelAngle": 0, "orient": "top", "labelOverlap": "parity", "labelFontSize": size}
+    down = {**look, "labelOverlap": False, "labelLimit": 260, "labelFontSize": size}
     place_of = {
         "x": {"field": "predicted", "type": "nominal", "title": "predicted class", "scale": {"domain": ids}}
-        | {"axis": {**look, "labelAngle": -90 if upright else 0, "orient": "top"}},
-        "y": {"field": "label", "type": "nominal", "title": "label", "scale": {"domain": names}, "axis": look},
+        | {"axis": {**across, "titlePadding": 10}},
+        "y": {"field": "label", "type": "nominal", "title": "label", "scale": {"domain": names}, "axis": down},
     }
-    opacities = [0.08, 0.6 if with_counts else 1]
     cell = {
         "mark": {"type": "rect", "stroke": "var(--card)", "strokeWidth": 1},
         "encoding": {
@@ -189,17 +199,24 @@ def _matrix_look(names: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:
             "opacity": {
                 "field": "share",
                 "type": "quantitative",
-                "scale": {"type": "pow", "exponent": 0.6, "domain": [0, 1], "range": opacities},
+                "scale": {
+                    "type": "pow",
+                    "exponent": 0.6,
+                    "domain": [0, 1],
+                    "range": [0.08, 0.6],
+                },  # numbers stand on it
                 "legend": None,
             },
             "tooltip": TIP,
         },
     }
-    layers: list[dict[str, Any]] = [cell]
-    if with_counts:
-        layers.append({"mark": {"type": "text", "color": "var(--ink)", "fontSize": 11, "aria": False}})
-        layers[-1]["encoding"] = {"text": {"field": "images", "format": ",d"}, "tooltip": TIP}
-    return {"encoding": place_of, "layer": layers}
+    number_size = {"expr": f"{_NARROW} ? {7 if len(ids) > _ROOMY else 10} : 11"}
+    number = {"type": "text", "color": "var(--ink)", "fontSize": number_size, "aria": False}
+    layers: list[dict[str, Any]] = [
+        cell, {"mark": number, "encoding": {"text": {"field": "images", "format": ",d"}, "tooltip": TIP}},
+    ]  # fmt: skip
+    ids_alone = {"encoding": {"y": {"axis": {"labelExpr": "split(datum.label, ' ')[0]"}}}}
+    return {"encoding": place_of, "layer": layers, "usermeta": {"narrow": ids_alone if len(ids) > _ROOMY else {}}}
 
 
 def _axis_name(answers: Answers, number: int) -> str:

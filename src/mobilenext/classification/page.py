@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from mobilenext.classification.analysis import (
+    BINS,
+    Bin,
     Confusion,
     calibration_error,
     confidence_bins,
@@ -14,9 +18,10 @@ from mobilenext.classification.analysis import (
     worst_mistakes,
 )
 from mobilenext.classification.answers import Answers
-from mobilenext.classification.charts import confidence_histogram, confusion_matrix, reliability
+from mobilenext.classification.charts import FEW, confidence_histogram, confusion_matrix, reliability
 from mobilenext.classification.page_comparison import comparison_section
 from mobilenext.classification.page_tables import class_table, confusion_table
+from mobilenext.drawing.cells import counted, percent_text
 from mobilenext.drawing.parts import (
     Article,
     Bar,
@@ -27,7 +32,6 @@ from mobilenext.drawing.parts import (
     Part,
     Section,
     Span,
-    Split,
     article_of,
 )
 from mobilenext.presentation import PageImages
@@ -37,62 +41,82 @@ HISTOGRAM_BINS, MOST_MISTAKES = 20, 24
 
 def sections(evaluations: Sequence[Answers], images: PageImages) -> list[Section]:
     """Return the sections of these evaluations, the first of which is what the others are compared with."""
+    evaluations = named_alike(evaluations)
     confused = [confusions(run.labels[run.readable], run.best[run.readable, 0]) for run in evaluations]
     several = len(evaluations) > 1
-    articles = [_mistakes(run, images, several=several) for run in evaluations]
+    articles = [_mistakes(run, images, several=several, folded=place > 0) for place, run in enumerate(evaluations)]
     compared = [comparison_section(evaluations, images)] if several else []
     return [
         *compared,
-        Section(
-            "per-class",
-            "Classes",
-            [
-                Paragraph(["The line in a bar is the 95 % interval (Wilson)."]),
-                class_table(evaluations, confused),
-            ],
-        ),
+        Section("per-class", "Classes", [class_table(evaluations, confused)]),
         Section("confusion", "Confusion", _confusion(evaluations, confused)),
         Section("calibration", "Calibration", _calibration(evaluations)),
         Section("mistakes", "Worst mistakes", [_about_mistakes(images), *articles], before="unreadable"),
     ]
 
 
+def named_alike(evaluations: Sequence[Answers]) -> list[Answers]:
+    """Return evaluations whose classes have one name in all runs of the same data: the first run's with names."""
+    names: dict[tuple[Any, ...], list[str]] = {}
+    alike = []
+    for run in evaluations:
+        data = run.result["data"].get("sha256") or run.result["data"].get("folder"), run.result["num_classes"]
+        own = run.result.get("class_names")
+        if own and own != [str(number) for number in range(len(own))]:
+            names.setdefault(data, own)
+        alike.append(data)
+    return [
+        replace(run, result={**run.result, "class_names": names[data]}) if data in names else run
+        for run, data in zip(evaluations, alike, strict=True)
+    ]
+
+
 def _confusion(evaluations: Sequence[Answers], confused: Sequence[Sequence[Confusion]]) -> list[Article]:
-    """Return the most frequent pairs beside the matrix of their classes."""
+    """Return the matrix of the most frequent pairs and, below it, the pairs."""
     articles = []
     for place, (run, pairs) in enumerate(zip(evaluations, confused, strict=True)):
         matrix = confusion_matrix(run, pairs)
-        part: Part = Paragraph(["No readable image was taken for another class."])
+        parts: list[Part] = [Paragraph(["No readable image was taken for another class."])]
         if matrix is not None:
-            part = Split(confusion_table(run, place, pairs), matrix)
-        articles.append(article_of(run.name, [part], several=len(evaluations) > 1))
+            parts = [Charts([matrix]), confusion_table(run, place, pairs)]
+        articles.append(article_of(run.name, parts, several=len(evaluations) > 1, folded=place > 0))
     return articles
 
 
+ABOUT_CALIBRATION = (
+    "Confidence is the softmax probability of the best class. Where bars end below the dashed line the network is too "
+    "sure of itself; where they end above it, it is not sure enough. Pale bars are of fewer than "
+    f"{FEW} images and have no interval. The expected calibration error (ECE) is the mean over images of the "
+    f"difference between accuracy and mean confidence of their bin: {BINS} bins of equal width, closed on the right. "
+    "Unreadable images have no confidence and are left out."
+)
+
+
 def _calibration(evaluations: Sequence[Answers]) -> list[Part]:
-    parts: list[Part] = []
+    parts: list[Part] = [Paragraph([ABOUT_CALIBRATION])]
     for run in evaluations:
         confidence, correct = run.scores[run.readable, 0], run.correct[run.readable]
         bins = confidence_bins(confidence, correct)
         error = calibration_error(bins)
-        if not parts:
-            parts.append(
-                Paragraph(
-                    [
-                        "Confidence is the softmax probability of the best class. The expected calibration error (ECE) "
-                        "is the mean over images of the difference between accuracy and mean confidence of their bin: "
-                        f"{len(bins)} bins of equal width, closed on the right. Unreadable images have no confidence "
-                        "and are left out. Where bars end below the dashed line the network is too sure of itself."
-                    ]
-                )
-            )
         text = "-" if error is None else f"{100 * error:.2f} %"
-        note = f"{int(run.readable.sum()):,} images, {len(bins)} bins"
         histogram = confidence_histogram(confidence_bins(confidence, correct, HISTOGRAM_BINS))
-        number = Paragraph(["ECE ", Span(text), " ", Span(note, "small")], "score")
+        number = Paragraph(["ECE ", Span(text), " ", Span(_sureness(bins), "small")], "score")
         charts = Charts([reliability(bins, error), histogram])
         parts.append(article_of(run.name, [number, charts], several=len(evaluations) > 1))
     return parts
+
+
+def _sureness(bins: Sequence[Bin]) -> str:
+    """Return mean confidence and accuracy, and which of them is larger."""
+    images, correct = (sum(values) for values in zip(*((one.images, one.correct) for one in bins), strict=True))
+    if not images:
+        return "no readable image"
+    confidence, accuracy = 100 * sum(one.confidence_sum for one in bins) / images, 100 * correct / images
+    verdict = "too sure" if confidence > accuracy else "not sure enough"
+    return (
+        f"{counted(images, 'image')}: mean confidence {confidence:.2f} %, accuracy {percent_text(accuracy)}, on the "
+        f"whole {verdict} by {abs(confidence - accuracy):.2f} points"
+    )
 
 
 def _about_mistakes(images: PageImages) -> Paragraph:
@@ -114,14 +138,14 @@ def _about_mistakes(images: PageImages) -> Paragraph:
     return Paragraph(spans)
 
 
-def _mistakes(run: Answers, images: PageImages, *, several: bool) -> Article:
+def _mistakes(run: Answers, images: PageImages, *, several: bool, folded: bool) -> Article:
     """Return the images with the largest confidence in a wrong class, with their top-5."""
     confidence, correct = run.scores[run.readable, 0], run.correct[run.readable]
     places = np.flatnonzero(run.readable)
     worst = [int(places[at]) for at in worst_mistakes(confidence, correct, MOST_MISTAKES)]
     cards = [_card(run, place, images) for place in worst]
-    note = Paragraph([f"{len(cards)} of {int((~correct).sum()):,} wrong images."], "note")
-    return article_of(run.name, [note, Cards(cards)], several=several)
+    note = Paragraph([f"{len(cards)} of {counted(int((~correct).sum()), 'wrong image')}."], "note")
+    return article_of(run.name, [note, Cards(cards)], several=several, folded=folded)
 
 
 def _card(run: Answers, place: int, images: PageImages) -> Card:

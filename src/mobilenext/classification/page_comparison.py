@@ -8,7 +8,7 @@ import numpy as np
 
 from mobilenext.classification.analysis import Ids, Pair, difference_interval_points, paired
 from mobilenext.classification.answers import Answers
-from mobilenext.drawing.cells import Cell, Table, share, words
+from mobilenext.drawing.cells import Cell, Table, counted, share, words
 from mobilenext.drawing.parts import Article, Paragraph, Part, Section, Span, Tile, Tiles
 from mobilenext.presentation import PageImages
 
@@ -51,7 +51,7 @@ def _compared(first: Answers, second: Answers, place: int, images: PageImages) -
         changed or Paragraph(["No image has another best class."]),
     ]
     if left_out := max(len(first.paths), len(second.paths)) - pair.images:
-        missing = f"{left_out} images are not in both, or have another label there; they are left out here."
+        missing = f"Left out here: {counted(left_out, 'image')} not in both, or with another label there."
         parts.insert(0, Paragraph([missing], "warning"))
     return Article(heading, parts)
 
@@ -64,7 +64,7 @@ def _tiles(pair: Pair) -> Tiles:
             Tile(
                 "Difference of top-1",
                 f"{pair.difference_points:+.2f} points",
-                f"95 %: {low:+.2f} to {high:+.2f}; {pair.images:,} images",
+                f"95 %: {low:+.2f} to {high:+.2f}; {counted(pair.images, 'image')}",
                 lead=True,
             ),
             Tile(
@@ -115,7 +115,8 @@ def _changed(first: Answers, second: Answers, one: Ids, two: Ids, place: int, im
         ["image", "change", "label", first.name, second.name],
         rows,
         searched="an image or class",
-        note=f"{len(different):,} of {len(one):,} images: {totals}.{shown}",
+        note=f"{len(different):,} of {counted(len(one), 'image')}: {totals}.{shown}",
+        shown=5,
     )
 
 

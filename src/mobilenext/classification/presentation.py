@@ -12,7 +12,7 @@ from mobilenext.classification.fields import check_counts
 from mobilenext.classification.metrics import TOP
 from mobilenext.classification.page import sections
 from mobilenext.classification.published import accuracy_mult_adds, published_top1
-from mobilenext.drawing.cells import Cell, fraction_text, number, percent_text, share
+from mobilenext.drawing.cells import Cell, counted, fraction_text, number, percent_text, share
 from mobilenext.drawing.markdown import table
 from mobilenext.drawing.parts import Tile
 from mobilenext.presentation import Measured, Presentation
@@ -86,7 +86,8 @@ def tiles(answers: Answers) -> list[Tile]:
     if result["num_classes"] > TOP:
         top5 = share(result["correct_top5"], result["images"])
         tiles.append(Tile("Top-5", top5.text, f"{top5.note} %"))
-    return [*tiles, _means_tile(answers), _published_tile(result.get("comparison"))]
+    comparison = result.get("comparison")
+    return [*tiles, _means_tile(answers), *([_published_tile(comparison)] if comparison else [])]
 
 
 def _means_tile(answers: Answers) -> Tile:
@@ -98,36 +99,41 @@ def _means_tile(answers: Answers) -> Tile:
     return Tile(
         "Mean over classes",
         means["mean_class_accuracy_percent"],
-        f"precision {means['macro_precision_percent']}, F1 {means['macro_f1_percent']}; {classes:,} classes"
-        + (f", {without:,} others have no image" if without else ""),
+        f"precision {means['macro_precision_percent']}, F1 {means['macro_f1_percent']}; "
+        + counted(classes, "class", "classes")
+        + (f", {without:,} without an image" if without else ""),
     )
 
 
-def _published_tile(comparison: Mapping[str, Any] | None) -> Tile:
-    title = "Expected top-1"
-    if not comparison:
-        return Tile(title, "-", "no accuracy is published for these weights")
+def _published_tile(comparison: Mapping[str, Any]) -> Tile:
     difference, dataset = comparison.get("difference_points"), comparison.get("dataset")
-    note = f"{difference:+.3f} points; " if difference is not None else ""
+    note = f"{difference:+.2f} points; " if difference is not None else ""
     note += comparison["reason"] + (f" ({dataset})" if dataset else "")
     verdict = comparison["verdict"]
     kind = KINDS_OF_VERDICTS.get(verdict, "neutral")
-    return Tile(title, f"{comparison['expected_top1_percent']:.3f} %", note, (verdict, kind))
+    return Tile("Expected top-1", percent_text(comparison["expected_top1_percent"]), note, (verdict, kind))
 
 
 def columns(evaluations: Sequence[Answers]) -> tuple[list[str], list[list[Cell]]]:
-    """Return the heads and cells of top-1, of top-5 where a network has more than five classes, and expected top-1."""
+    """Return heads and cells of top-1, of top-5 where a network has more than five classes, and of what is published.
+
+    Expected top-1 is left out where nothing is published of any of these weights.
+    """
     top5 = any(run.result["num_classes"] > TOP for run in evaluations)
+    published = any(run.result.get("comparison") for run in evaluations)
     rows = []
     for run in evaluations:
         result = run.result
-        comparison = result.get("comparison") or {}
         cells = [share(result["correct_top1"], result["images"])]
         if top5:
             cells.append(share(result["correct_top5"], result["images"]))
-        expected = comparison.get("expected_top1_percent")
-        rows.append([*cells, number(expected, ".3f", " %", note=comparison.get("verdict", ""))])
-    return ["top-1", *(["top-5"] if top5 else []), "expected top-1"], rows
+        if published:
+            comparison = result.get("comparison") or {}
+            expected = comparison.get("expected_top1_percent")
+            cells.append(number(expected, ".2f", " %", note=comparison.get("verdict", "")))
+        rows.append(cells)
+    heads = ["top-1", *(["top-5"] if top5 else []), *(["expected top-1"] if published else [])]
+    return heads, rows
 
 
 def remarks(answers: Answers) -> list[str]:

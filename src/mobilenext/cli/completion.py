@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 SHELLS = ("bash", "zsh", "fish", "tcsh")
-FOLDERS, FILES = ("DATA", "DIR", "FOLDER", "RUN"), ("FILE", "IMAGE", "SOURCE", "SUBJECT", "FILE.svg")  # metavars
+FOLDERS, FILES = ("DATA", "DIR", "FOLDER", "RUN"), ("FILE", "IMAGE", "SOURCE", "SUBJECT")  # metavars
 
 
 class PrintCompletion(argparse.Action):

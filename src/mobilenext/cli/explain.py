@@ -71,7 +71,7 @@ def _declare_diagram(command: argparse.ArgumentParser) -> None:
         IDENTITY_DIVISOR(default=1, help="the shortcut carries 1/N of the channels (default: 1)"),
         IMAGE_SIZE(default=224, help="side of the input in pixels (default: 224)"),
         BLOCK(help="draw this block only, with all its layers"),
-        OUTPUT(required=True, metavar="FILE.svg", help="file to write"),
+        OUTPUT(required=True, metavar="FILE", help="picture to write, .svg or .png"),
         JSON,
     )
 

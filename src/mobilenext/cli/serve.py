@@ -38,7 +38,7 @@ def _declare(command: argparse.ArgumentParser) -> None:
     add_flags(
         command,
         MODEL.several(help="names from `mobilenext list`, or model.tag"),
-        WEIGHTS(help="checkpoint file or tag, if there is one model"),
+        WEIGHTS.several(help="checkpoint files, or one tag of the model"),
         USE,
         SECTION,
         EXPORTED.several(help="folders written by `mobilenext export`"),
@@ -177,7 +177,7 @@ SERVE = Verb(
     _serve,
     (
         "serve                                    # the bundled network of digits, at http://127.0.0.1:8080",
-        "serve --weights runs/a/best.safetensors",
+        "serve --weights runs/a/best.safetensors runs/b/best.safetensors",
         "serve --model mobilenext_x0_35.digits,mobilenext_x0_35.tiny20 --port 8000",
     ),
 )

@@ -6,7 +6,9 @@ The digits are the test part of the UCI "Optical Recognition of Handwritten Digi
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -32,23 +34,16 @@ def write_digits(folder: Path, part: str = "val") -> Path:
     """
     if part not in PARTS:
         raise UsageError(f"part is {part!r}; expected train or val")
-    try:
-        from sklearn.datasets import load_digits
-    except ModuleNotFoundError as error:
-        raise MissingDependency(
-            "scikit-learn, which holds the digits, is not installed: `pip install 'mobilenext[quickstart]'`"
-        ) from error
     list_file = folder / f"{part}_list.txt"
     if list_file.is_file():
         return folder
-    digits = load_digits()
+    digits = _load_digits()
     lines = []
     try:
         (folder / "imgs").mkdir(parents=True, exist_ok=True)
         for number in range(len(digits.images))[PARTS[part]]:
             name = f"digit_{number:04}.png"
-            pixels = (digits.images[number] * (255 / 16)).round().astype("uint8")  # [8, 8], 0 to 16 before
-            Image.fromarray(pixels).save(folder / "imgs" / name)
+            _picture(digits, number).save(folder / "imgs" / name)
             lines.append(f"{name} {digits.target[number]}\n")
         (folder / "labels.txt").write_text("".join(f"{digit}\n" for digit in range(10)))
         # Last and at once, so that a list is only there when its images are.
@@ -56,3 +51,36 @@ def write_digits(folder: Path, part: str = "val") -> Path:
     except OSError as error:
         raise OutputError(f"cannot write the digits to {folder}: {error.strerror or error}") from error
     return folder
+
+
+def sample_digits(count: int) -> list[bytes]:
+    """Return PNG files of images of the validation part, of different digits, always the same.
+
+    Args:
+        count: of images, up to 10.
+
+    Raises:
+        MissingDependency: scikit-learn is not installed.
+    """
+    digits, files = _load_digits(), dict[int, bytes]()
+    for number in range(TRAIN_IMAGES, TRAIN_IMAGES + VAL_IMAGES):
+        content = io.BytesIO()
+        if digits.target[number] not in files and len(files) < count:
+            _picture(digits, number).save(content, "PNG")
+            files[digits.target[number]] = content.getvalue()
+    return list(files.values())
+
+
+def _load_digits() -> Any:
+    try:
+        from sklearn.datasets import load_digits
+    except ModuleNotFoundError as error:
+        raise MissingDependency(
+            "scikit-learn, which holds the digits, is not installed: `pip install 'mobilenext[quickstart]'`"
+        ) from error
+    return load_digits()
+
+
+def _picture(digits: Any, number: int) -> Image.Image:
+    pixels = (digits.images[number] * (255 / 16)).round().astype("uint8")  # [8, 8], 0 to 16 before
+    return Image.fromarray(pixels)

@@ -13,6 +13,7 @@ from mobilenext.detection.drawing import FALSE, FOUND, MISSED, TRUTH, Style, dra
 from mobilenext.detection.page_tables import class_table, comparison_table
 from mobilenext.detection.picture_matches import PictureMatches
 from mobilenext.detection.rows import DetectedImage
+from mobilenext.drawing.cells import counted
 from mobilenext.drawing.parts import Article, Bar, Card, Cards, Charts, Paragraph, Part, Section, Span, article_of
 from mobilenext.presentation import PageImages
 
@@ -30,7 +31,7 @@ def sections(evaluations: Sequence[Detected], images: PageImages) -> list[Sectio
     about = "The precision of a class at each recall, where a box is found from an overlap of 0.5 on."
     if several and len(curves) == MOST_CLASSES:
         about += f" The {MOST_CLASSES} classes with the most boxes are shown."
-    articles = [_worst(run, images, several=several) for run in evaluations]
+    articles = [_worst(run, images, several=several, folded=place > 0) for place, run in enumerate(evaluations)]
     return [
         *compared,
         Section("per-class", "Classes", [class_table(evaluations)]),
@@ -66,12 +67,12 @@ def _about_pictures(evaluations: Sequence[Detected], images: PageImages) -> list
     return [Paragraph(spans), Paragraph(legend, "note")]
 
 
-def _worst(run: Detected, images: PageImages, *, several: bool) -> Article:
+def _worst(run: Detected, images: PageImages, *, several: bool, folded: bool) -> Article:
     worst = run.worst(MOST_PICTURES)
     wrong = sum(picture.errors > 0 for picture in run.matches)
-    note = Paragraph([f"{len(worst)} of {wrong:,} pictures with errors, of {len(run.rows):,}."], "note")
+    note = Paragraph([f"{len(worst)} of {counted(wrong, 'picture')} with errors, of {len(run.rows):,}."], "note")
     cards = [_card(run, place, images) for place in worst]
-    return article_of(run.name, [note, Cards(cards, wide=True)], several=several)
+    return article_of(run.name, [note, Cards(cards, wide=True)], several=several, folded=folded)
 
 
 def _card(run: Detected, place: int, images: PageImages) -> Card:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from mobilenext.detection.detected import Detected, f1_percent
-from mobilenext.drawing.cells import EMPTY, Cell, Table, number, percent_text, share, shortened, words
+from mobilenext.drawing.cells import EMPTY, Cell, Table, counted, number, percent_text, share, shortened, words
 
 # The heads of the numbers of a class, and their names in the result.
 NUMBERS = {
     "AP": "AP", "AP50": "AP50", "AP75": "AP75", "VOC AP, 11 points": "voc_AP_11_point", "VOC AP, area": "voc_AP_area",
-    "recall (AR100)": "AR100",
+    "AR100": "AR100",
 }  # fmt: skip
 
 
@@ -29,7 +29,7 @@ def class_table(runs: Sequence[Detected]) -> Table:
         head, rows, note = _classes_of_several(runs)
     else:
         head, rows, note = _classes_of_one(runs[0])
-    return Table("classes", "Scores of each class", ["class", "name", *head], rows, searched="a class", note=note)
+    return Table("classes", "Scores of each class", ["class", *head], rows, searched="a class", note=note)
 
 
 def _classes_of_one(run: Detected) -> tuple[list[str], list[list[Cell]], str]:
@@ -38,22 +38,22 @@ def _classes_of_one(run: Detected) -> tuple[list[str], list[list[Cell]], str]:
         if not row["objects"] and not row["detections"]:
             continue
         right, missed, false = run.at_threshold(category)
-        cells = [number(row["class"], "d"), words(shortened(row["name"]))]
+        cells = [_class_cell(row["class"], row["name"])]
         cells += [score_cell(row[name], bar=name == run.result["map_rule"]) for name in NUMBERS.values()]
         rows.append(
             [
                 *cells,
-                number(row["objects"], note=_ignored(row)),
-                number(row["images"]),
-                share(right, right + missed),
-                share(right, right + false),
+                number(row["objects"], note=f"in {counted(row['images'], 'image')}{_ignored(row)}"),
+                share(right, right + missed, named=False),
+                share(right, right + false, named=False),
                 number(f1_percent(right, missed, false), ".2f", " %"),
             ]
         )
-    head = [*NUMBERS, "boxes", "images", "recall", "precision", "F1"]
+    head = [*NUMBERS, "boxes", "recall", "precision", "F1"]
     note = (
-        f"Recall, precision and F1 are of the detections with a score of at least {run.threshold:.3f}, where F1 of all "
-        "classes together is best, at an overlap of 0.5. The other numbers count detections of any score."
+        "Recall and precision, each with its counts and 95 % interval (Wilson), and F1 are of the detections with a "
+        f"score of at least {run.threshold:.3f}, where F1 of all classes together is best, at an overlap of 0.5. The "
+        "other numbers count detections of any score."
     )
     return head, rows, note
 
@@ -62,7 +62,11 @@ def _ignored(row: dict[str, Any]) -> str:
     """Return how many boxes count neither as found nor as missed."""
     kinds = {"difficult": row["difficult"], "crowds": row["crowds"]}
     texts = [f"{count:,} {kind}" for kind, count in kinds.items() if count]
-    return f"and {', '.join(texts)}" if texts else ""
+    return f"; and {', '.join(texts)}" if texts else ""
+
+
+def _class_cell(number_of_class: int, name: str) -> Cell:
+    return Cell(f"{number_of_class} {shortened(name)}", number_of_class, numeric=False)
 
 
 def _classes_of_several(runs: Sequence[Detected]) -> tuple[list[str], list[list[Cell]], str]:
@@ -74,7 +78,7 @@ def _classes_of_several(runs: Sequence[Detected]) -> tuple[list[str], list[list[
         of_runs = [classes.get(name) for classes in by_name]
         if not any(row and (row["objects"] or row["detections"]) for row in of_runs):
             continue
-        cells: list[Cell] = [number(place, "d"), words(shortened(name))]
+        cells: list[Cell] = [_class_cell(place, name)]
         for field in ("AP", "AP50"):
             shares = [row[field] if row else None for row in of_runs]
             cells += [score_cell(value, bar=field == "AP") for value in shares]

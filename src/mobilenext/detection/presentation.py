@@ -12,7 +12,7 @@ from mobilenext.detection.drawing import draw_boxes
 from mobilenext.detection.evaluation import SUMMARY_FIELDS
 from mobilenext.detection.page import sections
 from mobilenext.detection.page_tables import score_cell
-from mobilenext.drawing.cells import Cell, percent_text, shortened
+from mobilenext.drawing.cells import Cell, counted, percent_text, shortened
 from mobilenext.drawing.markdown import table
 from mobilenext.drawing.parts import Tile
 from mobilenext.json_files import record
@@ -40,7 +40,7 @@ def share_text(share: float | None) -> str:
 def columns_of_result(result: Mapping[str, Any]) -> dict[str, str]:
     """Return the score of the network's form first, then COCO's AP, AP at an overlap of 0.5, and VOC's mAP."""
     rule = result["map_rule"]
-    objects = f"{result['objects']:,} boxes in {result['images']:,} images"
+    objects = f"{counted(result['objects'], 'box', 'boxes')} in {counted(result['images'], 'image')}"
     columns = {RULE_NAMES[rule]: f"{share_text(result[rule])} ({objects})"}
     columns |= {name: share_text(result[field]) for field, name in RULE_NAMES.items() if field != rule}
     return columns | {"AP50": share_text(result["AP50"]), "AP75": share_text(result["AP75"])}
@@ -96,7 +96,7 @@ def answer_rows(answer: Mapping[str, Any]) -> list[Sequence[Any]]:
 def tiles(detected: Detected) -> list[Tile]:
     """Return the numbers that one looks for first: the score of the form, AP50, sizes, and what a threshold gives."""
     result, rule = detected.result, detected.result["map_rule"]
-    objects = f"{result['objects']:,} boxes in {result['images']:,} images"
+    objects = f"{counted(result['objects'], 'box', 'boxes')} in {counted(result['images'], 'image')}"
     (other,) = (field for field in RULE_NAMES if field != rule)
     sizes = [f"{size} {share_text(result[f'AP{size[0]}'])}" for size in ("small", "medium", "large")]
     counts = [detected.at_threshold(category) for category in range(len(result["per_class"]))]

@@ -38,6 +38,7 @@ class Table:
     searched: str = ""  # what one searches for; no search without
     note: str = ""
     marked: frozenset[int] = field(default_factory=frozenset)  # rows that are highlighted
+    shown: int = 25  # rows at first; a button shows the others
 
 
 def words(value: Any, *, note: str = "") -> Cell:
@@ -50,12 +51,30 @@ def number(value: float | int | None, form: str = ",", unit: str = "", *, note: 
     return Cell("-", None, note) if value is None else Cell(f"{value:{form}}{unit}", value, note)
 
 
-def share(count: int, of: int, *, bar: bool = False) -> Cell:
-    """Return a cell of a percentage with its counts and its 95 % interval."""
+def share(count: int, of: int, *, bar: bool = False, named: bool = True) -> Cell:
+    """Return a cell of a percentage with its counts and its 95 % interval.
+
+    Args:
+        count, of: the two numbers.
+        bar: draw it as well.
+        named: say that the interval is one of 95 %, which in a long table its note says once.
+    """
     if not of:
         return Cell("-", None, f"{count}/{of}")
     value, (low, high) = percent(count, of), wilson_percent(count, of)
-    return Cell(percent_text(value), value, share_note(count, of), (value, low, high) if bar else None)
+    note = share_note(count, of) if named else f"{fraction_text(count, of)}; {low:.2f} to {high:.2f}"
+    return Cell(percent_text(value), value, note, (value, low, high) if bar else None)
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return a number of things in words: 1 image, 1,000 images, 2 matches.
+
+    Args:
+        count: how many.
+        noun: of one of them.
+        plural: of several, where it does not end in s alone.
+    """
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
 def percent_text(value: float) -> str:

@@ -26,7 +26,7 @@ class Paragraph:
     """Text, which may be a note, a warning or a number that is set large (``score``)."""
 
     spans: Spans
-    kind: str = ""  # note | warning | score
+    kind: str = ""  # lede | note | warning | score
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,6 @@ class Charts:
     """Charts side by side."""
 
     charts: Sequence[Chart]
-
-
-@dataclass(frozen=True)
-class Split:
-    """A table beside a chart of it."""
-
-    table: Table
-    chart: Chart
 
 
 @dataclass(frozen=True)
@@ -98,6 +90,7 @@ class Article:
 
     heading: Spans
     parts: Sequence[Part]
+    folded: bool = False  # at first only its heading is shown
 
     @property
     def label(self) -> str:
@@ -105,7 +98,7 @@ class Article:
         return "".join(span if isinstance(span, str) else span.text for span in self.heading)
 
 
-Part: TypeAlias = Paragraph | Tiles | Table | Charts | Split | Cards | Article
+Part: TypeAlias = Paragraph | Tiles | Table | Charts | Cards | Article
 
 
 @dataclass(frozen=True)
@@ -118,6 +111,6 @@ class Section:
     before: str = "latency"  # the general section in front of which it stands: metric-latency, latency, unreadable
 
 
-def article_of(name: str, parts: Sequence[Part], *, several: bool) -> Article:
+def article_of(name: str, parts: Sequence[Part], *, several: bool, folded: bool = False) -> Article:
     """Return the parts of one run, under its name where there are several runs."""
-    return Article((Span(name, "bdi"),) if several else (), parts)
+    return Article((Span(name, "bdi"),) if several else (), parts, folded)

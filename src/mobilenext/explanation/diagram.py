@@ -1,7 +1,7 @@
-"""The network, or one block of it, as an SVG that is drawn from its :mod:`anatomy`.
+"""The network, or one block of it, as an SVG that is drawn from its :mod:`anatomy`, or as a PNG of it for slides.
 
-Light or dark as the reader has it. All text is in a monospaced face whose width is known beforehand, and columns are as
-wide as their longest text, so that no two texts can meet.
+Light or dark as the reader has it; a PNG is light. All text is in a monospaced face whose width is known beforehand,
+and columns are as wide as their longest text, so that no two texts can meet.
 """
 
 from __future__ import annotations
@@ -12,15 +12,25 @@ from html import escape
 from pathlib import Path
 
 from mobilenext.data.preprocessing import MAX_IMAGE_SIZE
+from mobilenext.drawing.picture import check_suffix
 from mobilenext.errors import UsageError
 from mobilenext.explanation.anatomy import Anatomy, Part, Shape, Step, anatomy
 from mobilenext.explanation.gradcam import block_position
 from mobilenext.files import write_atomically
+from mobilenext.machine.packages import require
 from mobilenext.models import DETECTION, build_network, find_model
 
 TEXT = 13  # pixels
 ADVANCE = 0.605  # width of a character over its size, of the widest of the faces below
 GAP, MARGIN = 26, 24
+PNG_SCALE = 2
+DARK = """@media (prefers-color-scheme: dark) {
+text { fill: #e6edf3; } .page { fill: #0d1117; } .quiet { fill: #9198a1; } .line, .side { stroke: #9198a1; }
+.head { fill: #9198a1; } .rule { stroke: #3d444d; }
+.s1, .s2 { fill: #1d3a57; } .s4 { fill: #22507d; } .s8 { fill: #2d6ca6; }
+.s16 { fill: #4a92d1; } .s32 { fill: #85bdec; }
+}
+"""
 STYLE = """
 svg { color-scheme: light dark; }
 text { font-family: 'DejaVu Sans Mono', Menlo, Consolas, 'Liberation Mono', monospace; fill: #1f2328; }
@@ -28,12 +38,6 @@ text { font-family: 'DejaVu Sans Mono', Menlo, Consolas, 'Liberation Mono', mono
 .head { fill: #59636e; } .rule { stroke: #d1d9e0; } .side { fill: none; stroke: #59636e; stroke-dasharray: 4 3; }
 .s1, .s2 { fill: #cfe3f5; } .s4 { fill: #a3cbea; } .s8 { fill: #6fabdb; }
 .s16 { fill: #3f86c4; } .s32 { fill: #215f9f; }
-@media (prefers-color-scheme: dark) {
-text { fill: #e6edf3; } .page { fill: #0d1117; } .quiet { fill: #9198a1; } .line, .side { stroke: #9198a1; }
-.head { fill: #9198a1; } .rule { stroke: #3d444d; }
-.s1, .s2 { fill: #1d3a57; } .s4 { fill: #22507d; } .s8 { fill: #2d6ca6; }
-.s16 { fill: #4a92d1; } .s32 { fill: #85bdec; }
-}
 """
 
 
@@ -49,16 +53,18 @@ def write_diagram(
     """Draw a freshly initialized network, or one block of it.
 
     Args:
-        path: a .svg.
+        path: a .svg, or a .png of twice its pixels.
         model: as in ``create_model``.
         block: by position or name of ``network.blocks()``; None is the whole network.
 
     Raises:
         UsageError: another suffix, an unknown model or block, or a size that the network cannot have.
+        MissingDependency: a .png without vl-convert, which draws it.
         OutputError: it cannot be written.
     """
-    if path.suffix != ".svg":
-        raise UsageError(f"the diagram is called {path.name!r}; expected a name that ends in .svg")
+    check_suffix(path)
+    if path.suffix == ".png":
+        require(["vl_convert"], "explain", "a diagram as .png")
     if not 32 <= image_size <= MAX_IMAGE_SIZE:
         raise UsageError(f"image_size is {image_size}; expected 32, the largest stride, to {MAX_IMAGE_SIZE}")
     card = find_model(model)
@@ -75,8 +81,15 @@ def write_diagram(
         picture = network_svg(name, seen)
     else:
         picture = block_svg(name, seen, next(part for part in seen.parts if part.name == chosen))
-    write_atomically(path, picture.encode())
+    write_atomically(path, picture.encode() if path.suffix == ".svg" else _png(picture))
     return seen
+
+
+def _png(picture: str) -> bytes:
+    """Return an SVG of this module as a PNG in light colors."""
+    import vl_convert
+
+    return bytes(vl_convert.svg_to_png(picture.replace(DARK, ""), scale=PNG_SCALE))
 
 
 def network_svg(name: str, seen: Anatomy) -> str:
@@ -246,7 +259,7 @@ def _svg(width: int, height: float, body: Sequence[str], description: str) -> st
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height:.0f}" '
             f'viewBox="0 0 {width} {height:.0f}" role="img">',
             f"<title>{escape(description)}</title>",
-            f"<style>{STYLE}</style>",
+            f"<style>{STYLE}{DARK}</style>",
             f'<rect class="page" width="{width}" height="{height:.0f}"/>',
             *filter(None, body),
             "</svg>\n",

@@ -12,6 +12,8 @@ from mobilenext.drawing.chart import TIP, Chart, axis, chart_spec, colored, shap
 from mobilenext.presentation import Reported
 from mobilenext.task import Task
 
+TEXT_WIDTH = 0.3  # of the text at a line, as a share of the chart
+
 
 def latency_histogram(samples: Sequence[float], latency: Mapping[str, Any], domain: tuple[float, float]) -> Chart:
     """Return a histogram of the calls; the runs of a page share `domain`, so that readers can compare them."""
@@ -33,7 +35,7 @@ def latency_histogram(samples: Sequence[float], latency: Mapping[str, Any], doma
     if above:
         description += f" {above} calls above {high:.3f} ms are not drawn; the slowest took {max(samples):.3f} ms."
         rows.append([f"above {high:.3f} ms", str(above)])
-    spec = chart_spec(description, 200, layer=_histogram_layers(values, latency, domain))
+    spec = chart_spec(description, 220, layer=_histogram_layers(values, latency, domain))
     return Chart("Latency", description, spec, ["milliseconds", "calls"], rows)
 
 
@@ -41,9 +43,15 @@ def _histogram_layers(
     values: Sequence[Mapping[str, Any]], latency: Mapping[str, Any], domain: tuple[float, float]
 ) -> list[dict[str, Any]]:
     """Return the layers of bars for the calls and of lines at the percentiles."""
-    marks = [
-        {"x": latency[key], "name": key, "tip": f"{key}: {latency[key]:.3f} ms"} for key in ("p10", "median", "p90")
-    ]
+    width = domain[1] - domain[0]
+    marks, levels = [], list[float]()  # levels: where the text of each height ends, as a share of the width
+    for key in ("p10", "median", "p90"):
+        start = (latency[key] - domain[0]) / width
+        level = next((place for place, end in enumerate(levels) if start > end), len(levels))
+        levels[level : level + 1] = [start + TEXT_WIDTH]
+        text = f"{key} {latency[key]:.2f}"
+        marks.append({"x": latency[key], "name": text, "y": -4 - 14 * level, "tip": f"{key}: {latency[key]:.3f} ms"})
+        marks[-1]["align"] = "right" if start > 1 - TEXT_WIDTH else "left"
     x, scale = {"field": "x", "type": "quantitative"}, {"domain": list(domain), "nice": False}
     return [
         {
@@ -61,11 +69,15 @@ def _histogram_layers(
             "mark": {"type": "rule", "color": "var(--ink)", "strokeDash": [4, 3], "strokeWidth": 1.4},
             "encoding": {"x": x, "tooltip": TIP},
         },
-        {
-            "data": {"values": [marks[1]]},
-            "mark": {"type": "text", "align": "left", "dx": 4, "dy": -4, "baseline": "bottom", "color": "var(--ink)"},
-            "encoding": {"x": x, "y": {"value": 0}, "text": {"field": "name"}},
-        },
+        *(
+            {
+                "data": {"values": [mark]},
+                "mark": {"type": "text", "align": mark["align"], "dx": 4 if mark["align"] == "left" else -4}
+                | {"dy": mark["y"], "baseline": "bottom", "color": "var(--ink)"},
+                "encoding": {"x": x, "y": {"value": 0}, "text": {"field": "name"}},
+            }
+            for mark in marks
+        ),
     ]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mobilenext.runtime.table import runtime_name
+from mobilenext.task import Task
 
 
 def runtime_of(row: Mapping[str, Any]) -> str:
@@ -24,3 +25,9 @@ def network_name(row: Mapping[str, Any]) -> str:
 def amounts_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the names of what the time of post-processing depends on, in some rows of a bench."""
     return list(dict.fromkeys(name for row in rows for name in row.get("amounts_per_image") or ()))
+
+
+def published_of(row: Mapping[str, Any], task: Task) -> float | None:
+    """Return the published metric of a network that is run as its authors ran it; None for another."""
+    comparable = row["identity_divisor"] == 1 and row["image_size"] == 224 and row["precision"] in ("", "fp32")
+    return task.presentation.published(row["network"]) if comparable else None

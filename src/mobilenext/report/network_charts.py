@@ -7,11 +7,12 @@ from typing import Any
 
 from mobilenext.drawing.chart import PICK, TIP, Chart, axis, chart_spec, colored, shaped, unless_picked
 from mobilenext.models.cards import FAMILIES, MODELS
-from mobilenext.report.names import network_name, runtime_of
+from mobilenext.report.names import network_name, published_of, runtime_of
 from mobilenext.runs.bench import Bench
 from mobilenext.task import Task
 
 MOST_PANELS = 4
+LOG_FROM = 5  # the largest value over the smallest, from which on an axis is logarithmic
 
 
 def bench_charts(bench: Bench, task: Task) -> list[Chart]:
@@ -24,16 +25,10 @@ def bench_charts(bench: Bench, task: Task) -> list[Chart]:
         here = [row for row in rows if (row["threads"], row["batch_size"]) == (threads, batch)]
         where = f"batch {batch}, {threads} thread{'s' * (threads > 1)}"
         charts.append(latency_mult_adds(here, names, where))
-        paper = [row for row in here if _published(row, task) is not None]
+        paper = [row for row in here if published_of(row, task) is not None]
         if paper:
             charts.append(_paper_latency(paper, names, where, task))
     return charts
-
-
-def _published(row: Mapping[str, Any], task: Task) -> float | None:
-    """Return the published metric of a network that is run as its authors ran it; None for another."""
-    comparable = row["identity_divisor"] == 1 and row["image_size"] == 224 and row["precision"] in ("", "fp32")
-    return task.presentation.published(row["network"]) if comparable else None
 
 
 def _family(row: Mapping[str, Any]) -> str:
@@ -54,9 +49,7 @@ def latency_mult_adds(rows: Sequence[Mapping[str, Any]], names: Sequence[str], w
         }
         for row in rows
     ]
-    description = (
-        f"Milliseconds an image against mult-adds, {where}; logarithmic. A click on a runtime brings out its points."
-    )
+    description = f"Milliseconds an image against mult-adds, {where}. A click on a runtime brings out its points."
     return Chart(
         f"Latency against mult-adds, {where}",
         description,
@@ -75,13 +68,13 @@ def _paper_latency(rows: Sequence[Mapping[str, Any]], names: Sequence[str], wher
     metric, cells = task.metric, []
     values = []
     for row in rows:
-        name, runtime, published = network_name(row), runtime_of(row), f"{_published(row, task)} {metric.symbol}"
+        name, runtime, published = network_name(row), runtime_of(row), f"{published_of(row, task)} {metric.symbol}"
         values.append(
             {
                 "run": runtime,
                 "family": _family(row),
                 "ms": row["ms_per_image"],
-                metric.name: _published(row, task),
+                metric.name: published_of(row, task),
                 "tip": f"{name}, {runtime}: {row['ms_per_image']:.2f} ms an image measured here, "
                 f"{metric.display} {published} as the paper reports",
             }
@@ -99,6 +92,13 @@ def _paper_latency(rows: Sequence[Mapping[str, Any]], names: Sequence[str], wher
     )
 
 
+def _scale(values: Sequence[Mapping[str, Any]], field: str) -> dict[str, Any]:
+    """Return a logarithmic scale, or a linear one where the values are too close for the labels of powers."""
+    numbers = [value[field] for value in values]
+    wide = min(numbers) > 0 and max(numbers) >= LOG_FROM * min(numbers)
+    return {"padding": 14, **({"type": "log", "nice": False} if wide else {})}
+
+
 def _points(
     description: str,
     values: Sequence[Mapping[str, Any]],
@@ -109,9 +109,8 @@ def _points(
     log: bool,
 ) -> dict[str, Any]:
     families = list(dict.fromkeys(str(value["family"]) for value in values))
-    scale = {"type": "log", "nice": False, "padding": 14} if log else {"padding": 14}
-    axis_y = axis(*y, scale=scale if log else {})
-    across = axis(*x, scale={**scale, "type": "log", "nice": False})
+    across = axis(*x, scale=_scale(values, x[0]))
+    axis_y = axis(*y, scale=_scale(values, y[0]) if log else {})
     place = {"x": across, "y": axis_y, "color": colored(names)}
     shape = shaped(families) | {"field": "family"}
     return chart_spec(

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
@@ -25,13 +26,17 @@ from mobilenext.origin import now
 from mobilenext.presentation import Reported
 from mobilenext.report import sections
 from mobilenext.report.charts import latency_histogram, metric_latency
+from mobilenext.report.head import head
 from mobilenext.report.images import Images
 from mobilenext.report.inputs import Inputs, read_inputs
+from mobilenext.report.names import published_of
 from mobilenext.report.network_charts import bench_charts
 from mobilenext.report.training_charts import training_charts
 from mobilenext.runs.bench import Bench
 from mobilenext.task import Task
 from mobilenext.version import __version__
+
+NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 
 
 def write_report(
@@ -78,6 +83,7 @@ def report_html(inputs: Inputs, images: Images) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["data"] = _as_data
     environment.filters["kind"] = lambda part: type(part).__name__
+    environment.filters["unbroken"] = unbroken
     template = environment.from_string((assets / "report.html.jinja").read_text(encoding="utf-8"))
     return template.render(
         style=style,
@@ -87,6 +93,11 @@ def report_html(inputs: Inputs, images: Images) -> str:
         version=__version__,
         **_content(inputs, images),
     )
+
+
+def unbroken(text: str) -> str:
+    """Return a text of numbers in which no line ends between a number and its unit."""
+    return re.sub(r"(?<=\d) (?=(%|ms|s|h|M|MiB|points)\b|%)", NO_BREAK_SPACE, text)
 
 
 def _as_data(value: Any) -> str:
@@ -123,6 +134,7 @@ def _content(inputs: Inputs, images: Images) -> dict[str, Any]:
     content = {
         "title": ", ".join(_all_names(inputs)),
         "made": sections.dates(_results(inputs), now()),
+        "head": head(inputs),
         "runs": [sections.headline(run, task) for run in runs],
         "sections": _sections(inputs, images),
     }
@@ -133,7 +145,7 @@ def _content(inputs: Inputs, images: Images) -> dict[str, Any]:
 def _sections(inputs: Inputs, images: Images) -> list[Section]:
     """Return the sections of the page below the results, in their order."""
     runs, task = inputs.evaluations, inputs.task
-    networks = task.presentation.networks_chart(runs, bool(inputs.benches))
+    networks = task.presentation.networks_chart(runs, _as_published(inputs))
     general, special = [], []
     if runs:
         special = task.presentation.sections(runs, images)
@@ -155,6 +167,12 @@ def _sections(inputs: Inputs, images: Images) -> list[Section]:
     for section in general:
         ordered += [*(one for one in special if one.before == section.name), section]
     return ordered
+
+
+def _as_published(inputs: Inputs) -> bool:
+    """Return whether a bench has a network that ran as its authors ran it, beside which their numbers belong."""
+    rows = (row for bench in inputs.benches for row in bench.result["rows"])
+    return any(published_of(row, inputs.task) is not None for row in rows)
 
 
 def _results(inputs: Inputs) -> list[Mapping[str, Any]]:
@@ -205,8 +223,12 @@ def _unreadable(runs: Sequence[Reported]) -> list[Part]:
     for place, run in enumerate(runs):
         name: list[str | Span] = [Span(run.name, "bdi"), ": "] if len(runs) > 1 else []
         table = sections.unreadable_table(run, place)
-        parts.append(table or Paragraph([*name, f"All {len(run.paths):,} images could be read."]))
+        parts.append(table or Paragraph([*name, _all_read(len(run.paths))]))
     return parts
+
+
+def _all_read(images: int) -> str:
+    return "The only image could be read." if images == 1 else f"All {images:,} images could be read."
 
 
 def _benches(benches: Sequence[Bench], task: Task) -> list[Part]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mobilenext.drawing.cells import EMPTY, Cell, Table, number, words
+from mobilenext.drawing.cells import EMPTY, Cell, Table, counted, number, words
 from mobilenext.drawing.parts import Tile
-from mobilenext.models.cards import COUNTED_FOR, MODELS
+from mobilenext.models.cards import MODELS, ModelCard
 from mobilenext.presentation import Measured, Reported
-from mobilenext.report.names import amounts_of, network_name, runtime_of
+from mobilenext.report.names import amounts_of, network_name, published_of, runtime_of
 from mobilenext.runs.bench import Bench
 from mobilenext.runs.comparison import comparison
 from mobilenext.runs.training_run import TrainingRun
 from mobilenext.task import Task
 
-MOST_UNREADABLE = 500
+MOST_UNREADABLE, MOST_FACTS = 500, 60  # rows: of unreadable images, and of settings without a click
 
 
 def moment(time: Any) -> str:
@@ -40,15 +40,20 @@ def headline(run: Reported, task: Task) -> dict[str, Any]:
         "command": result.get("command"),
         "model": result["model"],
         "data": result["data"].get("folder"),
-        "images": f"{result['images']:,}",
-        "partial": f"of {result['data'].get('images_in_list') or 0:,} images" if result["partial"] else "",
-        "unreadable": len(run.errors),
+        "images": counted(result["images"], "image"),
+        "partial": counted(result["data"].get("images_in_list") or 0, "image") if result["partial"] else "",
+        "unreadable": _unreadable_text(len(run.errors)),
         "tiles": [
             *(task.presentation.tiles or (lambda run: [metric_tile(run, task)]))(run),
             Tile("Latency of one image", f"{latency['median']:.2f} ms", latency_note(run)),
         ],
         "remarks": [*(result.get("warnings") or ()), *task.presentation.remarks(run)],
     }
+
+
+def _unreadable_text(count: int) -> str:
+    verb = "was" if count == 1 else "were"
+    return f"{counted(count, 'unreadable image')} {verb} counted as wrong." if count else ""
 
 
 def metric_tile(run: Reported, task: Task) -> Tile:
@@ -68,31 +73,53 @@ def how_run(run: Reported) -> str:
     result = run.result
     threads = result["latency"]["threads"]
     where = result["environment"].get("processor") if result.get("device") != "gpu" else "GPU"
-    return f"{runtime_of(result)}, batch 1, {threads} thread{'s' * (threads > 1)}, {where}"
+    return f"{runtime_of(result)}, batch 1, {counted(threads, 'thread')}, {where}"
 
 
 def metric_table(runs: Sequence[Reported], task: Task) -> Table:
-    """Return a row for each evaluation: the task's columns, latency, and the size of the network."""
+    """Return a row for each evaluation: the task's columns, latency, and the size of the network where it is known."""
     heads, cells = (task.presentation.columns or (lambda runs: metric_columns(runs, task)))(runs)
+    cards = [_card_as_counted(run.result) for run in runs]
     rows = []
-    for run, scores in zip(runs, cells, strict=True):
-        result, latency, card = run.result, run.result["latency"], MODELS.get(run.result["model"])
+    for run, scores, card in zip(runs, cells, cards, strict=True):
+        result, latency = run.result, run.result["latency"]
+        spread = f"p10 {latency['p10']:.2f}, p90 {latency['p90']:.2f}"
+        reading = latency.get("preprocessing_median")
         rows.append(
             [
                 words(run.name, note=f"{result['model']} on {result['data'].get('folder')}"),
                 *scores,
-                number(latency["median"], ".2f", " ms", note=f"p10 {latency['p10']:.2f}, p90 {latency['p90']:.2f}"),
+                number(latency["median"], ".2f", " ms", note=spread),
                 words(how_run(run)),
-                number(latency.get("preprocessing_median"), ".2f", " ms"),
-                number(result.get("images_per_second"), ".1f"),
-                number(card.parameters / 1e6 if card else None, ".2f", " M"),
-                number(card.mult_adds / 1e6 if card else None, ".0f", " M"),
+                number(
+                    result.get("images_per_second"), ".1f", note="" if reading is None else f"{reading:.2f} ms to read"
+                ),
+                *(_size(card) if any(cards) else []),
             ]
         )
-    head = ["run", *heads, "latency", "runtime", "reading and preprocessing", "images/s", "parameters", "mult-adds"]
-    counted_for = {card.counted_for for run in runs if (card := MODELS.get(run.result["model"]))} or {COUNTED_FOR}
-    note = f"Parameters and mult-adds are those of {' or '.join(sorted(counted_for))}."
+    head = ["run", *heads, "latency", "runtime", "images/s"]
+    note = "Images/s are those of the whole evaluation; below them the time to read and preprocess one image."
+    if any(cards):
+        head += ["parameters", "mult-adds"]
+        counted_for = {card.counted_for for card in cards if card}
+        note += f" Parameters and mult-adds are those of {' or '.join(sorted(counted_for))}."
     return Table("metric", f"{task.metric.heading} and latency of one image", head, rows, note=note)
+
+
+def _size(card: ModelCard | None) -> list[Cell]:
+    if card is None:
+        return [EMPTY, EMPTY]
+    return [number(card.parameters / 1e6, ".2f", " M"), number(card.mult_adds / 1e6, ".0f", " M")]
+
+
+def _card_as_counted(result: Mapping[str, Any]) -> ModelCard | None:
+    """Return the card of the network if its size there is that of what was evaluated: as many classes and pixels."""
+    card = MODELS.get(result["model"])
+    side = (result.get("preprocessing") or {}).get("image_size")
+    if card is None or result.get("identity_divisor", 1) != card.identity_divisor:
+        return None
+    fits = f"{result.get('num_classes', 0):,} classes" in card.counted_for and f"{side} × {side}" in card.counted_for
+    return card if fits else None
 
 
 def metric_columns(runs: Sequence[Reported], task: Task) -> tuple[list[str], list[list[Cell]]]:
@@ -112,7 +139,7 @@ def unreadable_table(run: Reported, place: int) -> Table | None:
         return None
     rows = [[words(run.paths[at]), words(reason)] for at, reason in list(run.errors.items())[:MOST_UNREADABLE]]
     shown = "" if len(run.errors) <= MOST_UNREADABLE else f" The first {MOST_UNREADABLE} are shown."
-    note = f"{len(run.errors):,} of {len(run.paths):,} images, each of them counted as wrong.{shown}"
+    note = f"{len(run.errors):,} of {counted(len(run.paths), 'image')}, each of them counted as wrong.{shown}"
     return Table(f"unreadable-{place}", f"Unreadable images, {run.name}", ["image", "reason"], rows, note=note)
 
 
@@ -140,59 +167,74 @@ def training_table(runs: Sequence[TrainingRun], task: Task) -> Table:
 
 
 def bench_table(bench: Bench, place: int, task: Task) -> Table:
-    """Return every row of a bench beside the published metric, which is labeled as such."""
-    metric, rows = task.metric, []
+    """Return every row of a bench; the published metric, labeled as such, where the network is run as its authors did.
+
+    A column in which no row has a value is left out.
+    """
+    metric = task.metric
     amounts = amounts_of(bench.result["rows"])
+    floor, memory, after = "times the compute floor", "memory", "of it, post-processing"
+    paper = f"{metric.display} in the paper"
+    columns: dict[str, list[Cell]] = {}
     for row in bench.result["rows"]:
         adds = row.get("mult_adds")
-        rows.append(
-            [
-                words(network_name(row)),
-                words(runtime_of(row)),
-                number(row["threads"]),
-                number(row["batch_size"]),
-                number(row["median_ms"], ".3f", " ms", note=f"{row['p10_ms']:.2f} to {row['p90_ms']:.2f}"),
-                number(row["images_per_second"], ",.1f"),
-                number(adds and adds / 1e6, ".0f", " M"),
-                number(task.presentation.published(row["network"]), ".2f", f" {metric.symbol}".rstrip()),
-                number(row.get("times_compute_floor"), ".2f"),
-                number(row["start_up_ms"] / 1000, ".2f", " s"),
-                number(row.get("peak_memory_mib"), ".0f", " MiB"),
-                *([number(row.get("post_processing_ms"), ".3f", " ms")] if amounts else []),
-                *(number((row.get("amounts_per_image") or {}).get(name), ",.0f") for name in amounts),
-            ]
-        )
-    head = [
-        *("network", "runtime", "threads", "batch", "median (p10 to p90)", "images/s", "mult-adds"),
-        *(f"{metric.display} in the paper", "times the compute floor", "start-up", "memory"),
-        *(["of it, post-processing", *amounts] if amounts else []),
-    ]
+        cells = {
+            "network": words(network_name(row)),
+            "runtime": words(runtime_of(row), note=how_called(row)),
+            "median": number(row["median_ms"], ".3f", " ms", note=f"{row['p10_ms']:.2f} to {row['p90_ms']:.2f}"),
+            "images/s": number(row["images_per_second"], ",.1f"),
+            "mult-adds": number(adds and adds / 1e6, ".0f", " M"),
+            paper: number(published_of(row, task), ".2f", f" {metric.symbol}".rstrip()),
+            floor: number(row.get("times_compute_floor"), ".2f"),
+            "start-up": number(row["start_up_ms"] / 1000, ".2f", " s"),
+            memory: number(row.get("peak_memory_mib"), ".0f", " MiB"),
+            after: number(row.get("post_processing_ms"), ".3f", " ms"),
+            **{name: number((row.get("amounts_per_image") or {}).get(name), ",.0f") for name in amounts},
+        }
+        for name, cell in cells.items():
+            columns.setdefault(name, []).append(cell)
+    columns = {name: cells for name, cells in columns.items() if any(cell.text != "-" for cell in cells)}
     where = bench.result["environment"]
     samples = bench.result["configuration"].get("samples")
-    note = f"{where.get('processor')}, {where.get('cores')} cores; medians of at least {samples} calls, interleaved."
-    if data := task.presentation.published_on:
-        note += f" The paper's {metric.display} is of {data} and was not measured here."
-    return Table(f"bench-{place}", f"Latency, {bench.name}", head, rows, searched="a network or runtime", note=note)
+    note = (
+        f"{where.get('processor')}, {where.get('cores')} cores; medians of at least {samples} calls, interleaved, and "
+        "below each its 10th and 90th percentile."
+    )
+    if paper in columns:
+        note += (
+            f" The paper's {metric.display} is of {task.presentation.published_on} and was not measured here; it "
+            "stands beside networks that ran as the authors ran them."
+        )
+    rows = [list(cells) for cells in zip(*columns.values(), strict=True)]
+    caption, searched = f"Latency, {bench.name}", "a network or runtime"
+    return Table(f"bench-{place}", caption, list(columns), rows, searched=searched, note=note)
+
+
+def how_called(row: Mapping[str, Any]) -> str:
+    """Return the threads and the batch of a row of a bench in words."""
+    return f"{counted(row['threads'], 'thread')}, batch {row['batch_size']}"
 
 
 def facts_table(name: str, caption: str, columns: Sequence[tuple[str, Mapping[str, Any]]]) -> Table:
     """Return nested facts as rows, a column for each run; rows in which the runs differ are marked."""
-    flat = [_flat(facts) for _, facts in columns]
-    keys = list(dict.fromkeys(key for one in flat for key in one))
-    rows = [[words(key), *(words(one.get(key, "-")) for one in flat)] for key in keys]
+    texts = [flat(facts) for _, facts in columns]
+    keys = list(dict.fromkeys(key for one in texts for key in one))
+    rows = [[words(key), *(words(one.get(key, "-")) for one in texts)] for key in keys]
     marked = frozenset(
-        place for place, key in enumerate(keys) if len({one.get(key, "-") for one in flat}) > 1 and len(flat) > 1
+        place for place, key in enumerate(keys) if len({one.get(key, "-") for one in texts}) > 1 and len(texts) > 1
     )
-    note = f"{len(marked)} of {len(keys)} rows differ; they are marked." if len(flat) > 1 else ""
+    note = f"{len(marked)} of {len(keys)} rows differ; they are marked." if len(texts) > 1 else ""
     head = ["", *(column for column, _ in columns)] if len(columns) > 1 else ["", "value"]
-    return Table(name, caption, head, rows, sortable=False, searched="a setting", note=note, marked=marked)
+    look: dict[str, Any] = {"sortable": False, "searched": "a setting", "note": note, "marked": marked}
+    return Table(name, caption, head, rows, shown=MOST_FACTS, **look)
 
 
-def _flat(facts: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def flat(facts: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return nested facts as texts under names such as ``data.folder``."""
     values: dict[str, str] = {}
     for key, value in facts.items():
         if isinstance(value, dict):
-            values |= _flat(value, f"{prefix}{key}.")
+            values |= flat(value, f"{prefix}{key}.")
         elif isinstance(value, list):
             values[prefix + key] = ", ".join(map(str, value)) or "none"
         else:

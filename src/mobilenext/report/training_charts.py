@@ -7,7 +7,7 @@ from typing import Any
 
 from mobilenext.drawing.chart import PICK, TIP, Chart, axis, chart_spec, colored, unless_picked
 from mobilenext.report.training_report import with_counts
-from mobilenext.runs.comparison import task_of
+from mobilenext.runs.comparison import comparison, task_of
 from mobilenext.runs.training_run import KINDS, TrainingRun
 
 MOST_STEPS = 600  # points of a training curve: more than a screen shows
@@ -22,9 +22,10 @@ def training_charts(runs: Sequence[TrainingRun]) -> list[Chart]:
     if validations:
         text = (
             f"Validation {metric.display} against the epoch; solid: the weights as trained, dashed: their moving "
-            "average (EMA)."
+            "average (EMA). A ring marks the best epoch."
         )
         spec = _curve(text, validations, names, metric.axis, dashes=True)
+        spec["layer"].append(_best_mark([point for run in runs for point in _best(run)], names))
         title = f"validation {metric.display}"
         head = ["run", "epoch", "training loss", f"{title}, raw", f"{title}, EMA"]
         charts.append(Chart(f"Validation {metric.display}", text, spec, head, _table(runs)))
@@ -48,6 +49,26 @@ def _validations(run: TrainingRun) -> list[dict[str, Any]]:
             tip = f"{run.name}, epoch {at}, {kind} weights: {measured.text}{note}"
             points.append({"run": run.name, "epoch": at, "value": measured.value, "weights": kind, "tip": tip})
     return points
+
+
+def _best(run: TrainingRun) -> list[dict[str, Any]]:
+    """Return the point of the best validation, with what stands beside it."""
+    best = comparison([run])["runs"][0]["best"]
+    if not best:
+        return []
+    text = run.measured(best).text
+    tip = f"{run.name}, best: {text} after epoch {best['epoch']}, {best['kind']} weights"
+    return [{"run": run.name, "epoch": best["epoch"], "value": run.measured(best).value, "text": text, "tip": tip}]
+
+
+def _best_mark(values: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    """Return a layer of rings around the best points, with their values above them."""
+    at = {"x": {"field": "epoch", "type": "quantitative"}, "y": {"field": "value", "type": "quantitative"}}
+    at |= {"color": colored(names), "tooltip": TIP}
+    ring = {"type": "point", "size": 170, "strokeWidth": 2.5, "filled": False}
+    text = {"type": "text", "dy": -16, "fontWeight": 600}
+    layers = [{"mark": ring, "encoding": at}, {"mark": text, "encoding": {**at, "text": {"field": "text"}}}]
+    return {"data": {"values": list(values)}, "layer": layers}
 
 
 def _steps(run: TrainingRun, field: str) -> list[dict[str, Any]]:
@@ -84,7 +105,7 @@ def _thinned(rows: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float
 def _curve(
     description: str, values: Sequence[Mapping[str, Any]], names: Sequence[str], title: str, *, dashes: bool = False
 ) -> dict[str, Any]:
-    at = {"x": axis("epoch", "epoch"), "y": axis("value", title), "color": colored(names)}
+    at = {"x": axis("epoch", "epoch", axis={"tickMinStep": 1}), "y": axis("value", title), "color": colored(names)}
     line: dict[str, Any] = {
         "mark": {"type": "line", "strokeWidth": 2},
         "encoding": {**at, "opacity": unless_picked(1)},

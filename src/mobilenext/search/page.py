@@ -187,7 +187,7 @@ def _lines(text: str, values: Sequence[Mapping[str, Any]], *, legend: bool) -> d
     by_color = colored(names)
     by_color["legend"] = {**by_color["legend"], "columns": 3} if legend else None
     encoding = {
-        "x": axis("epoch", "epoch"),
+        "x": axis("epoch", "epoch", axis={"tickMinStep": 1}),
         "y": axis("value", "probability"),
         "color": by_color,
         "tooltip": {"field": "tip", "type": "nominal"},

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Query
 from fastapi.requests import Request
 from fastapi.responses import FileResponse, JSONResponse, Response
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 
 from mobilenext.arrays import Floats
@@ -24,6 +25,8 @@ from mobilenext.serving.metrics import CONTENT_TYPE, Metrics
 from mobilenext.serving.models import ServedModel
 from mobilenext.serving.pictures import data_uri, heat_layer, png
 from mobilenext.serving.problems import Problem, answer_problems
+from mobilenext.serving.samples import sample as sample_file
+from mobilenext.serving.samples import samples_of
 from mobilenext.serving.schema import (
     IMAGE_BODY,
     Class,
@@ -82,6 +85,7 @@ IouThreshold = Annotated[
 MaxDetections = Annotated[int | None, Query(ge=1, le=1000, description="Return the best objects only (detectors).")]
 Clip = Annotated[bool | None, Query(description="Cut boxes at the edges of the image; default: true (detectors).")]
 ClassId = Annotated[int | None, Query(ge=0, le=10**6, description="Explain this class; default: the first.")]
+SampleNumber = Annotated[int, Query(ge=0, le=10**6, description="Which of the model's samples, from 0.")]
 UPLOAD = (400, 404, 408, 413, 415, 422, 429, 503, 504)
 
 
@@ -155,7 +159,7 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
 
     @app.post(
         "/v1/explain", response_class=Response, openapi_extra=IMAGE_BODY, tags=["images"],
-        responses=_picture("What the network saw, with the heat over it.")
+        responses=_picture("What the network saw, with the heat over it.", "image/png")
         | problems(*UPLOAD, 409),
     )  # fmt: skip
     async def explain(request: Request, model: ModelName = None, class_id: ClassId = None) -> Response:
@@ -186,8 +190,8 @@ def _response(answer: Answer, milliseconds: float, shown: Overlay | None) -> Any
     )
 
 
-def _picture(description: str, kind: str = "image/png") -> dict[int | str, dict[str, Any]]:
-    return {200: {"description": description, "content": {kind: {}}}}
+def _picture(description: str, *kinds: str) -> dict[int | str, dict[str, Any]]:
+    return {200: {"description": description, "content": {kind: {} for kind in kinds}}}
 
 
 def _overlay(class_id: int) -> Any:
@@ -207,14 +211,16 @@ def _add_facts(app: FastAPI, service: Service) -> None:
 
     @app.get(
         "/v1/sample", response_class=Response, tags=["facts"],
-        responses=_picture("The sample.", "image/jpeg") | problems(404, 422),
+        responses=_picture("The sample.", "image/jpeg", "image/png") | problems(404, 422),
     )  # fmt: skip
-    async def sample(model: ModelName = None) -> FileResponse:
-        """Return the picture that a model comes with, to try it; ``sample`` of its card says whether it has one."""
+    async def sample(model: ModelName = None, number: SampleNumber = 0) -> Response:
+        """Return a picture that a model comes with, to try it; ``samples`` of its card says how many there are."""
         chosen = service.model(model)
-        if chosen.sample is None:
-            raise Problem(404, f"{chosen.name} comes without a sample")
-        return FileResponse(chosen.sample, media_type="image/jpeg")
+        count = samples_of(chosen.record)
+        if number >= count:
+            raise Problem(404, f"{chosen.name} comes with {count or 'no'} sample{'s' * (count != 1)}")
+        content, kind = await run_in_threadpool(sample_file, chosen.record, number)
+        return Response(content, media_type=kind)
 
     @app.get("/healthz", response_model=Health, tags=["facts"])
     async def healthz() -> Any:

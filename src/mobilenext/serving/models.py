@@ -17,13 +17,14 @@ from mobilenext.data.preprocessing import Pixels
 from mobilenext.errors import UsageError
 from mobilenext.machine.packages import installed
 from mobilenext.models import MODELS
+from mobilenext.runs.run_folder import CONFIG
 from mobilenext.runtime import Runtime, open_runtime
+from mobilenext.serving.samples import samples_of
 from mobilenext.sources.choice import Choice
 from mobilenext.sources.find import Subject, weights_of
 from mobilenext.sources.prepare import Prepared, prepare
 from mobilenext.task import Task
 from mobilenext.tasks import DEFAULT, find_task, task_of_file
-from mobilenext.weights.pretrained import sample_of
 from mobilenext.weights.record import WeightsRecord
 
 HeatMap = Callable[[Pixels, int], Floats]  # uint8 [S, S, 3] and a class to float32 [S, S], 0 to 1
@@ -51,11 +52,6 @@ class ServedModel:
     @property
     def record(self) -> WeightsRecord:
         return self.prepared.record
-
-    @property
-    def sample(self) -> Path | None:
-        """Return the picture that the package has to try the model with."""
-        return sample_of(self.record.published)
 
     def card(self) -> dict[str, Any]:
         """Return the facts about the model that clients may see; no path."""
@@ -85,7 +81,8 @@ class ServedModel:
             "measured": {"network_latency_ms": self.latency_ms},
             "heat_map": self.open_heat_map is not None,
             "no_heat_map": self.no_heat_map,
-            "sample": self.sample is not None,
+            "sample": samples_of(record) > 0,
+            "samples": samples_of(record),
         }
 
 
@@ -118,7 +115,7 @@ def open_models(
         task, options = task_of_file(prepared.record.task, subject.path), answering or {}
         options = task.options_of({name: options[name] for name in options if name in task.evaluation.options})
         networks = [open_runtime(prepared.spec) for _ in range(copies)]
-        name = wanted or prepared.record.card or prepared.record.path.stem
+        name = wanted or prepared.record.card or name_of(prepared.record.path)
         taken = {model.name for model in opened}
         unique = next(free for free in (name, *(f"{name}-{n}" for n in range(2, 1000))) if free not in taken)
         open_heat_map, reason = _heat_map(subject, task)
@@ -130,6 +127,14 @@ def open_models(
         if not any(name in model.answering for model in opened):
             raise UsageError(f"{name} means nothing to the models that are served; it is an option of detectors")
     return opened
+
+
+def name_of(weights: Path) -> str:
+    """Return the name of weights that nobody has named: that of their file or, in a run's folder, of the run."""
+    path = weights.resolve()
+    if not (path.parent / CONFIG).is_file():
+        return path.stem
+    return path.parent.name if path.stem == "best" else f"{path.parent.name}-{path.stem}"
 
 
 def _latency_ms(networks: Sequence[Runtime], prepared: Prepared) -> float:

@@ -55,7 +55,7 @@ class Copying(TypedDict, total=False):
 def subjects_of(
     *,
     models: Sequence[str] = (),
-    weights: str | os.PathLike[str] | None = None,
+    weights: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     use: str | None = None,
     section: str | None = None,
     exported: Sequence[str | os.PathLike[str]] = (),
@@ -65,7 +65,8 @@ def subjects_of(
     """Return the networks to serve, each with the name that clients ask for it by.
 
     Args:
-        models, weights, exported, onnx: names of models, and paths of networks.
+        models, weights, exported, onnx: names of models, and paths of networks. A model without a tag goes with the
+            weights, of which there are several only where no such model is named.
         use, section: which weights of a checkpoint that has several.
         **description: of the ONNX files and Paddle Inference models, which do not describe themselves; without an
             output name also of the only model that is served.
@@ -74,20 +75,30 @@ def subjects_of(
         UsageError: weights for several models, or a description for no model.
         Else as :func:`mobilenext.sources.find.find_subject`.
     """
-    if weights is not None and len(models) > 1:
-        raise UsageError(f"weights {weights} were given with {len(models)} models; name them as --model MODEL.TAG")
-    if not models and weights is None and not exported and not onnx:
+    files = [weights] if isinstance(weights, str | os.PathLike) else list(weights or ())
+    if len(files) == 1 and len(models) > 1:
+        raise UsageError(f"weights {files[0]} were given with {len(models)} models; name them as --model MODEL.TAG")
+    if len(files) > 1 and (nameless := [model for model in models if "." not in model]):
+        raise UsageError(
+            f"{len(files)} files of weights were given with the model {nameless[0]}; expected weights alone, which "
+            "say what they are of, or models as MODEL.TAG"
+        )
+    if not models and not files and not exported and not onnx:
         log.info("no model was named: the bundled %s, which knows handwritten digits only", BUNDLED)
         models = (BUNDLED,)
-    if weights is None and (use is not None or section is not None):
+    if not files and (use is not None or section is not None):
         raise UsageError(
             "use or section was given without weights; expected --weights FILE, as these options select weights "
             "within a file"
         )
     subjects: list[tuple[str, Subject]] = []
-    for model in models or ((None,) if weights is not None else ()):
-        named = model if model and "." in model and weights is None else ""
-        subjects.append((named, find_subject(model=model, weights=weights, use=use, section=section)))
+    selection = {"use": use, "section": section}
+    if len(files) == 1:
+        subjects.append(("", find_subject(model=models[0] if models else None, weights=files[0], **selection)))
+    else:
+        for model in models:
+            subjects.append((model if "." in model else "", find_subject(model=model)))
+        subjects += [("", find_subject(weights=file, **selection)) for file in files]
     for folder in exported:
         subject = find_subject(exported=folder)
         where = subject.path if subject.kind == "exported" else subject.path.parent

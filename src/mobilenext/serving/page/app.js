@@ -42,8 +42,7 @@ const detects = (card) => card.task === "detection";
 
 function accuracyOf(card) {
   if (card.task !== "classification") return card.note || `for ${card.task}`;
-  if (card.published) return `${card.published.top1_percent} % top-1, ${card.published.dataset}`;
-  return card.note || "no published accuracy";
+  return card.published ? `${card.published.top1_percent} % top-1, ${card.published.dataset}` : card.note;
 }
 
 async function begin() {
@@ -62,12 +61,12 @@ async function begin() {
     box.name = "model";
     box.value = card.name;
     box.checked = index === 0;
-    box.addEventListener("change", () => { offerSample(); run(); });
+    box.addEventListener("change", () => { offerSamples(); run(); });
     const facts = `${card.num_classes} classes, ${card.preprocessing.image_size} px, ${card.measured.network_latency_ms} ms`;
     label.append(box, make("span", card.name), make("small", facts), make("small", accuracyOf(card)));
     element("models").append(label);
   });
-  offerSample();
+  offerSamples();
   element("score-label").hidden = !state.models.some(detects);
   document.querySelectorAll(".of-classes").forEach((part) => { part.hidden = state.models.every(detects); });
 }
@@ -89,25 +88,35 @@ function take(file) {
   state.preview = URL.createObjectURL(file);
   const preview = element("preview");
   preview.onload = () => { preview.hidden = false; element("hint").textContent = "Drop or paste another one at any time."; };
-  preview.onerror = () => { preview.hidden = true; element("hint").textContent = "Your browser cannot show this kind of image; the server may be able to read it."; };
+  preview.onerror = () => { preview.hidden = true; element("hint").textContent = "Your browser has no preview of this file."; };
   preview.alt = `Preview of ${file.name || "the pasted image"}`;
   preview.src = state.preview;
   run();
 }
 
-// Some models come with a picture to try them with.
-const withSample = () => chosen().find((card) => card.sample);
+// Some models come with pictures to try them with.
+const sampleAddress = (card, number) => `v1/sample?${new URLSearchParams({ model: card.name, number })}`;
 
-function offerSample() {
-  element("sample").hidden = !withSample();
+function offerSamples() {
+  const buttons = chosen().flatMap((card) => Array.from({ length: card.samples }, (_, number) => {
+    const button = make("button", "", "sample");
+    const picture = make("img");
+    button.type = "button";
+    picture.src = sampleAddress(card, number);
+    picture.alt = `Sample ${number + 1} of ${card.name}`;
+    button.append(picture);
+    button.addEventListener("click", () => trySample(card, number));
+    return button;
+  }));
+  element("samples").replaceChildren(...(buttons.length ? [make("span", "Or try one of these:", "quiet")] : []), ...buttons);
 }
 
-async function trySample() {
-  const card = withSample();
+async function trySample(card, number) {
   try {
-    const answer = await reach(`v1/sample?${new URLSearchParams({ model: card.name })}`);
+    const answer = await reach(sampleAddress(card, number));
     if (!answer.ok) throw new Error(`The server answered ${answer.status}.`);
-    take(new File([await answer.blob()], "sample.jpg", { type: answer.headers.get("content-type") }));
+    const kind = answer.headers.get("content-type");
+    take(new File([await answer.blob()], `sample.${kind.endsWith("png") ? "png" : "jpg"}`, { type: kind }));
   } catch (error) {
     fail(error.message);
   }
@@ -270,7 +279,6 @@ function addHeat(article, answer) {
 
 element("file").addEventListener("change", (event) => { take(event.target.files[0]); event.target.value = ""; });
 element("camera").addEventListener("change", (event) => { take(event.target.files[0]); event.target.value = ""; });
-element("sample").addEventListener("click", trySample);
 element("heat").addEventListener("change", run);
 element("topk").addEventListener("change", run);
 element("score").addEventListener("input", () => {
