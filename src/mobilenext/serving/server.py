@@ -92,13 +92,14 @@ def subjects_of(
             "within a file"
         )
     subjects: list[tuple[str, Subject]] = []
-    selection = {"use": use, "section": section}
     if len(files) == 1:
-        subjects.append(("", find_subject(model=models[0] if models else None, weights=files[0], **selection)))
+        subjects.append(
+            ("", find_subject(model=models[0] if models else None, weights=files[0], use=use, section=section))
+        )
     else:
         for model in models:
             subjects.append((model if "." in model else "", find_subject(model=model)))
-        subjects += [("", find_subject(weights=file, **selection)) for file in files]
+        subjects += [("", find_subject(weights=file, use=use, section=section)) for file in files]
     for folder in exported:
         subject = find_subject(exported=folder)
         where = subject.path if subject.kind == "exported" else subject.path.parent
