@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.errors import UsageError
 from mobilenext.models.cards import FAMILIES, MODELS, find_weights_card, list_models
-from mobilenext.models.lookup import find_model
+from mobilenext.models.lookup import card_as_counted, find_model
 
 # From the authors' result files: folder, model, tag, top-1, top-5, epoch, identity divisor, which weights.
 RELEASED = [
@@ -119,3 +120,15 @@ def test_the_table_can_be_listed_without_paddle() -> None:
     program = "import sys, mobilenext.models; print(len(mobilenext.models.list_models()), 'paddle' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert result.stdout.split() == ["41", "False"]
+
+
+def test_a_card_counts_for_its_classes_and_pixels_only() -> None:
+    result = {"model": "mobilenext_x1_0", "num_classes": 1000, "preprocessing": {"image_size": 224}}
+    assert card_as_counted(result) is MODELS["mobilenext_x1_0"]
+    others: list[dict[str, Any]] = [
+        {"num_classes": 20}, {"preprocessing": {"image_size": 64}}, {"preprocessing": {}}, {"identity_divisor": 2},
+        {"model": "another"},
+    ]  # fmt: skip
+    assert [card_as_counted({**result, **other}) for other in others] == [None] * len(others)
+    del result["num_classes"]
+    assert card_as_counted(result) is None

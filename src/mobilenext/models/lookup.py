@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from mobilenext.errors import UsageError, nearest
 from mobilenext.models.architecture import Architecture, read_architecture
@@ -54,3 +56,12 @@ def find_model(model: str | os.PathLike[str] | Architecture | ModelCard) -> Mode
             f"unknown model {name!r}{nearest(name, MODELS)}\nknown: {', '.join(MODELS)} (`mobilenext list` shows them)"
         )
     return card
+
+
+def card_as_counted(result: Mapping[str, Any]) -> ModelCard | None:
+    """Return the card of an evaluated network, if it was counted for as many classes and pixels; None for another."""
+    card, side = MODELS.get(result["model"]), (result.get("preprocessing") or {}).get("image_size")
+    if card is None or result.get("identity_divisor", 1) != card.identity_divisor:
+        return None
+    classes, pixels = f"{result.get('num_classes', 0):,} classes", f"{side} × {side} "
+    return card if card.counted_for.startswith(classes) and pixels in card.counted_for else None

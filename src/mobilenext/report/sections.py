@@ -7,7 +7,8 @@ from typing import Any
 
 from mobilenext.drawing.cells import EMPTY, Cell, Table, counted, number, words
 from mobilenext.drawing.parts import Tile
-from mobilenext.models.cards import MODELS, ModelCard
+from mobilenext.models.cards import ModelCard
+from mobilenext.models.lookup import card_as_counted
 from mobilenext.presentation import Measured, Reported
 from mobilenext.report.names import amounts_of, network_name, published_of, runtime_of
 from mobilenext.runs.bench import Bench
@@ -79,7 +80,7 @@ def how_run(run: Reported) -> str:
 def metric_table(runs: Sequence[Reported], task: Task) -> Table:
     """Return a row for each evaluation: the task's columns, latency, and the size of the network where it is known."""
     heads, cells = (task.presentation.columns or (lambda runs: metric_columns(runs, task)))(runs)
-    cards = [_card_as_counted(run.result) for run in runs]
+    cards = [card_as_counted(run.result) for run in runs]
     rows = []
     for run, scores, card in zip(runs, cells, cards, strict=True):
         result, latency = run.result, run.result["latency"]
@@ -110,16 +111,6 @@ def _size(card: ModelCard | None) -> list[Cell]:
     if card is None:
         return [EMPTY, EMPTY]
     return [number(card.parameters / 1e6, ".2f", " M"), number(card.mult_adds / 1e6, ".0f", " M")]
-
-
-def _card_as_counted(result: Mapping[str, Any]) -> ModelCard | None:
-    """Return the card of the network if its size there is that of what was evaluated: as many classes and pixels."""
-    card = MODELS.get(result["model"])
-    side = (result.get("preprocessing") or {}).get("image_size")
-    if card is None or result.get("identity_divisor", 1) != card.identity_divisor:
-        return None
-    fits = f"{result.get('num_classes', 0):,} classes" in card.counted_for and f"{side} × {side}" in card.counted_for
-    return card if fits else None
 
 
 def metric_columns(runs: Sequence[Reported], task: Task) -> tuple[list[str], list[list[Cell]]]:
