@@ -166,6 +166,26 @@ def test_the_requests_under_way_are_answered_before_it_stops(
     assert process.wait(20) == 0
 
 
+def test_several_weights_are_named_by_the_folders_of_their_runs(tmp_path: Path) -> None:
+    from mobilenext.errors import UsageError
+    from mobilenext.serving.models import name_of
+    from mobilenext.serving.server import subjects_of
+
+    paths = [tmp_path / run / f"{file}.safetensors" for run in ("first", "second") for file in ("best", "last")]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        (path.parent / "run.json").touch()
+    subjects = subjects_of(models=[DIGITS], weights=paths)
+    assert [(name, subject.path) for name, subject in subjects[1:]] == [("", path) for path in paths]
+    assert subjects[0][0] == DIGITS
+    assert [name_of(path) for path in paths] == ["first", "first-last", "second", "second-last"]
+    (tmp_path / "first" / "run.json").unlink()
+    assert name_of(paths[0]) == "best", "outside of a run the file has the name"
+    with pytest.raises(UsageError, match=r"4 files of weights were given with the model mobilenext_x1_0"):
+        subjects_of(models=["mobilenext_x1_0"], weights=paths)
+
+
 def test_what_is_told_of_the_weights_that_are_served(tmp_path: Path) -> None:
     from mobilenext.errors import UsageError
     from mobilenext.serving.server import subjects_of

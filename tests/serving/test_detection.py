@@ -132,7 +132,9 @@ def test_the_sample_of_a_model(
     (bundled,) = MODELS["ssdlite320_mobilenext_x0_35"].weights
     with open_client(opened(published=bundled)) as client:
         assert client.get("/v1/models").json()["models"][0]["sample"] is True
-        answer = client.get("/v1/sample")
+        assert client.get("/v1/models").json()["models"][0]["samples"] == 1
+        answer, other = client.get("/v1/sample"), client.get("/v1/sample?number=1")
+    assert (other.status_code, "has 1 sample," in other.json()["detail"]) == (404, True)
     assert answer.headers["content-type"] == "image/jpeg"
     with Image.open(io.BytesIO(answer.content)) as picture:
         assert (picture.format, picture.size) == ("JPEG", (640, 480))

@@ -172,6 +172,16 @@ def test_an_image_is_answered_with_bars_and_a_heat_map(
     assert widths == sorted(widths, reverse=True)
 
 
+def test_a_sample_is_answered_with_one_click(page: Page) -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra quickstart)")
+    page.wait(lambda: len(page.all(".sample")) == 3)
+    page.all(".sample")[1].click()
+    page.wait(page.answered)
+    assert list(page.answers()) == [DIGITS]
+    page.all("input[name=model]")[0].click()
+    assert page.all(".sample") == [], "no chosen model has any"
+
+
 def test_models_are_compared_and_the_heat_map_is_switched(page: Page, large: Path) -> None:
     for box in page.all("input[name=model]")[1:]:
         box.click()
@@ -269,7 +279,7 @@ def test_everything_is_reached_by_keyboard(page: Page) -> None:
     from selenium.webdriver.common.keys import Keys
 
     reached = []
-    for _ in range(12):
+    for _ in range(16):
         ActionChains(page.browser).send_keys(Keys.TAB).perform()
         active = page.browser.switch_to.active_element
         reached.append(active.get_attribute("id") or active.get_attribute("value") or active.text)

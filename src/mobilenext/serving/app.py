@@ -218,7 +218,12 @@ def _add_facts(app: FastAPI, service: Service) -> None:
         chosen = service.model(model)
         count = samples_of(chosen.record)
         if number >= count:
-            raise Problem(404, f"{chosen.name} comes with {count or 'no'} sample{'s' * (count != 1)}")
+            fault = (
+                f"has {count} sample{'s' * (count != 1)}, of which 0 is the first"
+                if count
+                else "comes without a sample"
+            )
+            raise Problem(404, f"{chosen.name} {fault}")
         content, kind = await run_in_threadpool(sample_file, chosen.record, number)
         return Response(content, media_type=kind)
 

@@ -103,8 +103,9 @@ function offerSamples() {
     const picture = make("img");
     button.type = "button";
     picture.src = sampleAddress(card, number);
-    picture.alt = `Sample ${number + 1} of ${card.name}`;
-    button.append(picture);
+    picture.alt = "";
+    button.append(picture, make("span", card.samples > 1 ? `Sample ${number + 1}` : "Sample"));
+    button.title = card.name;
     button.addEventListener("click", () => trySample(card, number));
     return button;
   }));
