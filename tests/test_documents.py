@@ -15,8 +15,7 @@ import pytest
 import mobilenext
 from document_tables.results import load
 from mobilenext.cli.program import VERBS, parser
-from mobilenext.runs.curves import curves
-from update_pictures import claim_runs
+from result_pictures import claim_spec
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = (".", "docs", "docs/*", "deploy", "examples", "examples/*", "test_tipc", "test_tipc/docs")
@@ -47,13 +46,17 @@ def test_tables_are_made_from_the_results() -> None:
     assert done.returncode == 0, f"run `python scripts/update_tables.py`: {done.stdout}{done.stderr}"
 
 
-def test_the_curves_of_the_claim_end_at_the_means_of_its_table() -> None:
+def test_the_picture_of_the_claim_has_the_means_of_its_table() -> None:
     result = load("claim.json")
-    _, validation, rates = curves(claim_runs(result))["concat"]
-    points = [point for layer in validation["layer"] for point in layer["data"]["values"] if point["epoch"] == 20]
-    ends = {(point["weights"].split()[0].lower(), round(point["value"], 6)) for point in points}
-    assert ends >= {(row["kind"], round(row["mean_top1_percent"], 6)) for row in result["comparison"]["groups"]}
-    assert all(len(layer["data"]["values"]) == 20 for layer in rates["layer"])
+    layers = claim_spec(result)["concat"][0]["layer"]
+    rows = [row for layer in layers for row in layer["data"]["values"]]
+    means = {round(row["mean"], 6) for row in rows if "mean" in row}
+    raw = [row for row in result["comparison"]["groups"] if row["kind"] == "raw"]
+    assert means == {round(row["mean_top1_percent"], 6) for row in raw}
+    assert len([row for row in rows if "top1" in row]) == len(result["comparison"]["runs"])
+    # Student's 97.5 % quantile with 2 degrees of freedom is 4.302653.
+    halves = {round((row["high"] - row["low"]) / 2, 3) for row in rows if "mean" in row}
+    assert halves == {round(4.302653 * row["std_points"] / 3**0.5, 3) for row in raw}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)

@@ -42,7 +42,7 @@ const detects = (card) => card.task === "detection";
 
 function accuracyOf(card) {
   if (card.task !== "classification") return card.note || `for ${card.task}`;
-  return card.published ? `${card.published.top1_percent} % top-1, ${card.published.dataset}` : card.note;
+  return card.published ? `${card.published.top1_percent.toFixed(2)} % top-1, ${card.published.dataset}` : card.note;
 }
 
 async function begin() {
