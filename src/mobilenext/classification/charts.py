@@ -178,9 +178,8 @@ _NARROW = "containerSize()[0] < 500"
 def _matrix_look(names: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:
     """Return encoding and layers of a matrix with these names of its rows and columns; a narrow one has ids alone."""
     look = {"domain": False, "ticks": False, "grid": False, "labelPadding": 5}
-    size = {"expr": f"{_NARROW} ? 9 : 12"}
-    across = {**look, "labelAngle": 0, "orient": "top", "labelOverlap": "parity", "labelFontSize": size}
-    down = {**look, "labelOverlap": False, "labelLimit": 260, "labelFontSize": size}
+    across = {**look, "labelAngle": 0, "orient": "top", "labelOverlap": "parity", "labelFontSize": 12}
+    down = {**look, "labelOverlap": False, "labelLimit": 260, "labelFontSize": 12}
     place_of = {
         "x": {"field": "predicted", "type": "nominal", "title": "predicted class", "scale": {"domain": ids}}
         | {"axis": {**across, "titlePadding": 10}},
@@ -215,8 +214,10 @@ def _matrix_look(names: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:
     layers: list[dict[str, Any]] = [
         cell, {"mark": number, "encoding": {"text": {"field": "images", "format": ",d"}, "tooltip": TIP}},
     ]  # fmt: skip
-    ids_alone = {"encoding": {"y": {"axis": {"labelExpr": "split(datum.label, ' ')[0]"}}}}
-    return {"encoding": place_of, "layer": layers, "usermeta": {"narrow": ids_alone if len(ids) > _ROOMY else {}}}
+    small: dict[str, Any] = {"labelFontSize": 9}
+    ids_alone = {"labelExpr": "split(datum.label, ' ')[0]"} if len(ids) > _ROOMY else {"labelLimit": 120}
+    narrow = {"encoding": {"x": {"axis": small}, "y": {"axis": {**small, **ids_alone}}}}
+    return {"encoding": place_of, "layer": layers, "usermeta": {"narrow": narrow}}
 
 
 def _axis_name(answers: Answers, number: int) -> str:

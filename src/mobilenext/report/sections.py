@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mobilenext.drawing.cells import EMPTY, Cell, Table, counted, number, words
@@ -10,7 +11,7 @@ from mobilenext.drawing.parts import Tile
 from mobilenext.models.cards import ModelCard
 from mobilenext.models.lookup import card_as_counted
 from mobilenext.presentation import Measured, Reported
-from mobilenext.report.names import amounts_of, network_name, published_of, runtime_of
+from mobilenext.report.names import network_name, published_of, runtime_of
 from mobilenext.runs.bench import Bench
 from mobilenext.runs.comparison import comparison
 from mobilenext.runs.training_run import TrainingRun
@@ -145,15 +146,17 @@ def training_table(runs: Sequence[TrainingRun], task: Task) -> Table:
         ]
         for counts in (final.get("raw"), final.get("ema"), best):
             cells.append(measured_cell(run.measured(counts)) if counts else EMPTY)
+        if best:
+            where = f"epoch {best['epoch']}, {best['kind']}"
+            cells[-1] = replace(cells[-1], note="; ".join(filter(None, (where, cells[-1].note))))
         cells += [
-            words(f"epoch {best['epoch']}, {best['kind']}" if best else "-"),
             number(row["train_loss"], ".4f"),
             number(row["images_per_second"], ",.1f"),
             number(row["train_seconds"] / 3600, ".2f", " h"),
         ]
         rows.append(cells)
     metric = task.metric.display
-    scores = [f"final {metric}, raw", f"final {metric}, EMA", f"best {metric}", "best at"]
+    scores = [f"final {metric}, raw", f"final {metric}, EMA", f"best {metric}"]
     return Table("training", "Training runs", ["run", "epochs", *scores, "training loss", "images/s", "time"], rows)
 
 
@@ -163,7 +166,6 @@ def bench_table(bench: Bench, place: int, task: Task) -> Table:
     A column in which no row has a value is left out.
     """
     metric = task.metric
-    amounts = amounts_of(bench.result["rows"])
     floor, memory, after = "times the compute floor", "memory", "of it, post-processing"
     paper = f"{metric.display} in the paper"
     columns: dict[str, list[Cell]] = {}
@@ -179,8 +181,7 @@ def bench_table(bench: Bench, place: int, task: Task) -> Table:
             floor: number(row.get("times_compute_floor"), ".2f"),
             "start-up": number(row["start_up_ms"] / 1000, ".2f", " s"),
             memory: number(row.get("peak_memory_mib"), ".0f", " MiB"),
-            after: number(row.get("post_processing_ms"), ".3f", " ms"),
-            **{name: number((row.get("amounts_per_image") or {}).get(name), ",.0f") for name in amounts},
+            after: number(row.get("post_processing_ms"), ".3f", " ms", note=_amounts(row)),
         }
         for name, cell in cells.items():
             columns.setdefault(name, []).append(cell)
@@ -199,6 +200,11 @@ def bench_table(bench: Bench, place: int, task: Task) -> Table:
     rows = [list(cells) for cells in zip(*columns.values(), strict=True)]
     caption, searched = f"Latency, {bench.name}", "a network or runtime"
     return Table(f"bench-{place}", caption, list(columns), rows, searched=searched, note=note)
+
+
+def _amounts(row: Mapping[str, Any]) -> str:
+    """Return what the time of post-processing depends on, per image."""
+    return "; ".join(f"{value:,.0f} {name}" for name, value in (row.get("amounts_per_image") or {}).items())
 
 
 def how_called(row: Mapping[str, Any]) -> str:

@@ -67,7 +67,9 @@ def _best_mark(values: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dic
     at |= {"color": colored(names), "tooltip": TIP}
     ring = {"type": "point", "size": 170, "strokeWidth": 2.5, "filled": False}
     text = {"type": "text", "dy": -16, "fontWeight": 600}
-    layers = [{"mark": ring, "encoding": at}, {"mark": text, "encoding": {**at, "text": {"field": "text"}}}]
+    layers: list[dict[str, Any]] = [{"mark": ring, "encoding": at}]
+    if len(values) == 1:  # of several the texts would meet
+        layers.append({"mark": text, "encoding": {**at, "text": {"field": "text"}}})
     return {"data": {"values": list(values)}, "layer": layers}
 
 
