@@ -103,7 +103,7 @@ function offerSamples() {
     const picture = make("img");
     button.type = "button";
     picture.src = sampleAddress(card, number);
-    picture.alt = "";
+    picture.alt = `A picture to try ${card.name}`;
     button.append(picture, make("span", card.samples > 1 ? `Sample ${number + 1}` : "Sample"));
     button.title = card.name;
     button.addEventListener("click", () => trySample(card, number));
