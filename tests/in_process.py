@@ -57,6 +57,9 @@ class Here:
     def call(self, function: Any, *arguments: Any) -> Any:
         return function(*arguments)
 
+    def call_watched(self, function: Any, *arguments: Any, scratch: Path, progress: Any) -> Any:
+        return function(*arguments, progress or (lambda done, total: None))
+
 
 class Pool(Here):
     """A pool of one worker that is this process."""

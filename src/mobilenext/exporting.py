@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from mobilenext.errors import refuse_unknown
 from mobilenext.export.checked import write_checked
 from mobilenext.export.folder import new_folder
 from mobilenext.export.formats import check_format
-from mobilenext.machine.pool import WorkerPool, watched_scratch_folder
+from mobilenext.machine.pool import Report, WorkerPool, watched_scratch_folder
 from mobilenext.machine.process_environment import compute_environment
 from mobilenext.models import split_tag
 from mobilenext.tasks import task_of_file
@@ -36,6 +36,7 @@ def export_model(
     weights: str | os.PathLike[str] | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None,
+    progress: Callable[[int, int], None] | None = None,
     **options: Unpack[WeightsSelection],
 ) -> dict[str, Any]:
     """Write a folder with a model, and ``mobilenext.json`` that says how to use it.
@@ -48,6 +49,7 @@ def export_model(
         model, weights, preprocessing: as in ``evaluate``; ``image_size`` is that of the export.
         images: what the export is compared on: files and folders, or one of them; None takes photos that scikit-learn
             brings.
+        progress: called with the number of images that were compared, and of all.
         options: use, section and identity_divisor, as in ``evaluate``.
 
     Returns:
@@ -63,10 +65,12 @@ def export_model(
     name = split_tag(model)[0] if model else None
     reading = {**options, "model": name, "preprocessing": dict(preprocessing or {})}
     names = None if images is None else [str(path) for path in paths_of(images)]
-    with watched_scratch_folder(output), new_folder(Path(output)) as folder:
+    with watched_scratch_folder(output) as scratch, new_folder(Path(output)) as folder:
         # Paddle and the converters stay out of this process.
         with WorkerPool(1, compute_environment(1)) as single:
-            parity, notes = single.call(_export, path, reading, format, folder, names)
+            parity, notes = single.call_watched(
+                _export, path, reading, format, folder, names, scratch=scratch, progress=progress
+            )
         for note in notes:
             log.info("%s", note)
         shutil.rmtree(folder / "cache", ignore_errors=True)  # what OpenVINO in Paddle compiled
@@ -74,7 +78,7 @@ def export_model(
 
 
 def _export(
-    path: Path, reading: Mapping[str, Any], format: str, folder: Path, images: list[str] | None
+    path: Path, reading: Mapping[str, Any], format: str, folder: Path, images: list[str] | None, report: Report
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Read the weights and write them as their task asks, in a process of its own."""
     weights = read_weights(path, **reading)
@@ -84,5 +88,5 @@ def _export(
     def agreement(expected: Outputs, outputs: Outputs) -> tuple[dict[str, Any], str | None]:
         return export.agreement(expected, outputs, record)
 
-    parity = write_checked(weights, format, folder, images, agreement, export.post_processing)
+    parity = write_checked(weights, format, folder, images, agreement, export.post_processing, report)
     return parity, weights.notes

@@ -59,7 +59,14 @@ def test_several_outputs(format: str, world: World, tmp_path: Path, monkeypatch:
     weights = replace(read_weights(world.weights, preprocessing=SMALL), task="both")
     monkeypatch.setattr(checked, "network_of", WithMap)
     images = [str(world.data / "imgs")]
-    parity = write_checked(weights, format, tmp_path, images, lambda expected, outputs: ({"equal": 1}, None))
+    told: list[tuple[int, int]] = []
+    parity = write_checked(
+        weights, format, tmp_path, images, lambda expected, outputs: ({"equal": 1}, None),
+        progress=lambda *numbers: told.append(numbers),
+    )  # fmt: skip
+    passes = 2 + len(parity["runtimes"])  # Paddle, with and without its batch norms, and each runtime
+    total = passes * (parity["images"] + parity["images"] // 3 * 3)  # each image alone, and in threes
+    assert (told[0], told[-1]) == ((1, total), (total, total))
     assert parity["folding"].keys() == {"largest_difference", "largest_difference_of_std", "equal"}
     assert parity.keys() >= {"logits_std", "map_std"}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mobilenext.errors import ImageError, WorkerDied
-from mobilenext.machine.pool import WorkerPool, available_cores
+from mobilenext.machine.pool import Report, WorkerPool, available_cores
 
 pytestmark = pytest.mark.usefixtures("fresh_workers")  # as users have them
 
@@ -103,6 +103,38 @@ def test_an_error_does_not_wait_for_what_the_workers_still_do() -> None:
         next(results)
         raise KeyboardInterrupt
     assert time.monotonic() - started < 10
+
+
+def _reporting(total: int, report: Report) -> int:
+    for done in range(1, total + 1):
+        report(done, total)
+        time.sleep(0.3)
+    return total * 10
+
+
+def test_a_watched_call_tells_how_far_it_is(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    with WorkerPool(1) as pool:
+        result = pool.call_watched(
+            _reporting, 4, scratch=tmp_path, progress=lambda done, total: told.append((done, total))
+        )
+        assert result == 40
+        assert told == sorted(told)
+        assert {total for _, total in told} == {4}
+        assert len(set(told)) >= 2  # it was looked at while it ran
+        (tmp_path / "progress").unlink()
+        assert pool.call_watched(_reporting, 1, scratch=tmp_path, progress=None) == 10
+    assert list(tmp_path.iterdir()) == []  # where nobody wants to know, nothing is written
+
+
+def test_a_report_that_is_just_being_written(tmp_path: Path) -> None:
+    report = Report(tmp_path / "progress")
+    assert report.read() is None
+    report(3, 7)
+    assert report.read() == (3, 7)
+    for text in ("", "3", "3 x"):
+        (tmp_path / "progress").write_text(text)
+        assert report.read() is None
 
 
 def test_available_cores() -> None:

@@ -142,7 +142,9 @@ def test_other_forms(long_world: World, tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     chosen = [long_world.data / name for name in long_world.names[:18]]
     subject = find_subject(onnx=path, labels=tuple("abcde"))
-    quantized = quantize._quantize(subject, tmp_path / "work", chosen, ())
+    told: list[tuple[int, int]] = []
+    quantized = quantize._quantize(subject, tmp_path / "work", chosen, (), lambda *numbers: told.append(numbers))
+    assert told[-2:] == [(18, 19), (19, 19)]  # all images have calibrated, then the only layer was tried
     folder = quantized.specs["int8"].folder
     sidecar = read_sidecar(folder)
     assert (sidecar.form, sidecar.layout) == (Form(4, "NHWC", "uint8", "probabilities"), "NHWC")

@@ -58,8 +58,12 @@ def _declare_export(command: argparse.ArgumentParser) -> None:
 def _export(options: argparse.Namespace) -> int:
     from mobilenext.export.tables import parity_lines
     from mobilenext.exporting import export_model
+    from mobilenext.machine.console import progress_bar
 
-    parity = export_model(options.output, **values_of(options, "format", "images"), **source_of(options))
+    with progress_bar() as progress:
+        parity = export_model(
+            options.output, progress=progress, **values_of(options, "format", "images"), **source_of(options)
+        )
     print_report(parity_lines(parity), options, parity)
     _report_written(options.output)
     return 0
@@ -106,7 +110,7 @@ def _quantize(options: argparse.Namespace) -> int:
         options, "calibration", "calibration_list", "calibration_images", "data", "list_file", "split",
         "max_drop", "keep_float",
     )  # fmt: skip
-    with progress_bar("correct") as progress:
+    with progress_bar("correct", unit="") as progress:  # images, then layers, then images
         report = quantize_model(options.output, progress=progress, **arguments, **source_of(options))
     print_report(quantization_lines(report), options, report)
     _report_written(options.output)

@@ -5,14 +5,14 @@ weights -> network -> batch norms folded -> format -> opened again -> outputs co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobilenext.errors import CheckFailed, UsageError
 from mobilenext.export.images import parity_images
-from mobilenext.export.parity import Agreement, ImageOutputs, compare, short
+from mobilenext.export.parity import Agreement, Counter, ImageOutputs, compare, short
 from mobilenext.export.post_processing import (
     POST_PROCESSED,
     PostProcessing,
@@ -25,7 +25,7 @@ from mobilenext.export.sidecar import write_sidecar
 from mobilenext.export.writing import write_format
 from mobilenext.machine.packages import installed, require_paddle
 from mobilenext.machine.temporary import scratch_folder
-from mobilenext.runtime import RUNTIMES, RuntimeSpec, open_runtime
+from mobilenext.runtime import RUNTIMES, RuntimeCard, RuntimeSpec, open_runtime
 from mobilenext.runtime.self_check import failure, probe
 from mobilenext.weights.load import network_of
 from mobilenext.weights.record import Weights
@@ -41,6 +41,7 @@ def write_checked(
     images: Sequence[str] | None,
     agreement: Agreement,
     post_processing: PostProcessing | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Write the model and its sidecar into an empty folder.
 
@@ -52,6 +53,7 @@ def write_checked(
         agreement: compares the answers of the task.
         post_processing: what follows the network; ONNX and OpenVINO get a second model with it, after the outputs of
             the network were compared.
+        progress: called with the number of images that ran through a network or a runtime, and of all.
 
     Returns:
         The parity.
@@ -66,9 +68,10 @@ def write_checked(
     pixels, sources = parity_images(images, weights.preprocessing)
     batch, image = weights.preprocessing.normalize(pixels), probe(weights.preprocessing)  # [N, 3, S, S], [1, 3, S, S]
     network = network_of(weights)
-    in_paddle = partial(forward, network)
+    counter = Counter(2 + len(_installed_readers(format)), len(pixels), progress)
+    in_paddle = counter.counting(partial(forward, network))
     original = ImageOutputs.of(network.outputs, in_paddle, batch)
-    expected = in_paddle(image)
+    expected = forward(network, image)
     folded = fold_batch_norms(network)
     folding, _ = compare(original, ImageOutputs.of(network.outputs, in_paddle, batch), agreement)
     parity: dict[str, Any] = {
@@ -77,27 +80,24 @@ def write_checked(
         **{f"{name}_std": short(deviation) for name, deviation in original.deviations().items()},
         "folded_batch_norms": folded,
         "folding": folding,
-        "runtimes": {},
     }
     with scratch_folder() as scratch:
-        graph = scratch / "network.onnx"
-        file = write_format(network, format, folder, weights.preprocessing.image_size, graph)
-        specs = _readers(format, folder, file, network)
-        for spec in specs:
-            parity["runtimes"][spec.describe()] = _compared(spec, format, original, batch, agreement)
-        instructions = describe(post_processing, folder, weights.record()) if post_processing else None
+        graph, record, size = scratch / "network.onnx", weights.record(), weights.preprocessing.image_size
+        specs = _readers(format, folder, write_format(network, format, folder, size, graph), network)
+        compared = {spec.describe(): _compared(spec, format, original, batch, agreement, counter) for spec in specs}
+        parity["runtimes"] = compared
+        instructions = describe(post_processing, folder, record) if post_processing else None
         if post_processing and instructions is not None and format in POST_PROCESSED:
-            names = write_post_processed(post_processing, format, graph, folder, weights.record())
-            parity["post_processing"] = compare_post_processed(
-                post_processing, beside(specs, names), (batch, original), weights.record()
-            )
+            names = write_post_processed(post_processing, format, graph, folder, record)
+            pairs = beside(specs, names), (batch, original)
+            parity["post_processing"] = compare_post_processed(post_processing, *pairs, record)
             instructions |= names
-    write_sidecar(specs[0], format, weights.record(), expected, parity, instructions)
+    write_sidecar(specs[0], format, record, expected, parity, instructions)
     return parity
 
 
 def _compared(
-    spec: RuntimeSpec, format: str, original: ImageOutputs, batch: Any, agreement: Agreement
+    spec: RuntimeSpec, format: str, original: ImageOutputs, batch: Any, agreement: Agreement, counter: Counter
 ) -> dict[str, Any]:
     """Return the differences of one runtime.
 
@@ -105,7 +105,7 @@ def _compared(
         CheckFailed: they are more than rounding, or it cannot run the files.
     """
     try:
-        outputs = ImageOutputs.of(spec.outputs, open_runtime(spec).predict, batch)
+        outputs = ImageOutputs.of(spec.outputs, counter.counting(open_runtime(spec).predict), batch)
     except (RuntimeError, ValueError, NotImplementedError) as error:
         raise CheckFailed(f"{spec.describe()} cannot run the export: {failure(error)}") from error
     differences, problem = compare(original, outputs, agreement)
@@ -117,12 +117,14 @@ def _compared(
     return differences
 
 
+def _installed_readers(format: str) -> list[RuntimeCard]:
+    return [card for card in RUNTIMES.values() if format in card.formats and installed(card.package)]
+
+
 def _readers(format: str, folder: Path, file: str, network: Network) -> list[RuntimeSpec]:
     """Return every installed runtime that opens the format, with the first engine that it has for it."""
     specs = []
-    for card in RUNTIMES.values():
-        if format not in card.formats or not installed(card.package):
-            continue
+    for card in _installed_readers(format):
         engine = card.engines[0]
         if card.name == "paddle-inference":
             from mobilenext.runtime.paddle_inference import unavailable

@@ -41,6 +41,26 @@ class ImageOutputs:
         return {name: float(output.std()) for name, output in zip(self.names, self.one_by_one, strict=True)}
 
 
+class Counter:
+    """Counts the images that run through networks, each by itself and in threes, for a bar of the progress."""
+
+    def __init__(self, networks: int, images: int, progress: Callable[[int, int], None] | None) -> None:
+        self._done, self._progress = 0, progress
+        self._total = networks * (images + images // BATCH * BATCH)
+
+    def counting(self, predict: Callable[[Floats], Outputs]) -> Callable[[Floats], Outputs]:
+        """Return `predict`, which counts."""
+
+        def counted(images: Floats) -> Outputs:
+            outputs = predict(images)
+            self._done += len(images)
+            if self._progress:
+                self._progress(self._done, self._total)
+            return outputs
+
+        return counted
+
+
 def compare(expected: ImageOutputs, other: ImageOutputs, agreement: Agreement) -> tuple[dict[str, Any], str | None]:
     """Compare the outputs of a network with those of Paddle.
 

@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +33,7 @@ from mobilenext.machine.temporary import scratch_folder, worker_environment
 
 T = TypeVar("T")
 R = TypeVar("R")
+_LOOK_S = 0.2  # between two looks at how far a call is
 
 
 def available_cores() -> int:
@@ -101,6 +102,25 @@ def _claim_cores(pool: str, threads: int) -> None:
         return
 
 
+class Report:
+    """How far a call in a worker is: it writes two numbers into a file, and the process that waits reads them."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path  # None: nobody wants to know
+
+    def __call__(self, done: int, total: int) -> None:
+        """Tell how much is done, and how much there is to do in all."""
+        if self._path is not None:
+            self._path.write_text(f"{done} {total}")
+
+    def read(self) -> tuple[int, int] | None:
+        """Return what was told last; None where that is nothing yet, or just being written."""
+        with contextlib.suppress(OSError, ValueError):
+            done, total = map(int, self._path.read_text().split() if self._path is not None else ())
+            return done, total
+        return None
+
+
 class WorkerPool:
     """A context manager over `workers` processes, each with `environment` added to the caller's.
 
@@ -138,6 +158,25 @@ class WorkerPool:
         with _deaths():
             result: R = self._submit(function, *arguments).result()
         return result
+
+    def call_watched(
+        self, function: Callable[..., R], *arguments: Any, scratch: Path, progress: Callable[[int, int], None] | None
+    ) -> R:
+        """Run one call in a worker, which gets a `Report` as its last argument, and pass on what it reports.
+
+        Args:
+            function: what is called.
+            arguments: of it, before the report.
+            scratch: a folder for temporary files.
+            progress: is called with the work done and the work in all; None: nobody is told.
+        """
+        report = Report(None if progress is None else scratch / "progress")
+        with _deaths():
+            future = self._submit(function, *arguments, report)
+            while progress is not None and not wait([future], timeout=_LOOK_S).done:
+                if numbers := report.read():
+                    progress(*numbers)
+            return future.result()
 
     def _submit(self, function: Callable[..., R], *arguments: Any) -> Future[R]:
         """Hand a call to the workers, with signals blocked."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -105,7 +105,17 @@ class _Batch(CalibrationDataReader):  # type: ignore[misc]
         return next(self._inputs, None)
 
 
-def calibrate(onnx_file: Path, batches: Iterable[Floats], scratch: Path, form: Form = OURS) -> Ranges:
+def _silent(done: int) -> None:
+    """Tell nobody how much is done."""
+
+
+def calibrate(
+    onnx_file: Path,
+    batches: Iterable[Floats],
+    scratch: Path,
+    form: Form = OURS,
+    progress: Callable[[int], None] = _silent,
+) -> Ranges:
     """Return the range of every tensor over normalized images.
 
     Args:
@@ -113,7 +123,9 @@ def calibrate(onnx_file: Path, batches: Iterable[Floats], scratch: Path, form: F
         batches: of images [N, 3, S, S].
         scratch: a folder for what the calibrator writes.
         form: of the network.
+        progress: called with the number of images that are done.
     """
+    done = 0
     with contextlib.redirect_stdout(io.StringIO()):  # it prints
         calibrator = create_calibrator(
             onnx_file,
@@ -126,6 +138,8 @@ def calibrate(onnx_file: Path, batches: Iterable[Floats], scratch: Path, form: F
         for batch in batches:  # one by one: all tensors of all images at once would not fit into memory
             for array, _ in form.inputs(batch):
                 calibrator.collect_data(_Batch(name, array))
+            done += len(batch)
+            progress(done)
         return calibrator.compute_data()
 
 
@@ -158,7 +172,12 @@ def layers(onnx_file: Path) -> list[str]:
 
 
 def layer_losses(
-    onnx_file: Path, ranges: Ranges, images: Floats, outputs: Sequence[str] | None = None, form: Form = OURS
+    onnx_file: Path,
+    ranges: Ranges,
+    images: Floats,
+    outputs: Sequence[str] | None = None,
+    form: Form = OURS,
+    progress: Callable[[int], None] = _silent,
 ) -> list[LayerLoss]:
     """Quantize every layer alone, and return the one that disturbs the outputs most first.
 
@@ -168,6 +187,7 @@ def layer_losses(
         images: normalized, [N, 3, S, S]; some of those that were calibrated with.
         outputs: their names; None: the only one, logits.
         form: of the network.
+        progress: called with the number of layers that are done.
     """
     expected = _outputs(onnx.load(str(onnx_file)), images, outputs, form)
     losses = []
@@ -176,6 +196,7 @@ def layer_losses(
         decibels = min(_signal_to_noise(*pair) for pair in zip(expected, changed, strict=True))
         top1 = int((changed[0].argmax(1) != expected[0].argmax(1)).sum()) if len(expected) == 1 else None
         losses.append(LayerLoss(name, round(decibels, 2), top1))
+        progress(len(losses))
     return sorted(losses, key=lambda loss: loss.signal_to_noise_db)
 
 

@@ -30,7 +30,7 @@ from mobilenext.export.post_processing import describe, write_post_processed
 from mobilenext.export.sidecar import write_sidecar
 from mobilenext.machine.environment import processor
 from mobilenext.machine.packages import require
-from mobilenext.machine.pool import WorkerPool, watched_scratch_folder
+from mobilenext.machine.pool import Report, WorkerPool, watched_scratch_folder
 from mobilenext.origin import now, origin
 from mobilenext.quantization.images import ImageOptions, batches, divide, divide_for, spread
 from mobilenext.quantization.report import Measurements, Quantized, build_report, lost, metric_of
@@ -54,7 +54,7 @@ FILE = "model.onnx"
 LAYER_IMAGES = 16
 KEPT = (1, 2, 4, 8, 16, 32)  # layers in float32 that are tried, where none is named
 
-Progress = Callable[[int, int, int], None]
+Progress = Callable[[int, int, int | None], None]
 
 
 class QuantizationOptions(Source, ImageOptions, total=False):
@@ -77,7 +77,7 @@ def quantize_model(
         calibration: a data set, or any folder of images, whose pixels give the ranges of the activations.
         max_drop: how much of the task's metric may be lost: points of top-1 for a classifier, of mAP for a detector.
         keep_float: layers that stay float32. Of a detector, none are named: those that must are found.
-        progress: called while images are evaluated.
+        progress: called with the work done, the work in all, and the number of correct answers or None.
         options: model, weights, exported, onnx, use, section, identity_divisor, preprocessing, labels and output_name
             name the network, as in ``evaluate``; calibration_list, calibration_images, data, list_file and split the
             images: `mobilenext.quantization.images` describes them.
@@ -105,7 +105,10 @@ def quantize_model(
         counts = len(calibrated), calibration, len(dataset)
         log.info("calibrating with %d images of %s; evaluating on %d others", *counts)
         with WorkerPool(1, environment) as single:
-            quantized = single.call(_quantize, subject, work, calibrated, tuple(keep_float))
+            told = _uncounted(progress)
+            quantized = single.call_watched(
+                _quantize, subject, work, calibrated, keep_float, scratch=work, progress=told
+            )
         for note in quantized.notes:
             log.info("%s", note)
         dataset = _fitted(dataset, quantized) if task.name == DEFAULT else dataset
@@ -113,14 +116,18 @@ def quantize_model(
         results, rows, quantized, tried = _evaluate_until(max_drop, quantized, trial)
         shutil.copytree(quantized.specs["int8"].folder, folder, dirs_exist_ok=True)
         with WorkerPool(1, environment) as single:
-            size = quantized.record.preprocessing.image_size
-            latency = single.call(interleaved_latency, quantized.specs, size)
+            latency = single.call(interleaved_latency, quantized.specs, quantized.record.preprocessing.image_size)
         report = build_report(quantized, Measurements(results, rows, latency), dataset, calibrated, task)
         report |= {"max_drop": max_drop, "keep_float": tried[-1]["keep_float"], **origin(started)}
         report |= {} if task.name == DEFAULT else {"task": task.name, "metric": metric_of(task), "tried": tried}
         _check_drop(report, results, task)
         (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n")
     return report
+
+
+def _uncounted(progress: Progress | None) -> Callable[[int, int], None] | None:
+    """Return what tells `progress` of work without answers."""
+    return None if progress is None else lambda done, total: progress(done, total, None)
 
 
 def _divided(task: Task, calibration: str | os.PathLike[str], options: ImageOptions) -> tuple[list[Path], OwnDataset]:
@@ -138,9 +145,11 @@ def _fitted(dataset: LabelledDataset, quantized: Quantized) -> LabelledDataset:
     return dataset
 
 
-def _quantize(subject: Subject, work: Path, calibrated: Sequence[Path], keep_float: tuple[str, ...]) -> Quantized:
+def _quantize(
+    subject: Subject, work: Path, calibrated: Sequence[Path], keep_float: Sequence[str], report: Report
+) -> Quantized:
     """Write the float folder and one int8 folder for each choice of layers into `work`, in a process of its own."""
-    from mobilenext.quantization.onnx_int8 import calibrate, layer_losses, make_ready, quantize
+    from mobilenext.quantization.onnx_int8 import calibrate, layer_losses, layers, make_ready, quantize
 
     if subject.kind == "paddle":
         raise UsageError(
@@ -157,17 +166,22 @@ def _quantize(subject: Subject, work: Path, calibrated: Sequence[Path], keep_flo
 
     preprocessing = prepared.record.preprocessing
     form = prepared.spec.form or Form()
-    ranges = calibrate(source, batches(calibrated, preprocessing), work, form)
+    count, steps = len(calibrated), len(calibrated) + len(layers(source))  # a step: an image, later a layer
+    ranges = calibrate(
+        source, batches(calibrated, preprocessing), work, form, progress=lambda done: report(done, steps)
+    )
     few = np.concatenate(list(batches(spread(calibrated, LAYER_IMAGES), preprocessing)))
-    losses = layer_losses(source, ranges, few, prepared.spec.outputs, form)
-    choices = [keep_float]
+    losses = layer_losses(
+        source, ranges, few, prepared.spec.outputs, form, progress=lambda done: report(count + done, steps)
+    )
+    choices = [tuple(keep_float)]
     if prepared.record.task not in (None, DEFAULT) and not keep_float:
         choices += [tuple(loss.layer for loss in losses[:count]) for count in KEPT if count < len(losses)]
     folders = [float_folder]
-    for number, layers in enumerate(choices):
+    for number, kept in enumerate(choices):
         folders.append(work / f"int8-{number}")
         folders[-1].mkdir()
-        quantize(source, folders[-1] / FILE, ranges, layers)
+        quantize(source, folders[-1] / FILE, ranges, kept)
     specs = []
     for where in folders:
         precision = "fp32" if where == float_folder else "int8"
