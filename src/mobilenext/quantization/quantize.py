@@ -104,13 +104,7 @@ def quantize_model(
     with watched_scratch_folder(output) as work, new_folder(Path(output)) as folder:
         counts = len(calibrated), calibration, len(dataset)
         log.info("calibrating with %d images of %s; evaluating on %d others", *counts)
-        with WorkerPool(1, environment) as single:
-            told = _uncounted(progress)
-            quantized = single.call_watched(
-                _quantize, subject, work, calibrated, keep_float, scratch=work, progress=told
-            )
-        for note in quantized.notes:
-            log.info("%s", note)
+        quantized = _in_a_process((subject, work, calibrated, keep_float), environment, progress)
         dataset = _fitted(dataset, quantized) if task.name == DEFAULT else dataset
         trial = _Trial(work, dataset, task, image_options, progress)
         results, rows, quantized, tried = _evaluate_until(max_drop, quantized, trial)
@@ -125,9 +119,20 @@ def quantize_model(
     return report
 
 
-def _uncounted(progress: Progress | None) -> Callable[[int, int], None] | None:
-    """Return what tells `progress` of work without answers."""
-    return None if progress is None else lambda done, total: progress(done, total, None)
+def _in_a_process(arguments: tuple[Any, ...], environment: Mapping[str, str], progress: Progress | None) -> Quantized:
+    """Return what `_quantize` returns in a process of its own, and log its notes.
+
+    Args:
+        arguments: of `_quantize` but the last; the second is a folder for temporary files.
+        environment: of the process.
+        progress: is told of images and layers.
+    """
+    told = None if progress is None else lambda done, total: progress(done, total, None)
+    with WorkerPool(1, environment) as single:
+        quantized = single.call_watched(_quantize, *arguments, scratch=arguments[1], progress=told)
+    for note in quantized.notes:
+        log.info("%s", note)
+    return quantized
 
 
 def _divided(task: Task, calibration: str | os.PathLike[str], options: ImageOptions) -> tuple[list[Path], OwnDataset]:
