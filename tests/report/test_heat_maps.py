@@ -41,9 +41,9 @@ def evaluated(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _pictures(page: Path) -> list[np.ndarray]:
     """Those of the worst mistakes."""
-    section = page.read_text(encoding="utf-8").partition('<ol class="mistakes">')[2].partition("</ol>")[0]
-    found = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', section)
-    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(each)))) for each in found]
+    section = page.read_text(encoding="utf-8").partition('<ol class="mistakes')[2].partition("</ol>")[0]
+    pictures = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', section)
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(picture)))) for picture in pictures]
 
 
 def test_a_heat_map_beside_each_picture(world: World, evaluated: Path, tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_small_noise_is_no_other_computation(weights: Weights, tmp_path: Path, m
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("model", ["mobilenext_s", "mobilenext_l_ghost"])
+@pytest.mark.parametrize("model", ["mobilenext_s", pytest.param("mobilenext_l_ghost", marks=pytest.mark.long)])
 def test_networks_with_sigmoid_in_the_older_format(model: str, engine: str, tmp_path: Path) -> None:
     """Paddle 3.3's own sigmoid cannot be saved as .pdmodel."""
     import paddle

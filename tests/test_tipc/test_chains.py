@@ -42,6 +42,7 @@ def _assert_green(repository: Repository, mode: str, expected: list[str]) -> dic
     return summary
 
 
+@pytest.mark.long  # its steps one by one: tests/tipc/test_adapter.py; a chain that infers only: the quick one, below
 def test_a_chain_of_the_specification(repository: Repository) -> None:
     words = [sys.executable, "test_tipc/run.py", LONG, LITE]
     done = subprocess.run(words, cwd=repository.folder, capture_output=True, text=True, timeout=300, check=False)
