@@ -76,11 +76,11 @@ def _of_training(runs: Sequence[TrainingRun], task: Task) -> Paragraph:
     run, row = max(done, key=lambda pair: sign * pair[0].measured(pair[1]["best"]).value)
     best = row["best"]
     whose = f"Of {counted(len(runs), 'training run')}, " if len(runs) > 1 else "Training run "
-    kind = "as trained" if best["kind"] == "raw" else f"their moving average ({best['kind'].upper()})"
+    kind = "the weights as trained" if best["kind"] == "raw" else f"the weights' moving average, {best['kind'].upper()}"
     spans: list[str | Span] = [
         whose, Span(run.name, "bdi"), f" has the best validation {metric.display}, " if len(runs) > 1 else
         f": best validation {metric.display} ", Span(run.measured(best).text),
-        f", after epoch {best['epoch']} of {row['epochs']} (weights {kind}).",
+        f", after epoch {best['epoch']} of {row['epochs']} ({kind}).",
     ]  # fmt: skip
     hours = f"{row['train_seconds'] / 3600:.1f} hours"
     spans.append(f" It took {hours}." if row["finished"] else f" It is unfinished, after {row['epochs_done']} epochs.")
