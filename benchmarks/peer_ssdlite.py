@@ -20,55 +20,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from peer_mobilenext import conv, divisible, trunk
+
 SIZE, BOXES, SIDES = 320, 6, (20, 10, 5, 3, 2, 1)
-STAGES = (
-    (2, 96, 1, 2), (6, 144, 1, 1), (6, 192, 3, 2), (6, 288, 3, 2),
-    (6, 384, 4, 1), (6, 576, 4, 2), (6, 960, 3, 1), (6, 1280, 1, 1),
-)  # fmt: skip
 EXTRAS = ((1280, 512, 0.2), (512, 256, 0.25), (256, 256, 0.5), (256, 128, 0.5))
 WARM_UP, STEPS = 3, 10
-
-
-def divisible(value: float, divisor: int = 8) -> int:
-    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * value else rounded
-
-
-def conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> list[nn.Module]:
-    return [nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False), nn.BatchNorm2d(outputs)]
-
-
-class Block(nn.Module):
-    def __init__(self, inputs: int, outputs: int, stride: int, reduction: int, both: bool, shortcut: bool) -> None:
-        super().__init__()
-        hidden = inputs // reduction
-        if hidden < outputs / 6:
-            hidden = divisible(math.ceil(outputs / 6), 16)
-        first = [*conv(inputs, inputs, 3, groups=inputs), nn.ReLU6()] if both else []
-        narrow = [*conv(inputs, hidden), *conv(hidden, outputs), nn.ReLU6()]
-        last = conv(outputs, outputs, 3, stride, groups=outputs) if both or stride == 2 else []
-        self.head, self.tail = nn.Sequential(*first, *narrow), nn.Sequential(*last)
-        self.shortcut = shortcut
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        wide = self.head(x)
-        out = self.tail(wide)
-        return wide, x + out if self.shortcut else out
 
 
 class Detector(nn.Module):
     def __init__(self, width: float, classes: int) -> None:
         super().__init__()
-        inputs = divisible(32 * width)
-        self.stem = nn.Sequential(*conv(3, inputs, 3, 2), nn.ReLU6())
-        blocks: list[Block] = []
-        for reduction, base, repeats, stride in STAGES:
-            outputs = divisible(base * (max(1.0, width) if base == 1280 else width))
-            both = reduction == 2 or (repeats == 1 and stride == 1)
-            blocks.append(Block(inputs, outputs, stride, reduction, both, False))
-            blocks += [Block(outputs, outputs, 1, reduction, True, True) for _ in range(repeats - 1)]
-            inputs = outputs
-        self.blocks = nn.ModuleList(blocks)
+        self.stem, self.blocks, inputs = trunk(width)
         self.taps = (12, 19)  # indices of the blocks whose widest map is the first and the second level
         channels = [divisible(576 * width), inputs]
         self.extras = nn.ModuleList()

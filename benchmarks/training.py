@@ -1,6 +1,8 @@
-"""Speed of a training step on a CPU: forward, backward and optimiser, interleaved in one run with a plain Paddle loop.
+"""Speed of a training step on a CPU: forward, backward and optimiser, interleaved with a plain Paddle loop and PyTorch.
 
-    python benchmarks/training.py [--rounds 3] [-o results/bench_train.json]
+    python benchmarks/training.py [--peer-python PYTHON] [--rounds 3] [-o results/bench_train.json]
+
+PYTHON is the interpreter of an environment that has PyTorch; nothing else of the project needs it.
 
 plain         Paddle's eager loop as it stands in most ports: the network, cross-entropy, Momentum; nothing else set
 settings      the same with the settings of mobilenext.machine.process_environment (memory kept, MKL's fast path)
@@ -10,6 +12,8 @@ to_static     settings with paddle.jit.to_static
 bf16          settings in mixed precision (Paddle on a CPU says that it has no effect)
 two threads   train with two threads
 two processes train with two processes of one thread, each half of the batch, gradients added up
+PyTorch       its eager step with memory kept, without the moving average (`benchmarks/peer_mobilenext.py`)
+channels_last the same with that memory format, which is its fastest here
 
 mobilenext_x0_35 at 64 pixels (batch 128) and mobilenext_x1_0 at 224 pixels (batch 16); images are random and lie in
 memory. Each variant runs in a process of its own, on one core unless it says two, in turn, for as many rounds as asked;
@@ -32,14 +36,17 @@ from typing import Any
 
 from mobilenext.machine.environment import environment
 from mobilenext.machine.pool import available_cores
+from mobilenext.machine.process_environment import compute_environment
 from mobilenext.origin import origin
 from result_tables import training_speed_table
 
 CASES = {
-    "x0_35 at 64": {"model": "mobilenext_x0_35", "size": 64, "batch": 128, "classes": 20},
-    "x1_0 at 224": {"model": "mobilenext_x1_0", "size": 224, "batch": 16, "classes": 1000},
+    "x0_35 at 64": {"model": "mobilenext_x0_35", "width": 0.35, "size": 64, "batch": 128, "classes": 20},
+    "x1_0 at 224": {"model": "mobilenext_x1_0", "width": 1.0, "size": 224, "batch": 16, "classes": 1000},
 }
 VARIANTS = ("plain", "settings", "depthwise", "train", "to_static", "bf16", "two threads", "two processes")
+PEERS = {"PyTorch": "contiguous", "channels_last": "channels_last"}  # memory formats
+PEER = Path(__file__).with_name("peer_mobilenext.py")
 WARM_UP, STEPS = 2, 5
 
 
@@ -53,8 +60,8 @@ def random_batch(case: dict[str, Any], images: int) -> Any:
     return Batch(pixels, {"labels": random.integers(0, case["classes"], images)})
 
 
-def plain_step(case: dict[str, Any], variant: str) -> Any:
-    """The usual loop's step, as a function without arguments."""
+def plain_step(case: dict[str, Any], variant: str) -> tuple[Any, Any]:
+    """The network, and the usual loop's step as a function without arguments."""
     import paddle
     import paddle.nn.functional as F
 
@@ -80,11 +87,11 @@ def plain_step(case: dict[str, Any], variant: str) -> Any:
         optimizer.clear_grad()
         float(loss)
 
-    return step
+    return network, step
 
 
-def train_step(case: dict[str, Any]) -> Any:
-    """The step of `mobilenext train`."""
+def train_step(case: dict[str, Any]) -> tuple[Any, Any]:
+    """The network, and the step of `mobilenext train`."""
     import dataclasses
 
     import paddle
@@ -117,16 +124,18 @@ def train_step(case: dict[str, Any]) -> Any:
         average.update(done)
         done += 1
 
-    return step
+    return network, step
 
 
 def measure(case: dict[str, Any], variant: str) -> dict[str, Any]:
     """Seconds of each step, and in the variants of interest the operators' shares."""
     import paddle
 
+    from mobilenext.models.counting import count
+
     warnings.filterwarnings("ignore")
-    step = plain_step(case, variant) if variant in ("plain", "settings", "depthwise", "to_static", "bf16") else None
-    step = step or train_step(case)
+    plain = variant in ("plain", "settings", "depthwise", "to_static", "bf16")
+    network, step = plain_step(case, variant) if plain else train_step(case)
     for _ in range(WARM_UP):
         step()
     seconds = []
@@ -134,7 +143,7 @@ def measure(case: dict[str, Any], variant: str) -> dict[str, Any]:
         started = time.perf_counter()
         step()
         seconds.append(time.perf_counter() - started)
-    result: dict[str, Any] = {"seconds": seconds}
+    result: dict[str, Any] = {"seconds": seconds, "parameters": count(network, case["size"]).parameters}
     if variant in ("plain", "train"):
         result["operators"] = operators(step, paddle)
     return result
@@ -160,6 +169,18 @@ def operators(step: Any, paddle: Any) -> dict[str, float]:
     times["rest"] = total - sum(times.values())
     shares = {name: round(value / total, 4) for name, value in sorted(times.items(), key=lambda item: -item[1])}
     return {name: share for name, share in shares.items() if share >= 0.01}
+
+
+def run_peer(python: str, case_name: str, variant: str) -> dict[str, Any]:
+    """A variant of PyTorch by its own interpreter, on the first core."""
+    case = CASES[case_name]
+    words = (case["width"], case["size"], case["batch"], case["classes"], PEERS[variant], STEPS, 0)
+    variables = {**os.environ, **compute_environment(1)}
+    variables.pop("PYTHONPATH", None)
+    process = subprocess.run([python, PEER, *map(str, words)], stdout=subprocess.PIPE, env=variables, check=True)
+    result: dict[str, Any] = json.loads(process.stdout.decode().splitlines()[-1])
+    result["images_per_second"] = case["batch"] / statistics.median(result.pop("seconds"))
+    return result
 
 
 def run(case_name: str, variant: str) -> dict[str, Any]:
@@ -197,8 +218,44 @@ def part(case_name: str, variant: str, cores: list[int]) -> None:
     print(json.dumps(measure(CASES[case_name], variant)))
 
 
+def measure_case(case_name: str, variants: list[str], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return a row for each variant of a case, measured in turns."""
+    peers = list(PEERS) if options.peer_python else []
+    rounds: list[dict[str, Any]] = []
+    for number in range(options.rounds):
+        results = {variant: run(case_name, variant) for variant in variants}
+        results |= {variant: run_peer(options.peer_python, case_name, variant) for variant in peers}
+        parameters = {result["parameters"] for result in results.values() if "parameters" in result}
+        if len(parameters) > 1:
+            raise SystemExit(f"{case_name}: the networks have different numbers of parameters: {parameters}")
+        rounds.append(results)
+        speeds = {variant: round(result["images_per_second"], 1) for variant, result in results.items()}
+        print(f"{case_name}, round {number + 1}: {speeds}", file=sys.stderr, flush=True)
+    rates = {variant: [one[variant]["images_per_second"] for one in rounds] for variant in rounds[0]}
+    return [
+        {
+            "case": case_name,
+            **CASES[case_name],
+            "variant": variant,
+            "images_per_second": round(statistics.median(own), 2),
+            "rounds": [round(rate, 2) for rate in own],
+            "over_plain": median_ratio(own, rates["plain"]),
+            "over_train": median_ratio(own, rates["train"]),
+            "operators": rounds[-1][variant].get("operators"),
+            **({"torch": rounds[-1][variant]["torch"]} if variant in PEERS else {}),
+        }
+        for variant, own in rates.items()
+    ]
+
+
+def median_ratio(rates: list[float], others: list[float]) -> float:
+    """Return the median of the ratios of each round."""
+    return round(statistics.median(rate / other for rate, other in zip(rates, others, strict=True)), 2)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer-python", metavar="PYTHON", help="interpreter of an environment with PyTorch")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("-o", "--output", type=Path, default=Path("results/bench_train.json"))
     parser.add_argument("--part", nargs=2, help=argparse.SUPPRESS)
@@ -209,30 +266,17 @@ def main() -> None:
         part(case_name, variant, options.cores)
         return
     variants = [name for name in VARIANTS if available_cores() > 1 or not name.startswith("two")]
-    rows = []
-    for case_name, case in CASES.items():
-        rounds = []
-        for number in range(options.rounds):
-            rounds.append({variant: run(case_name, variant) for variant in variants})
-            speeds = {variant: round(result["images_per_second"], 1) for variant, result in rounds[-1].items()}
-            print(f"{case_name}, round {number + 1}: {speeds}", file=sys.stderr, flush=True)
-        for variant in variants:
-            rates = [one[variant]["images_per_second"] for one in rounds]
-            of_plain = [one[variant]["images_per_second"] / one["plain"]["images_per_second"] for one in rounds]
-            of_train = [one[variant]["images_per_second"] / one["train"]["images_per_second"] for one in rounds]
-            rows.append(
-                {
-                    "case": case_name,
-                    **case,
-                    "variant": variant,
-                    "images_per_second": round(statistics.median(rates), 2),
-                    "rounds": [round(rate, 2) for rate in rates],
-                    "over_plain": round(statistics.median(of_plain), 2),
-                    "over_train": round(statistics.median(of_train), 2),
-                    "operators": rounds[-1][variant].get("operators"),
-                }
-            )
-    result = {"rows": rows, "warm_up_steps": WARM_UP, "timed_steps": STEPS, **origin(), "environment": environment()}
+    rows = [row for name in CASES for row in measure_case(name, variants, options)]
+    torch = rows[-1].get("torch")
+    command = {**origin(), "command": origin()["command"].replace(str(options.peer_python), "PYTHON")}
+    result = {
+        "rows": rows,
+        "warm_up_steps": WARM_UP,
+        "timed_steps": STEPS,
+        "pytorch": torch,
+        **command,
+        "environment": environment(),
+    }
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(result, indent=1) + "\n")
     print(training_speed_table(result))
