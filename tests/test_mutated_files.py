@@ -50,7 +50,7 @@ from mobilenext.weights.metadata import CERTIFICATE, read_metadata
 from mobilenext.weights.pretrained import locate
 from mobilenext.weights.read import read_weights
 from mobilenext.weights.record import FORMAT
-from mobilenext.weights.store import verify
+from mobilenext.weights.verification import verify
 from mutations import mutations
 
 COUNTS = [200, pytest.param(10_000, marks=[pytest.mark.long])]

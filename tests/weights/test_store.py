@@ -19,8 +19,9 @@ import pytest
 
 from mobilenext.errors import DownloadError, OutputError, UsageError
 from mobilenext.models.published import Download
-from mobilenext.weights import store
-from mobilenext.weights.store import cache_folder, cached, fetch, verify
+from mobilenext.weights import transfer
+from mobilenext.weights.store import cache_folder, cached, fetch
+from mobilenext.weights.verification import verify
 
 CONTENT = bytes(range(256)) * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -130,7 +131,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name.lower(), raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("MOBILENEXT_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(store, "_WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr(transfer, "_WAITS_S", (0.0, 0.0))
     return tmp_path / "cache"
 
 
@@ -343,12 +344,12 @@ def test_a_cut_message_says_how_much_arrived_and_where_to_put_the_file(server: S
 
 
 def test_an_interrupted_download_is_continued(server: Script, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Interrupted(store.tqdm):  # type: ignore[misc]
+    class Interrupted(transfer.tqdm):  # type: ignore[misc]
         def update(self, n: float | None = 1) -> bool | None:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "tqdm", Interrupted)
+        patch.setattr(transfer, "tqdm", Interrupted)
         with pytest.raises(KeyboardInterrupt):
             fetch(published(server))
     kept = (cache / (NAME + ".part")).stat().st_size
@@ -411,7 +412,7 @@ def test_a_missing_file_is_not_asked_for_again(server: Script, cache: Path) -> N
 
 
 def test_silence_ends_an_attempt(server: Script, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_TIMEOUT_S", httpx.Timeout(5.0, read=0.2))
+    monkeypatch.setattr(transfer, "_TIMEOUT_S", httpx.Timeout(5.0, read=0.2))
     server.words = ["wait"]
     assert fetch(published(server)).read_bytes() == CONTENT
     assert len(server.ranges) == 2
@@ -435,7 +436,7 @@ def test_no_more_than_the_largest_size_is_taken(server: Script, cache: Path, mon
     server.words = [f"announce {1 << 40}"]
     with pytest.raises(DownloadError, match="is larger than 1073741824 bytes"):
         fetch(published(server))
-    monkeypatch.setattr(store, "_LARGEST_BYTES", 100_000)
+    monkeypatch.setattr(transfer, "_LARGEST_BYTES", 100_000)
     server.words = ["flood"]
     with pytest.raises(DownloadError, match="is larger than 100000 bytes"):
         fetch(published(server))
