@@ -136,6 +136,7 @@ class Presentation:
     columns: Callable[[Sequence[Any]], tuple[list[str], list[list[Cell]]]] | None = None  # heads, and cells of each
     remarks: Callable[[Any], list[str]] = lambda evaluation: []  # warnings below the tiles
     sections: Callable[[Sequence[Any], PageImages], list[Section]] = lambda evaluations, images: []
+    run_nouns: tuple[str, str] = ("training run", "training runs")  # what one run is called, and several
     # Sections of training runs, each a `mobilenext.runs.training_run.TrainingRun`, behind those that all tasks have.
     trained: Callable[[Sequence[Any]], list[Section]] = lambda runs: []
     # What is published of a network: its metric, on which data, and a chart of all networks beside these evaluations.

@@ -12,9 +12,7 @@ import pytest
 
 from brightness import NAME, BrightRow
 from evaluation_folders import SAMPLES_MS
-from mobilenext.errors import DataError
 from mobilenext.machine.packages import installed
-from mobilenext.report.inputs import read_inputs
 from mobilenext.report.page import write_report
 from mobilenext.report.training_report import comparison_lines
 from mobilenext.runs.comparison import comparison
@@ -23,6 +21,7 @@ from mobilenext.runs.tables import result_lines
 from mobilenext.runs.training_run import read_run
 from run_folders import a_run
 
+ROOT = Path(__file__).parents[2]
 needs_libraries = pytest.mark.skipif(
     not (installed("jinja2") and installed("vl_convert")), reason="jinja2 or vl-convert is not installed (extra report)"
 )
@@ -108,6 +107,23 @@ def test_the_best_of_a_run_has_the_smallest_error(tmp_path: Path) -> None:
     }
 
 
-def test_runs_of_two_tasks_are_not_put_on_one_page(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="several tasks, brightness, classification"):
-        read_inputs([an_evaluation(tmp_path / "a"), a_run(tmp_path / "run")])
+@needs_libraries
+def test_runs_of_two_tasks_on_one_page(tmp_path: Path) -> None:
+    """Each task has its own sections; no two elements of the page share a name."""
+    folders = [an_evaluation(tmp_path / "a"), a_training(tmp_path / "b"), a_run(tmp_path / "c"), a_run(tmp_path / "d")]
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "bench.json").write_text((ROOT / "results" / "bench_batch1.json").read_text())
+    write_report([*folders, tmp_path / "bench"], tmp_path / "r.html")
+    content = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert re.findall(r"<h2 [^>]*>([^<]*)</h2>", content) == [
+        *("Result", "Mean error and latency (brightness)", "Latency (brightness)", "Unreadable images (brightness)"),
+        *("Training (brightness)", "Training (classification)", "Latency of networks", "Accuracy and mult-adds"),
+        "Configuration and environment",
+    ]
+    ids = re.findall(r' id="([^"]*)"', content)
+    assert len(ids) == len(set(ids))
+    text = html.unescape(re.sub(r"<[^>]+>", "", re.sub(r"<(script|style)\b.*?</\1>", " ", content, flags=re.DOTALL)))
+    assert "Training run b: best validation mean error 0.3000" in text
+    assert "Of 2 training runs, c has the best validation top-1, 50.00 %" in text
+    assert "What differs between the training runs: no setting." in text
+    assert "top-1 in the paper" in text, "of the bench, whose networks are classifiers"

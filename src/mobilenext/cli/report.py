@@ -11,7 +11,7 @@ from mobilenext.cli.verb import Verb
 
 
 def _declare_report(command: argparse.ArgumentParser) -> None:
-    command.add_argument("runs", nargs="+", metavar="RUN", help="folders written by evaluate, train or bench")
+    command.add_argument("runs", nargs="+", metavar="RUN", help="folders written by evaluate, train, search or bench")
     add_flags(command, OUTPUT(default="report.html", metavar="FILE", help="file to write (default: report.html)"))
     add_flags(
         command,
@@ -56,10 +56,12 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 REPORT = Verb(
-    "report", "write evaluations, training runs and benches to one self-contained HTML page", _declare_report, _report,
+    "report", "write evaluations, training runs, searches and benches to one self-contained HTML page", _declare_report,
+    _report,
     (
         "report runs/x1_0 -o report.html --data DATA --weights mobilenext_x1_0.safetensors",
         "report runs/x1_0 runs/x1_0_int8 runs/bench -o report.html",
+        "report runs/cells runs/found runs/evaluation -o report.html",
     ),
 )  # fmt: skip
 COMPARE = Verb(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from mobilenext.drawing.cells import Table
@@ -114,3 +114,14 @@ class Section:
 def article_of(name: str, parts: Sequence[Part], *, several: bool, folded: bool = False) -> Article:
     """Return the parts of one run, under its name where there are several runs."""
     return Article((Span(name, "bdi"),) if several else (), parts, folded)
+
+
+def set_apart(parts: Sequence[Part], prefix: str) -> list[Part]:
+    """Return the parts with a prefix to the names of their tables, which no two tables of a page share."""
+
+    def renamed(part: Part) -> Part:
+        if isinstance(part, Table):
+            return replace(part, name=f"{prefix}-{part.name}")
+        return replace(part, parts=set_apart(part.parts, prefix)) if isinstance(part, Article) else part
+
+    return [renamed(part) for part in parts]

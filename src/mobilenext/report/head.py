@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mobilenext.drawing.cells import Table, counted, words
-from mobilenext.drawing.parts import Paragraph, Part, Span
+from mobilenext.drawing.parts import Paragraph, Part, Span, set_apart
 from mobilenext.presentation import Reported
-from mobilenext.report.inputs import Inputs
+from mobilenext.report.inputs import Inputs, TaskRuns
 from mobilenext.report.names import network_name, runtime_of
 from mobilenext.report.sections import configuration, flat, how_run
 from mobilenext.runs.bench import Bench
@@ -23,14 +23,17 @@ CHANGING = ("load_average", "memory_gib", "governor", "system")  # of an environ
 
 def head(inputs: Inputs) -> list[Part]:
     """Return a sentence for each kind of result and, of several runs, what differs between them."""
-    task = inputs.task
     parts: list[Part] = []
-    if inputs.evaluations:
-        parts.append(_of_evaluations(inputs.evaluations, task))
-    if inputs.training:
-        parts.append(_of_training(inputs.training, task))
+    for group in inputs.groups:
+        if group.evaluations:
+            parts.append(_of_evaluations(group.evaluations, group.task))
+        if group.training:
+            parts.append(_of_training(group.training, group.task))
     parts += [_of_bench(bench) for bench in inputs.benches]
-    return [*parts, *_differing(inputs)]
+    several = len(inputs.groups) > 1
+    for group in inputs.groups:
+        parts += set_apart(_differing(group), group.task.name) if several else _differing(group)
+    return parts
 
 
 def _of_evaluations(runs: Sequence[Reported], task: Task) -> Paragraph:
@@ -68,14 +71,14 @@ def _data(run: Reported) -> tuple[Any, ...]:
 
 
 def _of_training(runs: Sequence[TrainingRun], task: Task) -> Paragraph:
-    rows, metric = comparison(runs)["runs"], task.metric
+    rows, metric, nouns = comparison(runs)["runs"], task.metric, task.presentation.run_nouns
     done = [(run, row) for run, row in zip(runs, rows, strict=True) if row["best"]]
     if not done:
-        return Paragraph([f"{counted(len(runs), 'training run')}, none of them validated yet."], "lede")
+        return Paragraph([f"{counted(len(runs), *nouns)}, none of them validated yet."], "lede")
     sign = 1 if metric.larger_is_better else -1
     run, row = max(done, key=lambda pair: sign * pair[0].measured(pair[1]["best"]).value)
     best = row["best"]
-    whose = f"Of {counted(len(runs), 'training run')}, " if len(runs) > 1 else "Training run "
+    whose = f"Of {counted(len(runs), *nouns)}, " if len(runs) > 1 else f"{nouns[0].capitalize()} "
     kind = "the weights as trained" if best["kind"] == "raw" else f"the weights' moving average, {best['kind'].upper()}"
     spans: list[str | Span] = [
         whose, Span(run.name, "bdi"), f" has the best validation {metric.display}, " if len(runs) > 1 else
@@ -101,20 +104,21 @@ def _of_bench(bench: Bench) -> Paragraph:
     return Paragraph(spans, "lede")
 
 
-def _differing(inputs: Inputs) -> list[Part]:
+def _differing(group: TaskRuns) -> list[Part]:
     """Return a table of the settings in which runs of a kind differ."""
     parts: list[Part] = []
-    if len(inputs.evaluations) > 1:
-        names = [run.name for run in inputs.evaluations]
-        settings = [_settings(run, inputs.task) for run in inputs.evaluations]
+    if len(group.evaluations) > 1:
+        names = [run.name for run in group.evaluations]
+        settings = [_settings(run, group.task) for run in group.evaluations]
         keys = dict.fromkeys(key for one in settings for key in one)
         values = {key: [one.get(key, "-") for one in settings] for key in keys}
         different = {key: column for key, column in values.items() if len(set(column)) > 1}
         parts.append(_table("differences", "What differs between the evaluations", names, different))
-    if len(inputs.training) > 1:
-        names = [run.name for run in inputs.training]
-        values = {key: list(map(value_text, column)) for key, column in differences(inputs.training).items()}
-        parts.append(_table("training-differences", "What differs between the training runs", names, values))
+    if len(group.training) > 1:
+        names = [run.name for run in group.training]
+        values = {key: list(map(value_text, column)) for key, column in differences(group.training).items()}
+        _, several = group.task.presentation.run_nouns
+        parts.append(_table("training-differences", f"What differs between the {several}", names, values))
     return parts
 
 

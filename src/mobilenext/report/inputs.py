@@ -1,9 +1,9 @@
-"""The folders that a report is made of: evaluations, training runs, benches; each is recognized and read."""
+"""The folders that a report is made of: evaluations, trainings, searches, benches; each is recognized and read."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,31 +18,51 @@ from mobilenext.task import Task
 from mobilenext.tasks import find_task
 
 EXPECTED = (
-    f"expected an evaluation ({RESULT} and {PREDICTIONS}), a training run ({CONFIG}) or a bench ({BENCH}); "
-    "name a folder that was an --output"
+    f"expected an evaluation ({RESULT} and {PREDICTIONS}), a training or search ({CONFIG}) or a bench "
+    f"({BENCH}); name a folder that was an --output"
 )
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """Everything that a page shows, in the order in which the folders were named."""
+class TaskRuns:
+    """The runs of one task, in the order in which their folders were named."""
 
-    evaluations: list[Any]  # of the type that their task makes of them, a `Reported`
-    training: list[TrainingRun]
+    task: Task
+    evaluations: list[Any] = field(default_factory=list)  # of the type that the task makes of them, a `Reported`
+    training: list[TrainingRun] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that a page shows; tasks in the order in which their first folders were named."""
+
+    groups: list[TaskRuns]
     benches: list[Bench]
-    task: Task  # of all of them
+
+    @property
+    def evaluations(self) -> list[Any]:
+        """Return the evaluations of all tasks."""
+        return [run for group in self.groups for run in group.evaluations]
+
+    @property
+    def training(self) -> list[TrainingRun]:
+        """Return the training runs of all tasks; searches are among them."""
+        return [run for group in self.groups for run in group.training]
 
 
 def read_inputs(folders: Sequence[Path]) -> Inputs:
     """Read each folder as what it is; one may be a bench beside an evaluation or a training run.
 
     Raises:
-        DataError: it is none of them, is unfinished, is of another task than the others, or a file in it is damaged or
-            does not belong to the others.
+        DataError: it is none of them, is unfinished, or a file in it is damaged or does not belong to the others.
     """
-    evaluations: list[Any] = []
-    training: list[TrainingRun] = []
+    groups: dict[str, TaskRuns] = {}
     benches: list[Bench] = []
+
+    def group_of(name: str | None) -> TaskRuns:
+        task = find_task(name)
+        return groups.setdefault(task.name, TaskRuns(task))
+
     for folder, name in zip(folders, _names(folders), strict=True):
         if not folder.is_dir():
             problem = other_kind(folder) or ("not a folder" if folder.exists() else "no such folder")
@@ -51,18 +71,16 @@ def read_inputs(folders: Sequence[Path]) -> Inputs:
         if has_bench:
             benches.append(read_bench(folder, name))
         if (folder / CONFIG).is_file():
-            training.append(read_run(folder, name))
+            run = read_run(folder, name)
+            group_of(run.task.name).training.append(run)
         elif (folder / RESULT).is_file() or (folder / PREDICTIONS).is_file():
-            evaluations.append(read_evaluation(folder, name, expected=EXPECTED))
+            evaluation = read_evaluation(folder, name, expected=EXPECTED)
+            group_of(evaluation.result.get("task")).evaluations.append(evaluation)
         elif (folder / JOURNAL).is_file() and not has_bench:
             raise DataError(f"{folder}: an unfinished evaluation ({JOURNAL}); finish it with --resume, then report it")
         elif not has_bench:
             raise DataError(f"{folder}: {other_kind(folder) or 'none of the files of a run is there'}; {EXPECTED}")
-    names = [*(run.result.get("task") for run in evaluations), *(run.config.get("task") for run in training)]
-    tasks = {task.name: task for task in map(find_task, names or [None])}
-    if len(tasks) > 1:
-        raise DataError(f"these runs are of several tasks, {', '.join(tasks)}; report those of each task on their own")
-    return Inputs(evaluations, training, benches, *tasks.values())
+    return Inputs(list(groups.values()), benches)
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

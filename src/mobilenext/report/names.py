@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mobilenext.models.cards import MODELS
+from mobilenext.runs.bench import Bench
 from mobilenext.runtime.table import runtime_name
 from mobilenext.task import Task
+from mobilenext.tasks import find_task
 
 
 def runtime_of(row: Mapping[str, Any]) -> str:
@@ -31,3 +34,10 @@ def published_of(row: Mapping[str, Any], task: Task) -> float | None:
     """Return the published metric of a network that is run as its authors ran it; None for another."""
     comparable = row["identity_divisor"] == 1 and row["image_size"] == 224 and row["precision"] in ("", "fp32")
     return task.presentation.published(row["network"]) if comparable else None
+
+
+def task_of_bench(bench: Bench) -> Task:
+    """Return the task that the networks of a bench are made for; classification for those of several, or unknown."""
+    cards = [MODELS.get(row["network"]) for row in bench.result["rows"]]
+    names = {card.task if card else None for card in cards}
+    return find_task(names.pop() if len(names) == 1 else None)

@@ -1,4 +1,4 @@
-"""A self-contained report page of evaluations, training runs and benches: one HTML file that loads nothing.
+"""A self-contained report page of evaluations, trainings, searches and benches: one HTML file that loads nothing.
 
 Everything stands in the file: style, script, Vega, charts, thumbnails. A content security policy names the two scripts
 and the style by their checksums and allows nothing else, so that no file name or class name can become code.
@@ -13,27 +13,18 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from mobilenext.drawing.chart import Chart
-from mobilenext.drawing.parts import Charts, Paragraph, Part, Section, Span, article_of
 from mobilenext.files import write_atomically
 from mobilenext.machine.packages import require
 from mobilenext.origin import now
-from mobilenext.presentation import Reported
 from mobilenext.report import sections
-from mobilenext.report.charts import latency_histogram, metric_latency
+from mobilenext.report.body import body
 from mobilenext.report.head import head
 from mobilenext.report.images import Images
 from mobilenext.report.inputs import Inputs, read_inputs
-from mobilenext.report.names import published_of
-from mobilenext.report.network_charts import bench_charts
-from mobilenext.report.training_charts import training_charts
-from mobilenext.runs.bench import Bench
-from mobilenext.task import Task
 from mobilenext.version import __version__
 
 NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
@@ -45,8 +36,8 @@ def write_report(
     """Write the page and return its size in bytes.
 
     Args:
-        folders: of evaluations, training runs and benches; with several evaluations the first is what the others are
-            compared with.
+        folders: of evaluations, training runs, searches and benches, of any tasks; of several evaluations of a task
+            the first is what the others are compared with.
         output: the HTML file.
         data: the folder that was evaluated, for thumbnails; without it there are none.
         weights: those that were evaluated, for heat maps of the worst mistakes: files, or ``model.tag``.
@@ -130,49 +121,15 @@ def _policy(scripts: Sequence[str], style: str) -> str:
 
 def _content(inputs: Inputs, images: Images) -> dict[str, Any]:
     """Return the values of everything that the template shows."""
-    runs, task = inputs.evaluations, inputs.task
     content = {
         "title": ", ".join(_all_names(inputs)),
         "made": sections.dates(_results(inputs), now()),
         "head": head(inputs),
-        "runs": [sections.headline(run, task) for run in runs],
-        "sections": _sections(inputs, images),
+        "runs": [sections.headline(run, group.task) for group in inputs.groups for run in group.evaluations],
+        "sections": body(inputs, images),
     }
     images.check()
     return content
-
-
-def _sections(inputs: Inputs, images: Images) -> list[Section]:
-    """Return the sections of the page below the results, in their order."""
-    runs, task = inputs.evaluations, inputs.task
-    networks = task.presentation.networks_chart(runs, _as_published(inputs))
-    general, special = [], []
-    if runs:
-        special = task.presentation.sections(runs, images)
-        charts = [chart for chart in (metric_latency(runs, task), networks) if chart]
-        parts: list[Part] = [sections.metric_table(runs, task), *([Charts(charts)] if charts else [])]
-        general.append(Section("metric-latency", f"{task.metric.heading} and latency", parts))
-        general.append(Section("latency", "Latency", _latency(runs)))
-        general.append(Section("unreadable", "Unreadable images", _unreadable(runs)))
-    if inputs.training:
-        parts = [sections.training_table(inputs.training, task), Charts(training_charts(inputs.training))]
-        general.append(Section("training-runs", "Training", parts))
-        general += task.presentation.trained(inputs.training)
-    if inputs.benches:
-        general.append(Section("bench", "Latency of networks", _benches(inputs.benches, task)))
-    if networks and not runs:
-        general.append(Section("mult-adds", f"{task.metric.heading} and mult-adds", [Charts([networks])]))
-    general.append(Section("facts", "Configuration and environment", _facts(inputs)))
-    ordered = []
-    for section in general:
-        ordered += [*(one for one in special if one.before == section.name), section]
-    return ordered
-
-
-def _as_published(inputs: Inputs) -> bool:
-    """Return whether a bench has a network that ran as its authors ran it, beside which their numbers belong."""
-    rows = (row for bench in inputs.benches for row in bench.result["rows"])
-    return any(published_of(row, inputs.task) is not None for row in rows)
 
 
 def _results(inputs: Inputs) -> list[Mapping[str, Any]]:
@@ -186,79 +143,3 @@ def _results(inputs: Inputs) -> list[Mapping[str, Any]]:
 
 def _all_names(inputs: Inputs) -> list[str]:
     return [run.name for kind in (inputs.evaluations, inputs.training, inputs.benches) for run in kind]
-
-
-def _latency(runs: Sequence[Reported]) -> list[Part]:
-    """Return a histogram of the calls of each run, all on one axis."""
-    domain, charts = _latency_domain(runs), []
-    for run in runs:
-        latency = run.result["latency"]
-        samples = latency.get("samples_ms")
-        if samples:
-            charts.append(replace(latency_histogram(samples, latency, domain), title=run.name))
-        else:
-            charts.append(
-                Chart(
-                    run.name,
-                    f"{latency['median']:.2f} ms ({sections.latency_note(run)}).",
-                    {},
-                    note="This result was written before single calls were stored, so their distribution cannot be "
-                    "shown. Evaluate again to have it.",
-                )
-            )
-    text = "One image at a time, warm, while nothing else of the evaluation runs."
-    return [Paragraph([text + " The axes share one range." * (len(runs) > 1)]), Charts(charts)]
-
-
-def _latency_domain(runs: Sequence[Reported]) -> tuple[float, float]:
-    """Return the range from the fastest call to the slowest, or to twice the largest p90: one call may be very slow."""
-    samples = [value for run in runs for value in run.result["latency"].get("samples_ms") or ()]
-    slow = 2 * max((run.result["latency"]["p90"] for run in runs), default=1.0)
-    low, high = min(samples, default=0.0), min(max(samples, default=1.0), slow)
-    return (low, high) if high > low else (low - 0.5, low + 0.5)
-
-
-def _unreadable(runs: Sequence[Reported]) -> list[Part]:
-    parts: list[Part] = []
-    for place, run in enumerate(runs):
-        name: list[str | Span] = [Span(run.name, "bdi"), ": "] if len(runs) > 1 else []
-        table = sections.unreadable_table(run, place)
-        parts.append(table or Paragraph([*name, _all_read(len(run.paths))]))
-    return parts
-
-
-def _all_read(images: int) -> str:
-    return "The only image could be read." if images == 1 else f"All {images:,} images could be read."
-
-
-def _benches(benches: Sequence[Bench], task: Task) -> list[Part]:
-    articles: list[Part] = []
-    for place, bench in enumerate(benches):
-        notes = [
-            Paragraph([f"skipped: {entry['network']}, {entry['runtime']}: {entry['reason']}"], "note")
-            for entry in bench.result.get("skipped") or ()
-        ]
-        parts: list[Part] = [sections.bench_table(bench, place, task), Charts(bench_charts(bench, task)), *notes]
-        articles.append(article_of(bench.name, parts, several=len(benches) > 1))
-    return articles
-
-
-def _facts(inputs: Inputs) -> list[Part]:
-    kinds: list[tuple[str, str, list[tuple[str, Any]]]] = [
-        (
-            "configuration",
-            "Configuration",
-            [(run.name, sections.configuration(run, inputs.task)) for run in inputs.evaluations],
-        ),
-        ("environment", "Environment", [(run.name, run.result["environment"]) for run in inputs.evaluations]),
-        ("training-configuration", "Training configuration", [(run.name, run.config) for run in inputs.training]),
-        (
-            "bench-environment",
-            "Environment of the bench",
-            [
-                (bench.name, {"configuration": bench.result["configuration"], **bench.result["environment"]})
-                for bench in inputs.benches
-            ],
-        ),
-    ]
-    return [sections.facts_table(name, caption, columns) for name, caption, columns in kinds if columns]

@@ -85,5 +85,5 @@ TRAINING = dataclasses.replace(
     cards={SUPER_NETWORK: CARD},
     verb="search",
 )
-PRESENTATION = dataclasses.replace(CLASSIFICATION.presentation, trained=sections)
+PRESENTATION = dataclasses.replace(CLASSIFICATION.presentation, run_nouns=("search", "searches"), trained=sections)
 TASK = dataclasses.replace(CLASSIFICATION, name=NAME, training=TRAINING, presentation=PRESENTATION)
