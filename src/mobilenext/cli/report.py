@@ -56,7 +56,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 REPORT = Verb(
-    "report", "write evaluations, training runs, searches and benches to one self-contained HTML page", _declare_report,
+    "report", "write evaluations, trainings, searches and benches to one self-contained HTML page", _declare_report,
     _report,
     (
         "report runs/x1_0 -o report.html --data DATA --weights mobilenext_x1_0.safetensors",
