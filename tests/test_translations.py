@@ -22,11 +22,17 @@ MAIN = {
     "serving",
     "report",
     "reproduction",
+    "photos",
+    "boxes",
+    "command_line",
+    "explanations",
+    "security",
+    "architecture",
 }
 CHINESE_ONLY = {"terms"}  # pages of docs/cn without a twin
 TWINS = {
     ROOT / "README.md": ROOT / "README_cn.md",
-    ROOT / "test_tipc/README.md": ROOT / "test_tipc/README_cn.md",
+    **{ROOT / folder / "README.md": ROOT / folder / "README_cn.md" for folder in ("test_tipc", "examples", "deploy")},
     **{
         ROOT / "docs" / page.name: page
         for page in sorted((ROOT / "docs/cn").glob("*.md"))
