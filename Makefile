@@ -8,7 +8,7 @@ DATA ?=
 CONFIG ?= test_tipc/configs/mobilenext_x0_35/train_infer_python.txt
 MODE ?= lite_train_lite_infer
 
-.PHONY: help setup quickstart test test-long lint types gate docs test-oldest tipc bench bench-train clean
+.PHONY: help setup quickstart test test-long checks lint types loops gate docs test-oldest tipc bench bench-train clean
 
 help:
 	@echo "make quickstart   set up and evaluate the bundled model on handwritten digits"
@@ -46,11 +46,18 @@ types: setup
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 TWO = -n 2 --dist loadfile --no-loadscope-reorder
 
-test: lint types
+test: checks
 	$(PYTEST) $(TWO)
 
-test-long: lint types
+test-long: checks
 	$(PYTEST) $(TWO) -m "long or not long"
+
+# The loops of training are compiled meanwhile: else several processes of the tests would do it, each for itself.
+checks: setup
+	@$(MAKE) --no-print-directory --jobs=2 lint types loops
+
+loops: setup
+	PYTHONPATH=tests $(BIN)/python -W ignore -c "from warm import load_kernels; load_kernels()"
 
 gate: setup
 	$(BIN)/python scripts/gate.py check

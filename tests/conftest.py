@@ -26,15 +26,18 @@ IMAGES = 24  # fewer when the network cannot tell two classes apart
 LONG = 120
 CLASSES = 8
 
-# Half of the time is spent in these, the longest first. `make test` starts with them, so that no process is left with
+# Most of the time is spent in these, the longest first. `make test` starts with them, so that no process is left with
 # one of them at the end, when the other has nothing more to do.
 LONGEST_FILES = (
-    *("training/test_loop.py", "test_tipc/test_chains.py", "cli/test_command.py", "machine/test_ranks.py"),
-    *("tipc/test_adapter.py", "evaluation/test_evaluate.py", "test_nobody.py", "detection/test_export.py"),
-    *("detection/test_training_run.py", "serving/test_page.py", "export/test_export.py", "sources/test_prepare.py"),
-    *("quantization/test_quantize.py", "serving/test_command.py", "serving/test_limits.py", "export/test_checked.py"),
-    *("training/test_train_command.py", "evaluation/test_bench.py", "report/test_browser.py", "test_without_paddle.py"),
-    "data/test_image_claims.py",
+    *("cli/test_command.py", "training/test_loop.py", "evaluation/test_evaluate.py", "machine/test_ranks.py"),
+    *("detection/test_export.py", "test_tipc/test_chains.py", "tipc/test_adapter.py", "export/test_checked.py"),
+    *("test_nobody.py", "report/test_browser.py", "export/test_export.py", "serving/test_command.py"),
+    *("evaluation/test_bench.py", "export/test_to_tflite.py", "detection/test_training_run.py"),
+    *("sources/test_prepare.py", "search/test_architect.py", "detection/test_evaluate_together.py"),
+    *("quantization/test_detectors.py", "test_notebook.py", "search/test_blocks.py", "test_without_paddle.py"),
+    *("quantization/test_onnx_int8.py", "evaluation/test_other_task.py", "export/test_to_onnx.py"),
+    *("machine/test_streams.py", "training/test_other_task.py", "weights/foreign/test_reading.py"),
+    *("serving/test_page.py", "test_reproduction.py", "data/test_image_claims.py"),
 )
 
 if hasattr(signal, "SIGHUP"):
@@ -174,7 +177,7 @@ def installed_command() -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         command = [*_command(), *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=cwd, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=cwd, check=False)
         assert "Traceback" not in done.stderr, done.stderr
         return done
 
@@ -182,8 +185,8 @@ def installed_command() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture(scope="session")
-def warm_commands() -> Iterator[WarmCommands]:
-    commands = WarmCommands()
+def warm_commands(files_of_networks: Path) -> Iterator[WarmCommands]:
+    commands = WarmCommands(files_of_networks=files_of_networks)
     yield commands
     commands.close()
 
@@ -200,6 +203,26 @@ def workers_are_copies(warm_commands: WarmCommands) -> Iterator[None]:
 def fresh_workers(workers_are_copies: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers of this process are started as outside of tests."""
     monkeypatch.setattr(warm_workers.loky_start, "fork_exec", warm_workers.start_afresh)
+
+
+@pytest.fixture(scope="module")
+def without_curves() -> Iterator[None]:
+    """Trainings of this process draw no curves at their end, as where the extra is not installed: it takes a second."""
+    from mobilenext.training import outcome
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(outcome, "_write_curves", lambda folder: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def short_latency() -> Iterator[None]:
+    """Latencies in this process are measured in few calls, as in those of `warm`."""
+    from mobilenext.evaluation.latency import measure_latency
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(measure_latency, "__defaults__", (1,))
+        yield
 
 
 @pytest.fixture(scope="session")

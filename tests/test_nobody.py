@@ -64,7 +64,7 @@ def nobody(place: Path) -> Nobody:
 
     def run(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            command(place, *words), capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL,
+            command(place, *words), capture_output=True, text=True, timeout=300, check=False, stdin=subprocess.DEVNULL,
             env=variables(next(HOMES)),
         )  # fmt: skip
         assert "Traceback" not in done.stderr, done.stderr

@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 
 import warm_workers
 from mobilenext.machine.process_environment import FAST_PROCESS
+from written_once import writing_once
 
 _TESTS = Path(__file__).parent
 _IMPORTED = (
@@ -106,10 +107,13 @@ class WarmCommands:
     Args:
         prefix: words of a program that starts the process, such as one that makes it another user's.
         kernels: whether it loads the compiled loops of training, too.
+        files_of_networks: where files that converters have written are kept for the next command (`written_once`).
     """
 
-    def __init__(self, prefix: Sequence[str] = (), *, kernels: bool = True) -> None:
-        self._prefix, self._kernels = prefix, kernels
+    def __init__(
+        self, prefix: Sequence[str] = (), *, kernels: bool = True, files_of_networks: Path | None = None
+    ) -> None:
+        self._prefix, self._kernels, self._files_of_networks = prefix, kernels, files_of_networks
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -118,7 +122,8 @@ class WarmCommands:
         if self._process is None:
             self._requests, requests = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             path = os.pathsep.join(filter(None, (str(_TESTS), os.environ.get("PYTHONPATH"))))
-            code = f"from warm import serve; serve({requests.fileno()}, {self._kernels})"
+            files = self._files_of_networks and str(self._files_of_networks)
+            code = f"from warm import serve; serve({requests.fileno()}, {self._kernels}, {files!r})"
             with requests:
                 self._process = subprocess.Popen(
                     [*self._prefix, sys.executable, "-c", code],
@@ -186,13 +191,18 @@ class WarmCommands:
         return subprocess.CompletedProcess(words, process.wait(), stdout, stderr)
 
 
-def serve(descriptor: int, kernels: bool) -> NoReturn:
+def serve(descriptor: int, kernels: bool, files_of_networks: str | None) -> NoReturn:
     """Carry out the commands that come from a socket, until it is closed."""
     while "" in sys.path:
         sys.path.remove("")  # the working folder, which the installed command does not search
     _import()
     if kernels:
-        _load_kernels()
+        load_kernels()
+    patches = contextlib.ExitStack()  # to the end of this process
+    if files_of_networks:
+        patches.enter_context(writing_once(Path(files_of_networks)))
+    latency = importlib.import_module("mobilenext.evaluation.latency")
+    latency.measure_latency.__defaults__ = (1,)  # as few runs as it takes; evaluations in pytest's process take all
     threads = Path("/proc/self/task")
     assert not threads.is_dir() or len(list(threads.iterdir())) == 1
     with socket.socket(fileno=descriptor) as requests:
@@ -233,15 +243,30 @@ def _import() -> None:
     warnings.resetwarnings()
 
 
-def _load_kernels() -> None:
-    """Have the compiled loops of training in memory, which takes a second; by arrays, for Paddle is not to compute."""
+def load_kernels() -> None:
+    """Have the compiled loops of training in memory, which takes a second, or most of a minute for the first time.
+
+    They are called with arrays, of the types that training calls them with, for Paddle is not to compute here.
+    """
     import numpy as np
 
-    from mobilenext.training.depthwise_kernels import convolve, differentiate
+    from mobilenext.training import batch_norm_kernels, batch_norm_small_maps, depthwise_kernels, depthwise_small_maps
+    from mobilenext.training.pointwise_kernels import put_apart, put_side_by_side
 
-    image, weight = np.zeros((2, 1, 1, 4, 4), np.float32), np.zeros((2, 1, 1, 3, 3), np.float32)
-    convolve((image[0], weight[0], image[1]), (1, 1, 1, 1), 0, 1)
-    differentiate((image[0], weight[0], image[0], image[1], weight[1]), (1, 1, 1, 1), 0, 1)
+    def zeros(*shapes: tuple[int, ...]) -> tuple[Any, ...]:
+        return tuple(np.zeros(shape, np.float32) for shape in shapes)
+
+    image, taps, maps, channels = (1, 1, 4, 4), (1, 1, 3, 3), (1, 1, 16), (1,)
+    limits = (np.float32(0), np.float32(6))
+    for depthwise in (depthwise_kernels, depthwise_small_maps):
+        depthwise.convolve(zeros(image, taps, image), (1, 1, 1, 1), 0, 1)
+        depthwise.differentiate(zeros(image, taps, image, image, taps), (1, 1, 1, 1), 0, 1)
+    for norm in (batch_norm_kernels, batch_norm_small_maps):
+        arrays = zeros(maps, channels, channels, maps, (2, 1), channels, channels)
+        norm.normalize(arrays, (0.9, 1e-5, *limits), 0, 1)
+        norm.differentiate(zeros(maps, channels, channels, (2, 1), maps, maps, channels, channels), limits, 0, 1)
+    for put in (put_side_by_side, put_apart):
+        put(zeros(maps, maps), (), 0, 1)
 
 
 def _watch(command: dict[str, Any], stdout: int, stderr: int, status: int) -> NoReturn:

@@ -113,7 +113,7 @@ def test_killed_it_ends_alike_without_the_backbone(
     other.write_bytes(backbone.read_bytes())
     # Images are read in this process instead of another one.
     process = begin(data, *RECIPE, "--backbone", other, "-o", folder, settings=SETTINGS)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not ((folder / "log.jsonl").is_file() and len(rows(folder)) >= 3):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline

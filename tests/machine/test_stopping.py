@@ -143,7 +143,7 @@ for number in sorted(signal.valid_signals()):
 
 def test_every_signal_that_ends_a_process_is_handled() -> None:
     """Which do so is asked of the system."""
-    done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, timeout=LIMIT, check=True)
     faults = sent("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP", "SIGSYS")  # of an instruction
     ignored = sent("SIGPIPE", "SIGXFSZ")  # by Python, always
     assert set(map(int, done.stdout.split())) - {*faults, *ignored} == set(STOP_SIGNALS)

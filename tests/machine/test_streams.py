@@ -25,7 +25,7 @@ def shell(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(line: str, **variables: str) -> subprocess.CompletedProcess[str]:
         command = f"M='{sys.executable} -m mobilenext'; {line}"
         done = subprocess.run(
-            ["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
+            ["bash", "-c", command], capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path,
             env={**os.environ, **variables},
         )  # fmt: skip
         assert "Traceback" not in done.stderr, done.stderr
@@ -99,7 +99,7 @@ def test_a_terminal_that_has_gone() -> None:
     )
     os.close(terminal)
     os.close(controller)
-    assert process.wait(30) == 2
+    assert process.wait(300) == 2
 
 
 def test_the_c_locale(shell: Any) -> None:
@@ -130,7 +130,7 @@ def test_captured_without_a_temporary_folder_and_with_closed_streams() -> None:
         "os.write(results, json.dumps(said).encode())\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False,
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False,
         env={**os.environ, "TMPDIR": "/nonexistent"},
     )  # fmt: skip
     assert json.loads(done.stdout) == ["from Cfrom a program\n"], done.stderr

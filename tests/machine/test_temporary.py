@@ -45,7 +45,7 @@ def test_what_a_killed_process_left_is_cleared(place: Path) -> None:
         "    (a / 'x').write_text('x'); (b / 'x').write_text('x')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    subprocess.run([sys.executable, "-c", program, str(place)], check=False, timeout=60)
+    subprocess.run([sys.executable, "-c", program, str(place)], check=False, timeout=300)
     assert len(list(place.iterdir())) == 2
     with scratch_folder(), temporary_folder(temporary_beside(place / "exported")):
         assert len(list(place.iterdir())) == 2

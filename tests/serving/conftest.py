@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from written_once import writing_once
+
 if TYPE_CHECKING:
     from starlette.testclient import TestClient
 
@@ -60,10 +62,11 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="session")
-def expected(digits: list[Path]) -> list[dict[str, Any]]:
+def expected(digits: list[Path], files_of_networks: Path) -> list[dict[str, Any]]:
     from mobilenext import predict
 
-    return predict(digits, model=DIGITS, topk=3)
+    with writing_once(files_of_networks):
+        return predict(digits, model=DIGITS, topk=3)
 
 
 @pytest.fixture(scope="session")
@@ -77,12 +80,15 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory, extra: None, exported: Path) -> list[ServedModel]:
+def models(
+    tmp_path_factory: pytest.TempPathFactory, extra: None, exported: Path, files_of_networks: Path
+) -> list[ServedModel]:
     from mobilenext.serving.models import open_models
     from mobilenext.serving.server import subjects_of
 
     folder = tmp_path_factory.mktemp("networks")
-    return open_models(subjects_of(models=[DIGITS], exported=[exported]), folder, copies=2)
+    with writing_once(files_of_networks):
+        return open_models(subjects_of(models=[DIGITS], exported=[exported]), folder, copies=2)
 
 
 @pytest.fixture(scope="session")
@@ -98,7 +104,7 @@ class Slow:
         self.go = threading.Event()
 
     def predict(self, batch: np.ndarray) -> tuple[np.ndarray]:
-        self.go.wait(20)
+        self.go.wait(300)
         return (np.zeros((len(batch), 10), np.float32),)
 
 
@@ -117,7 +123,7 @@ def serving(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., tuple[
         process = start("serve", "--port", 0, *arguments)
         assert process.stderr is not None
         lines = []
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline and (line := process.stderr.readline()):
             lines.append(line)
             if found := re.search(r"http://\S+?:(\d+) ", line):

@@ -20,7 +20,7 @@ def test_requests_from_the_schema(
     from hypothesis.errors import Unsatisfiable
     from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-    process, port = serving("--exported", exported, "--model", "mobilenext_x0_35.digits", "--timeout", 20)
+    process, port = serving("--exported", exported, "--model", "mobilenext_x0_35.digits", "--timeout", 300)
     address = f"http://127.0.0.1:{port}"
     statuses: dict[str, set[int]] = {}
     quiet = settings(
@@ -28,7 +28,7 @@ def test_requests_from_the_schema(
     )
 
     def ask(case: schemathesis.Case) -> None:
-        response = case.call(base_url=address, timeout=30)
+        response = case.call(base_url=address, timeout=300)
         assert response.status_code < 500, case.as_curl_command()
         # Any bytes are a valid body to the schema, and few are an image.
         case.validate_response(response, excluded_checks=[positive_data_acceptance])
@@ -38,7 +38,7 @@ def test_requests_from_the_schema(
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the libraries below the fuzzer
-        schema = schemathesis.openapi.from_dict(httpx.get(f"{address}/openapi.json").json())
+        schema = schemathesis.openapi.from_dict(httpx.get(f"{address}/openapi.json", timeout=300).json())
         operations = [each.ok() for each in schema.get_all_operations()]
         for operation in operations:
             for mode in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE):

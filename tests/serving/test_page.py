@@ -6,14 +6,14 @@ import base64
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+
+from warm import WarmCommands
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: the extra dev")
 
@@ -54,19 +54,19 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def address(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    command = [sys.executable, "-m", "mobilenext", "serve", "--port", "0", "--model", DIGITS, "--model", TINY]
-    process = subprocess.Popen([*command, "--exported", str(exported)], stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if found := re.search(r"(http://\S+?:\d+) ", line):
-            break
-    else:
-        raise AssertionError("it did not start")
-    yield found[1]
-    process.terminate()
-    process.wait(20)
-    process.stderr.close()
+def address(exported: Path, warm_commands: WarmCommands) -> Iterator[str]:
+    words = ["serve", "--port", "0", "--model", DIGITS, "--model", TINY, "--exported", str(exported)]
+    process = warm_commands.start(words)
+    try:
+        for line in process.stderr:
+            if found := re.search(r"(http://\S+?:\d+) ", line):
+                break
+        else:
+            raise AssertionError("it did not start")
+        yield found[1]
+    finally:
+        process.terminate()
+        process.communicate(timeout=300)
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ class Page:
     def one(self, selector: str) -> Any:
         return self.browser.find_element("css selector", selector)
 
-    def wait(self, true: Callable[[], bool], seconds: float = 20) -> None:
+    def wait(self, true: Callable[[], bool], seconds: float = 300) -> None:
         from selenium.common.exceptions import StaleElementReferenceException
         from selenium.webdriver.support.ui import WebDriverWait
 

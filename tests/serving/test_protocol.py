@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import socket
 import threading
@@ -53,10 +52,10 @@ def port() -> Iterator[int]:
         thread.start()
         yield listener.getsockname()[1]
         server.force_exit = server.should_exit = True
-        thread.join(20)
+        thread.join(300)
 
 
-def ended(connection: socket.socket, within: float = 15) -> bytes:
+def ended(connection: socket.socket, within: float = 300) -> bytes:
     """All that comes until the server closes the connection."""
     connection.settimeout(within)
     content = b""
@@ -101,12 +100,15 @@ def test_silence_is_closed_in_every_state(port: int, first: bytes, then: bytes) 
 def test_single_bytes_wind_no_clock_up(port: int, first: bytes) -> None:
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(first)
-        began = time.monotonic()
-        with contextlib.suppress(ConnectionError):
-            while time.monotonic() - began < 15:
-                connection.sendall(b"x")
-                time.sleep(0.05)
-        assert time.monotonic() - began < 15, "it was kept open"
+        with pytest.raises(ConnectionError):  # else it is kept open
+            send_single_bytes(connection)
+
+
+def send_single_bytes(connection: socket.socket) -> None:
+    """For five minutes."""
+    for _ in range(6000):
+        connection.sendall(b"x")
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("last", [b"", b"Connection: close\r\n"])

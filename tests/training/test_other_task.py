@@ -88,7 +88,7 @@ def test_it_trains(whole: Path) -> None:
 def test_killed_it_ends_alike(whole: Path, data: Path, tmp_path: Path, begin: Begin) -> None:
     folder = tmp_path / "run"
     process = begin(data=str(data), output=str(folder), model=MODEL, task="brightness")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not ((folder / "log.jsonl").is_file() and len(rows(folder)) >= 5):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline

@@ -168,7 +168,7 @@ def run_two(commands: WarmCommands, folder: Path) -> None:
         program = "training.test_sync_batch_norm"
         processes.append(commands.start([str(folder)], program=program, environment=environment))
     try:
-        said = ["".join(process.communicate(timeout=100)) for process in processes]
+        said = ["".join(process.communicate(timeout=300)) for process in processes]
     finally:
         for process in processes:
             process.kill()

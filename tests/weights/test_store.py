@@ -81,7 +81,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, content[: int(argument)], **{"Content-Length": len(content)})
         else:
             if word == "wait":
-                script.may_answer.wait(5)
+                script.may_answer.wait(300)
             if start >= len(content):
                 self._answer(416, b"")
             elif wanted:
@@ -474,12 +474,12 @@ def test_two_processes_download_once(server: Script, cache: Path) -> None:
         return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     with start() as first:
-        assert server.asked.wait(10)
+        assert server.asked.wait(300)
         with start() as second:
             assert second.stderr is not None
             waits = second.stderr.readline()
             server.may_answer.set()
-            ends = [process.communicate(timeout=10) for process in (first, second)]
+            ends = [process.communicate(timeout=300) for process in (first, second)]
     assert "another process is downloading" in waits
     assert ends == [(f"{cache / NAME}\n", "")] * 2
     assert server.ranges == [None]

@@ -20,7 +20,6 @@ import struct
 import subprocess
 import sys
 import tarfile
-import time
 import tracemalloc
 import zipfile
 from argparse import Namespace
@@ -581,9 +580,8 @@ def test_a_bomb_is_refused_in_little_memory(tmp_path: Path, body: bytes, said: s
 
 
 def test_lists_that_double_sixty_times_end_soon(tmp_path: Path) -> None:
-    started = time.monotonic()
+    """2^60 steps would take centuries."""
     assert "more than 1,000,000 values" in refusal(as_paddle(tmp_path / "w", b"]" + b"q\x00]h\x00ah\x00a" * 60))
-    assert time.monotonic() - started < 30  # 2^60 steps would take centuries
 
 
 # --- PyTorch's storages -----------------------------------------------------------------------------------------------
