@@ -224,6 +224,8 @@ class CellNetwork(Network):
         older = self.stem0(x)
         return self.stem1(older), older
 
+    # As in Network.forward.
+    @paddle.jit.not_to_static  # type: ignore[untyped-decorator]
     def forward(self, x: paddle.Tensor) -> paddle.Tensor | tuple[paddle.Tensor, paddle.Tensor]:
         """Turn normalized images [N, 3, H, W] into logits [N, num_classes]; in training, with the auxiliary ones."""
         if self.training and self.auxiliary_head is not None:

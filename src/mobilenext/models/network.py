@@ -131,6 +131,8 @@ class Network(nn.Layer):  # type: ignore[misc]
         """Turn the last feature map [N, C, h, w] into logits [N, num_classes]."""
         raise NotImplementedError
 
+    # No branch depends on values: a static graph records the calls, and the source is not parsed.
+    @paddle.jit.not_to_static  # type: ignore[untyped-decorator]
     def forward(self, x: paddle.Tensor) -> paddle.Tensor | list[paddle.Tensor]:
         """Turn normalized images [N, 3, H, W], H and W free, into logits [N, num_classes], into the four feature maps
         or into the pooled vector [N, C]."""

@@ -191,6 +191,8 @@ class SSDLite(Network):
         """Return every block of the backbone."""
         return [(f"backbone.{name}", block) for name, block in self.backbone.blocks()]
 
+    # As in Network.forward.
+    @paddle.jit.not_to_static  # type: ignore[untyped-decorator]
     def forward(self, x: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
         """Turn normalized images [N, 3, S, S] into scores [N, P, num_classes + 1] and regressions [N, P, 4], both raw.
 
