@@ -2,10 +2,13 @@
 
 python benchmarks/images.py                      # results/image_costs.json
 python benchmarks/images.py --side 2000 -o FILE
+python benchmarks/images.py --photos FOLDER      # of an existing result, the part on photos only
 
 Each format's image is noise of SIDE x SIDE pixels, the dearest content; it is decoded in a fresh process, by Pillow
 alone and by `read_image`. Peaks are VmHWM as the kernel counts it, over the process before; of the process that decodes
 elsewhere, from its start. Seconds are those of a core. Hostile files are those of the tests.
+
+What resizing photos costs, by Pillow and by the compiled loops, is the work of photos.py.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ from PIL import Image, features
 from mobilenext.data.images import MAX_PIXELS, ImageLimits
 from mobilenext.machine.environment import environment
 from mobilenext.origin import origin
+from photos import measure_photos
+from result_tables import photo_table
 
 TESTS = Path(__file__).parents[1] / "tests"
 
@@ -90,7 +95,15 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("-o", "--output", default="results/image_costs.json")
     options.add_argument("--side", type=int, default=3000)
+    options.add_argument("--photos", type=Path, metavar="FOLDER", help="measure the photos of a folder only")
     arguments = options.parse_args()
+    if arguments.photos:
+        output = Path(arguments.output)
+        result = json.loads(output.read_text()) if output.exists() else {}
+        result["photos"] = measure_photos(arguments.photos)
+        output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+        print(photo_table(result["photos"]))
+        return
     sys.path.insert(0, str(TESTS))
     from hostile_images import HOSTILE as hostile
 
@@ -125,6 +138,7 @@ def main() -> None:
             }
             print(name, worst[name], flush=True)
     limits = ImageLimits()
+    earlier = json.loads(Path(arguments.output).read_text()) if Path(arguments.output).exists() else {}
     result = {
         **origin(),
         "side": arguments.side,
@@ -133,6 +147,7 @@ def main() -> None:
         "hostile": worst,
         "load_average_after": [round(load, 2) for load in os.getloadavg()],
         "environment": environment(),
+        **{name: earlier[name] for name in ("photos",) if name in earlier},
     }
     Path(arguments.output).write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
 

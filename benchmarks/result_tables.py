@@ -35,6 +35,16 @@ def evaluation_table(result: Mapping[str, Any]) -> str:
     return table(["", "images/s", "ratio", "of the best possible", "one image", "peak memory"], rows)
 
 
+def photo_table(photos: Mapping[str, Any]) -> str:
+    """What decoding and resizing a photo costs, by Pillow and by the compiled loops."""
+    decoding = f"{photos['decoding_ms']:.2f} ms"
+    rows = [["decoding", decoding, decoding, "1"]]
+    for row in photos["rows"]:
+        name = "resize and crop of the evaluation" if row["crop"] == "evaluation" else f"resize, {row['crop']}"
+        rows.append([name, f"{row['pillow_ms']:.2f} ms", f"{row['loops_ms']:.2f} ms", f"{row['share']:.2f}"])
+    return table(["one photo", "Pillow", "compiled loops", "share"], rows)
+
+
 def plain_table(result: Mapping[str, Any]) -> str:
     """Our runtimes beside the plain ones."""
     rows = [

@@ -35,6 +35,7 @@ BLOCKS: dict[str, Callable[[], str]] = {  # by the name in the document's marks
     "parity": accuracy.parity,
     "reproduced": accuracy.reproduced,
     "bench": speed.bench,
+    "photos": speed.photos,
     "sensitivity": accuracy.sensitivity,
     "goldens": accuracy.goldens,
     "tipc_models": tipc.tipc_models,

@@ -14,7 +14,7 @@ from mobilenext.models.published import Published
 from mobilenext.report.names import runtime_of
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
-from result_tables import evaluation_table, operator_table, plain_table, training_speed_table
+from result_tables import evaluation_table, operator_table, photo_table, plain_table, training_speed_table
 
 _SERVED = ("requests_per_second", "p50_ms", "p99_ms")
 
@@ -28,6 +28,18 @@ def bench() -> str:
         f"Paddle {where['paddlepaddle']}; the single image with one thread."
     )
     return evaluation_table(result) + "\n\n" + note
+
+
+def photos() -> str:
+    """Return what resizing a photo costs."""
+    result = load("image_costs.json")["photos"]
+    where = result["environment"]
+    note = (
+        f"Means of {result['images']} JPEG photos of {result['mean_pixels']:,} pixels on average, in time of one core, "
+        f"{where['processor']}, Pillow {where['pillow']}; {result['different_bytes']} bytes differ. Loading the loops "
+        f"takes {result['loading_ms']:.0f} ms of a process, compiling them {result['compiling_s']:.1f} s, once."
+    )
+    return photo_table(result) + "\n\n" + note
 
 
 def family() -> str:

@@ -18,9 +18,10 @@ import httpx
 import pytest
 
 from mobilenext.errors import DownloadError, OutputError, UsageError
+from mobilenext.machine.home import cache_folder
 from mobilenext.models.published import Download
 from mobilenext.weights import transfer
-from mobilenext.weights.store import cache_folder, cached, fetch
+from mobilenext.weights.store import cached, fetch
 from mobilenext.weights.verification import verify
 
 CONTENT = bytes(range(256)) * 1000

@@ -25,6 +25,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from mobilenext.data.preprocessing import INTERPOLATIONS, MAX_IMAGE_SIZE, Pixels, Preprocessing, Tensor
+from mobilenext.data.resampling import resized
 from mobilenext.errors import UsageError, nearest
 from mobilenext.recipe_fields import later
 
@@ -176,8 +177,8 @@ class Augmentation:
     def _cropped(self, image: Image.Image, random: np.random.Generator) -> Image.Image:
         size = self.image_size
         if self.crop == "random-resized":
-            resample = Image.Resampling[self._draw_interpolation(random).upper()]
-            return image.resize((size, size), resample, box=self._draw_box(*image.size, random))
+            interpolation = self._draw_interpolation(random)
+            return Image.fromarray(resized(image, (size, size), interpolation, box=self._draw_box(*image.size, random)))
         if image.size != (size, size):
             center = Preprocessing(size, crop_pct=1.0, interpolation=self._draw_interpolation(random))
             image = Image.fromarray(center.pixels(image))

@@ -29,6 +29,7 @@ from PIL import Image
 
 from mobilenext.data.images import MAX_PIXELS, read_image
 from mobilenext.data.linear_resize import resize
+from mobilenext.data.resampling import resized
 from mobilenext.errors import ImageError, UsageError, nearest
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
@@ -109,8 +110,8 @@ class Preprocessing:
         (width, height), (left, top) = self.placement(*image.size)
         if self.interpolation == OPENCV_LINEAR:
             return resize(image, width, height)
-        resized = image.resize((width, height), Image.Resampling[self.interpolation.upper()])
-        return np.array(resized.crop((left, top, left + self.image_size, top + self.image_size)))
+        crop = (left, top, left + self.image_size, top + self.image_size)
+        return resized(image, (width, height), self.interpolation, crop=crop)
 
     def placement(self, width: int, height: int) -> tuple[tuple[int, int], tuple[int, int]]:
         """Return width and height of a `width` x `height` image after resizing, and left and top of the crop in that.
@@ -118,9 +119,9 @@ class Preprocessing:
         Raises:
             ImageError: as `pixels`.
         """
-        resized = self._resized(width, height)
+        size = self._resized(width, height)
         # Never negative: the short side is resize_size >= image_size, because crop_pct <= 1.
-        return resized, (round((resized[0] - self.image_size) / 2), round((resized[1] - self.image_size) / 2))
+        return size, (round((size[0] - self.image_size) / 2), round((size[1] - self.image_size) / 2))
 
     def normalize(self, pixels: Pixels) -> Tensor:
         """Convert uint8 pixels [..., H, W, 3] to float32 [..., 3, H, W], contiguous.

@@ -12,6 +12,7 @@ from PIL import Image
 
 from mobilenext.data import Dataset, Preprocessing, pixels_of, read_image
 from mobilenext.data.check import size_problems
+from mobilenext.data.resampling import begin
 from mobilenext.errors import ImageError
 from mobilenext.evaluation.outcome import Trial
 from mobilenext.machine.pool import WorkerPool
@@ -112,6 +113,9 @@ def latency_of_trial(single: WorkerPool, trial: Trial, ranks: Ranks) -> tuple[di
     prepared = trial.prepared
     preprocessing = prepared.record.preprocessing
     paths = _readable_images(trial.dataset, preprocessing) if ranks.first else []
+    if ranks.first:
+        # As in the workers.
+        single.call(begin, trial.images_of_worker, preprocessing.interpolation, preprocessing.image_size)
     latency = single.call(measure_latency, prepared.spec, preprocessing, paths) if ranks.first else None
     latency = ranks.from_first(latency)
     remarks = size_problems([_size_of(path) for path in paths], preprocessing)

@@ -69,12 +69,17 @@ class Trial:
             **self.prepared.setup,
         }
 
+    @property
+    def images_of_worker(self) -> int:
+        """Return how many images each worker process reads, about."""
+        return len(self.dataset) // self.choice.workers
+
     def work(self, unreadable: str) -> ChunkWork:
         """Return what the worker processes do."""
         spec, preprocessing = self.prepared.spec, self.prepared.record.preprocessing
         return ChunkWork(
             spec, preprocessing, self.choice.batch_size, unreadable, self.task.evaluation, self.facts,
-            flip=self.options.get("flip", False),
+            flip=self.options.get("flip", False), images=self.images_of_worker,
         )  # fmt: skip
 
     def headline(self, setup: Mapping[str, Any]) -> dict[str, Any]:

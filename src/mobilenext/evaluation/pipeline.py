@@ -15,6 +15,7 @@ import numpy as np
 
 from mobilenext.arrays import Floats, Outputs
 from mobilenext.data import Preprocessing, Record, pixels_of
+from mobilenext.data.resampling import begin
 from mobilenext.errors import ImageError
 from mobilenext.machine.pool import WorkerPool
 from mobilenext.machine.ranks import Ranks
@@ -36,6 +37,7 @@ class ChunkWork:
     evaluation: Evaluation  # of the task
     facts: Facts  # of the network, for the task
     flip: bool = False  # the network sees the mirrored images as well
+    images: int = 0  # of a worker, about
 
 
 _open_once = lru_cache(maxsize=1)(open_runtime)  # a process opens one network, however many chunks it gets
@@ -90,6 +92,7 @@ def _read_and_predict(work: ChunkWork, records: Sequence[Record]) -> list[Any]:
 def warm_up(work: ChunkWork) -> None:
     """Import what is needed and, where this process will predict, open the network and use it once."""
     assert work.spec is not None
+    begin(work.images, work.preprocessing.interpolation, work.preprocessing.image_size)
     if work.spec.device == "cpu":
         size = work.preprocessing.image_size
         _open_once(work.spec).predict(np.zeros((1, 3, size, size), np.float32))

@@ -18,6 +18,7 @@ from mobilenext.arrays import Floats, Outputs
 from mobilenext.data import find_images
 from mobilenext.data.images import as_rgb, decode_image, read_image
 from mobilenext.data.preprocessing import Pixels, Preprocessing
+from mobilenext.data.resampling import LOADING_PAYS, expect
 from mobilenext.errors import ImageError, UsageError
 from mobilenext.evaluation.pictures import Pictures, picture_paths
 from mobilenext.evaluation.pipeline import outputs_of
@@ -26,7 +27,7 @@ from mobilenext.runtime import open_runtime
 from mobilenext.sources.choice import choose_one
 from mobilenext.sources.find import find_subject, task_of
 from mobilenext.sources.options import Answering, split_options, take_options
-from mobilenext.sources.prepare import prepare
+from mobilenext.sources.prepare import Prepared, prepare
 from mobilenext.tasks import DEFAULT, task_of_file
 
 if TYPE_CHECKING:
@@ -104,8 +105,7 @@ def predict(
     rows: list[dict[str, Any]] = []
     with scratch_folder() as folder:
         prepared = prepare(subject, folder, choice)
-        for note in prepared.notes:
-            log.info("%s", note)
+        _introduce(prepared, len(named))
         outputs_of_batch = partial(outputs_of, open_runtime(prepared.spec), flip=settings.get("flip", False))
         answer, preprocessing = partial(_answer, task, prepared.record, settings), prepared.record.preprocessing
         for start in range(0, len(named), choice.batch_size):
@@ -114,6 +114,15 @@ def predict(
             if progress:
                 progress(len(rows), len(named))
     return rows
+
+
+def _introduce(prepared: Prepared, images: int) -> None:
+    """Log what there is to know before the answers."""
+    for note in prepared.notes:
+        log.info("%s", note)
+    if images >= LOADING_PAYS:
+        preprocessing = prepared.record.preprocessing
+        expect(images, preprocessing.interpolation, preprocessing.image_size)
 
 
 def _answer(

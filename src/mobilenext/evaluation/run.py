@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobilenext.data import Dataset
+from mobilenext.data.resampling import expect
 from mobilenext.errors import UsageError
 from mobilenext.evaluation.collecting import Progress, collect_rows, refuse_unreadable
 from mobilenext.evaluation.latency import latency_of_trial
@@ -167,6 +168,7 @@ def _introduce(trial: Trial, data: str | os.PathLike[str], path: Path) -> list[s
         len(dataset), data, dataset.layout, trial.prepared.spec.describe(),
         choice.device, choice.workers, choice.threads,
     )  # fmt: skip
+    expect(len(dataset), network.preprocessing.interpolation, network.preprocessing.image_size)
     warnings = trial.task.evaluation.warnings(dataset, network)
     for warning in warnings:
         log.warning("%s", warning)

@@ -33,6 +33,22 @@ def user_home() -> Path:
     return Path(os.environ[_USERS])
 
 
+def cache_folder() -> Path:
+    """Return $MOBILENEXT_HOME, else $XDG_CACHE_HOME/mobilenext, else ~/.cache/mobilenext; not created here.
+
+    Raises:
+        OutputError: the user has no home folder and none of the variables is set.
+    """
+    try:
+        if home := os.environ.get("MOBILENEXT_HOME"):
+            return Path(home).expanduser().absolute()
+        if caches := os.environ.get("XDG_CACHE_HOME"):
+            return Path(caches).expanduser().absolute() / "mobilenext"
+        return user_home().absolute() / ".cache" / "mobilenext"
+    except RuntimeError as error:
+        raise OutputError(f"no folder to keep files in: {error} Set MOBILENEXT_HOME to a folder.") from error
+
+
 def provide_home(output: str | os.PathLike[str] | None = None, *, required: bool = False) -> None:
     """Let HOME, and TMPDIR where there is no other, be a temporary folder, which goes when this process ends.
 

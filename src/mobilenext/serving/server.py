@@ -162,6 +162,7 @@ def serve(
         raise UsageError(f"threads is {threads} and copies {copies}; expected whole numbers from 1 up")
     for name, value in {**FAST_PROCESS, "OMP_NUM_THREADS": str(threads)}.items():
         os.environ.setdefault(name, value)  # for the libraries that are loaded from here on
+    from mobilenext.data.resampling import expect
     from mobilenext.serving.app import create_app
     from mobilenext.serving.models import open_models
 
@@ -169,6 +170,8 @@ def serve(
         address = listener.getsockname()[:2]
         copies, runtime = copies or max(1, available_cores() // threads), copying.get("runtime", "auto")
         models = open_models(subjects, folder, runtime=runtime, threads=threads, copies=copies, answering=answering)
+        preprocessing = models[0].record.preprocessing
+        expect(None, preprocessing.interpolation, preprocessing.image_size)
         app = create_app(models, limits, front=_named(front or Front(), _is_local(address[0])))
         _run(app, limits, listener, [model.name for model in models], on_ready)
         log.info("stopped")

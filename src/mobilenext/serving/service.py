@@ -15,6 +15,7 @@ from mobilenext.arrays import Floats
 from mobilenext.data.image_claims import container
 from mobilenext.data.images import decode_image
 from mobilenext.data.preprocessing import Pixels, Preprocessing
+from mobilenext.data.resampling import LOADING_PAYS, begin
 from mobilenext.errors import UsageError
 from mobilenext.machine.pool import available_cores
 from mobilenext.serving.batching import Batcher
@@ -73,7 +74,9 @@ class Service:
             )
             queue.start()
             self._queues[model.name] = queue
-            await _in(self._decoders, self._read, blank, model.record.preprocessing, time.monotonic() + START_S)
+            preprocessing = model.record.preprocessing
+            await _in(self._decoders, begin, LOADING_PAYS, preprocessing.interpolation, preprocessing.image_size)
+            await _in(self._decoders, self._read, blank, preprocessing, time.monotonic() + START_S)
             if model.open_heat_map is not None:
                 self._heat_maps[model.name] = await _in(self._explaining, model.open_heat_map)
         self.ready = True

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mobilenext.data.resampling import expect
 from mobilenext.errors import MissingDependency
 from mobilenext.machine.environment import peak_memory_mib
 from mobilenext.origin import now, origin
@@ -51,6 +52,8 @@ def describe(plan: Plan, loop: Loop, execution: Execution, reading: str) -> None
         "data: %d training and %d validation images of %s, %s; %s, %d threads",
         len(parts.train), len(parts.val), config["data_folder"]["root"], reading, execution.device, execution.threads,
     )  # fmt: skip
+    images = len(parts.train) * loop.total_epochs + len(parts.val)
+    expect(images, config["preprocessing"]["interpolation"], config["preprocessing"]["image_size"])
     for note in dict.fromkeys((*parts.train.all_notes(), *parts.val.all_notes())):
         log.info("%s", note)
     for remark in parts.remarks:

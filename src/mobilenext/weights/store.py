@@ -28,26 +28,11 @@ from filelock import FileLock, Timeout
 
 from mobilenext.errors import DownloadError, OutputError
 from mobilenext.files import sha256_of
-from mobilenext.machine.home import user_home
+from mobilenext.machine.home import cache_folder
 from mobilenext.models.published import Download
 from mobilenext.weights.verification import verify
 
 _log = logging.getLogger(__name__)
-
-
-def cache_folder() -> Path:
-    """Return $MOBILENEXT_HOME, else $XDG_CACHE_HOME/mobilenext, else ~/.cache/mobilenext; not created here.
-
-    Raises OutputError where the user has no home folder and none of the variables is set.
-    """
-    try:
-        if home := os.environ.get("MOBILENEXT_HOME"):
-            return Path(home).expanduser().absolute()
-        if caches := os.environ.get("XDG_CACHE_HOME"):
-            return Path(caches).expanduser().absolute() / "mobilenext"
-        return user_home().absolute() / ".cache" / "mobilenext"
-    except RuntimeError as error:
-        raise OutputError(f"no folder for the weights: {error} Set MOBILENEXT_HOME to a folder.") from error
 
 
 def cached(source: Download) -> Path | None:
