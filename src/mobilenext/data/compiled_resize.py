@@ -176,7 +176,8 @@ def _in_place(image: Image.Image, left: int, top: int) -> Source | None:
 
     It can from version 11.3 on, by the C interface of Arrow, for an image of one block, up to 16 MiB.
     """
-    if not hasattr(image, "__arrow_c_array__") or Image.core.get_alignment() != 1:
+    aligned = Image.core.get_alignment()  # type: ignore[attr-defined]  # where rows begin; 1 unless somebody set it
+    if aligned != 1 or not hasattr(image, "__arrow_c_array__"):
         return None
     try:
         _, capsule = image.__arrow_c_array__()
