@@ -24,7 +24,7 @@ from gate_files import Page, describe, digest_of_model, read_certificate, read_j
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDENS = ROOT / "tests" / "goldens" / "gate"
-FORMATS = ("onnx", "paddle", "paddle-legacy", "openvino", "ncnn", "tflite")
+FORMATS = ("onnx", "paddle", "paddle-legacy", "openvino", "ncnn", "tflite", "mnn")
 SIDECAR_1 = ("format", "precision", "file", "input", "output", "layout", "record", "files", "self_check", "parity")
 RECIPE = (
     *("epochs=3", "batch_size=32", "lr=0.04", "lr_batch_size=32", "warmup_epochs=1", "ema_decay=0.9", "image_size=32"),

@@ -145,12 +145,15 @@ def test_folders_by_what_is_in_them(names: tuple[str, ...], name: str | None, tm
 
 
 def test_files_that_need_another(tmp_path: Path) -> None:
-    for name in ("model.bin", "model.xml", "net.bin", "net.param", "pytorch_model.bin"):
+    for name in ("model.bin", "model.xml", "net.bin", "net.param", "pytorch_model.bin", "a.mnn"):
         (tmp_path / name).write_bytes(b"\x01\x02")
     kinds: Mapping[str, str | None] = {"model": "openvino", "net": "ncnn", "pytorch_model": None}
     for stem, name in kinds.items():
         kind = kind_of(tmp_path / f"{stem}.bin")
         assert (kind and kind.name) == name
+    kind = kind_of(tmp_path / "a.mnn")
+    assert kind is not None
+    assert kind.name == "mnn", "its name alone tells"
 
 
 def test_an_option_names_what_it_was_given(tmp_path: Path) -> None:

@@ -101,6 +101,12 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str], function: str) ->
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the known name closest to `name`, or an empty string."""
-    matches = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
+    """Return ``"; did you mean 'x'?"`` for the known name closest to `name`, or an empty string.
+
+    The only one that begins with `name` is the closest.
+    """
+    names = list(known)
+    matches = [other for other in names if name and other.startswith(name.lower())]
+    if len(matches) != 1:
+        matches = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     return f"; did you mean {matches[0]!r}?" if matches else ""

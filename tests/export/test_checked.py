@@ -52,7 +52,7 @@ class WithMap(Network):
         return self.network.head(last), last
 
 
-@pytest.mark.parametrize("format", ["onnx", "paddle-legacy", "openvino", "ncnn", "tflite"])
+@pytest.mark.parametrize("format", ["onnx", "paddle-legacy", "openvino", "ncnn", "tflite", "mnn"])
 def test_several_outputs(format: str, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is compared, described with its shape, and returned in order, whatever the format."""
     skip_if_not_writable(format)

@@ -55,9 +55,9 @@ def test_every_network(model: str, options: dict[str, Any], size: int, tmp_path:
 
 
 def assert_equal(network: Network, size: int, folder: Path) -> None:
-    """The file gives the outputs that Paddle gives, whatever the batch."""
+    """The file gives the outputs that Paddle gives, whatever the batch; so does MNN's, from the same ONNX file."""
     from mobilenext.export.to_onnx import write_onnx
-    from mobilenext.export.to_tflite import write_tflite
+    from mobilenext.export.writing import convert_onnx
 
     give_statistics(network)
     network.eval()
@@ -67,13 +67,15 @@ def assert_equal(network: Network, size: int, folder: Path) -> None:
     expected = [output.numpy() for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
     fold_batch_norms(network)
     write_onnx(network, folder / "model.onnx", size)
-    write_tflite(folder / "model.onnx", folder / "model.tflite")
-    runtime = open_runtime(RuntimeSpec("tflite", "", "cpu", 1, folder, "model.tflite", outputs=network.outputs))
-    for count in (1, 3, 1):
-        parts = [runtime.predict(batch[i : i + count]) for i in range(0, 3, count)]
-        for name, values, *arrays in zip(network.outputs, expected, *parts, strict=True):
-            error = np.abs(np.concatenate(arrays) - values).max()
-            assert error <= 2e-4 * values.std(), f"{name} in batches of {count}"
+    for format in ["tflite", *(["mnn"] if installed("MNN") else [])]:
+        file = FORMATS[format].file
+        convert_onnx(format, folder / "model.onnx", folder / file, size, network.outputs)
+        runtime = open_runtime(RuntimeSpec(format, "", "cpu", 1, folder, file, outputs=network.outputs))
+        for count in (1, 3, 1):
+            parts = [runtime.predict(batch[i : i + count]) for i in range(0, 3, count)]
+            for name, values, *arrays in zip(network.outputs, expected, *parts, strict=True):
+                error = np.abs(np.concatenate(arrays) - values).max()
+                assert error <= 2e-4 * values.std(), f"{name} by {format} in batches of {count}"
 
 
 class EveryOperator(Network):

@@ -39,7 +39,7 @@ def _declare_export(command: argparse.ArgumentParser) -> None:
         "--format",
         default="onnx",
         metavar="FORMAT",
-        help="file format: onnx (default), paddle, paddle-legacy, openvino, ncnn or tflite",
+        help="file format: onnx (default), paddle, paddle-legacy, openvino, ncnn, tflite or mnn",
     )
     add_flags(
         command,

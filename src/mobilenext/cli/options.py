@@ -14,7 +14,7 @@ from typing import Any
 from mobilenext.cli.parsing import TRIPLES, Listed, names, settings
 from mobilenext.sources.options import Execution, Source
 
-RUNTIME_NAMES = "openvino, onnxruntime, paddle-inference, paddle, ncnn or tflite"  # importing them takes numpy
+RUNTIME_NAMES = "openvino, onnxruntime, paddle-inference, paddle, ncnn, tflite or mnn"  # importing them takes numpy
 
 
 class Flag:

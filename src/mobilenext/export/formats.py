@@ -33,6 +33,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
             Format("openvino", "model.xml", (*ONNX_PACKAGES, "openvino"), "openvino"),
             Format("ncnn", "model.ncnn.param", ONNX_PACKAGES, "ncnn"),
             Format("tflite", "model.tflite", (*ONNX_PACKAGES, "ai_edge_litert"), "tflite"),
+            Format("mnn", "model.mnn", (*ONNX_PACKAGES, "MNN"), "mnn"),
         )
     }
 )

@@ -47,7 +47,7 @@ def convert_onnx(name: str, onnx_file: Path, target: Path, image_size: int, outp
     """Write an ONNX file in a format that is made from ONNX.
 
     Args:
-        name: of the format: onnx, openvino, ncnn or tflite.
+        name: of the format: onnx, openvino, ncnn, mnn or tflite.
         onnx_file: with the input ``image`` and the `outputs`.
         target: the model file; what lies beside it gets the same stem.
         image_size: pixels, of the square images.
@@ -66,6 +66,10 @@ def convert_onnx(name: str, onnx_file: Path, target: Path, image_size: int, outp
         from mobilenext.export.to_ncnn import write_ncnn
 
         write_ncnn(onnx_file, target, image_size, outputs)
+    elif name == "mnn":
+        from mobilenext.export.to_mnn import write_mnn
+
+        write_mnn(onnx_file, target)
     else:
         from mobilenext.export.to_tflite import write_tflite
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from mobilenext.file_kinds.archives import kind_of_zip, names_in_tar, names_in_zip
 from mobilenext.file_kinds.folders import kind_of_folder
 from mobilenext.file_kinds.heads import HEAD, is_tar, kind_of_head
-from mobilenext.file_kinds.kinds import IMAGE_NAME, NCNN, OF_EXPORTED, OPENVINO, Kind
+from mobilenext.file_kinds.kinds import IMAGE_NAME, MNN, NCNN, OF_EXPORTED, OPENVINO, Kind
 
 _TAIL = 65536  # where a ZIP archive lists its entries
 
@@ -30,7 +30,8 @@ def kind_of(path: str | os.PathLike[str]) -> Kind | None:
             return kind_of_zip(names_in_zip(tail))
         if is_tar(head) and any(map(IMAGE_NAME.search, names_in_tar(path))):
             return Kind("archive", "a tar archive of images", "Unpack it, and give the folder")
-        return _beside(path) or kind_of_head(head)
+        # Nothing in the first bytes of an MNN model tells what it is.
+        return _beside(path) or kind_of_head(head) or (MNN if path.suffix == ".mnn" else None)
     except (OSError, ValueError):
         return None
 

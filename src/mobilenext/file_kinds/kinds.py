@@ -32,6 +32,7 @@ JSON = Kind("json", "a JSON file", "It is none that a network is stored in")
 TEXT = Kind("text", "a text file", DOWNLOAD_THE_FILE)
 OPENVINO = Kind("openvino", "part of an OpenVINO model", f"{OF_EXPORTED}, if `mobilenext export` wrote it")
 NCNN = Kind("ncnn", "part of an ncnn model", f"{OF_EXPORTED}, if `mobilenext export` wrote it")
+MNN = Kind("mnn", "an MNN model", f"{OF_EXPORTED}, if `mobilenext export` wrote it")
 PADDLE_PROGRAM = Kind("paddle-inference", "a network as Paddle Inference reads it", OF_EXPORTED)
 PADDLE_VALUES = Kind(
     "pdiparams",

@@ -14,7 +14,10 @@ from mobilenext.machine.pool import available_cores
 from mobilenext.version import __version__
 
 PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "numpy", "pillow", "safetensors", "loky")
-OPTIONAL = ("numba", "onnxruntime", "openvino", "ncnn", "ai-edge-litert", "onnx", "paddle2onnx", "onnxslim", "pnnx")
+OPTIONAL = (
+    *("numba", "onnxruntime", "openvino", "ncnn", "ai-edge-litert", "mnn"),
+    *("onnx", "paddle2onnx", "onnxslim", "pnnx"),
+)
 # What decides how fast convolutions are.
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimd", "asimddp")
 

@@ -70,7 +70,7 @@ def bench_note(result: Mapping[str, Any]) -> str:
     floor = ", ".join(f"{value} GMAC/s with {count} threads" for count, value in result["gemm_gmacs"].items())
     versions = ", ".join(
         f"{name} {where[name]}"
-        for name in ("paddlepaddle", "paddlepaddle-gpu", "onnxruntime", "openvino", "ncnn", "ai-edge-litert")
+        for name in ("paddlepaddle", "paddlepaddle-gpu", "onnxruntime", "openvino", "ncnn", "ai-edge-litert", "mnn")
         if name in where
     )
     load = f"{where['load_average'][0]} before, {result['load_average_after'][0]} after"

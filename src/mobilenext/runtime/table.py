@@ -25,6 +25,7 @@ class RuntimeCard:
     devices: tuple[str, ...] = ("cpu",)
     gpu_engines: tuple[str, ...] = ("gpu",)
     gpu_precisions: tuple[str, ...] = ("fp32",)
+    tried_apart: bool = False  # a file that was made to do so can crash it (`mobilenext.runtime.trial`)
 
     def precisions_on(self, device: str) -> tuple[str, ...]:
         """Return the precisions that it computes in on a device."""
@@ -52,6 +53,7 @@ RUNTIMES: Mapping[str, RuntimeCard] = MappingProxyType(
             RuntimeCard("paddle", "paddle_eager", "PaddleEager", "paddle", "cpu", ("weights",), devices=("cpu", "gpu")),
             RuntimeCard("ncnn", "ncnn_runtime", "NCNN", "ncnn", "ncnn", ("ncnn",)),
             RuntimeCard("tflite", "tflite_runtime", "TFLite", "ai_edge_litert", "tflite", ("tflite",)),
+            RuntimeCard("mnn", "mnn_runtime", "MNNSession", "MNN", "mnn", ("mnn",), tried_apart=True),
         )
     }
 )  # fmt: skip

@@ -13,9 +13,10 @@ from mobilenext.export import FORMATS
 from mobilenext.export.sidecar import read_sidecar
 from mobilenext.machine.environment import processor
 from mobilenext.models import MODELS
-from mobilenext.runtime import Candidate, RuntimeSpec, check_precision, resolve_runtime
+from mobilenext.runtime import RUNTIMES, Candidate, RuntimeSpec, check_precision, resolve_runtime
 from mobilenext.runtime.form import Form
 from mobilenext.runtime.self_check import probe, problem_of
+from mobilenext.runtime.trial import try_apart
 from mobilenext.sources.choice import Choice
 from mobilenext.sources.find import Subject, weights_of
 from mobilenext.sources.foreign import format_of, names_of, read_model
@@ -125,7 +126,14 @@ def _prepare_exported(subject: Subject, folder: Path, choice: Choice) -> Prepare
     )
 
     def files(candidate: Candidate) -> ModelFile:
-        return ModelFile(subject.path, sidecar.file, sidecar.input, tuple(output.name for output in sidecar.outputs))
+        model = ModelFile(subject.path, sidecar.file, sidecar.input, tuple(output.name for output in sidecar.outputs))
+        if RUNTIMES[candidate.runtime].tried_apart:
+            spec = RuntimeSpec(
+                candidate.runtime, candidate.engine, "cpu", 1, model.folder, model.file,
+                input=model.input, outputs=model.outputs,
+            )  # fmt: skip
+            try_apart(spec, record.preprocessing.image_size)
+        return model
 
     # The picture that Paddle was shown was normalized as the sidecar says, whatever is asked for now.
     check = probe(sidecar.record.preprocessing), sidecar.expected_outputs()

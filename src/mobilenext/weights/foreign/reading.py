@@ -102,7 +102,7 @@ def _read_bytes(path: Path) -> bytes:
         raise _missing(path)
     if not path.is_file():
         raise Refusal("a device or a pipe, not a file", "Give a checkpoint file")
-    if kind and kind.name in ("openvino", "ncnn", "sidecar"):  # known by the file beside it
+    if kind and kind.name in ("openvino", "ncnn", "mnn", "sidecar"):  # known by its name, or by the file beside it
         raise Refusal(f"the file is {kind.what}; {EXPECTED}", kind.advice)
     size = path.stat().st_size
     if size > _LARGEST_FILE:
