@@ -27,10 +27,11 @@ Box = tuple[int, int, int, int]
 
 
 @pytest.fixture(scope="module")
-def cache(pytestconfig: pytest.Config) -> Path:
-    """A folder with the machine code, which is kept: compiling takes seconds."""
+def cache(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the machine code, which pytest keeps where it may: compiling takes seconds."""
     pytest.importorskip("numba", reason="numba is not installed: Pillow resizes images")
-    folder = Path(pytestconfig.cache.mkdir("resampling"))
+    kept = getattr(pytestconfig, "cache", None)
+    folder = Path(kept.mkdir("resampling")) if kept else tmp_path_factory.mktemp("resampling")
     command = [sys.executable, "-m", "mobilenext.data.resampling_compiler"]
     subprocess.run(command, check=True, env=os.environ | {"MOBILENEXT_HOME": str(folder)}, capture_output=True)
     return folder
