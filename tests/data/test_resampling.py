@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import os
 import subprocess
@@ -240,6 +239,20 @@ def test_a_server_compiles_them_after_so_many_images_and_a_worker_never(process:
     assert len(started) == 1
 
 
+def test_the_log_names_a_file_that_cannot_be_used(
+    process: Any, started: list[list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("numba")
+    caplog.set_level("INFO")
+    path = machine_code.code_file()
+    path.parent.mkdir()
+    path.write_bytes(b"half a file")
+    path.chmod(0o644)
+    expect(COMPILING_PAYS, "bicubic", 224)
+    assert not started
+    assert f"by Pillow, with the same result as by faster compiled loops: {path} is damaged; delete it" in caplog.text
+
+
 def test_where_nothing_can_be_kept_nothing_is_compiled(
     process: Any, started: list[list[str]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -284,7 +297,14 @@ def test_a_damaged_file_is_not_loaded(copied: Path) -> None:
     content = bytearray(copied.read_bytes())
     content[-1] ^= 1
     copied.write_bytes(content)
-    with pytest.raises(NoMachineCode, match=r"damaged, or of another processor; delete it"):
+    with pytest.raises(NoMachineCode, match=r"damaged; delete it"):
+        machine_code.load(copied)
+
+
+def test_code_for_another_processor_is_not_loaded(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert machine_code.load(copied)
+    monkeypatch.setattr(machine_code, "processor_seal", lambda: b"another".ljust(32))
+    with pytest.raises(NoMachineCode, match=r"for another processor; delete it"):
         machine_code.load(copied)
 
 
@@ -319,4 +339,3 @@ def test_the_code_depends_on_its_sources_and_the_processor(tmp_path: Path, monke
     assert before == machine_code.code_file()
     monkeypatch.setattr(machine_code, "processor", lambda: ("another", []))
     assert before != machine_code.code_file()
-    assert machine_code.seal(b"") != hashlib.sha256(b"").digest()

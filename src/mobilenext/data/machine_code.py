@@ -5,8 +5,8 @@ once (`resampling_compiler`), and stores their machine code in the cache folder;
 the part of Numba that knows machine code.
 
 The file's name tells what the code depends on: the loops, the versions of Numba and llvmlite, the kind of processor.
-Only a file of the user's own (or root's) that nobody else can write to is loaded, and only if its seal is right, which
-covers the code and what this very processor can do.
+Only a file of the user's own (or root's) that nobody else can write to is loaded, and only if two checksums are right:
+of the content, and of what this very processor can do.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from mobilenext.machine.environment import processor
 from mobilenext.machine.home import cache_folder
 
 NAMES = ("weigh", "along_rows", "along_columns")  # of the functions; all their arguments are arrays
-_SEAL_BYTES = 32
+_SUM_BYTES = 32
 _OLDEST_NUMBA = (0, 59)  # as in pyproject.toml
 _SOURCES = ("resampling_loops", "resampling_compiler", "machine_code")
 _LARGEST_BYTES = 1 << 20
@@ -72,45 +72,55 @@ def code_file() -> Path:
     return folder / "compiled" / f"resampling-{hashlib.sha256(sources + machine).hexdigest()[:16]}.o"
 
 
-def require_trust(path: Path) -> None:
-    """Raise NoMachineCode for a file that does not exist, or that other users may have written."""
+def read_code(path: Path) -> bytes:
+    """Return the content of a file that `resampling_compiler` has written, behind its checksum.
+
+    Raises:
+        NoMachineCode: there is none, other users may have written it, or it is damaged.
+    """
     try:
         status = path.stat()
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or status.st_uid not in (os.getuid(), 0):
+            raise NoMachineCode(f"other users may have written {path}; delete it, or set MOBILENEXT_HOME")
+        content = read_bounded(path, _LARGEST_BYTES, "the machine code of a few loops")
     except FileNotFoundError:
         raise NoMachineCode("the loops have not been compiled yet") from None
-    except OSError as error:
-        raise NoMachineCode(f"{path}: {error.strerror}") from error
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or status.st_uid not in (os.getuid(), 0):
-        raise NoMachineCode(f"other users may have written {path}; delete it, or set MOBILENEXT_HOME to another folder")
+    except (OSError, FileProblem) as error:
+        raise NoMachineCode(f"{path}: {error}") from error
+    checksum, sealed = content[:_SUM_BYTES], content[_SUM_BYTES:]
+    if hashlib.sha256(sealed).digest() != checksum:
+        raise NoMachineCode(f"{path} is damaged; delete it")
+    return sealed
 
 
 def load(path: Path) -> Loops:
     """Load the machine code of a file that `resampling_compiler` has written.
 
     Raises:
-        NoMachineCode: there is none, or it is not to be trusted.
+        NoMachineCode: as `read_code`, or it is for another processor.
     """
-    require_trust(path)
+    sealed = read_code(path)
     try:
-        content = read_bounded(path, _LARGEST_BYTES, "the machine code of a few loops")
-    except FileProblem as error:
-        raise NoMachineCode(f"{path}: {error}") from error
-    try:
-        code = content[_SEAL_BYTES:]
-        if seal(code) != content[:_SEAL_BYTES]:
-            raise NoMachineCode(f"{path} is damaged, or of another processor; delete it")
-        return link(code)
+        if sealed[:_SUM_BYTES] != processor_seal():
+            raise NoMachineCode(f"{path} is for another processor; delete it")
+        return link(sealed[_SUM_BYTES:])
     except NoMachineCode:
         raise
     except Exception as error:  # other versions of llvmlite than those that were tested may raise anything
         raise NoMachineCode(f"llvmlite cannot load {path}: {error}") from error
 
 
-def seal(code: bytes) -> bytes:
-    """Return the checksum that stands in front of the code, for this processor."""
+def file_content(code: bytes) -> bytes:
+    """Return what is stored of machine code for this processor."""
+    sealed = processor_seal() + code
+    return hashlib.sha256(sealed).digest() + sealed
+
+
+def processor_seal() -> bytes:
+    """Return a checksum of all that this very processor can do."""
     llvm = llvm_binding()
-    processor_in_full = f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
-    return hashlib.sha256(code + processor_in_full.encode()).digest()
+    abilities = f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
+    return hashlib.sha256(abilities.encode()).digest()
 
 
 def llvm_binding() -> Any:

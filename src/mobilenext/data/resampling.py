@@ -28,13 +28,14 @@ from PIL import Image
 
 from mobilenext.arrays import Pixels
 from mobilenext.data.compiled_resize import FILTERS, Box, Work, is_pillows
-from mobilenext.data.machine_code import Loops, NoMachineCode, code_file, load, require_trust
+from mobilenext.data.machine_code import Loops, NoMachineCode, code_file, load, read_code
 
 log = logging.getLogger(__name__)
 
 LOADING_PAYS = 50  # images of a process
 COMPILING_PAYS = 2000  # images in all
 _SAME = "Pillow, with the same result as by faster compiled loops"
+_NEXT_LOOK = 500  # images: whether the loops have been compiled meanwhile
 _SMALL = 12_000  # pixels of the source and of the result; of fewer Pillow is the faster
 
 
@@ -84,7 +85,7 @@ def _way(images: int | None) -> str:
     try:
         path = code_file()
         if path.exists():
-            require_trust(path)
+            read_code(path)
             return f"compiled loops, from {LOADING_PAYS} images on in each process"
         _process.may_compile = True
         if images is None or images < COMPILING_PAYS:
@@ -123,7 +124,7 @@ class _Process:
         with self.lock:
             if self.loops is not None:
                 return
-            self.next_look = 4 * max(self.images, LOADING_PAYS)
+            self.next_look = self.images + _NEXT_LOOK
             try:
                 loops = load(code_file())
                 if is_pillows(loops):
@@ -138,7 +139,6 @@ class _Process:
 
     def compile_once(self) -> None:
         """Start compiling, in a process that was not told how many images will come."""
-        self.next_look = self.images + COMPILING_PAYS
         try:
             if not code_file().exists():
                 log.info("images are resized by %s", self.compile())

@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mobilenext.data.compiled_resize import is_pillows
-from mobilenext.data.machine_code import NoMachineCode, code_file, link, llvm_binding, seal, target_machine
+from mobilenext.data.machine_code import NoMachineCode, code_file, file_content, link, llvm_binding, target_machine
 from mobilenext.errors import MobileNeXtError
 from mobilenext.files import write_atomically
 
@@ -27,7 +27,7 @@ def compile_loops(path: Path) -> None:
     code = _machine_code()
     if not is_pillows(link(code)):
         raise NoMachineCode("the compiled loops do not resize as this Pillow does")
-    write_atomically(path, seal(code) + code)
+    write_atomically(path, file_content(code))
 
 
 def _machine_code() -> bytes:
