@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 import warnings
 from collections.abc import Iterator
@@ -113,6 +114,85 @@ def test_other_types_stay_paddles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acceleration, "depthwise_conv2d", lambda *_: pytest.fail("float64 in loops for float32"))
     layer.to(dtype="float64")
     assert layer(paddle.ones([1, 4, 5, 5], "float64")).dtype == paddle.float64
+
+
+# The loops check nothing: what does not fit them is Paddle's, which computes it or says what is wrong.
+
+
+def layers_of_four_channels() -> list[nn.Layer]:
+    depthwise = nn.Conv2D(4, 4, 3, padding=1, groups=4, bias_attr=False)
+    return [depthwise, nn.BatchNorm2D(4), nn.Conv2D(4, 40, 1, bias_attr=False)]
+
+
+@pytest.mark.filterwarnings("ignore:When training, we now always track")
+@pytest.mark.parametrize("number", range(3))
+def test_what_does_not_fit_is_refused_or_computed_by_paddle(number: int) -> None:
+    layer = layers_of_four_channels()[number]
+    accelerate(nn.Sequential(layer))
+    for channels in (3, 5, 8):
+        with pytest.raises(ValueError, match="Expected"):
+            layer(paddle.ones([2, channels, 2, 2]))
+    with pytest.raises(ValueError, match="4"):
+        layer(paddle.ones([2, 4, 4]))
+    paddle.set_default_dtype("float64")  # of tensors that say nothing else
+    try:
+        assert layer(paddle.ones([2, 4, 2, 2], "float32")).dtype == paddle.float32
+    finally:
+        paddle.set_default_dtype("float32")
+
+
+@pytest.mark.filterwarnings("ignore:When training, we now always track")
+@pytest.mark.parametrize("activation", [nn.ReLU6, None])
+def test_a_single_value_has_no_statistics(activation: type[nn.Layer] | None) -> None:
+    """One image whose maps have one pixel: Paddle's batch norm lets it pass, and keeps the running statistics."""
+    layers = nn.Sequential(nn.BatchNorm2D(4), *([activation()] if activation else []))
+    layers[0].bias.set_value(np.full(4, 0.5, np.float32))
+    accelerate(layers)
+    values = np.array([-1, 2, 3, 8], np.float32)
+    x = paddle.to_tensor(values.reshape(1, 4, 1, 1), stop_gradient=False)
+    y = layers(x)
+    y.sum().backward()
+    passes = [0, 1, 1, 0] if activation else [1, 1, 1, 1]
+    assert y.flatten().tolist() == (np.clip(values, 0, 6) if activation else values).tolist()
+    assert x.grad.flatten().tolist() == passes
+    assert layers[0]._variance.tolist() == [1, 1, 1, 1]
+
+
+class Doubled(nn.Conv2D):  # type: ignore[misc]
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return 2 * super().forward(x)
+
+
+class Passed(nn.BatchNorm2D):  # type: ignore[misc]
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return x
+
+
+class Summed(nn.Sequential):  # type: ignore[misc]
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return x + super().forward(x)
+
+
+def test_layers_that_compute_something_else_stay_what_they_are() -> None:
+    layers = nn.Sequential(
+        Doubled(4, 4, 3, padding=1, groups=4, bias_attr=False), Doubled(4, 40, 1, bias_attr=False), Passed(40),
+        Summed(nn.BatchNorm2D(40), nn.ReLU6()),
+    )  # fmt: skip
+    assert accelerate(layers) == 0
+    assert forwards(layers) == [layers[3][0]]
+
+
+def test_a_copy_is_a_network_of_its_own() -> None:
+    layers = nn.Sequential(*layers_of_four_channels()[:2], nn.ReLU6())
+    accelerate(layers)
+    x, state = images_of(6, 4, 3, 3), {name: tensor.numpy() for name, tensor in layers.state_dict().items()}
+    expected, other = layers(x).numpy(), copy.deepcopy(layers)
+    layers.set_state_dict({name: paddle.to_tensor(array) for name, array in state.items()})
+    other[0].weight.set_value(paddle.zeros_like(other[0].weight))
+    other[1].bias.set_value(np.full(4, 0.5, np.float32))
+    assert (other(x).numpy() == 0.5).all()
+    assert all(np.array_equal(tensor.numpy(), state[name]) for name, tensor in layers.state_dict().items())
+    assert np.array_equal(layers(x).numpy(), expected)
 
 
 def loss_and_gradients(network: nn.Layer, images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
@@ -245,3 +325,13 @@ def test_a_factor_of_a_batch_norm() -> None:
         factor.clear_gradient()
     for array, other in zip(*results, strict=True):
         assert np.abs(array - other).max() <= BOUND * np.abs(other).max()
+
+
+@pytest.mark.filterwarnings("ignore:When training, we now always track")
+def test_a_factor_of_a_batch_norm_that_is_frozen() -> None:
+    norm, x = nn.BatchNorm2D(4), images_of(6, 4, 3, 3)
+    accelerate(nn.Sequential(norm))
+    norm._mean.set_value(np.arange(4, dtype=np.float32))
+    norm._use_global_stats = True
+    expected = 1.5 * (x.numpy() - np.arange(4).reshape(4, 1, 1)) / np.sqrt(1 + 1e-5)
+    assert np.abs(norm(x, paddle.to_tensor(1.5)).numpy() - expected).max() <= 1e-5

@@ -89,6 +89,11 @@ def cases(draw: st.DrawFn) -> Case:
 @example((2, 5, 6, 7, 7, Geometry(1, 3, 3, 3, 3)))
 @example((3, 5, 8, 8, 5, Geometry(1, 2, 2, 2, 2)))
 @example((2, 5, 16, 17, 3, Geometry(1, 1, 1, 1, 1)))  # one column more than is small
+@example((2, 5, 4, 5, 1, Geometry(2, 0, 0, 0, 0)))
+@example((2, 5, 4, 5, 2, Geometry(1, 1, 0, 1, 0)))
+@example((3, 5, 1, 2, 4, Geometry(1, 2, 2, 2, 2)))  # an even kernel has no rings around a middle
+@example((3, 5, 2, 3, 6, Geometry(2, 3, 3, 3, 3)))
+@example((3, 5, 2, 3, 7, Geometry(2, 6, 6, 6, 6, 2)))
 def test_results_and_gradients_are_paddles(case: Case) -> None:
     arrays, geometry = case_arrays(case), case[-1]
     expected = result_and_gradients(native, arrays, geometry, "float64")
@@ -196,6 +201,21 @@ def test_nan_in_the_gradient_goes_where_paddles_goes() -> None:
     for one, other in zip(found, expected, strict=True):
         assert np.array_equal(np.isnan(one), np.isnan(other))
     assert np.isnan(found[1]).sum() == 4
+
+
+def test_nan_stays_in_its_channel_where_the_last_vector_is_not_full() -> None:
+    geometry, full = Geometry(1, 1, 1, 1, 1), LENGTH // 4  # channels of a vector
+    x, weight, of_y = case_arrays((2, full + 2, 2, 2, 3, geometry))
+    x[1, 2, 0, 0] = of_y[1, 2, 0, 0] = np.nan  # where the vector of the last two channels ends
+    for array in result_and_gradients(depthwise_conv2d, (x, weight, of_y), geometry):
+        assert np.unique(np.argwhere(np.isnan(array))[:, 1 if array.shape[0] == 2 else 0]).tolist() == [2]
+
+
+def test_an_array_keeps_the_memory_of_its_tensor() -> None:
+    """A thread may still write to it when an exception in another one has let go of the tensor."""
+    array = compiled_loops.array_of(paddle.full([999], 7.0))
+    others = [paddle.zeros([999]) for _ in range(50)]
+    assert (array == 7).all(), len(others)
 
 
 def test_what_lies_in_another_order_in_memory() -> None:

@@ -7,6 +7,7 @@ import paddle
 import pytest
 from paddle import nn
 
+pytest.importorskip("numba", reason="numba is not installed: Paddle's own convolutions are in use")
 from mobilenext.training.pointwise import is_pointwise, pays, pointwise_conv2d
 
 BOUND = 1e-5  # relative to the largest value

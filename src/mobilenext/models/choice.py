@@ -100,9 +100,14 @@ def _branch(block: Block, x: paddle.Tensor, factor: paddle.Tensor) -> paddle.Ten
 
 def _normalized(norm: nn.BatchNorm2D, x: paddle.Tensor, factor: paddle.Tensor) -> paddle.Tensor:
     """Return the batch norm of x [N, C, H, W] times a number."""
-    # In a run of several processes it is replaced by one that sums over them.
+    # In training it may be replaced: by one that sums over processes, or by compiled loops.
     if norm.training and "forward" in vars(norm):
         return norm(x, factor)
+    return scaled_batch_norm(norm, x, factor)
+
+
+def scaled_batch_norm(norm: nn.BatchNorm2D, x: paddle.Tensor, factor: paddle.Tensor) -> paddle.Tensor:
+    """Return the batch norm of x [N, C, H, W] times a number, by Paddle's own operator."""
     return F.batch_norm(
         x, norm._mean, norm._variance, norm.weight * factor, norm.bias * factor, training=norm.training,
         momentum=norm._momentum, epsilon=norm._epsilon, use_global_stats=norm._use_global_stats,

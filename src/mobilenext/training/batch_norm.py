@@ -17,7 +17,7 @@ from paddle import nn
 from paddle.autograd import PyLayer
 
 from mobilenext.training import batch_norm_kernels, batch_norm_small_maps
-from mobilenext.training.compiled_loops import array_of, over_channels
+from mobilenext.training.compiled_loops import array_of, can_take, contiguous, over_channels
 
 SMALL = 32  # pixels of a map, below which several channels are done at a time
 
@@ -34,10 +34,11 @@ ACTIVATIONS = {nn.ReLU6: Limits(0, 6), nn.ReLU: Limits(0, math.inf)}
 
 
 def can_be_compiled(layer: nn.BatchNorm2D, x: paddle.Tensor) -> bool:
-    """Return whether a batch norm takes statistics of x [N, C, H, W] that the loops can take: float32, on a CPU."""
+    """Return whether a batch norm takes statistics of x [N, C, H, W], and the loops can take x."""
     if not layer.training or layer._use_global_stats or layer.weight is None or layer.bias is None:
         return False
-    return bool(x.dtype == layer.weight.dtype == paddle.float32 and x.place.is_cpu_place())
+    # A channel of a single value has no statistics: Paddle leaves it as it is.
+    return can_take(x, layer.weight, layer._num_features) and x.shape[0] * x.shape[2] * x.shape[3] > 1
 
 
 def is_small(x: paddle.Tensor) -> bool:
@@ -63,8 +64,8 @@ class _BatchNorm(PyLayer):  # type: ignore[misc]
     def forward(
         ctx: Any, x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor, layer: nn.BatchNorm2D, limits: Limits
     ) -> paddle.Tensor:
-        x = x.contiguous() if hasattr(x, "contiguous") else x
-        y, statistics = paddle.empty_like(x), paddle.empty([2, x.shape[1]])
+        x = contiguous(x)
+        y, statistics = paddle.empty_like(x), paddle.empty([2, x.shape[1]], x.dtype)
         arrays = (_maps(x), array_of(weight), array_of(bias), _maps(y), array_of(statistics))
         settings = (layer._momentum, layer._epsilon, *_float32(limits))
         over_channels(_loops(x).normalize, (*arrays, array_of(layer._mean), array_of(layer._variance)), settings)
@@ -75,10 +76,9 @@ class _BatchNorm(PyLayer):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, gradient: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
         x, weight, bias, statistics = ctx.saved_tensor()
-        gradient = gradient.contiguous() if hasattr(gradient, "contiguous") else gradient
         of_x, of_weight, of_bias = paddle.empty_like(x), paddle.empty_like(weight), paddle.empty_like(bias)
         arrays = (_maps(x), array_of(weight), array_of(bias), array_of(statistics))
-        gradients = (_maps(gradient), _maps(of_x), array_of(of_weight), array_of(of_bias))
+        gradients = (_maps(contiguous(gradient)), _maps(of_x), array_of(of_weight), array_of(of_bias))
         over_channels(_loops(x).differentiate, (*arrays, *gradients), _float32(ctx.limits))
         pairs = ((x, of_x), (weight, of_weight), (bias, of_bias))
         # Paddle wants None for what has no gradient, such as frozen weights.

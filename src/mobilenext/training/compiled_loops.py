@@ -20,7 +20,26 @@ def array_of(tensor: paddle.Tensor) -> Floats:
     """Return the tensor's own memory, float32 on a CPU, as an array [...]; Tensor.numpy() would copy it."""
     shape = tensor.shape
     values = (ctypes.c_float * math.prod(shape)).from_address(tensor.data_ptr())  # Tensor.size takes longer than all
+    # The array keeps the tensor. Else an exception in one thread could free memory that the others still write to.
+    vars(values)["tensor"] = tensor
     return np.frombuffer(values, np.float32).reshape(shape)
+
+
+def contiguous(tensor: paddle.Tensor) -> paddle.Tensor:
+    """Return the tensor with its numbers in order in memory, which is how `array_of` takes them."""
+    return tensor.contiguous() if hasattr(tensor, "contiguous") else tensor  # without it, all tensors are
+
+
+def can_take(x: paddle.Tensor, weight: paddle.Tensor, channels: int) -> bool:
+    """Return whether the loops can take x [N, C, H, W] and a weight of a layer of so many channels.
+
+    They check nothing. All else is left to Paddle, which knows what to do, or what to say: other types, other devices,
+    an empty batch, and what does not fit the layer.
+    """
+    shape = x.shape
+    fits = len(shape) == 4 and shape[1] == channels and 0 not in shape
+    on_cpu = x.place.is_cpu_place() and weight.place.is_cpu_place()
+    return bool(fits and on_cpu and x.dtype == weight.dtype == paddle.float32)
 
 
 @cache

@@ -17,7 +17,7 @@ from paddle import nn
 from paddle.autograd import PyLayer
 
 from mobilenext.training import depthwise_kernels, depthwise_small_maps
-from mobilenext.training.compiled_loops import array_of, over_channels
+from mobilenext.training.compiled_loops import array_of, contiguous, over_channels
 
 
 class Geometry(NamedTuple):
@@ -56,21 +56,22 @@ def depthwise_conv2d(x: paddle.Tensor, weight: paddle.Tensor, geometry: Geometry
     """
     ring = _ring_beyond_the_map(x.shape, weight.shape[-1], geometry)
     if ring:
-        weight = weight[:, :, ring:-ring, ring:-ring].contiguous()  # array_of takes memory as it lies
+        weight = contiguous(weight[:, :, ring:-ring, ring:-ring])
         top, bottom, left, right = (side - ring * geometry.dilation for side in geometry.padding)
         geometry = Geometry(geometry.stride, top, bottom, left, right, geometry.dilation)
     return _Depthwise.apply(x, weight, geometry)
 
 
 def _ring_beyond_the_map(shape: Sequence[int], kernel_size: int, geometry: Geometry) -> int:
-    """Return how many outer rings of a kernel of 5 or more meet nothing but padding, on a map [N, C, H, W].
+    """Return how many outer rings of a kernel of 5, 7 ... meet nothing but padding, on a map [N, C, H, W].
 
     With a padding of K // 2 times the dilation a tap d pixels from the middle of the kernel reads the input d pixels
     from one of its own pixels; of a map with sides of up to n pixels, those with d >= n lie outside. A kernel of 5 on a
     map of 2 x 2, for one, is one of 3.
     """
     middle = kernel_size // 2
-    if kernel_size <= 3 or any(side != middle * geometry.dilation for side in geometry.padding):
+    odd = kernel_size % 2 == 1  # one of 4 has no middle
+    if kernel_size <= 3 or not odd or any(side != middle * geometry.dilation for side in geometry.padding):
         return 0
     return max(0, middle - (max(shape[2:]) - 1) // geometry.dilation)
 
@@ -107,7 +108,7 @@ def _loops(
 class _Depthwise(PyLayer):  # type: ignore[misc]
     @staticmethod
     def forward(ctx: Any, x: paddle.Tensor, weight: paddle.Tensor, geometry: Geometry) -> paddle.Tensor:
-        x = x.contiguous() if hasattr(x, "contiguous") else x
+        x = contiguous(x)
         images, channels, height, width = x.shape
         size = geometry.output(height, width, weight.shape[-1])
         result = paddle.empty([images, channels, *size], x.dtype)
@@ -120,11 +121,10 @@ class _Depthwise(PyLayer):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, gradient: paddle.Tensor) -> tuple[paddle.Tensor | None, paddle.Tensor | None]:
         x, weight = ctx.saved_tensor()
-        gradient = gradient.contiguous() if hasattr(gradient, "contiguous") else gradient
         of_x, of_weight = paddle.empty_like(x), None if weight.stop_gradient else paddle.empty_like(weight)
         taps = array_of(weight)
         of_taps = taps[:0] if of_weight is None else array_of(of_weight)
-        arrays = (array_of(x), taps, array_of(gradient), array_of(of_x), of_taps)
+        arrays = (array_of(x), taps, array_of(contiguous(gradient)), array_of(of_x), of_taps)
         over_channels(ctx.loops.differentiate, arrays, ctx.geometry.placement)
         # Paddle wants None for what has no gradient, such as frozen weights.
         return None if x.stop_gradient else of_x, of_weight

@@ -190,6 +190,8 @@ def convolve(arrays, placement, begin, end):  # type: ignore[no-untyped-def]
         channels = min(block, end - first)
         length, probe = channels * pixels, np.float32(0)
         _fill_coefficients(coefficients, weight, first, channels, reads)
+        if channels < block:  # zeros behind the last channel: there may be NaN of a channel before
+            source[:] = 0
         for n in range(x.shape[0]):
             probe += _load(rows[n, first * pixels :], source[margin:], length)
             if dense:

@@ -18,7 +18,7 @@ import paddle
 from paddle import nn
 from paddle.autograd import PyLayer
 
-from mobilenext.training.compiled_loops import array_of, over_channels
+from mobilenext.training.compiled_loops import array_of, contiguous, over_channels
 from mobilenext.training.pointwise_kernels import put_apart, put_side_by_side
 
 
@@ -70,11 +70,10 @@ class _Pointwise(PyLayer):  # type: ignore[misc]
 
 def _side_by_side(maps: paddle.Tensor) -> paddle.Tensor:
     """[N, C, H, W] to [C, N * H * W]."""
-    maps = maps.contiguous() if hasattr(maps, "contiguous") else maps
     images, channels, *size = maps.shape
     pixels = math.prod(size)
-    columns = paddle.empty([channels, images * pixels])
-    source, target = array_of(maps), array_of(columns)
+    columns = paddle.empty([channels, images * pixels], maps.dtype)
+    source, target = array_of(contiguous(maps)), array_of(columns)
     arrays = (source.reshape(images, channels, pixels), target.reshape(channels, images, pixels))
     over_channels(put_side_by_side, arrays, ())
     return columns
@@ -84,7 +83,7 @@ def _apart(columns: paddle.Tensor, shape: Sequence[int]) -> paddle.Tensor:
     """[C, N * H * W] to [N, C, H, W], of which `shape` has N, H and W."""
     images, _, *size = shape
     channels, pixels = columns.shape[0], math.prod(size)
-    maps = paddle.empty([images, channels, *size])
+    maps = paddle.empty([images, channels, *size], columns.dtype)
     target, source = array_of(maps), array_of(columns)
     arrays = (target.reshape(images, channels, pixels), source.reshape(channels, images, pixels))
     over_channels(put_apart, arrays, ())
