@@ -171,6 +171,17 @@ def test_a_page_in_chinese_leads_to_pages_in_chinese(page: Path) -> None:
         assert file not in TWINS or file == page, f"{link[1]} has a page in Chinese"
 
 
+@pairs
+def test_markdown_without_spaces_between_words_is_still_markup(page: Path) -> None:
+    """CommonMark: stars between a punctuation mark and a word mark nothing, and a line after a comment is raw HTML."""
+    text = split(TWINS[page].read_text(encoding="utf-8"))[1]
+    for bold in re.finditer(r"\*\*([^*]+)\*\*", re.sub(r"`[^`]*`", "`", text)):
+        around = bold.string[bold.start() - 1 : bold.start()], bold.string[bold.end() : bold.end() + 1]
+        for outside, inside in zip(around, (bold[1][0], bold[1][-1]), strict=True):
+            assert re.fullmatch(r"\w", inside) or not re.fullmatch(r"\w", outside), bold[0]
+    assert re.findall(r"^<!--.*-->.+", text, flags=re.MULTILINE) == []
+
+
 def test_what_only_chinese_pages_have() -> None:
     for page in TWINS.values():
         names = re.findall(r"<!-- only here: ([^>]+) -->", page.read_text(encoding="utf-8"))
