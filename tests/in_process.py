@@ -68,5 +68,7 @@ class Pool(Here):
 
     def __init__(self, *arguments: Any, **options: Any) -> None: ...
 
+    def begin(self, function: Any) -> None: ...
+
     def map(self, function: Any, items: Any) -> Any:
         return map(function, items)

@@ -28,7 +28,7 @@ Progress = Callable[[int, int, Any], None]
 
 
 def collect_rows(
-    journal: Journal, trial: Trial, unreadable: str, progress: Progress | None, ranks: Ranks
+    journal: Journal, trial: Trial, unreadable: str, progress: Progress | None, ranks: Ranks, pool: WorkerPool
 ) -> tuple[Counts, dict[str, Any]]:
     """Predict what the journal does not hold yet; return the counts of all rows, and the speed of the new ones."""
     dataset, work = trial.dataset, trial.work(unreadable)
@@ -51,13 +51,20 @@ def collect_rows(
             progress(counts.images, len(dataset), counts.correct)
 
     remaining = dataset.records[done:]
-    seconds = _predict(remaining, work, trial.choice, ranks, count) if remaining else 0.0
+    seconds = _predict(remaining, work, pool, ranks, count) if remaining else 0.0
     if counts.images != len(dataset):
         raise DataError(f"{counts.images} predictions for {len(dataset)} images; the journal is not complete")
     return counts, {
         "images_per_second": round(len(remaining) / seconds, 2) if remaining else None,
         "resumed_images": done,
     }
+
+
+def workers_of(choice: Choice) -> WorkerPool:
+    """Return the processes that predict; they are started when there is work for them."""
+    # A run that leaves cores free does not claim any, or two such runs would claim the same.
+    share = choice.threads if choice.workers * choice.threads * launched_here() >= available_cores() else None
+    return WorkerPool(choice.workers, choice.environment(), threads=share)
 
 
 def _take_over(journal: Journal, trial: Trial, unreadable: str, ranks: Ranks) -> int:
@@ -82,7 +89,7 @@ def _take_over(journal: Journal, trial: Trial, unreadable: str, ranks: Ranks) ->
 
 
 def _predict(
-    records: Sequence[Record], work: ChunkWork, choice: Choice, ranks: Ranks, count: Callable[[Sequence[Any]], None]
+    records: Sequence[Record], work: ChunkWork, pool: WorkerPool, ranks: Ranks, count: Callable[[Sequence[Any]], None]
 ) -> float:
     """Hand the rows of all records to `count`, a chunk at a time; return the seconds that took.
 
@@ -90,30 +97,26 @@ def _predict(
         ImageError: an image that cannot be read, where that was to stop the evaluation. The journal keeps the chunks
             before it, for --resume.
     """
-    # A run that leaves cores free does not claim any, or two such runs would claim the same.
-    share = choice.threads if choice.workers * choice.threads * launched_here() >= available_cores() else None
     problems: list[str] = []
-    with WorkerPool(choice.workers, choice.environment(), threads=share) as pool:
-        # Starting the processes is left out of the speed.
-        list(pool.map(warm_up, [work] * choice.workers))
-        started = time.perf_counter()
-        for rows in predict_together(ranks, pool, work, records):
-            if work.unreadable == "stop" and (problems := [row.error for row in rows if row.error is not None]):
-                break
-            count(rows)
-        seconds = time.perf_counter() - started
+    list(pool.map(warm_up, [work] * pool.workers))  # is left out of the speed
+    started = time.perf_counter()
+    for rows in predict_together(ranks, pool, work, records):
+        if work.unreadable == "stop" and (problems := [row.error for row in rows if row.error is not None]):
+            break
+        count(rows)
+    seconds = time.perf_counter() - started
     if problems:
         if ranks.world > 1:
             raise_unreadable(problems, _WAY_OUT, complete=False)
         log.warning("an image cannot be read; looking for others: %s", problems[0])
         behind = [record for record in records if record.index > rows[-1].index]
-        refuse_unreadable(behind, choice, problems, work.preprocessing)
+        refuse_unreadable(behind, pool.workers, problems, work.preprocessing)
     return seconds
 
 
 def refuse_unreadable(
-    records: Sequence[Record], choice: Choice, problems: Sequence[str] = (), preprocessing: Preprocessing | None = None
+    records: Sequence[Record], workers: int, problems: Sequence[str] = (), preprocessing: Preprocessing | None = None
 ) -> NoReturn:
     """Raises ImageError with `problems` and those of the records."""
-    further, complete = unreadable_images(records, choice.workers, preprocessing)
+    further, complete = unreadable_images(records, workers, preprocessing)
     raise_unreadable([*problems, *further], _WAY_OUT, complete=complete)

@@ -89,6 +89,10 @@ def _read_and_predict(work: ChunkWork, records: Sequence[Record]) -> list[Any]:
     return _predict(work, _open_once(work.spec), _read(work, records))
 
 
+def import_all() -> None:
+    """Do nothing: a worker that gets this call has imported what it needs for the next ones."""
+
+
 def warm_up(work: ChunkWork) -> None:
     """Import what is needed and, where this process will predict, open the network and use it once."""
     assert work.spec is not None

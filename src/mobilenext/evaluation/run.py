@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 from mobilenext.data import Dataset
 from mobilenext.data.resampling import expect
 from mobilenext.errors import UsageError
-from mobilenext.evaluation.collecting import Progress, collect_rows, refuse_unreadable
+from mobilenext.evaluation.collecting import Progress, collect_rows, refuse_unreadable, workers_of
 from mobilenext.evaluation.latency import latency_of_trial
 from mobilenext.evaluation.outcome import Trial, finished_result, write_outcome
+from mobilenext.evaluation.pipeline import import_all
 from mobilenext.machine.environment import environment
 from mobilenext.machine.pool import WorkerPool, watched_scratch_folder
 from mobilenext.machine.ranks import Ranks
@@ -82,7 +83,8 @@ def evaluate(
     task = task_of_file(task_of(subject), subject.path)
     answering = task.options_of(scoring)
     whole = _open(task, data, selection, choice, unreadable)
-    with watched_scratch_folder(output) as scratch:
+    with watched_scratch_folder(output) as scratch, workers_of(choice) as pool:
+        pool.begin(import_all)
         # A process of its own prepares: this one stays small, and the latency is measured while nothing else runs.
         with WorkerPool(1, choice.environment()) as single:
             prepared = single.call(prepare, subject, scratch, choice)
@@ -98,7 +100,7 @@ def evaluate(
             latency, remarks = latency_of_trial(single, trial, ranks)
         warnings += _sizes_assumed(prepared, remarks)
         with journal:
-            counts, speed = collect_rows(journal, trial, unreadable, progress, ranks)
+            counts, speed = collect_rows(journal, trial, unreadable, progress, ranks, pool)
         evaluated = Evaluated(prepared, dataset, journal.rows, counts, remarks)
         result = trial.headline(setup) | {"warnings": warnings, "processes": ranks.world}
         result |= _task_fields(task, evaluated) | latency | speed | origin(started) | {"environment": environment()}
@@ -141,7 +143,7 @@ def _open(task: Task, data: str | os.PathLike[str], selection: Selection, choice
     dataset = task.evaluation.open_data(data, list_file=selection.get("list_file"), split=selection.get("split"))
     selected = dataset.first(selection.get("limit"))
     if unreadable == "stop" and selected.unreadable:
-        refuse_unreadable(selected.records, choice)
+        refuse_unreadable(selected.records, choice.workers)
     return dataset
 
 

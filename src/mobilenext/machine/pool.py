@@ -150,8 +150,13 @@ class WorkerPool:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        # After an error or Ctrl-C the results of calls under way are of no use: the workers are killed, not awaited.
-        self._executor.shutdown(wait=True, kill_workers=error is not None)
+        # All results that are wanted have come, so the workers are killed: one with Paddle takes a second to end.
+        self._executor.shutdown(wait=True, kill_workers=True)
+
+    def begin(self, function: Callable[[], object]) -> None:
+        """Start the processes and let each call `function`, without waiting for them."""
+        for _ in range(self.workers):
+            self._submit(function)
 
     def call(self, function: Callable[..., R], *arguments: Any) -> R:
         """Run one call in a worker and return its result. Exceptions come back as they were raised."""
