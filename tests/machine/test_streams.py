@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -134,6 +135,19 @@ def test_captured_without_a_temporary_folder_and_with_closed_streams() -> None:
         env={**os.environ, "TMPDIR": "/nonexistent"},
     )  # fmt: skip
     assert json.loads(done.stdout) == ["from Cfrom a program\n"], done.stderr
+
+
+def test_what_python_prints_is_captured_whatever_its_streams_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook's or a test's `sys.stderr` is no descriptor 2."""
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", stream)
+    with captured_output() as said:
+        print("[INFO] ONNX model saved")
+        print("to standard error", file=sys.stderr)
+    print("afterwards")
+    assert said == ["[INFO] ONNX model saved\nto standard error\n"]
+    assert stream.getvalue() == "afterwards\n"
 
 
 def test_what_is_captured_does_not_appear(capfd: pytest.CaptureFixture[str]) -> None:
