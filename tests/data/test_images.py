@@ -236,7 +236,7 @@ def test_filling_truncated_images_must_be_off(tmp_path: Path, monkeypatch: pytes
 def test_not_an_image(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"<!DOCTYPE html><title>404</title>")
     message = refused(tmp_path / "a.jpg")
-    assert "b'<!DOCTYPE ht'" in message
+    assert 'it begins with "<!DOCTYPE ht" and is an HTML or XML page' in message
     assert "JPEG" in message
 
 

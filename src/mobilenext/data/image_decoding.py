@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -230,7 +231,7 @@ def pillow_errors(order: Order, file: BinaryIO | None = None) -> Iterator[None]:
     except UnidentifiedImageError as error:
         raise ImageError(
             f"{order.name}: not an image in a format that is read here ({', '.join(available_formats())}), or its "
-            f"header is broken; it begins with {_beginning(file)}. Convert it or take it off the list"
+            f"header is broken; {_beginning(file)}. Convert it or take it off the list"
         ) from error
     except Image.DecompressionBombError as error:
         raise ImageError(
@@ -252,17 +253,23 @@ def pillow_errors(order: Order, file: BinaryIO | None = None) -> Iterator[None]:
 
 def _beginning(file: BinaryIO | None) -> str:
     """Describe the first bytes and, if known, the kind of file: a saved web page, a pointer file, weights."""
+    unknown = "its first bytes cannot be read"
     if file is None:
-        return "b''"
+        return unknown
     try:
         file.seek(0)
         head = file.read(HEAD)
     except (OSError, ValueError):
-        return "b''"
-    kind = kind_of_head(head)
-    return f"{head[:12]!r}" + (f": {kind.what}" if kind and kind.name != "image" else "")
+        return unknown
+    kind, start = kind_of_head(head), head[:12].decode("latin-1")
+    begins = (
+        f'it begins with "{start}"'
+        if start.isascii() and start.isprintable()
+        else (f"it begins with the bytes {head[:8].hex(' ')}")
+    )
+    return f"{begins} and is {kind.what}" if kind and kind.name != "image" else begins
 
 
 def one_line(error: Exception) -> str:
-    """Return the text of an error without line breaks, at most 200 characters."""
-    return " ".join(str(error).split())[:200]
+    """Return the text of an error without line breaks and with bytes as a reader writes them, up to 200 characters."""
+    return re.sub(r"\bb'([^']*)'", r'"\1"', " ".join(str(error).split()))[:200]
