@@ -8,14 +8,14 @@ from typing import Any
 
 from mobilenext.drawing.cells import Cell, Table, words
 from mobilenext.drawing.cells import number as cell
-from mobilenext.drawing.chart import Chart, axis, chart_spec, color, colored
+from mobilenext.drawing.chart import Chart, axis, chart_spec, colored, epochs
 from mobilenext.drawing.parts import Charts, Paragraph, Part, Section, article_of
 from mobilenext.errors import DataError, UsageError
 from mobilenext.json_files import check, many, named, number, optional, record, whole
 from mobilenext.models.architecture import Architecture
 from mobilenext.models.block_plan import BlockPlan
-from mobilenext.models.genotype import INPUTS, NODES
 from mobilenext.runs.training_run import TrainingRun
+from mobilenext.search.cell_drawing import drawn_cell
 
 _REMEDY = "restore the log, or leave this run out"
 _STATE = {
@@ -78,7 +78,7 @@ def _parts(run: TrainingRun, rows: Sequence[Mapping[str, Any]]) -> list[Part]:
             for table in last["alphas"]
         ]
         charts += [_operators(table, architecture.operators, rows) for table in last["alphas"]]
-        charts += [_drawn(kind, getattr(genotype, kind)) for kind in ("normal", "reduce")]
+        charts += [drawn_cell(kind, getattr(genotype, kind)) for kind in ("normal", "reduce")]
     counts = ", ".join(f"{name} {count}" for name, count in last["counts"].items())
     state = "found" if run.result else f"found so far, after epoch {rows[-1]['epoch']} of {run.config['epochs']}"
     parts: list[Part] = [Paragraph([f"{architecture.name}, {state}: {counts}."]), _sizes(run, last), Charts(charts)]
@@ -185,55 +185,20 @@ def _operators(table: str, operators: Sequence[str], rows: Sequence[Mapping[str,
 def _lines(text: str, values: Sequence[Mapping[str, Any]], *, legend: bool) -> dict[str, Any]:
     names = list(dict.fromkeys(value["run"] for value in values))
     by_color = colored(names)
-    by_color["legend"] = {**by_color["legend"], "columns": 3} if legend else None
+    by_color["legend"] = {**by_color["legend"], "columns": 2} if legend else None
     encoding = {
-        "x": axis("epoch", "epoch", axis={"tickMinStep": 1}),
+        "x": epochs(values),
         "y": axis("value", "probability"),
         "color": by_color,
         "tooltip": {"field": "tip", "type": "nominal"},
     }
     mark = {"type": "line", "strokeWidth": 2, "point": {"size": 20}}
-    return chart_spec(text, 300 if legend else 240, data={"values": list(values)}, mark=mark, encoding=encoding)
-
-
-# A cell: its two inputs on the left, the nodes from left to right, its output on the right.
-
-_HEIGHTS = (1.0, -1.0, 0.55, -0.55, 0.9, -0.9)  # of the inputs and of the four nodes
-_NAMES = ("older input", "newer input", *(f"node {number}" for number in range(NODES)), "output")
-
-
-def _drawn(kind: str, edges: Sequence[tuple[str, int]]) -> Chart:
-    """Return a drawing of a cell: nodes, and edges with their operators."""
-    places = [(0.0, 1.0), (0.0, -1.0)] + [(1.5 * (node + 1), _HEIGHTS[INPUTS + node]) for node in range(NODES)]
-    places.append((1.5 * (NODES + 1), 0.0))
-    lines, labels = [], []
-    for place, (operator, source) in enumerate(edges):
-        node = INPUTS + place // INPUTS
-        (x, y), (x2, y2) = places[source], places[node]
-        lines.append({"x": x, "y": y, "x2": x2, "y2": y2, "tip": f"{_NAMES[source]} to {_NAMES[node]}: {operator}"})
-        share = 0.42 + 0.22 * (place % INPUTS)  # so that the names of two edges into one node do not overlap
-        labels.append({"x": x + share * (x2 - x), "y": y + share * (y2 - y), "name": operator})
-    outputs = [
-        {"x": places[node][0], "y": places[node][1], "x2": places[-1][0], "y2": 0.0, "tip": "to the output"}
-        for node in range(INPUTS, INPUTS + NODES)
-    ]
-    nodes = [{"x": x, "y": y, "name": name} for (x, y), name in zip(places, _NAMES, strict=True)]
-    position = {
-        "x": {"field": "x", "type": "quantitative", "axis": None, "scale": {"domain": [-0.6, 8.1]}},
-        "y": {"field": "y", "type": "quantitative", "axis": None, "scale": {"domain": [-1.35, 1.35]}},
-    }
-    ends = {**position, "x2": {"field": "x2"}, "y2": {"field": "y2"}, "tooltip": {"field": "tip", "type": "nominal"}}
-    name = {**position, "text": {"field": "name", "type": "nominal"}}
-    layers = [
-        {"data": {"values": outputs}, "mark": {"type": "rule", "strokeDash": [3, 3], "opacity": 0.5}, "encoding": ends},
-        {"data": {"values": lines}, "mark": {"type": "rule", "strokeWidth": 2, "color": color(0)}, "encoding": ends},
-        {"data": {"values": nodes}, "mark": {"type": "point", "filled": True, "size": 160}, "encoding": position},
-        {"data": {"values": nodes}, "mark": {"type": "text", "dy": -16, "fontWeight": "bold"}, "encoding": name},
-        {"data": {"values": labels}, "mark": {"type": "text", "fontSize": 11, "dy": -7}, "encoding": name},
-    ]
-    text = f"The {kind} cell: each node is the sum of two operators; the output has all four nodes."
-    rows = [
-        [_NAMES[INPUTS + place // INPUTS], _NAMES[source], operator] for place, (operator, source) in enumerate(edges)
-    ]
-    title = {"normal": "The normal cell", "reduce": "The reduction cell"}[kind]
-    return Chart(title, text, chart_spec(text, 340, layer=layers), ["node", "from", "operator"], rows)
+    narrow = {"encoding": {"color": {"legend": {"columns": 1}}}, "height": 260 + 18 * len(names)} if legend else {}
+    return chart_spec(
+        text,
+        300 if legend else 240,
+        usermeta={"narrow": narrow},
+        data={"values": list(values)},
+        mark=mark,
+        encoding=encoding,
+    )

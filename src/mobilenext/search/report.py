@@ -11,6 +11,7 @@ import numpy as np
 from mobilenext.models.architecture import Architecture
 from mobilenext.search.space import Space, Summary
 from mobilenext.seeds import generator
+from mobilenext.statistics import percent_text
 
 log = logging.getLogger(__name__)
 
@@ -91,5 +92,5 @@ def _words(values: Mapping[str, float], unit: str) -> str:
     if "cost" in values:
         parts.append(f"{values['cost']:.3f} {unit} by its parts")
     if "top1_percent" in values:
-        parts.append(f"top-1 {values['top1_percent']:.2f} % in the super-network")
+        parts.append(f"top-1 {percent_text(values['top1_percent'])} in the super-network")
     return ", ".join(parts)
