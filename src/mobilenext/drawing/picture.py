@@ -73,7 +73,7 @@ def side_by_side(panels: Sequence[Mapping[str, Any]], columns: int, title: str =
         title: above all panels.
         resolve: as Vega-Lite has it, such as one scale of colors for all panels.
     """
-    heading = {"title": {"text": title, "anchor": "middle", "offset": 14}} if title else {}
+    heading = {"title": {"text": title, "anchor": "middle", "offset": 14, "fontSize": 18}} if title else {}
     return {
         "$schema": SCHEMA,
         **heading,

@@ -1,4 +1,4 @@
-"""The page of an explanation: the image, the heat on it, and the best classes as bars."""
+"""The page of an explanation: the image, the heat on it with the scale of its colors, and the best classes as bars."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from mobilenext.data.preprocessing import Pixels
+from mobilenext.drawing.cells import shortened
 from mobilenext.drawing.picture import side_by_side, write_picture
 from mobilenext.explanation.gradcam import Explanation, Heat
 from mobilenext.explanation.overlay import dimmed, overlay
+from mobilenext.statistics import percent_text
 
 SIDE = 500  # pixels of the longer side of a picture
 BARS = 420  # pixels, across
+SCALE = 16  # and those of the scale of colors
 EXPLAINED, OTHER = "#b5367a", "#8a8a8a"  # the middle of magma's colors, and gray
+LONGEST_NAME = 40  # characters: what a panel is wide enough for
 Box = tuple[float, float, float, float]  # left, top, right and bottom, in pixels of the image
 
 
@@ -31,7 +36,7 @@ def write_page(
     labels: Sequence[str] | None = None,
     title: str = "",
 ) -> None:
-    """Write the image with the crop marked, the heat on it, and the best classes as bars; as .png or .svg.
+    """Write the image with the crop marked, the heat on it, its scale and the best classes as bars; as .png or .svg.
 
     Args:
         path: of the picture.
@@ -51,18 +56,22 @@ def write_page(
     left, top, right, bottom = box
     is_cropped = (right - left) * (bottom - top) < 0.995 * width * height
     rows, columns = explanation.map.shape
+    side = panel_size(pixels)[1]
     panels = [
         _image(pixels, "image; the network sees what is inside the frame" if is_cropped else "image", " "),
         _image(
             dimmed(overlay(pixels, heat), box),
-            f"what speaks for {class_text(explanation.class_id, labels)} (yellow: most)",
+            f"what speaks for {class_text(explanation.class_id, labels)}",
             f"Grad-CAM of {explanation.block}, a map of {rows} x {columns}",
         ),
-        _bars(explanation, labels, panel_size(pixels)[1]),
+        _scale(side),
+        _bars(explanation, labels, side),
     ]
     if is_cropped:
         panels[0]["layer"] += _frame(box, pixels)
-    write_picture(side_by_side(panels, 3, title), path, extra="explain", purpose="the picture of an explanation")
+    write_picture(
+        side_by_side(panels, len(panels), title), path, extra="explain", purpose="the picture of an explanation"
+    )
 
 
 def panel_size(pixels: Pixels) -> tuple[int, int]:
@@ -71,8 +80,8 @@ def panel_size(pixels: Pixels) -> tuple[int, int]:
     return max(1, round(SIDE * width / max(height, width))), max(1, round(SIDE * height / max(height, width)))
 
 
-def _image(pixels: Pixels, title: str, subtitle: str) -> dict[str, Any]:
-    width, height = panel_size(pixels)
+def _image(pixels: Pixels, title: str, subtitle: str, size: tuple[int, int] | None = None) -> dict[str, Any]:
+    width, height = size or panel_size(pixels)
     mark = {"type": "image", "width": width, "height": height, "aspect": False, "smooth": max(pixels.shape) > 256}
     place = {"x": {"value": width / 2}, "y": {"value": height / 2}, "url": {"field": "url"}}
     return {
@@ -81,6 +90,20 @@ def _image(pixels: Pixels, title: str, subtitle: str) -> dict[str, Any]:
         "height": height,
         "layer": [{"data": {"values": [{"url": _data_uri(pixels)}]}, "mark": mark, "encoding": place}],
     }
+
+
+def _scale(height: int) -> dict[str, Any]:
+    """Draw the colors of the heat as they lie on a medium gray, from none at the foot to the most at the top."""
+    heat = np.linspace(1, 0, 256, dtype=np.float32)[:, None]  # [256, 1]
+    colors = overlay(np.full((256, 1, 3), 128, np.uint8), heat)
+    look = {"orient": "right", "grid": False, "domain": False, "values": [0, 0.25, 0.5, 0.75, 1]}
+    y = {"field": "heat", "type": "quantitative", "scale": {"domain": [0, 1], "nice": False}}
+    strip = _image(colors, " ", " ", (SCALE, height))
+    ends = {"data": {"values": [{"heat": 0}, {"heat": 1}]}, "mark": {"type": "point", "opacity": 0}}
+    strip["layer"].append(
+        {**ends, "encoding": {"y": {**y, "axis": {**look, "title": "share of the largest value of the map"}}}}
+    )
+    return strip
 
 
 def _data_uri(pixels: Pixels) -> str:
@@ -112,7 +135,7 @@ def _bars(explanation: Explanation, labels: Sequence[str] | None, height: int) -
     if explanation.class_id not in explanation.classes:
         rows.append((explanation.class_id, explanation.score))
     values = [
-        {"row": place, "percent": 100 * score, "name": class_text(number, labels), "text": f"{100 * score:.1f} %"}
+        {"row": place, "percent": 100 * score, "name": class_text(number, labels), "text": percent_text(100 * score)}
         | {"color": EXPLAINED if number == explanation.class_id else OTHER}
         for place, (number, score) in enumerate(rows)
     ]
@@ -142,4 +165,4 @@ def class_text(number: int, labels: Sequence[str] | None) -> str:
     name = " ".join(labels[number].split()) if labels else ""
     if name in ("", str(number)):
         return f"class {number}"
-    return f"{number}: {name if len(name) <= 30 else f'{name[:29]}…'}"
+    return f"{number}: {shortened(name, LONGEST_NAME)}"

@@ -18,10 +18,11 @@ from mobilenext.data import find_images, read_image
 from mobilenext.drawing.picture import SUFFIXES
 from mobilenext.errors import ImageError, UsageError, refuse_unknown
 from mobilenext.explanation.gradcam import Explainer, Explanation, crop_box, on_image
-from mobilenext.explanation.page import Box, write_page
+from mobilenext.explanation.page import Box, class_text, write_page
 from mobilenext.files import names_apart, refuse_overwriting
 from mobilenext.machine.packages import require
 from mobilenext.sources.options import WeightsSource, take_options
+from mobilenext.statistics import percent_text
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -91,7 +92,8 @@ def explain(
         if explanation.peak == 0:
             log.warning("%s: nothing in the map of %s speaks for this class", path, explanation.block)
         box = crop_box(weights.preprocessing, image.size)
-        _draw(page, image, explanation, weights, box, labels, title=f"{path.name}, {weights.model}")
+        share = f"{class_text(explanation.class_id, labels)}, {percent_text(100 * explanation.score)}"
+        _draw(page, image, explanation, weights, box, labels, title=f"{path.name}: {share} ({weights.model})")
         rows.append(_row(path, page, explanation, box, labels))
     return rows
 
