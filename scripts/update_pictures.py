@@ -1,19 +1,26 @@
-"""Draw the pictures of docs/ that show what results/ holds, and the sample of the bundled detector with its boxes.
+"""Draw the pictures of docs/: what results/ holds, the bundled networks' answers, and the pages in a browser.
 
-python scripts/update_pictures.py                # all
+python scripts/update_pictures.py                # all; the pages need chromium and chromedriver
 python scripts/update_pictures.py claim          # docs/claim.png only
+
+docs/tiny20.png is not among them: the log of that run is in no repository. The diagrams (.svg) are written by
+`mobilenext diagram`.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import gradient_confusion
 import mobilenext
+import page_pictures
 from document_tables.results import ROOT, load
+from mobilenext.data.digits import write_digits
 from mobilenext.drawing.picture import write_picture
+from mobilenext.explanation.pictures import explain
 from mobilenext.sources.find import sample_for
 from result_pictures import claim_spec, latency_spec
 
@@ -36,11 +43,20 @@ def detections(path: Path) -> None:
     mobilenext.predict(sample_for(model=model), model=model, score_threshold=0.25, output=path.parent)
 
 
+def explanation(path: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        (digit,) = write_digits(Path(folder) / "digits").rglob("digit_1202.png")
+        explain(digit, path, model="mobilenext_x0_35.digits")
+
+
 PICTURES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "claim": ("claim.png", claim),
     "gradient_confusion": ("gradient_confusion.png", confusion),
     "latency": ("latency.png", latency),
     "detections": ("blood_cells.jpg", detections),
+    "explain": ("explain.png", explanation),
+    "report": ("report.png", page_pictures.report),
+    "serve": ("serve.png", page_pictures.serve),
 }
 
 
