@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from mobilenext.json_files import Check
 
 
+MOST_PICTURES = 24  # of the worst images of an evaluation, on the report page
+
+
 @dataclass(frozen=True)
 class Measured:
     """The metric, as some counts have it."""

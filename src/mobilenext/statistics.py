@@ -14,6 +14,11 @@ def percent(count: int, of: int) -> float:
     return round(100 * count / of, 3)
 
 
+def percent_text(value: float) -> str:
+    """Return a measured percentage as every table, page and line of the terminal shows it: with two digits."""
+    return f"{value:.2f} %"
+
+
 def wilson_percent(count: int, of: int) -> list[float]:
     """Return Wilson's 95 % interval of a proportion (Wilson 1927): its two ends, in percent."""
     share, z2 = count / of, Z95**2

@@ -96,3 +96,9 @@ def test_runs_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
     assert [run.name for run in read_inputs([folders[0]] * 2).evaluations] == [
         f"{'/'.join(folders[0].parts[-5:]).lstrip('/')} ({place})" for place in (1, 2)
     ]
+
+
+def test_progress_counts_the_images_of_all_evaluations(tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    read_inputs([small(tmp_path / "a"), small(tmp_path / "b")], lambda done, of: calls.append((done, of)))
+    assert calls == [(done, 8) for done in range(1, 9)]

@@ -74,3 +74,12 @@ def test_a_bench_quotes_the_paper_beside_networks_that_ran_as_in_it() -> None:
     place = list(table.head).index("top-1 in the paper")
     assert {cells[place].text for row, cells in zip(rows, table.rows, strict=True) if row["image_size"] == 64} == {"-"}
     assert "72.30 %" in {cells[place].text for cells in table.rows}
+
+
+def test_the_verdict_is_rounded_like_the_table_above_it() -> None:
+    published = {"expected_top1_percent": 98.664, "measured_top1_percent": 98.664, "difference_points": -0.004}
+    compared = {**published, "verdict": "reproduced", "reason": "equal", "dataset": "digits", "origin": "here"}
+    lines = find_task(None).presentation.closing_lines({"comparison": compared})
+    assert "98.66 %" in lines[-1]
+    assert "-0.00 points" in lines[-1]
+    assert "98.664" not in lines[-1]

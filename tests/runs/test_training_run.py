@@ -87,3 +87,12 @@ def test_counts_are_expected_where_something_was_evaluated(tmp_path: Path) -> No
         with pytest.raises(DataError, match=rf"{where} is damaged: (val|final)\.ema\.images is missing"):
             read_run(folder)
         (folder / name).write_text(before)
+
+
+def test_means_stand_at_the_middle_of_their_steps_and_validations_at_the_end(tmp_path: Path) -> None:
+    """Rows after steps 1 to 12 of three epochs of four steps: the first mean is of the first step alone."""
+    run = read_run(a_run(tmp_path / "run"))
+    assert run.losses()[:2] == [(0.125, 3 - 1 / 8), (0.375, 3 - 2 / 8)]
+    assert run.epoch_losses() == {0.5: 3.0, 1.5: 1.5, 2.5: 1.0}
+    assert run.validation_loss() == {1: 1.0, 3: 1.0}  # the second epoch was not evaluated
+    assert run.rates()[-1] == (3.0, 0.1 / 12)

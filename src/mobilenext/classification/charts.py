@@ -9,9 +9,9 @@ import numpy as np
 
 from mobilenext.classification.analysis import Bin, Confusion, Ids
 from mobilenext.classification.answers import Answers
-from mobilenext.drawing.cells import percent_text, share_note
+from mobilenext.drawing.cells import share_note
 from mobilenext.drawing.chart import TIP, Chart, axis, chart_spec
-from mobilenext.statistics import percent, wilson_percent
+from mobilenext.statistics import percent, percent_text, wilson_percent
 
 _ROOMY = 12  # classes of a matrix for whose names and numbers a phone has room
 FEW = 10  # images of a bin, below which its interval would be a line over most of the chart
@@ -29,18 +29,18 @@ def reliability(bins: Sequence[Bin], error: float | None) -> Chart:
         rows.append(
             [
                 *(span, f"{one.images:,}", f"{one.correct:,}", percent_text(accuracy), f"{low:.2f} to {high:.2f} %"),
-                *(f"{mean:.2f} %", f"{accuracy - mean:+.2f}"),
+                *(percent_text(mean), f"{accuracy - mean:+.2f}"),
             ]
         )
         tip = (
             f"confidence {span}: {percent_text(accuracy)} correct ({share_note(one.correct, one.images)} %), mean "
-            f"confidence {mean:.2f} %"
+            f"confidence {percent_text(mean)}"
         )
         values.append(
             {"left": 100 * one.low, "right": 100 * one.high, "middle": 50 * (one.low + one.high), "accuracy": accuracy}
             | {"low": low, "high": high, "mean": round(mean, 3), "few": one.images < FEW, "tip": tip}
         )
-    count = "no images" if error is None else f"expected calibration error {100 * error:.2f} %"
+    count = "no images" if error is None else f"expected calibration error {percent_text(100 * error)}"
     description = f"Reliability diagram: share of correct images against confidence in {len(bins)} bins; {count}."
     spec = chart_spec(description, 240, data={"values": values}, layer=_reliability_layers())
     head = ["confidence", "images", "correct", "accuracy", "95 % interval", "mean confidence", "difference, points"]

@@ -24,6 +24,7 @@ from mobilenext.data.class_names import classes_without_images, with_classes
 from mobilenext.data.list_file import read_list
 from mobilenext.json_files import Unfit, whole
 from mobilenext.sources.prepare import Prepared
+from mobilenext.statistics import percent_text
 from mobilenext.task import Evaluated, Evaluation, Facts
 from mobilenext.weights.record import WeightsRecord
 
@@ -144,7 +145,7 @@ def answer_lines(answer: Mapping[str, Any]) -> list[str]:
     """Return a line for each class of an answer: its score in percent, its number and, where known, its name."""
     names = [f"  {label}" for label in answer["labels"]] if "labels" in answer else [""] * len(answer["classes"])
     return [
-        f"{100 * score:6.2f} %  class {number}{name}"
+        f"{percent_text(100 * score):>8}  class {number}{name}"
         for number, score, name in zip(answer["classes"], answer["scores"], names, strict=True)
     ]
 

@@ -21,7 +21,7 @@ from mobilenext.classification.answers import Answers
 from mobilenext.classification.charts import FEW, confidence_histogram, confusion_matrix, reliability
 from mobilenext.classification.page_comparison import comparison_section
 from mobilenext.classification.page_tables import class_table, confusion_table
-from mobilenext.drawing.cells import counted, percent_text
+from mobilenext.drawing.cells import counted
 from mobilenext.drawing.parts import (
     Article,
     Bar,
@@ -34,9 +34,10 @@ from mobilenext.drawing.parts import (
     Span,
     article_of,
 )
-from mobilenext.presentation import PageImages
+from mobilenext.presentation import MOST_PICTURES, PageImages
+from mobilenext.statistics import percent_text
 
-HISTOGRAM_BINS, MOST_MISTAKES = 20, 24
+HISTOGRAM_BINS = 20
 
 
 def sections(evaluations: Sequence[Answers], images: PageImages) -> list[Section]:
@@ -98,7 +99,7 @@ def _calibration(evaluations: Sequence[Answers]) -> list[Part]:
         confidence, correct = run.scores[run.readable, 0], run.correct[run.readable]
         bins = confidence_bins(confidence, correct)
         error = calibration_error(bins)
-        text = "-" if error is None else f"{100 * error:.2f} %"
+        text = "-" if error is None else percent_text(100 * error)
         histogram = confidence_histogram(confidence_bins(confidence, correct, HISTOGRAM_BINS))
         number = Paragraph(["ECE ", Span(text), " ", Span(_sureness(bins), "small")], "score")
         charts = Charts([reliability(bins, error), histogram])
@@ -114,8 +115,8 @@ def _sureness(bins: Sequence[Bin]) -> str:
     confidence, accuracy = 100 * sum(one.confidence_sum for one in bins) / images, 100 * correct / images
     verdict = "too sure" if confidence > accuracy else "not sure enough"
     return (
-        f"{counted(images, 'image')}: mean confidence {confidence:.2f} %, accuracy {percent_text(accuracy)}, on the "
-        f"whole {verdict} by {abs(confidence - accuracy):.2f} points"
+        f"{counted(images, 'image')}: mean confidence {percent_text(confidence)}, accuracy {percent_text(accuracy)}, "
+        f"on the whole {verdict} by {abs(confidence - accuracy):.2f} points"
     )
 
 
@@ -142,7 +143,7 @@ def _mistakes(run: Answers, images: PageImages, *, several: bool, folded: bool) 
     """Return the images with the largest confidence in a wrong class, with their top-5."""
     confidence, correct = run.scores[run.readable, 0], run.correct[run.readable]
     places = np.flatnonzero(run.readable)
-    worst = [int(places[at]) for at in worst_mistakes(confidence, correct, MOST_MISTAKES)]
+    worst = [int(places[at]) for at in worst_mistakes(confidence, correct, MOST_PICTURES)]
     cards = [_card(run, place, images) for place in worst]
     note = Paragraph([f"{len(cards)} of {counted(int((~correct).sum()), 'wrong image')}."], "note")
     return article_of(run.name, [note, Cards(cards)], several=several, folded=folded)
@@ -151,7 +152,7 @@ def _mistakes(run: Answers, images: PageImages, *, several: bool, folded: bool) 
 def _card(run: Answers, place: int, images: PageImages) -> Card:
     label, path = int(run.labels[place]), run.paths[place]
     bars = [
-        Bar(run.class_name(int(number)), f"{100 * score:.1f} %", round(100 * score, 1), int(number) == label)
+        Bar(run.class_name(int(number)), percent_text(100 * score), round(100 * score, 1), int(number) == label)
         for number, score in zip(run.best[place], run.scores[place], strict=True)
         if number >= 0
     ]

@@ -11,6 +11,7 @@ from mobilenext.classification.answers import Answers
 from mobilenext.drawing.cells import Cell, Table, counted, share, words
 from mobilenext.drawing.parts import Article, Paragraph, Part, Section, Span, Tile, Tiles
 from mobilenext.presentation import PageImages
+from mobilenext.statistics import percent_text
 
 MOST_CHANGED, CHANGED_PICTURES = 200, 24
 
@@ -124,4 +125,4 @@ def _answer(run: Answers, place: int) -> Cell:
     if not run.readable[place]:
         return Cell("unreadable", 0, numeric=False)
     score = float(run.scores[place, 0])
-    return Cell(run.class_name(int(run.best[place, 0])), score, f"{100 * score:.1f} %", numeric=False)
+    return Cell(run.class_name(int(run.best[place, 0])), score, percent_text(100 * score), numeric=False)

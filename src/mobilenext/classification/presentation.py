@@ -12,11 +12,11 @@ from mobilenext.classification.fields import check_counts
 from mobilenext.classification.metrics import TOP
 from mobilenext.classification.page import sections
 from mobilenext.classification.published import accuracy_mult_adds, published_top1
-from mobilenext.drawing.cells import Cell, counted, fraction_text, number, percent_text, share
+from mobilenext.drawing.cells import Cell, counted, fraction_text, number, share
 from mobilenext.drawing.markdown import table
 from mobilenext.drawing.parts import Tile
 from mobilenext.presentation import Measured, Presentation
-from mobilenext.statistics import wilson_percent
+from mobilenext.statistics import percent_text, wilson_percent
 
 KINDS_OF_VERDICTS = {"reproduced": "good", "differs": "bad"}
 
@@ -65,9 +65,9 @@ def closing_lines(result: Mapping[str, Any]) -> list[str]:
         return diagnosis
     measured, difference = comparison.get("measured_top1_percent"), comparison.get("difference_points")
     cells = [
-        f"{comparison['expected_top1_percent']:.3f} %",
-        f"{measured:.3f} %" if measured is not None else "-",
-        f"{difference:+.3f} points" if difference is not None else "-",
+        percent_text(comparison["expected_top1_percent"]),
+        percent_text(measured) if measured is not None else "-",
+        f"{difference:+.2f} points" if difference is not None else "-",
         f"{comparison['verdict']}: {comparison['reason']}",
     ]
     return [

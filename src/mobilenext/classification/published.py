@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from mobilenext.classification.answers import Answers
-from mobilenext.drawing.cells import fraction_text, percent_text
+from mobilenext.drawing.cells import fraction_text
 from mobilenext.drawing.chart import TIP, Chart, axis, chart_spec, colored, shaped
 from mobilenext.models.cards import FAMILIES, MODELS, PAPERS
+from mobilenext.statistics import percent_text
 
 MEASURED = "measured here"
 

@@ -27,6 +27,7 @@ from mobilenext.json_files import many, nullable, text, whole
 from mobilenext.machine.ranks import Ranks
 from mobilenext.models import Architecture
 from mobilenext.recipe import Recipe
+from mobilenext.statistics import percent_text
 
 if TYPE_CHECKING:
     import paddle
@@ -161,16 +162,16 @@ class ClassificationJob:
         return {"top1_percent": round(100 * counted["correct"] / images, 3)}
 
     def describe_measures(self, measures: Mapping[str, float]) -> str:
-        return f"top-1: {measures['top1_percent']:.2f} %"
+        return f"top-1: {percent_text(measures['top1_percent'])}"
 
     def describe_summary(self, summary: Mapping[str, Any]) -> str:
         metric = self.objective.best_metric
         field = "" if metric in ("top1", "top5") else f"{metric}_percent"  # these two stand there by themselves
-        top5 = f"top-5 {summary['top5_percent']:.2f} %, " if self.num_classes > TOP else ""  # else 100 % always
-        best = f"{metric} {summary[field]:.2f} %, " if field in summary else ""
+        top5 = f"top-5 {percent_text(summary['top5_percent'])}, " if self.num_classes > TOP else ""  # else 100 % always
+        best = f"{metric} {percent_text(summary[field])}, " if field in summary else ""
         return (
-            f"top-1 {summary['top1_percent']:.2f} % ({summary['correct_top1']} of {summary['images']}), {top5}{best}"
-            f"loss {summary['loss']:.4f}"
+            f"top-1 {percent_text(summary['top1_percent'])} ({summary['correct_top1']} of {summary['images']}), "
+            f"{top5}{best}loss {summary['loss']:.4f}"
         )
 
     def weights_fields(self, network: nn.Layer) -> Mapping[str, Any]:

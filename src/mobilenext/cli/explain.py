@@ -47,6 +47,7 @@ def _declare_explain(command: argparse.ArgumentParser) -> None:
 def _explain(options: argparse.Namespace) -> int:
     from mobilenext.explanation.pictures import explain
     from mobilenext.machine.console import progress_bar
+    from mobilenext.statistics import percent_text
 
     arguments = values_of(options, "class_id", "block", "topk")
     with progress_bar() as progress:
@@ -59,7 +60,7 @@ def _explain(options: argparse.Namespace) -> int:
     else:
         for row in rows:
             if "error" not in row:
-                print(f"{row['output']}: class {row['class']}, {100 * row['score']:.2f} %, {row['block']}")
+                print(f"{row['output']}: class {row['class']}, {percent_text(100 * row['score'])}, {row['block']}")
     return 3 if errors else 0
 
 

@@ -24,10 +24,12 @@ def _declare_report(command: argparse.ArgumentParser) -> None:
 
 
 def _report(options: argparse.Namespace) -> int:
+    from mobilenext.machine.console import progress_bar
     from mobilenext.report.page import write_report
 
     data = Path(options.data) if options.data else None
-    size = write_report([Path(run) for run in options.runs], Path(options.output), data, options.weights)
+    with progress_bar(unit="") as progress:  # images, then pictures
+        size = write_report([Path(run) for run in options.runs], Path(options.output), data, options.weights, progress)
     logging.info("written: %s, %.1f MB", options.output, size / 1e6)
     if options.json:
         print_json({"output": options.output, "bytes": size, "runs": options.runs})

@@ -14,6 +14,7 @@ from mobilenext.detection.decoding import Detections, decode
 from mobilenext.detection.rows import Labels
 from mobilenext.json_files import Fields, flag, number, whole
 from mobilenext.models.detector_form import MOST_DETECTIONS, Form
+from mobilenext.statistics import percent_text
 from mobilenext.weights.detectors import architecture_of, form_for_images, form_of
 from mobilenext.weights.record import WeightsRecord
 
@@ -136,7 +137,7 @@ def _objects(picture_boxes: PictureBoxes, names: Sequence[str] | None) -> list[d
 def answer_lines(answer: Mapping[str, Any]) -> list[str]:
     """Return a line for each object of an answer: its score in percent, its class and its corners."""
     lines = [
-        f"{100 * row['score']:6.2f} %  {row['name'] or 'class ' + str(row['label'])}  "
+        f"{percent_text(100 * row['score']):>8}  {row['name'] or 'class ' + str(row['label'])}  "
         f"({', '.join(f'{value:.1f}' for value in row['box'])})"
         for row in answer["detections"]
     ]

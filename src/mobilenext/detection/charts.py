@@ -10,6 +10,7 @@ import numpy as np
 from mobilenext.detection.detected import Detected
 from mobilenext.detection.voc_precision import Curve
 from mobilenext.drawing.chart import COLORS, PICK, TIP, Chart, axis, chart_spec, colored, shaped, unless_picked
+from mobilenext.statistics import percent_text
 
 MOST_POINTS = 150  # of a curve
 MOST_CLASSES = 12  # charts beside each other where runs are compared
@@ -86,8 +87,8 @@ def _points(name: str, curve: Curve) -> list[dict[str, Any]]:
             "order": order,
             "recall": round(100 * float(curve.recall[place]), 2),
             "precision": round(100 * float(curve.precision[place]), 2),
-            "tip": f"{name}, score {curve.scores[place]:.2f}: precision {100 * curve.precision[place]:.1f} %, "
-            f"recall {100 * curve.recall[place]:.1f} %",
+            "tip": f"{name}, score {curve.scores[place]:.2f}: precision {percent_text(100 * curve.precision[place])}, "
+            f"recall {percent_text(100 * curve.recall[place])}",
         }
         for order, place in enumerate(at.tolist())
     ]
@@ -111,7 +112,12 @@ def by_iou(runs: Sequence[Detected]) -> Chart:
         lines |= classes if len(classes) < COLORS else {}
     ious = runs[0].result["ious"]
     values = [
-        {"run": name, "iou": iou, "ap": round(100 * share, 3), "tip": f"{name}, IoU {iou:g}: AP {100 * share:.2f} %"}
+        {
+            "run": name,
+            "iou": iou,
+            "ap": round(100 * share, 3),
+            "tip": f"{name}, IoU {iou:g}: AP {percent_text(100 * share)}",
+        }
         for name, line in lines.items()
         for iou, share in zip(ious, line, strict=True)
         if share is not None
@@ -142,7 +148,7 @@ def by_size(runs: Sequence[Detected]) -> Chart:
     for run in runs:
         for size, boxes in run.boxes_by_size.items():
             precision, recall = (run.result[f"{name}{size[0]}"] for name in ("AP", "AR"))
-            texts = ["-" if one is None else f"{100 * one:.2f} %" for one in (precision, recall)]
+            texts = ["-" if one is None else percent_text(100 * one) for one in (precision, recall)]
             rows.append([run.name, size, f"{boxes:,}", *texts])
             if precision is not None:
                 tip = f"{run.name}, {size}: AP {texts[0]}, recall {texts[1]}, {boxes:,} boxes"

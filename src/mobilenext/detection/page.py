@@ -15,9 +15,9 @@ from mobilenext.detection.picture_matches import PictureMatches
 from mobilenext.detection.rows import DetectedImage
 from mobilenext.drawing.cells import counted
 from mobilenext.drawing.parts import Article, Bar, Card, Cards, Charts, Paragraph, Part, Section, Span, article_of
-from mobilenext.presentation import PageImages
+from mobilenext.presentation import MOST_PICTURES, PageImages
 
-MOST_PICTURES, SIDE = 24, 400  # pixels of the longer side of a picture
+SIDE = 400  # pixels of the longer side of a picture
 NOT_COUNTED = Style("#999999")
 
 

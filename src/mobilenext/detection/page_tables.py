@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from mobilenext.detection.detected import Detected, f1_percent
-from mobilenext.drawing.cells import EMPTY, Cell, Table, counted, number, percent_text, share, shortened, words
+from mobilenext.drawing.cells import EMPTY, Cell, Table, counted, number, share, shortened, words
+from mobilenext.statistics import percent_text
 
 # The heads of the numbers of a class, and their names in the result.
 NUMBERS = {

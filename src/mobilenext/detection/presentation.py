@@ -12,11 +12,12 @@ from mobilenext.detection.drawing import draw_boxes
 from mobilenext.detection.evaluation import SUMMARY_FIELDS
 from mobilenext.detection.page import sections
 from mobilenext.detection.page_tables import score_cell
-from mobilenext.drawing.cells import Cell, counted, percent_text, shortened
+from mobilenext.drawing.cells import Cell, counted, shortened
 from mobilenext.drawing.markdown import table
 from mobilenext.drawing.parts import Tile
 from mobilenext.json_files import record
 from mobilenext.presentation import Measured, Presentation
+from mobilenext.statistics import percent_text
 
 SMALLEST_SIDE = 320  # pixels, to which the longer side of smaller pictures is enlarged: boxes need room for their texts
 RULE_NAMES = {"voc_AP_11_point": "mAP (VOC, 11 points)", "AP": "AP (COCO)"}

@@ -28,6 +28,7 @@ from mobilenext.json_files import record as record_of
 from mobilenext.machine.ranks import Ranks
 from mobilenext.models.detector_form import Form, name_of
 from mobilenext.recipe import Recipe
+from mobilenext.statistics import percent_text
 from mobilenext.weights.detectors import MOST_CLASSES
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class DetectionJob:
         # In the form coco the mean average precision is AP itself.
         scores = {} if name_of(self.form) == "coco" else {"mAP": summary["map_percent"]}
         shown = scores | {name: _percent(summary[name]) for name in ("AP50", "AP")}
-        parts = [f"{name} {'none' if value is None else f'{value:.2f} %'}" for name, value in shown.items()]
+        parts = [f"{name} {'none' if value is None else percent_text(value)}" for name, value in shown.items()]
         return f"{', '.join(parts)}, {summary['detections']} boxes"
 
     def weights_fields(self, network: nn.Layer) -> Mapping[str, Any]:

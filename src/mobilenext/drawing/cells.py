@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mobilenext.statistics import percent, wilson_percent
+from mobilenext.statistics import percent, percent_text, wilson_percent
 
 LONGEST_NAME = 80
 
@@ -77,9 +77,11 @@ def counted(count: int, noun: str, plural: str = "") -> str:
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
-def percent_text(value: float) -> str:
-    """Return a percentage with two digits."""
-    return f"{value:.2f} %"
+def duration(seconds: float) -> str:
+    """Return a time in its natural unit: 48 s, 12.5 min, 3.2 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def fraction_text(count: int, of: int) -> str:

@@ -7,7 +7,8 @@ picture says can also be read, heard and copied.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +52,25 @@ def axis(name: str, title: str, **more: Any) -> dict[str, Any]:
     scale = more.pop("scale", {})
     scale = scale if scale.get("type") == "log" else {"zero": False} | scale
     return {"field": name, "type": "quantitative", "title": title, "scale": scale, **more}
+
+
+def epochs(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the encoding of the field ``epoch`` across, from a whole epoch to another, with up to 13 ticks."""
+    low = math.floor(min((value["epoch"] for value in values), default=0))
+    high = math.ceil(max((value["epoch"] for value in values), default=1))
+    low = min(low, high - 1)
+    step = next(step for step in _steps() if (high - low) / step <= 12)
+    ticks = [at for at in range(low, high + 1) if at % step == 0]
+    scale = {"domain": [low, high], "nice": False}
+    return axis("epoch", "epoch", scale=scale, axis={"format": "d", "values": ticks})
+
+
+def _steps() -> Iterator[int]:
+    """Yield 1, 2, 5, 10, 20, 50 and so on."""
+    power = 1
+    while True:
+        yield from (power, 2 * power, 5 * power)
+        power *= 10
 
 
 TIP = {"field": "tip", "type": "nominal"}

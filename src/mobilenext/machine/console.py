@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilenext.errors import MobileNeXtError, OutputError, UsageError
+from mobilenext.statistics import percent_text
 
 
 @contextlib.contextmanager
@@ -84,7 +85,7 @@ def progress_bar(share: str | None = None, unit: str = " images") -> Iterator[An
                 bar.close()
             bar = tqdm(total=total, initial=done, unit=unit, delay=2, disable=None, dynamic_ncols=True, file=sys.stderr)
         if share and done and counted is not None:
-            bar.set_postfix_str(f"{share} {100 * counted / done:.2f} %", refresh=False)
+            bar.set_postfix_str(f"{share} {percent_text(100 * counted / done)}", refresh=False)
         bar.update(done - bar.n)
 
     try:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mobilenext.drawing.markdown import table
+from mobilenext.statistics import percent_text
 
 TOP = 5  # where there are no more classes, top-5 says nothing
 
@@ -24,8 +25,8 @@ def quantization_table(reports: Sequence[Mapping[str, Any]]) -> str:
                 [
                     "" if last else f"{report['model']}, {report['images']} images of {report['data']['folder']}",
                     name,
-                    f"{side['top1_percent']:.2f} % ({side['correct_top1']})",
-                    *([] if few else [f"{side['top5_percent']:.2f} %"]),
+                    f"{percent_text(side['top1_percent'])} ({side['correct_top1']})",
+                    *([] if few else [percent_text(side["top5_percent"])]),
                     f"{report['equal_predictions']} of {report['images']}" if last else "-",
                     f"{side['bytes'] / 1e6:.2f} MB",
                     f"{side['latency_ms']['median']:.2f} ms",

@@ -44,14 +44,17 @@ def _histogram_layers(
 ) -> list[dict[str, Any]]:
     """Return the layers of bars for the calls and of lines at the percentiles."""
     width = domain[1] - domain[0]
-    marks, levels = [], list[float]()  # levels: where the text of each height ends, as a share of the width
+    marks, texts = [], list[tuple[int, float, float]]()  # of each text its height and its ends, as shares of the width
     for key in ("p10", "median", "p90"):
-        start = (latency[key] - domain[0]) / width
-        level = next((place for place, end in enumerate(levels) if start > end), len(levels))
-        levels[level : level + 1] = [start + TEXT_WIDTH]
+        at = (latency[key] - domain[0]) / width
+        right = at > 1 - TEXT_WIDTH
+        start, end = (at - TEXT_WIDTH, at) if right else (at, at + TEXT_WIDTH)
+        taken = {height for height, left, last in texts if start < last and left < end}
+        level = min(set(range(3)) - taken)
+        texts.append((level, start, end))
         text = f"{key} {latency[key]:.2f}"
         marks.append({"x": latency[key], "name": text, "y": -4 - 14 * level, "tip": f"{key}: {latency[key]:.3f} ms"})
-        marks[-1]["align"] = "right" if start > 1 - TEXT_WIDTH else "left"
+        marks[-1]["align"] = "right" if right else "left"
     x, scale = {"field": "x", "type": "quantitative"}, {"domain": list(domain), "nice": False}
     return [
         {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mobilenext.drawing.cells import Table, counted, words
+from mobilenext.drawing.cells import Table, counted, duration, words
 from mobilenext.drawing.parts import Paragraph, Part, Span, set_apart
 from mobilenext.presentation import Reported
 from mobilenext.report.inputs import Inputs, TaskRuns
@@ -85,8 +85,11 @@ def _of_training(runs: Sequence[TrainingRun], task: Task) -> Paragraph:
         f": best validation {metric.display} ", Span(run.measured(best).text),
         f", after epoch {best['epoch']} of {row['epochs']} ({kind}).",
     ]  # fmt: skip
-    hours = f"{row['train_seconds'] / 3600:.1f} hours"
-    spans.append(f" It took {hours}." if row["finished"] else f" It is unfinished, after {row['epochs_done']} epochs.")
+    spans.append(
+        f" It took {duration(row['train_seconds'])}."
+        if row["finished"]
+        else f" It is unfinished, after {row['epochs_done']} epochs."
+    )
     return Paragraph(spans, "lede")
 
 

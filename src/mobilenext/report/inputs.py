@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from mobilenext.file_kinds import other_kind
 from mobilenext.runs.bench import BENCH, Bench, read_bench
 from mobilenext.runs.evaluation import read_evaluation
 from mobilenext.runs.journal import JOURNAL, PREDICTIONS, RESULT
+from mobilenext.runs.result import read_result
 from mobilenext.runs.run_folder import CONFIG
 from mobilenext.runs.training_run import TrainingRun, read_run
 from mobilenext.task import Task
@@ -50,14 +51,23 @@ class Inputs:
         return [run for group in self.groups for run in group.training]
 
 
-def read_inputs(folders: Sequence[Path]) -> Inputs:
+def read_inputs(folders: Sequence[Path], progress: Callable[[int, int], None] | None = None) -> Inputs:
     """Read each folder as what it is; one may be a bench beside an evaluation or a training run.
+
+    Args:
+        folders: in the order of the page.
+        progress: called with the number of images whose predictions are read, and of all.
 
     Raises:
         DataError: it is none of them, is unfinished, or a file in it is damaged or does not belong to the others.
     """
     groups: dict[str, TaskRuns] = {}
     benches: list[Bench] = []
+    total, before = sum(map(_images, folders)) if progress else 0, 0
+
+    def count(read: int) -> None:
+        if progress:
+            progress(min(before + read, total), total)
 
     def group_of(name: str | None) -> TaskRuns:
         task = find_task(name)
@@ -74,13 +84,22 @@ def read_inputs(folders: Sequence[Path]) -> Inputs:
             run = read_run(folder, name)
             group_of(run.task.name).training.append(run)
         elif (folder / RESULT).is_file() or (folder / PREDICTIONS).is_file():
-            evaluation = read_evaluation(folder, name, expected=EXPECTED)
+            evaluation = read_evaluation(folder, name, expected=EXPECTED, progress=count)
+            before += len(evaluation.paths)
             group_of(evaluation.result.get("task")).evaluations.append(evaluation)
         elif (folder / JOURNAL).is_file() and not has_bench:
             raise DataError(f"{folder}: an unfinished evaluation ({JOURNAL}); finish it with --resume, then report it")
         elif not has_bench:
             raise DataError(f"{folder}: {other_kind(folder) or 'none of the files of a run is there'}; {EXPECTED}")
     return Inputs(list(groups.values()), benches)
+
+
+def _images(folder: Path) -> int:
+    """Return the number of images of an evaluation; 0 for another folder."""
+    if (folder / CONFIG).is_file() or not (folder / RESULT).is_file():
+        return 0
+    images: int = read_result(folder / RESULT, missing=f"is missing; {EXPECTED}")["images"]
+    return images
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

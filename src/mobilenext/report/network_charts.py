@@ -113,9 +113,12 @@ def _points(
     axis_y = axis(*y, scale=_scale(values, y[0]) if log else {})
     place = {"x": across, "y": axis_y, "color": colored(names)}
     shape = shaped(families) | {"field": "family"}
+    legends = (len(names), len(families))
+    below = {"legend": {"layout": {"bottom": {"direction": "vertical", "anchor": "start"}}}}
     return chart_spec(
         description,
-        280 + 18 * max(len(names), len(families)),  # the legend takes its part of it
+        280 + 18 * max(legends),  # the legend takes its part of it
+        usermeta={"narrow": {"config": below, "height": 280 + 18 * sum(legends)}},
         data={"values": list(values)},
         layer=[
             {

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,11 @@ NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 
 
 def write_report(
-    folders: Sequence[Path], output: Path, data: Path | None = None, weights: Sequence[str | os.PathLike[str]] = ()
+    folders: Sequence[Path],
+    output: Path,
+    data: Path | None = None,
+    weights: Sequence[str | os.PathLike[str]] = (),
+    progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Write the page and return its size in bytes.
 
@@ -41,6 +45,7 @@ def write_report(
         output: the HTML file.
         data: the folder that was evaluated, for thumbnails; without it there are none.
         weights: those that were evaluated, for heat maps of the worst mistakes: files, or ``model.tag``.
+        progress: called with the number of images whose predictions are read, and of all; then with that of pictures.
 
     Raises:
         MissingDependency: the extra `report` is not installed.
@@ -48,8 +53,9 @@ def write_report(
         OutputError: the page cannot be written.
     """
     require(["jinja2", "vl_convert"], "report", "the report page")
-    images = Images(data, weights)
-    inputs = read_inputs(folders)
+    images = Images(data, weights, progress)
+    inputs = read_inputs(folders, progress)
+    images.expect(len(inputs.evaluations))
     images.check_weights([run.result for run in inputs.evaluations])
     page = report_html(inputs, images)
     content = page.encode(errors="backslashreplace")  # file names that are no text
@@ -88,7 +94,7 @@ def report_html(inputs: Inputs, images: Images) -> str:
 
 def unbroken(text: str) -> str:
     """Return a text of numbers in which no line ends between a number and its unit."""
-    return re.sub(r"(?<=\d) (?=(%|ms|s|h|M|MiB|points)\b|%)", NO_BREAK_SPACE, text)
+    return re.sub(r"(?<=\d) (?=(%|ms|s|min|h|M|MiB|points)\b|%)", NO_BREAK_SPACE, text)
 
 
 def _as_data(value: Any) -> str:

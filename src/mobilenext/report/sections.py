@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from mobilenext.drawing.cells import EMPTY, Cell, Table, counted, number, words
+from mobilenext.drawing.cells import EMPTY, Cell, Table, counted, duration, number, words
 from mobilenext.drawing.parts import Tile
 from mobilenext.models.cards import ModelCard
 from mobilenext.models.lookup import card_as_counted
@@ -152,7 +152,7 @@ def training_table(runs: Sequence[TrainingRun], task: Task) -> Table:
         cells += [
             number(row["train_loss"], ".4f"),
             number(row["images_per_second"], ",.1f"),
-            number(row["train_seconds"] / 3600, ".2f", " h"),
+            Cell(duration(row["train_seconds"]), row["train_seconds"]),
         ]
         rows.append(cells)
     metric = task.metric.display

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mobilenext.drawing.chart import PICK, TIP, Chart, axis, chart_spec, colored, unless_picked
+from mobilenext.drawing.chart import PICK, TIP, Chart, axis, chart_spec, colored, epochs, unless_picked
 from mobilenext.report.training_report import with_counts
 from mobilenext.runs.comparison import comparison, task_of
 from mobilenext.runs.training_run import KINDS, TrainingRun
 
+LOSSES = ("training", "validation")
 MOST_STEPS = 600  # points of a training curve: more than a screen shows
 
 
@@ -20,23 +21,40 @@ def training_charts(runs: Sequence[TrainingRun]) -> list[Chart]:
     names, metric, charts = [run.name for run in runs], task_of(runs).metric, []
     validations = [point for run in runs for point in _validations(run)]
     if validations:
-        text = (
-            f"Validation {metric.display} against the epoch; solid: the weights as trained, dashed: their moving "
-            "average (EMA). A ring marks the best epoch."
-        )
-        spec = _curve(text, validations, names, metric.axis, dashes=True)
+        averaged = any(point["kind"] != KINDS[0] for point in validations)
+        kinds = "; solid: the weights as trained, dashed: their moving average (EMA)" if averaged else ""
+        text = f"Validation {metric.display} against the epoch{kinds}. A ring marks the best epoch."
+        spec = _curve(text, validations, names, metric.axis, dashes=KINDS if averaged else ())
         spec["layer"].append(_best_mark([point for run in runs for point in _best(run)], names))
         title = f"validation {metric.display}"
-        head = ["run", "epoch", "training loss", f"{title}, raw", f"{title}, EMA"]
+        head = ["run", "epoch", "training loss", "validation loss", f"{title}, raw", f"{title}, EMA"]
         charts.append(Chart(f"Validation {metric.display}", text, spec, head, _table(runs)))
-    loss = [point for run in runs for point in _steps(run, "loss")]
+    loss = [point for run in runs for point in _points(run, "loss", run.losses())]
     if loss:
-        text = "Training loss against the epoch, a value for each line of the log."
-        charts.append(Chart("Training loss", text, _curve(text, loss, names, "loss")))
-        rates = [point for run in runs for point in _steps(run, "lr")]
+        text = "Training loss against the epoch: the mean of each row of the log, at the middle of its steps."
+        validated = [point for run in runs for point in _validation_loss(run)]
+        if validated:
+            text = text.replace("Training loss", "Loss", 1).replace(": the mean", "; solid, training: the mean")
+            text += (
+                " Dashed: validation of the weights as trained, at the end of its epoch. It has no augmentation and no "
+                "label smoothing, and may be lower."
+            )
+            loss = [{**point, "kind": LOSSES[0]} for point in loss] + validated
+        title = "Loss" if validated else "Training loss"
+        charts.append(Chart(title, text, _curve(text, loss, names, "loss", dashes=LOSSES if validated else ())))
+        rates = [point for run in runs for point in _points(run, "learning rate", run.rates())]
         text = "Learning rate against the epoch."
         charts.append(Chart("Learning rate", text, _curve(text, rates, names, "learning rate")))
     return charts
+
+
+def _validation_loss(run: TrainingRun) -> list[dict[str, Any]]:
+    """Return a point for each validation that measured a loss."""
+    return [
+        {"run": run.name, "epoch": epoch, "value": loss, "kind": LOSSES[1]}
+        | {"tip": f"{run.name}, epoch {epoch}: validation loss {loss:.4g}"}
+        for epoch, loss in run.validation_loss().items()
+    ]
 
 
 def _validations(run: TrainingRun) -> list[dict[str, Any]]:
@@ -47,7 +65,7 @@ def _validations(run: TrainingRun) -> list[dict[str, Any]]:
             measured = run.measured(counts)
             note = f" ({measured.note} {run.task.metric.symbol})" if measured.note else ""
             tip = f"{run.name}, epoch {at}, {kind} weights: {measured.text}{note}"
-            points.append({"run": run.name, "epoch": at, "value": measured.value, "weights": kind, "tip": tip})
+            points.append({"run": run.name, "epoch": at, "value": measured.value, "kind": kind, "tip": tip})
     return points
 
 
@@ -73,24 +91,28 @@ def _best_mark(values: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dic
     return {"data": {"values": list(values)}, "layer": layers}
 
 
-def _steps(run: TrainingRun, field: str) -> list[dict[str, Any]]:
-    """Return a point for each row of the log, or for up to MOST_STEPS of them."""
-    points = []
-    for epoch, value in _thinned(run.points(field)):
-        at = round(epoch, 4)
-        points.append({"run": run.name, "epoch": at, "value": value})
-        points[-1]["tip"] = f"{run.name}, epoch {at:.2f}: {value:.4g}"
-    return points
+def _points(run: TrainingRun, name: str, values: Sequence[tuple[float, float]]) -> list[dict[str, Any]]:
+    """Return a point for each value by its epoch, or for up to MOST_STEPS of them."""
+    return [
+        {"run": run.name, "epoch": round(epoch, 4), "value": value}
+        | {"tip": f"{run.name}, epoch {epoch:.2f}: {name} {value:.4g}"}
+        for epoch, value in _thinned(values)
+    ]
 
 
 def _table(runs: Sequence[TrainingRun]) -> list[list[str]]:
     """Return a table row for each epoch of each run."""
-    return [
-        [run.name, str(row["epoch"]), "-" if row["train_loss"] is None else f"{row['train_loss']:.4f}"]
-        + [_validated(run, row, kind) for kind in KINDS]
-        for run in runs
-        for row in run.epochs
-    ]
+    rows = []
+    for run in runs:
+        losses = run.validation_loss()
+        for row in run.epochs:
+            both = [_loss_text(row["train_loss"]), _loss_text(losses.get(row["epoch"]))]
+            rows.append([run.name, str(row["epoch"]), *both, *(_validated(run, row, kind) for kind in KINDS)])
+    return rows
+
+
+def _loss_text(loss: float | None) -> str:
+    return "-" if loss is None else f"{loss:.4f}"
 
 
 def _validated(run: TrainingRun, row: Mapping[str, Any], kind: str) -> str:
@@ -105,19 +127,25 @@ def _thinned(rows: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float
 
 
 def _curve(
-    description: str, values: Sequence[Mapping[str, Any]], names: Sequence[str], title: str, *, dashes: bool = False
+    description: str,
+    values: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    title: str,
+    *,
+    dashes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    at = {"x": axis("epoch", "epoch", axis={"tickMinStep": 1}), "y": axis("value", title), "color": colored(names)}
+    """Return a line for each run; the second of the kinds in `dashes` is dashed."""
+    at = {"x": epochs(values), "y": axis("value", title), "color": colored(names)}
     line: dict[str, Any] = {
         "mark": {"type": "line", "strokeWidth": 2},
         "encoding": {**at, "opacity": unless_picked(1)},
     }
     if dashes:
         line["encoding"]["strokeDash"] = {
-            "field": "weights",
+            "field": "kind",
             "type": "nominal",
             "title": None,
-            "scale": {"domain": list(KINDS), "range": [[1, 0], [5, 3]]},
+            "scale": {"domain": list(dashes), "range": [[1, 0], [5, 3]]},
             "legend": {"orient": "bottom"},
         }
     dots = {

@@ -1,4 +1,4 @@
-"""The curves of training runs as a picture: loss, the metric of the validation, and learning rate."""
+"""The curves of training runs as a picture: losses, the metric of the validation, and learning rate."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from mobilenext.runs.training_run import KINDS, TrainingRun
 
 WIDTH, HEIGHT = 460, 420  # pixels of a panel
 WEIGHTS = dict(zip(KINDS, ("raw weights", "EMA weights"), strict=True))
+LOSSES = ("training", "validation")
+DASHES = [[1, 0], [6, 4]]  # of the first and of the second of WEIGHTS, and of LOSSES
 Curve = Mapping[float, float]  # a value by its epoch
 Layer = dict[str, Any]
 
 
 def write_curves(runs: Sequence[TrainingRun], path: Path) -> None:
-    """Draw training loss, the metric of the validation and learning rate against the epoch, as .png or .svg.
+    """Draw the losses, the metric of the validation and the learning rate against the epoch, as .png or .svg.
+
+    A mean of the training loss stands at the middle of its steps, what a validation measured at the end of its epoch.
 
     Runs that differ only in the seed share a color: thin lines, and a thick one for their mean.
 
@@ -36,29 +40,42 @@ def curves(runs: Sequence[TrainingRun]) -> dict[str, Any]:
     groups = grouped(runs)
     names = [f"{group}, {_seeds(members)}" for group, members in groups.items()]
     teams = list(groups.values())
-    thin = "single steps and seeds" if any(run.steps for run in runs) else "single seeds"
+    thin = "rows of the log, single seeds" if any(run.steps for run in runs) else "single seeds"
+    about = ["training: each mean at the middle of its epoch; validation: at the end", f"thin: {thin}"]
     panels = [
-        _panel("training loss", _loss(teams, names), f"thin: {thin}"),
+        _panel("loss", _loss(teams, names), about),
         _panel(f"validation {task_of(runs).metric.axis}", _validation(teams, names)),
         _panel("learning rate", _rates(teams, names)),
     ]
     return side_by_side(panels, 3, scale={"color": "shared", "strokeDash": "independent"})
 
 
-def _panel(title: str, layers: Sequence[Layer], subtitle: str = " ") -> dict[str, Any]:
+def _panel(title: str, layers: Sequence[Layer], subtitle: Sequence[str] = (" ", " ")) -> dict[str, Any]:
     """Return one chart; a subtitle, though empty, keeps the titles of all panels on one line."""
-    return {"title": {"text": title, "subtitle": subtitle}, "width": WIDTH, "height": HEIGHT, "layer": list(layers)}
+    return {
+        "title": {"text": title, "subtitle": list(subtitle)},
+        "width": WIDTH,
+        "height": HEIGHT,
+        "layer": list(layers),
+    }
 
 
 def _loss(teams: Sequence[Sequence[TrainingRun]], names: Sequence[str]) -> list[Layer]:
-    """Draw the loss of every step as a thin line, and the mean of every epoch."""
-    steps, epochs = [], []
-    for members, name in zip(teams, names, strict=True):
-        steps += [_points(dict(run.points("loss")), name, place) for place, run in enumerate(members)]
-        # The mean of an epoch belongs to its middle; an evaluation comes at its end.
-        epochs.append([{row["epoch"] - 0.5: row["train_loss"] for row in run.epochs} for run in members])
-    layer = _line([point for points in steps for point in points], names, strokeWidth=0.7, opacity=0.35)
-    return [layer, *_seed_lines(epochs, names)]
+    """Draw the training loss of the log's rows as a thin line, the mean of every epoch, and that of the validation."""
+    rows = [
+        point
+        for members, name in zip(teams, names, strict=True)
+        for place, run in enumerate(members)
+        for point in _points(dict(run.losses()), name, place)
+    ]
+    training, validation = LOSSES
+    validated = [[run.validation_loss() for run in members] for members in teams]
+    some = any(curve for curves in validated for curve in curves)
+    means = [[run.epoch_losses() for run in members] for members in teams]
+    layers = _seed_lines(means, names, training if some else "", LOSSES)
+    if some:
+        layers += _seed_lines(validated, names, validation, LOSSES)
+    return [_line(rows, names, strokeWidth=0.7, opacity=0.35), *layers]
 
 
 def _validation(teams: Sequence[Sequence[TrainingRun]], names: Sequence[str]) -> list[Layer]:
@@ -69,7 +86,7 @@ def _validation(teams: Sequence[Sequence[TrainingRun]], names: Sequence[str]) ->
             [{at: run.measured(counts).value for at, counts in run.validations(kind).items()} for run in members]
             for members in teams
         ]
-        layers += _seed_lines(curves, names, weights)
+        layers += _seed_lines(curves, names, weights, list(WEIGHTS.values()))
     return layers
 
 
@@ -97,36 +114,51 @@ def _rates(teams: Sequence[Sequence[TrainingRun]], names: Sequence[str]) -> list
 
 def _rate(run: TrainingRun) -> Curve:
     """Return the learning rate of the steps in the log, or of the last step of each epoch where there are none."""
-    return dict(run.points("lr")) or {row["epoch"]: row["lr"] for row in run.epochs if row.get("lr") is not None}
+    return dict(run.rates()) or {row["epoch"]: row["lr"] for row in run.epochs if row.get("lr") is not None}
 
 
-def _seed_lines(teams: Sequence[Sequence[Curve]], names: Sequence[str], weights: str = "") -> list[Layer]:
-    """Draw a thin line for each seed of each group, and a thick one for their mean where all seeds have a value."""
+def _seed_lines(
+    teams: Sequence[Sequence[Curve]], names: Sequence[str], kind: str = "", kinds: Sequence[str] = ()
+) -> list[Layer]:
+    """Draw a thin line for each seed of each group, and a thick one for their mean where all seeds have a value.
+
+    Args:
+        teams: a curve for each seed of each group.
+        names: of the groups.
+        kind: of the values, one of `kinds`; none where there is one kind only.
+        kinds: that have dashes of their own.
+    """
     seeds, means, single = [], [], []
     for place, (curves, name) in enumerate(zip(teams, names, strict=True)):
         if len(curves) > 1:
-            seeds += [point for seed, curve in enumerate(curves) for point in _points(curve, name, seed, weights)]
+            seeds += [point for seed, curve in enumerate(curves) for point in _points(curve, name, seed, kind)]
         shared = [at for at in curves[0] if all(at in curve for curve in curves)]
-        mean = _points({at: statistics.mean(curve[at] for curve in curves) for at in shared}, name, 0, weights)
+        mean = _points({at: statistics.mean(curve[at] for curve in curves) for at in shared}, name, 0, kind)
         means += mean
         if len(mean) == 1 or place >= COLORS:  # no line goes through one point; colors are used a second time
             single += mean
-    layers = [_line(means, names, strokeWidth=_thickness(names))]  # also where there is nothing: axes and legend
+    layers = [_line(means, names, kinds, strokeWidth=_thickness(names))]  # also where there is nothing: axes and legend
     if seeds:
-        layers.insert(0, _line(seeds, names, strokeWidth=0.9, opacity=0.7))
+        layers.insert(0, _line(seeds, names, kinds, strokeWidth=0.9, opacity=0.7))
     if single:
         layers.append(_line(single, names, mark="point", filled=True, size=50))
     return layers
 
 
-def _points(curve: Curve, name: str, seed: int, weights: str = "") -> list[dict[str, Any]]:
+def _points(curve: Curve, name: str, seed: int, kind: str = "") -> list[dict[str, Any]]:
     """Return the points of one line."""
-    line = {"run": name, "seed": seed} | ({"weights": weights} if weights else {})
+    line = {"run": name, "seed": seed} | ({"kind": kind} if kind else {})
     return [{"epoch": epoch, "value": value, **line} for epoch, value in curve.items()]
 
 
-def _line(points: Sequence[Mapping[str, Any]], names: Sequence[str], mark: str = "line", **look: Any) -> Layer:
-    """Draw lines in the colors of their groups, dashed for averaged weights."""
+def _line(
+    points: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    kinds: Sequence[str] = (),
+    mark: str = "line",
+    **look: Any,
+) -> Layer:
+    """Draw lines in the colors of their groups, dashed for the second of `kinds`."""
     encoding = {
         "x": axis("epoch", "epoch", axis={"grid": False}),
         "y": axis("value", "", axis={"title": None}),
@@ -140,12 +172,12 @@ def _line(points: Sequence[Mapping[str, Any]], names: Sequence[str], mark: str =
         },
         "detail": {"field": "seed"},
     }
-    if mark == "line" and any("weights" in point for point in points):
+    if mark == "line" and any("kind" in point for point in points):
         encoding["strokeDash"] = {
-            "field": "weights",
+            "field": "kind",
             "type": "nominal",
             "title": None,
-            "scale": {"domain": list(WEIGHTS.values()), "range": [[1, 0], [6, 4]]},
+            "scale": {"domain": list(kinds), "range": DASHES},
             "legend": {
                 "orient": "bottom",
                 "symbolStrokeColor": "var(--muted)",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,16 @@ from mobilenext.task import Task
 from mobilenext.tasks import find_task
 
 
-def read_evaluation(folder: Path, name: str, *, expected: str) -> Reported:
+def read_evaluation(
+    folder: Path, name: str, *, expected: str, progress: Callable[[int], None] | None = None
+) -> Reported:
     """Read a finished evaluation, its predictions as columns of its task.
 
     Args:
         folder: that was evaluated into.
         name: of the run.
         expected: what the message says of a missing file.
+        progress: called with the number of images whose predictions are read.
 
     Raises:
         DataError: a file is missing or damaged, or the predictions do not belong to the result.
@@ -33,7 +36,7 @@ def read_evaluation(folder: Path, name: str, *, expected: str) -> Reported:
     if path.is_file() and result["images"] > path.stat().st_size:
         raise _not_of_result(path, f"{result['images']} images cannot be in it")
     try:
-        evaluation: Reported = task.presentation.collect(name, result, _rows(folder, result, task, missing))
+        evaluation: Reported = task.presentation.collect(name, result, _rows(folder, result, task, missing, progress))
     except Unfit as error:
         raise _not_of_result(path, str(error)) from error
     if len(evaluation.paths) != result["images"]:
@@ -41,12 +44,16 @@ def read_evaluation(folder: Path, name: str, *, expected: str) -> Reported:
     return evaluation
 
 
-def _rows(folder: Path, result: Mapping[str, Any], task: Task, missing: str) -> Iterator[Any]:
+def _rows(
+    folder: Path, result: Mapping[str, Any], task: Task, missing: str, progress: Callable[[int], None] | None
+) -> Iterator[Any]:
     """Yield the rows one by one: those of 50,000 images would need several times the memory of their columns."""
 
     def read_row(value: Any, place: int) -> Any:
         if place >= result["images"]:
             raise _not_of_result(folder / PREDICTIONS, f"more than {result['images']} images")
+        if progress:
+            progress(place + 1)
         return task.evaluation.read_row(value, place, result, None)
 
     return predictions_of(folder, read_row, missing)

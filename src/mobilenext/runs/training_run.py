@@ -65,9 +65,28 @@ class TrainingRun:
         """Return the task's metric from such counts."""
         return self.task.presentation.measured(counts)
 
-    def points(self, field: str) -> list[tuple[float, float]]:
-        """Return a field of the step rows against the epoch, in fractions of it."""
-        return [(row["global_step"] / self.config["steps_per_epoch"], row[field]) for row in self.steps]
+    def validation_loss(self) -> dict[float, float]:
+        """Return the loss of the weights as trained, by the epoch after which it was measured; none in some tasks."""
+        losses = {epoch: counts.get("loss") for epoch, counts in self.validations("raw").items()}
+        return {epoch: loss for epoch, loss in losses.items() if isinstance(loss, int | float)}
+
+    def losses(self) -> list[tuple[float, float]]:
+        """Return the training loss of the step rows against the epoch, in fractions of it.
+
+        A row has the mean over the steps since the row before it: it belongs to the middle of them.
+        """
+        ends = [row["global_step"] for row in self.steps]
+        middles = [(start + end) / 2 for start, end in zip([0, *ends], ends, strict=False)]
+        steps = self.config["steps_per_epoch"]
+        return [(middle / steps, row["loss"]) for middle, row in zip(middles, self.steps, strict=True)]
+
+    def epoch_losses(self) -> dict[float, float]:
+        """Return the mean training loss of each epoch, at the middle of the epoch: a validation comes at its end."""
+        return {row["epoch"] - 0.5: row["train_loss"] for row in self.epochs if row["train_loss"] is not None}
+
+    def rates(self) -> list[tuple[float, float]]:
+        """Return the learning rate of the last step of each step row against the epoch, in fractions of it."""
+        return [(row["global_step"] / self.config["steps_per_epoch"], row["lr"]) for row in self.steps]
 
 
 def read_run(folder: Path, name: str | None = None) -> TrainingRun:

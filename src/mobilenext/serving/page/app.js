@@ -180,7 +180,7 @@ async function run() {
   }
 }
 
-const percent = (score) => `${(100 * score).toFixed(score < 0.001 || score > 0.9999 ? 2 : 1)} %`;
+const percent = (score) => `${(100 * score).toFixed(2)} %`;
 const nameOf = (entry) => entry.label || `class ${entry.id}`;
 
 function emptyCard(card) {
@@ -283,7 +283,7 @@ element("camera").addEventListener("change", (event) => { take(event.target.file
 element("heat").addEventListener("change", run);
 element("topk").addEventListener("change", run);
 element("score").addEventListener("input", () => {
-  element("score-shown").textContent = percent(lowest()).replace(".0", "");
+  element("score-shown").textContent = percent(lowest()).replace(".00", "");
   state.detected.forEach(([article, answer]) => fillBoxes(article, answer));
 });
 
