@@ -92,8 +92,7 @@ def explain(
         if explanation.peak == 0:
             log.warning("%s: nothing in the map of %s speaks for this class", path, explanation.block)
         box = crop_box(weights.preprocessing, image.size)
-        share = f"{class_text(explanation.class_id, labels)}, {percent_text(100 * explanation.score)}"
-        _draw(page, image, explanation, weights, box, labels, title=f"{path.name}: {share} ({weights.model})")
+        _draw(page, image, explanation, weights, box, labels, name=path.name)
         rows.append(_row(path, page, explanation, box, labels))
     return rows
 
@@ -134,15 +133,16 @@ def _draw(
     weights: Weights,
     box: Box,
     labels: Sequence[str] | None,
-    title: str,
+    name: str,
 ) -> None:
-    """Write the page of one image."""
+    """Write the page of one image, under its name, its class and the share of that class."""
+    share = f"{class_text(explanation.class_id, labels)}, {percent_text(100 * explanation.score)}"
     zoom = max(1, SHOWN // max(image.size))  # small images have too few pixels to show a heat map on
     heat = on_image(explanation.map, weights.preprocessing, image.size, zoom)  # [H, W]
     pixels = np.asarray(image).repeat(zoom, axis=0).repeat(zoom, axis=1)  # [H, W, 3]
     left, top, right, bottom = box
     frame = (zoom * left, zoom * top, zoom * right, zoom * bottom)
-    write_page(page, pixels, heat, explanation, box=frame, labels=labels, title=title)
+    write_page(page, pixels, heat, explanation, box=frame, labels=labels, title=f"{name}: {share} ({weights.model})")
 
 
 def _row(path: Path, page: Path, explanation: Explanation, box: Box, labels: Sequence[str] | None) -> dict[str, Any]:

@@ -93,8 +93,8 @@ def report_html(inputs: Inputs, images: Images) -> str:
 
 
 def unbroken(text: str) -> str:
-    """Return a text of numbers in which no line ends between a number and its unit."""
-    return re.sub(r"(?<=\d) (?=(%|ms|s|min|h|M|MiB|points)\b|%)", NO_BREAK_SPACE, text)
+    """Return a text of numbers in which no line ends between a number and what it counts."""
+    return re.sub(r"(?<=\d) (?=(%|ms|s|min|h|M|MiB|points|threads?)\b|%)|(?<=batch) (?=\d)", NO_BREAK_SPACE, text)
 
 
 def _as_data(value: Any) -> str:

@@ -74,7 +74,7 @@ def _parts(run: TrainingRun, rows: Sequence[Mapping[str, Any]]) -> list[Part]:
         charts = [_decided("choices of blocks", [(row["epoch"], _of_blocks(row)) for row in rows])]
     else:
         charts = [
-            _decided(f"{table}: choices", [(row["epoch"], _of_cells(row, table)) for row in rows])
+            _decided(f"{_of_cell(table)}: choices", [(row["epoch"], _of_cells(row, table)) for row in rows])
             for table in last["alphas"]
         ]
         charts += [_operators(table, architecture.operators, rows) for table in last["alphas"]]
@@ -149,6 +149,11 @@ def _of_blocks(row: Mapping[str, Any]) -> dict[str, Sequence[float]]:
     }
 
 
+def _of_cell(table: str) -> str:
+    """Return what the alphas of a table decide on."""
+    return {"alphas_normal": "Normal cell", "alphas_reduce": "Reduction cell"}.get(table, table)
+
+
 def _of_cells(row: Mapping[str, Any], table: str) -> dict[str, Sequence[float]]:
     """Return the alphas of each edge of a cell."""
     return {f"choice {place}": alphas for place, alphas in enumerate(row["search"]["alphas"].get(table, ()))}
@@ -179,7 +184,7 @@ def _operators(table: str, operators: Sequence[str], rows: Sequence[Mapping[str,
     head, body = ["epoch", "operator", "probability"], []
     for value in values:
         body.append([str(value["epoch"]), value["run"], f"{value['value']:.4f}"])
-    return Chart(f"{table}: operators", text, _lines(text, values, legend=True), head, body)
+    return Chart(f"{_of_cell(table)}: operators", text, _lines(text, values, legend=True), head, body)
 
 
 def _lines(text: str, values: Sequence[Mapping[str, Any]], *, legend: bool) -> dict[str, Any]:
