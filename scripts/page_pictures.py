@@ -44,7 +44,7 @@ def serve(path: Path) -> None:
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server, browser() as driver:
         assert server.stderr is not None
         try:
-            address = next(found[1] for line in server.stderr if (found := re.search(r"(http://\S+?:\d+) ", line)))
+            address = next(match[1] for line in server.stderr if (match := re.search(r"(http://\S+?:\d+) ", line)))
             driver.get(address)
             wait(lambda: len(driver.find_elements("css selector", "#samples .sample")) > 1)
             driver.find_elements("css selector", "#samples .sample")[1].click()
