@@ -3,11 +3,12 @@
     python benchmarks/evaluation.py DATA [--rounds 3] [-o results/bench_evaluation.json]
 
 evaluate        `mobilenext evaluate` with each runtime: images/s, latency, peak memory of all its processes, and the
-                share of what the cores could do at best: each of them the time of inference, measured alone by the
-                same evaluation, and of preprocessing, the mean of all images in the same round
+                share of what the cores could do at best: one image in the time of inference and of preprocessing,
+                each measured alone in the same round, on all cores at once
+inference       the network alone on all cores at once, a process for each, by the same runtimes
 plain loop      what other ports do: Paddle eager, batch 32, two paddle.io.DataLoader workers, the same preprocessing
                 by Pillow alone
-preprocessing   reading and preprocessing all images, in as many processes as evaluate uses
+preprocessing   reading and preprocessing all images, in as many processes as evaluate uses: images/s, and the mean time
 eager latency   one image, Paddle eager
 
 Weights are random: they do not change the speed. Starting up is left out of all rates. Every part runs in a process of
@@ -26,6 +27,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,10 @@ from mobilenext.machine.environment import environment
 from mobilenext.machine.pool import WorkerPool, available_cores
 from mobilenext.machine.process_environment import compute_environment
 from mobilenext.origin import origin
+from mobilenext.runtime import RuntimeSpec, open_runtime
+from mobilenext.sources.choice import choose
+from mobilenext.sources.find import find_subject
+from mobilenext.sources.prepare import prepare
 from result_tables import evaluation_table
 
 BATCH, LOADER_WORKERS = 32, 2
@@ -90,12 +96,14 @@ def plain_loop(data: Path, weights: Path) -> dict[str, float]:
     return {"images_per_second": rate, "latency_ms": 1000 * statistics.median(seconds[10:])}
 
 
-def _preprocess(paths: list[Path]) -> int:
+def _preprocess(paths: list[Path]) -> float:
+    """Preprocess some images and return the seconds that took."""
     preprocessing = Preprocessing()
     begin(LOADING_PAYS, preprocessing.interpolation, preprocessing.image_size)
+    started = time.perf_counter()
     for path in paths:
         preprocessing(read_image(path))
-    return len(paths)
+    return time.perf_counter() - started
 
 
 def preprocessing_alone(data: Path) -> dict[str, float]:
@@ -104,8 +112,32 @@ def preprocessing_alone(data: Path) -> dict[str, float]:
     with WorkerPool(available_cores(), compute_environment(1), threads=1) as pool:
         list(pool.map(_preprocess, chunks[: 2 * available_cores()]))  # starts the processes
         started = time.perf_counter()
-        done = sum(pool.map(_preprocess, chunks))
-        return {"images_per_second": done / (time.perf_counter() - started)}
+        seconds = sum(pool.map(_preprocess, chunks))
+        rate = len(paths) / (time.perf_counter() - started)
+    return {"images_per_second": rate, "milliseconds": 1000 * seconds / len(paths)}
+
+
+def _infer(spec: RuntimeSpec, runs: int) -> float:
+    """Return the mean milliseconds of some calls with one image."""
+    runtime = open_runtime(spec)
+    image = np.random.default_rng(0).standard_normal((1, 3, 224, 224), dtype=np.float32)
+    for _ in range(10):
+        runtime.predict(image)
+    started = time.perf_counter()
+    for _ in range(runs):
+        runtime.predict(image)
+    return 1000 * (time.perf_counter() - started) / runs
+
+
+def inference_alone(weights: Path, runtime: str) -> dict[str, float]:
+    choice = choose({"runtime": runtime})
+    with tempfile.TemporaryDirectory() as folder:
+        with WorkerPool(1, choice.environment()) as single:
+            spec = single.call(prepare, find_subject(weights=weights), Path(folder), choice).spec
+        with WorkerPool(choice.workers, choice.environment(), threads=1) as pool:
+            list(pool.map(partial(_infer, spec), [1] * choice.workers))  # starts the processes
+            means = list(pool.map(partial(_infer, spec), [100] * choice.workers))
+    return {"milliseconds": statistics.mean(means)}
 
 
 class MemoryOfTree(threading.Thread):
@@ -146,6 +178,14 @@ def evaluate(data: Path, weights: Path, runtime: str) -> dict[str, Any]:
     }
 
 
+def part_of_its_own(data: Path, weights: Path, name: str, *options: str) -> dict[str, float]:
+    """Run a part in a process of its own."""
+    command = [sys.executable, __file__, str(data), "--part", name, "--weights", str(weights), *options]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, env={**os.environ}).stdout
+    result: dict[str, float] = json.loads(output.decode().splitlines()[-1])
+    return result
+
+
 def run_rounds(data: Path, number_of_rounds: int) -> list[dict[str, Any]]:
     """Run every part once in each round, each in a process of its own."""
     rounds = []
@@ -157,15 +197,13 @@ def run_rounds(data: Path, number_of_rounds: int) -> list[dict[str, Any]]:
         for number in range(number_of_rounds):
             one: dict[str, Any] = {name: evaluate(data, weights, name) for name in RUNTIMES}
             for name in ("plain", "preprocessing"):
-                command = [sys.executable, __file__, str(data), "--part", name, "--weights", str(weights)]
-                output = subprocess.run(command, check=True, stdout=subprocess.PIPE, env={**os.environ}).stdout
-                one[name] = json.loads(output.decode().splitlines()[-1])
-            # Of each core: all images were preprocessed on all cores at once.
-            preprocessing_ms = 1000 * available_cores() / one["preprocessing"]["images_per_second"]
+                one[name] = part_of_its_own(data, weights, name)
             for name in RUNTIMES:
-                at_best = 1000 * available_cores() / (one[name]["latency_ms"] + preprocessing_ms)
-                one[name]["preprocessing_ms"] = preprocessing_ms
-                one[name]["share_of_best"] = one[name]["images_per_second"] / at_best
+                inference = part_of_its_own(data, weights, "inference", "--runtime", name)
+                alone_ms = inference["milliseconds"] + one["preprocessing"]["milliseconds"]
+                one[name]["inference_ms"] = inference["milliseconds"]
+                one[name]["preprocessing_ms"] = one["preprocessing"]["milliseconds"]
+                one[name]["share_of_best"] = one[name]["images_per_second"] * alone_ms / (1000 * available_cores())
             rounds.append(one)
             print(f"round {number + 1}: {one}", file=sys.stderr)
     return rounds
@@ -185,6 +223,7 @@ def row_of(rounds: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
         "over_plain_loop": round(statistics.median(ratios), 2),
         "share_of_best": median(rounds, name, "share_of_best", 3),
         "latency_ms": median(rounds, name, "latency_ms", 3),
+        "inference_ms": median(rounds, name, "inference_ms", 3),
         "preprocessing_ms": median(rounds, name, "preprocessing_ms", 3),
         "peak_memory_mib": max(one[name]["peak_memory_mib"] for one in rounds),
     }
@@ -195,14 +234,17 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("-o", "--output", type=Path, default=Path("results/bench_evaluation.json"))
-    parser.add_argument("--part", choices=("plain", "preprocessing"), help=argparse.SUPPRESS)
+    parser.add_argument("--part", choices=("plain", "preprocessing", "inference"), help=argparse.SUPPRESS)
+    parser.add_argument("--runtime", default=RUNTIMES[0], help=argparse.SUPPRESS)
     parser.add_argument("--weights", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part:
-        part = (
-            plain_loop(options.data, options.weights) if options.part == "plain" else preprocessing_alone(options.data)
-        )
-        print(json.dumps(part))
+        parts = {
+            "plain": lambda: plain_loop(options.data, options.weights),
+            "preprocessing": lambda: preprocessing_alone(options.data),
+            "inference": lambda: inference_alone(options.weights, options.runtime),
+        }
+        print(json.dumps(parts[options.part]()))
         return
 
     rounds = run_rounds(options.data, options.rounds)
