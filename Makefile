@@ -26,8 +26,9 @@ setup: $(VENV)/.done
 
 $(VENV)/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[$(EXTRAS)]'
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps pnnx  # it asks for PyTorch
+	$(BIN)/python -m compileall -qq --workers 0 $(VENV)/lib || true  # on all cores, where pip takes one
 	@touch $@
 
 quickstart: setup

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from PIL import Image
 
 import warm_workers
+from mobilenext.export.images import FEWEST
 from pairs import both, two
 from warm import WarmCommands, WarmProcess
 from written_once import files_of_networks, written_once
@@ -164,6 +166,15 @@ def world(worlds: tuple[World, World]) -> World:
 def long_world(worlds: tuple[World, World]) -> World:
     """The same network on more images, for what is to be interrupted."""
     return worlds[1]
+
+
+@pytest.fixture(scope="session")
+def few_images(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of as few of its images as an export is compared on."""
+    folder = tmp_path_factory.mktemp("few")
+    for name in world.names[:FEWEST]:
+        shutil.copy(world.data / name, folder)
+    return folder
 
 
 def _command() -> list[str]:

@@ -36,6 +36,7 @@ def test_squares() -> None:
     assert tensor.all()
 
 
+@pytest.mark.usefixtures("written_once")
 def test_hiding_the_hottest_square_of_real_digits_costs_the_most(tmp_path: Path) -> None:
     weights = read_weights(source_of("mobilenext_x0_35.digits"))
     data = open_dataset(write_digits(tmp_path), limit=200)

@@ -145,9 +145,9 @@ def words_of(verb: str, inputs: Path) -> tuple[object, ...]:
 # What a verb needs of the system is much the same: those of every kind are enough for each run of the tests.
 LONG = [
     pytest.param(verb, marks=pytest.mark.long)
-    for verb in ("train", "search", "compare", "quantize", "bench", "quickstart", "diagram", "explain")
+    for verb in ("train", "search", "compare", "export", "quantize", "bench", "quickstart", "diagram", "explain")
 ]
-WITH_OUTPUT = ("convert", "check-data", "evaluate", "export", "report", *LONG)
+WITH_OUTPUT = ("convert", "check-data", "evaluate", "report", *LONG)  # evaluate exports, too
 
 
 @pytest.mark.parametrize("verb", WITH_OUTPUT)

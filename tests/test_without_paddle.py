@@ -78,7 +78,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, 
     }
     (folder / "sitecustomize.py").write_text(SITECUSTOMIZE)
     path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
-    results = run_in_one_process(words, dict.fromkeys(words, out), {"PYTHONPATH": path})
+    results = run_in_one_process(words, dict.fromkeys(words, out), folder, {"PYTHONPATH": path})
     left = {path.name for path in Path(out).iterdir()} - {"quickstart"}  # the digits, which need no Paddle
     assert not left
     return results

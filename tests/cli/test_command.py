@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 import mobilenext as package
-from in_process import run_in_one_process
+from in_process import run_in_one_copy
 from mobilenext.cli import main
 from mobilenext.machine.packages import installed
+from warm import WarmCommands
 
 if TYPE_CHECKING:
     from tests.conftest import World
@@ -337,7 +338,7 @@ BAD = {
 
 @pytest.fixture(scope="module")
 def refusals(
-    mobilenext: Run, world: World, tmp_path_factory: pytest.TempPathFactory
+    mobilenext: Run, warm_commands: WarmCommands, world: World, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, tuple[int, str, str, list[str]]]:
     """Every case of BAD: its exit code, what the command said, and the files that it left."""
     folder = tmp_path_factory.mktemp("bad")
@@ -356,7 +357,8 @@ def refusals(
         for name, path in {**places, "OUT": out}.items():
             words = [str(path) + word.removeprefix(name) if word.split("/")[0] == name else word for word in words]
         commands[case] = words
-    done = run_in_one_process({case: words for case, words in commands.items() if case not in ALONE}, outs)
+    together = {case: words for case, words in commands.items() if case not in ALONE}
+    done = run_in_one_copy(together, outs, folder, warm_commands)
     for case in ALONE:
         alone = mobilenext(*commands[case], cwd=outs[case])
         done[case] = alone.returncode, alone.stdout, alone.stderr

@@ -21,6 +21,7 @@ from mobilenext.data import Preprocessing, open_dataset, pixels_of
 from mobilenext.data.digits import write_digits
 from mobilenext.errors import DatasetError, ImageError, OutputError, UsageError
 from mobilenext.evaluation import collecting, run
+from mobilenext.evaluation.latency import measure_latency
 from mobilenext.evaluation.outcome import write_outcome
 from mobilenext.evaluation.pipeline import ChunkWork, predict_records
 from mobilenext.machine.pool import WorkerPool
@@ -235,6 +236,27 @@ def test_every_image_error_names_its_file(damaged: Path, world: World) -> None:
         assert str(caught.value).count(str(path)) == 1
 
 
+@pytest.mark.usefixtures("one_process")
+def test_stopped_and_resumed(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped here, between two chunks; killed: test_other_task.py, and the long test below."""
+    monkeypatch.setattr(measure_latency, "__defaults__", (1,))
+    stopped, whole = tmp_path / "stopped", tmp_path / "whole"
+    options: dict[str, Any] = {"weights": world.weights, "preprocessing": SMALL, "runtime": "paddle", "batch_size": 4}
+    expected = evaluate(world.data, output=whole, workers=1, **options)
+    assert expected["correct_top1"] == world.correct(1)
+
+    def stop(done: int, total: int, correct: object) -> None:
+        if done >= 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(world.data, output=stopped, workers=1, progress=stop, **options)
+    kept = (stopped / JOURNAL).read_bytes().count(b"\n") - 1
+    assert 8 <= kept < len(world.labels)
+    resume_and_compare(stopped, whole, kept, world, workers=1, **options)
+
+
+@pytest.mark.long
 def test_killed_and_resumed(
     long_world: World,
     start: Callable[..., subprocess.Popen[str]],
@@ -254,19 +276,25 @@ def test_killed_and_resumed(
     kept = (killed / JOURNAL).read_bytes().count(b"\n") - 1
     assert 8 <= kept < len(world.labels), "it was not killed midway"
     assert sorted(path.name for path in killed.iterdir()) == [LOG, JOURNAL]
-    before = (killed / JOURNAL).read_bytes()
+    resume_and_compare(killed, whole, kept, world, **options)
+
+
+def resume_and_compare(folder: Path, whole: Path, kept: int, world: World, **options: Any) -> None:
+    """Another preprocessing is refused; with the same one the evaluation ends as the whole one did."""
+    before = (folder / JOURNAL).read_bytes()
     other = {**options, "preprocessing": {**SMALL, "interpolation": "bilinear"}}
     with pytest.raises(UsageError, match=r"preprocessing: .*'interpolation': 'bicubic'.*'interpolation': 'bilinear'"):
-        evaluate(world.data, output=killed, resume=True, **other)
-    assert (killed / JOURNAL).read_bytes() == before
+        evaluate(world.data, output=folder, resume=True, **other)
+    assert (folder / JOURNAL).read_bytes() == before
 
-    result = evaluate(world.data, output=killed, resume=True, **options)
+    result = evaluate(world.data, output=folder, resume=True, **options)
     assert result["resumed_images"] == kept
-    assert (killed / PREDICTIONS).read_bytes() == (whole / PREDICTIONS).read_bytes()
+    assert (folder / PREDICTIONS).read_bytes() == (whole / PREDICTIONS).read_bytes()
+    expected = json.loads((whole / RESULT).read_text())
     same = ("images", "correct_top1", "correct_top5", "loss", "per_class", "setup_digest", "top1_interval_percent")
     assert {key: result[key] for key in same} == {key: expected[key] for key in same}
-    assert not (killed / JOURNAL).exists()
-    again = evaluate(world.data, output=killed, resume=True, **options)
+    assert not (folder / JOURNAL).exists()
+    again = evaluate(world.data, output=folder, resume=True, **options)
     assert again == result, "a finished evaluation is given back as it is"
 
 

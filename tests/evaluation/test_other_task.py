@@ -41,7 +41,7 @@ HOW: dict[str, Any] = {"runtime": "paddle", "device": "cpu", "workers": 1, "batc
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_process() -> Iterator[None]:
+def one_process(short_latency: None) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         for module in (run, collecting):
             patched.setattr(module, "WorkerPool", Pool)

@@ -53,12 +53,14 @@ class WithMap(Network):
 
 
 @pytest.mark.parametrize("format", ["onnx", "paddle-legacy", "openvino", "ncnn", "tflite", "mnn"])
-def test_several_outputs(format: str, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_outputs(
+    format: str, world: World, few_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each is compared, described with its shape, and returned in order, whatever the format."""
     skip_if_not_writable(format)
     weights = replace(read_weights(world.weights, preprocessing=SMALL), task="both")
     monkeypatch.setattr(checked, "network_of", WithMap)
-    images = [str(world.data / "imgs")]
+    images = [str(few_images)]
     told: list[tuple[int, int]] = []
     parity = write_checked(
         weights, format, tmp_path, images, lambda expected, outputs: ({"equal": 1}, None),
@@ -87,14 +89,14 @@ MIXED = Genotype(*([(name, source) for name in names for source in (0, 1)] for n
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_network_of_cells(format: str, tmp_path: Path) -> None:
+def test_a_network_of_cells(format: str, few_images: Path, tmp_path: Path) -> None:
     """Every installed runtime computes what Paddle does, or the export would have failed."""
     skip_if_not_writable(format)
     architecture = Architecture(space="cell", genotype=MIXED, form="cifar", channels=2, cells=3)
     paddle.seed(0)
     weights = fresh_weights(architecture, tmp_path / "weights.safetensors", num_classes=5)
     weights = replace(weights, preprocessing=weights.preprocessing.replace(image_size=8))
-    parity = write_checked(weights, format, tmp_path, None, lambda expected, outputs: ({}, None))
+    parity = write_checked(weights, format, tmp_path, [str(few_images)], lambda expected, outputs: ({}, None))
     assert parity["runtimes"]
     assert read_sidecar(tmp_path).record.architecture == architecture.to_dict()
 
@@ -129,11 +131,11 @@ SOFTMAX = PostProcessing(
 
 
 @pytest.mark.parametrize("format", ["onnx", "openvino", "paddle-legacy"])
-def test_post_processing(format: str, world: World, tmp_path: Path) -> None:
+def test_post_processing(format: str, world: World, few_images: Path, tmp_path: Path) -> None:
     """A second model has it where the format can hold it, compared as well; the sidecar says how it is computed."""
     skip_if_not_writable(format)
     weights = read_weights(world.weights, preprocessing=SMALL)
-    images = [str(world.data / "imgs")]
+    images = [str(few_images)]
     write_checked(weights, format, tmp_path, images, lambda expected, outputs: ({}, None), SOFTMAX)
     sidecar = read_sidecar(tmp_path)
     assert sidecar.outputs == (Output("logits", (8,)),), "the network alone stays as it is"
@@ -155,13 +157,11 @@ def test_post_processing(format: str, world: World, tmp_path: Path) -> None:
     assert np.abs(outputs - softmax(world.logits[:3])).max() <= 1e-3
 
 
-def test_other_answers_stop_the_export(world: World, tmp_path: Path) -> None:
+def test_other_answers_stop_the_export(world: World, few_images: Path, tmp_path: Path) -> None:
     """A second model that gives something else is never kept."""
     skip_if_not_writable("onnx")
     weights = read_weights(world.weights, preprocessing=SMALL)
     wrong = replace(SOFTMAX, agreement=lambda calls, record: ({}, "3 probabilities differ"))
     with pytest.raises(CheckFailed, match=r"model_softmax.onnx does not give .*, by .*: 3 probabilities differ"):
-        write_checked(
-            weights, "onnx", tmp_path, [str(world.data / "imgs")], lambda expected, outputs: ({}, None), wrong
-        )
+        write_checked(weights, "onnx", tmp_path, [str(few_images)], lambda expected, outputs: ({}, None), wrong)
     assert not (tmp_path / SIDECAR).exists()

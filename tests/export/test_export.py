@@ -14,7 +14,7 @@ from mobilenext import exporting
 from mobilenext.errors import CheckFailed, DataError, MissingDependency, OutputError, UsageError
 from mobilenext.export import FORMATS, checked
 from mobilenext.export.folder import new_folder
-from mobilenext.export.images import parity_images
+from mobilenext.export.images import FEWEST, parity_images
 from mobilenext.export.sidecar import SIDECAR, Output, read_sidecar
 from mobilenext.exporting import export_model
 from mobilenext.machine.packages import installed
@@ -49,7 +49,9 @@ def skip_if_not_writable(format: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def folders(world: World, tmp_path_factory: pytest.TempPathFactory, written_once: None) -> dict[str, Path]:
+def folders(
+    world: World, few_images: Path, tmp_path_factory: pytest.TempPathFactory, written_once: None
+) -> dict[str, Path]:
     """Exported when first asked for; Paddle's formats in a worker process, and the others in this one."""
 
     class Folders(dict[str, Path]):
@@ -59,9 +61,7 @@ def folders(world: World, tmp_path_factory: pytest.TempPathFactory, written_once
             with pytest.MonkeyPatch.context() as patched:
                 if not format.startswith("paddle"):
                     patched.setattr(exporting, "WorkerPool", Here)
-                export_model(
-                    folder, format=format, weights=world.weights, preprocessing=SMALL, images=[world.data / "imgs"]
-                )
+                export_model(folder, format=format, weights=world.weights, preprocessing=SMALL, images=[few_images])
             self[format] = folder
             return folder
 
@@ -85,11 +85,11 @@ def test_every_format(format: str, folders: dict[str, Path], world: World, tmp_p
     assert sidecar.made_by["paddlepaddle"]
 
     parity = sidecar.parity
-    assert parity["images"] == 24
+    assert parity["images"] == FEWEST
     assert parity["folded_batch_norms"] == 74
     assert parity["folding"]["largest_difference_of_std"] <= 1e-3  # this network amplifies rounding
     for compared in parity["runtimes"].values():
-        assert compared["equal_top1"] == 24
+        assert compared["equal_top1"] == FEWEST
         assert compared["largest_difference_of_std"] <= 1e-3
 
     prepared = prepare(find_subject(exported=folder), tmp_path / "scratch", Choice())
@@ -145,7 +145,9 @@ def test_a_paddle_folder_of_another_project(
 
 
 @pytest.mark.usefixtures("here")
-def test_an_export_that_computes_something_else(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_export_that_computes_something_else(
+    world: World, few_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Wrong:
         def __init__(self, spec: Any) -> None: ...
 
@@ -155,9 +157,7 @@ def test_an_export_that_computes_something_else(world: World, tmp_path: Path, mo
     monkeypatch.setattr(checked, "open_runtime", Wrong)
     output = tmp_path / "new" / "out"
     with pytest.raises(CheckFailed, match=r"does not compute what Paddle does, by paddle-inference .*: logits differ"):
-        export_model(
-            output, format="paddle-legacy", weights=world.weights, preprocessing=SMALL, images=[world.data / "imgs"]
-        )
+        export_model(output, format="paddle-legacy", weights=world.weights, preprocessing=SMALL, images=[few_images])
     assert [path.name for path in tmp_path.rglob("*")] in ([], ["new"]), "nothing that looks finished"
 
 

@@ -15,6 +15,8 @@ from mobilenext.export.folding import fold_batch_norms
 from mobilenext.export.to_onnx import check_batch_norms, convert, used_epsilons, write_onnx
 from mobilenext.machine.packages import installed
 from mobilenext.models import build_network
+from mobilenext.models.network import Network
+from mobilenext.models.sandglass_se import MobileNeXtSE
 from networks import give_statistics, logits
 
 for package in (*ONNX_PACKAGES, "onnxruntime"):
@@ -22,11 +24,15 @@ for package in (*ONNX_PACKAGES, "onnxruntime"):
         pytest.skip(f"{package} is not installed (the extra onnx)", allow_module_level=True)
 
 BATCH = np.random.default_rng(0).standard_normal((3, 3, 64, 64), dtype=np.float32)
+FEWER_BLOCKS = "mobilenext_l_ghost of fewer blocks"
 
 
-def network_for(model: str, **options: Any) -> paddle.nn.Layer:
+def network_for(model: str, **options: Any) -> Network:
     paddle.seed(0)
-    network = build_network(model, num_classes=20, **options)
+    if model == FEWER_BLOCKS:  # as in test_to_tflite.py
+        network: Network = MobileNeXtSE(0.4, groups=2, ghost=True, num_classes=20)
+    else:
+        network = build_network(model, num_classes=20, **options)
     give_statistics(network)
     # A classifier without a bias would lose the addition at the end.
     bias = network.head_layers[-1]
@@ -45,7 +51,8 @@ def network_for(model: str, **options: Any) -> paddle.nn.Layer:
         ("mobilenetv2_x0_35", {}),
         pytest.param("mobilenext_s", {}, marks=pytest.mark.long),
         pytest.param("mobilenext_l", {}, marks=pytest.mark.long),
-        ("mobilenext_l_ghost", {}),
+        pytest.param("mobilenext_l_ghost", {}, marks=pytest.mark.long),
+        (FEWER_BLOCKS, {}),
     ],
 )
 def test_written_graph(model: str, options: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from mobilenext.models.cell import CellNetwork
 from mobilenext.models.cell_operators import OPERATORS, build_operator
 from mobilenext.models.genotype import GENOTYPES, NONE
 from mobilenext.models.network import Network
+from mobilenext.models.sandglass_se import MobileNeXtSE, SEBlockPlan, plan_se_blocks
 from mobilenext.runtime import RuntimeSpec, open_runtime
 from networks import give_statistics
 
@@ -25,20 +26,21 @@ for package in FORMATS["tflite"].packages:
 
 BATCH = np.random.default_rng(0).standard_normal((3, 3, 64, 64), dtype=np.float32)
 
+DEPTH = 0.4  # of L and L-Ghost, whose own is 1.1: 13 blocks instead of 28
 
 NETWORKS: list[tuple[str, dict[str, Any]]] = [
     ("mobilenext_x0_35", {}),
     ("mobilenext_x0_35", {"identity_divisor": 2}),
     ("mobilenetv2_x0_35", {}),
     ("mobilenext_s", {}),
-    ("mobilenext_l", {}),  # grouped 1x1 convolutions
+    ("mobilenext_l", {}),
     ("mobilenext_l_ghost", {}),
     ("mobilenext_se_hidden_x0_35", {}),  # arithmetic with a number, ReLU
     ("mobilenext_thin_shortcut_x0_35", {}),
     ("mobilenext_two_depthwise_x0_35", {}),  # a stride in a 1x1 convolution
 ]
 # At an odd side, "SAME" pads otherwise than PyTorch does.
-SHORT = {(1, 50), (2, 64), (4, 50), (5, 64), (6, 64), (7, 50)}
+SHORT = {(1, 50), (2, 64), (6, 64), (7, 50)}  # blocks of those with sigmoid: below
 
 
 @pytest.mark.parametrize(
@@ -52,6 +54,20 @@ SHORT = {(1, 50), (2, 64), (4, 50), (5, 64), (6, 64), (7, 50)}
 def test_every_network(model: str, options: dict[str, Any], size: int, tmp_path: Path) -> None:
     paddle.seed(0)
     assert_equal(build_network(model, num_classes=20, **options), size, tmp_path)
+
+
+@pytest.mark.parametrize(("ghost", "size"), [(False, 50), (True, 64)])
+def test_blocks_of_every_kind_with_sigmoid(ghost: bool, size: int, tmp_path: Path) -> None:
+    """L and L-Ghost with fewer blocks: all kernels, strides, groups and shortcuts that they have."""
+    plans = plan_se_blocks(DEPTH, groups=2, ghost=ghost)
+    whole = plan_se_blocks(1.1, groups=2, ghost=ghost)
+    assert {kind_of(plan) for plan in plans} == {kind_of(plan) for plan in whole}
+    paddle.seed(0)
+    assert_equal(MobileNeXtSE(DEPTH, groups=2, ghost=ghost, num_classes=20), size, tmp_path)
+
+
+def kind_of(plan: SEBlockPlan) -> tuple[object, ...]:
+    return plan.kernel_size, plan.stride, plan.groups, plan.first_depthwise, plan.last_depthwise, plan.shortcut
 
 
 def assert_equal(network: Network, size: int, folder: Path) -> None:

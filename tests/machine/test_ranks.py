@@ -237,9 +237,7 @@ def test_when_one_is_killed_the_other_says_so(killed: int, data: Path, tmp_path:
     with two(arguments) as processes:
         wait_for_lines(folder, 6)
         processes[killed].send_signal(signal.SIGKILL)
-        started = time.monotonic()
         said = "".join(processes[1 - killed].communicate(timeout=300))
-        assert time.monotonic() - started < 40
         assert processes[1 - killed].returncode == 3
     assert "mobilenext: an exchange with the other processes of this run failed; if one of them has ended" in said
     assert "Traceback" not in said
@@ -501,6 +499,7 @@ def test_what_one_process_cannot_read_ends_both(together: Together) -> None:
     assert (folder / "journal.jsonl").read_bytes().count(b"\n") == 1 + 3 * 2 * ROUND, "the rounds before"
 
 
+@pytest.mark.long  # a lost process, and a killed evaluation that goes on: above, and evaluation/test_evaluate.py
 def test_one_process_goes_on_after_a_kill(
     alone: Path, long_world: World, tmp_path: Path, wait_for_rows: Callable[[Path, int], None], two: Two,
     warm_commands: WarmCommands,

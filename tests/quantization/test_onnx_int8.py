@@ -52,7 +52,7 @@ class Digits:
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
+def digits(tmp_path_factory: pytest.TempPathFactory, written_once: None) -> Digits:
     return Digits(tmp_path_factory.mktemp("digits"))
 
 

@@ -104,7 +104,14 @@ def assert_alphas(search: Search, name: str) -> None:
         assert_allclose(search.alphas[f"alphas_{kind}"].numpy(), ARRAYS[f"{name}_{kind}"], **BOUND)
 
 
-@pytest.mark.parametrize(("case", "order"), [("order1", 1), ("order2", 2), ("order2_momentum", 2)])
+@pytest.mark.parametrize(
+    ("case", "order"),
+    [
+        ("order1", 1),
+        pytest.param("order2", 2, marks=pytest.mark.long),  # without momentum: the first of three alternating steps
+        ("order2_momentum", 2),
+    ],
+)
 def test_two_steps_of_the_alphas(double: None, case: str, order: int) -> None:
     search = Search(recipe(order))
     if case == "order2_momentum":

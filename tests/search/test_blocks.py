@@ -43,6 +43,7 @@ class Whole(NamedTuple):
 
 MODEL, SIZE = "mobilenext_x0_35", 32
 PLAN = plan_blocks(0.35)
+pytestmark = pytest.mark.usefixtures("without_curves")
 CANDIDATES = find_candidates(PLAN)
 
 

@@ -29,6 +29,7 @@ SMALL = [
     "image_size=8", "padding=1", "channels=2", "cells=3", f"operators={OPERATORS}", "epochs=3", "batch_size=5",
     "alpha_warmup=0.3",
 ]  # fmt: skip
+pytestmark = pytest.mark.usefixtures("without_curves")
 TIMES = ("seconds", "images_per_second", "reader_cost", "batch_cost")
 FILES = ("best.safetensors", "last.safetensors", "architecture.json")
 

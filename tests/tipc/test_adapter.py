@@ -199,6 +199,7 @@ def test_engines(lite: Repository, exported: Path) -> None:
     }.items() <= best.items()
 
 
+@pytest.mark.long  # with .pdmodel; in the usual tests it is ONNX, below
 def test_another_format_takes_the_place_of_the_first(repository: Repository, exported: Path) -> None:
     folder = repository.folder / "formats"
     shutil.copytree(exported, folder)
@@ -213,10 +214,15 @@ def test_another_format_takes_the_place_of_the_first(repository: Repository, exp
 
 
 @pytest.mark.skipif(not installed("paddle2onnx"), reason="the extra onnx is not installed")
-@pytest.mark.usefixtures("exported")
-def test_onnx(repository: Repository) -> None:
+def test_onnx_takes_the_place_of_the_first(repository: Repository, exported: Path) -> None:
+    folder = repository.folder / "onnx"
+    shutil.copytree(exported, folder)
     weights = f"--pretrained=test_tipc/weights/{MODEL}"
     repository.tipc("export", weights, "--save-inference-dir=onnx", "--format=onnx")
+    assert (folder / "model.onnx").is_file()
+    assert not (folder / "inference.json").exists()
+    assert not (folder / "inference.pdiparams").exists()
+    assert (folder / "best.safetensors").is_file()
     image = next((repository.folder / VAL).iterdir())
     rows = repository.tipc("infer", "--model-dir=onnx", f"--image-dir={image}").stdout.splitlines()
     assert len(rows) == 1

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from in_process import run_in_one_process
+from in_process import run_in_one_copy
+from warm import WarmCommands
 
 Run = Callable[..., CompletedProcess[str]]
 X035 = ("--model", "mobilenext_x0_35")
@@ -172,7 +173,9 @@ class Refusal:
 
 
 @pytest.fixture(scope="module")
-def refusals(mobilenext: Run, places: Places, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Refusal]:
+def refusals(
+    mobilenext: Run, warm_commands: WarmCommands, places: Places, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Refusal]:
     """Every case of CASES."""
     folder = tmp_path_factory.mktemp("bad")
     known = {"DATA": places.data, "OTHER": places.other, "GAP": places.gap, "BROKEN": places.broken, "RUN": places.run}
@@ -193,7 +196,8 @@ def refusals(mobilenext: Run, places: Places, tmp_path_factory: pytest.TempPathF
 
     with ThreadPoolExecutor(2) as threads:
         said = list(threads.map(run, BAD))
-    done = dict(zip(BAD, said, strict=True)) | run_in_one_process({case: written[case][:-1] for case in MORE}, outs)
+    together = {case: written[case][:-1] for case in MORE}
+    done = dict(zip(BAD, said, strict=True)) | run_in_one_copy(together, outs, folder, warm_commands)
     return {
         case: Refusal(
             *done[case], sorted(str(path.relative_to(outs[case])) for path in outs[case].rglob("*")), texts[-1]
