@@ -14,7 +14,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("numba", reason="numba is not installed: Paddle's own convolutions are in use")
-from mobilenext.training import compiled_loops
+import numba
+from numba.core import caching
+
+from mobilenext.training import compiled_loops, depthwise_kernels
 from mobilenext.training.depthwise import Geometry, depthwise_conv2d
 from mobilenext.training.depthwise_kernels import SCRATCH
 from mobilenext.training.depthwise_small_maps import LENGTH, PRODUCTS, fits
@@ -209,6 +212,17 @@ def test_nan_stays_in_its_channel_where_the_last_vector_is_not_full() -> None:
     x[1, 2, 0, 0] = of_y[1, 2, 0, 0] = np.nan  # where the vector of the last two channels ends
     for array in result_and_gradients(depthwise_conv2d, (x, weight, of_y), geometry):
         assert np.unique(np.argwhere(np.isnan(array))[:, 1 if array.shape[0] == 2 else 0]).tolist() == [2]
+
+
+def test_where_no_folder_may_be_written_to_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [])
+
+    def double(number):  # type: ignore[no-untyped-def]
+        return 2 * number
+
+    with pytest.raises(RuntimeError, match="no locator"):
+        numba.njit(cache=True)(double)
+    assert depthwise_kernels.compiled(double)(21) == 42
 
 
 def test_an_array_keeps_the_memory_of_its_tensor() -> None:

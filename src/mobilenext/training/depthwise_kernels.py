@@ -11,13 +11,29 @@ Small maps (2 x 2 in the last stage at 64 pixels) are put behind one another, so
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numba import njit
 
 SCRATCH = 2048  # float32 values of one map in the scratch memory: all of it stays in the first-level cache
 
 # Sums may be reordered (that is what vectors need), but NaN and infinity must stay what they are.
-compiled = njit(fastmath={"contract", "reassoc", "nsz", "arcp"}, nogil=True, error_model="numpy", cache=True)
+OPTIONS = {"fastmath": {"contract", "reassoc", "nsz", "arcp"}, "nogil": True, "error_model": "numpy"}
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Return the function as Numba compiles it when it is first called; later processes take it from a cache.
+
+    The cache notices a change in the function's own file, not in that of a function it calls: whoever changes this file
+    has to touch the others that use it.
+    """
+    try:
+        return njit(cache=True, **OPTIONS)(function)
+    except RuntimeError:  # no folder for a cache may be written to: each process compiles
+        return njit(**OPTIONS)(function)
+
 
 # All kernels see the scratch memory as one long vector, in this order, the last index the fastest:
 #
