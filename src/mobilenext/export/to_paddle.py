@@ -38,12 +38,17 @@ def write_paddle(network: paddle.nn.Layer, model_file: Path, image_size: int) ->
 
 def _remove_call_stacks(model_file: Path) -> None:
     """Take the files and lines that built each operator out of a ``.pdmodel``: they are paths of this machine."""
-    program = paddle.static.deserialize_program(model_file.read_bytes())
-    for block in program.blocks:
-        for operator in block.ops:
-            if operator.has_attr("op_callstack"):
-                operator._remove_attr("op_callstack")
-    write_atomically(model_file, program.desc.serialize_to_string())
+    paddle.enable_static()  # Paddle 2 reads programs in no other mode
+    try:
+        program = paddle.static.deserialize_program(model_file.read_bytes())
+        for block in program.blocks:
+            for operator in block.ops:
+                if operator.has_attr("op_callstack"):
+                    operator._remove_attr("op_callstack")
+        content = program.desc.serialize_to_string()
+    finally:
+        paddle.disable_static()
+    write_atomically(model_file, content)
 
 
 @contextlib.contextmanager
