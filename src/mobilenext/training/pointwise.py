@@ -29,7 +29,8 @@ def is_pointwise(layer: nn.Layer) -> bool:
         and list(layer.weight.shape[2:]) == [1, 1]
         and list(layer._stride) == [1, 1]
         and layer._padding in (0, [0, 0])
-        and (layer._groups, layer._data_format, layer.bias) == (1, "NCHW", None)
+        and (layer._groups, layer._data_format) == (1, "NCHW")
+        and layer.bias is None
     )
 
 
