@@ -81,8 +81,7 @@ def evaluate(
     _check(output, unreadable, resume, selection)
     choice, subject = choose(execution, workers), find_subject(**source)
     task = task_of_file(task_of(subject), subject.path)
-    answering = task.options_of(scoring)
-    whole = _open(task, data, selection, choice, unreadable)
+    answering, whole = task.options_of(scoring), _open(task, data, selection, choice, unreadable)
     with watched_scratch_folder(output) as scratch, workers_of(choice) as pool:
         pool.begin(import_all)
         # A process of its own prepares: this one stays small, and the latency is measured while nothing else runs.
