@@ -87,10 +87,14 @@ def wait(condition: Callable[[], Any]) -> None:
 
 
 def shoot(driver: Any, path: Path, height: int) -> None:
-    """Store the upper `height` pixels of the page with a palette of 256 colors, a third of the size."""
+    """Store the upper `height` pixels of the page."""
     screen = {"width": WIDTH, "height": height, "deviceScaleFactor": 1, "mobile": False}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-    image = Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
+    store(driver.get_screenshot_as_png(), path)
+
+
+def store(picture: bytes, path: Path) -> None:
+    """Store a PNG with a palette of 256 colors, a third of the size."""
     content = io.BytesIO()
-    image.quantize(256).save(content, "PNG", optimize=True)
+    Image.open(io.BytesIO(picture)).convert("RGB").quantize(256).save(content, "PNG", optimize=True)
     write_atomically(path, content.getvalue())

@@ -47,6 +47,7 @@ def explanation(path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         (digit,) = write_digits(Path(folder) / "digits").rglob("digit_1202.png")
         explain(digit, path, model="mobilenext_x0_35.digits")
+        page_pictures.store(path.read_bytes(), path)
 
 
 PICTURES: dict[str, tuple[str, Callable[[Path], None]]] = {

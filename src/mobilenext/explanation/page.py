@@ -96,7 +96,7 @@ def _scale(height: int) -> dict[str, Any]:
     """Draw the colors of the heat as they lie on a medium gray, from none at the foot to the most at the top."""
     heat = np.linspace(1, 0, 256, dtype=np.float32)[:, None]  # [256, 1]
     colors = overlay(np.full((256, 1, 3), 128, np.uint8), heat)
-    look = {"orient": "right", "grid": False, "domain": False, "values": [0, 0.25, 0.5, 0.75, 1]}
+    look = {"orient": "right", "grid": False, "domain": False, "values": [0, 0.2, 0.4, 0.6, 0.8, 1]}
     y = {"field": "heat", "type": "quantitative", "scale": {"domain": [0, 1], "nice": False}}
     strip = _image(colors, " ", " ", (SCALE, height))
     ends = {"data": {"values": [{"heat": 0}, {"heat": 1}]}, "mark": {"type": "point", "opacity": 0}}
