@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Callable
 
-from document_tables import accuracy, detection, experiments, speed, tipc, training
+from document_tables import accuracy, detection, experiments, phone, speed, tipc, training
 from document_tables.chinese import chinese
 from document_tables.results import ROOT, load
 from gradient_confusion import confusion_table
@@ -57,6 +57,8 @@ BLOCKS: dict[str, Callable[[], str]] = {  # by the name in the document's marks
     "quantization": lambda: quantization_table([load("tiny20_int8.json"), load("nips17_int8.json")]),
     "precision": accuracy.precision,
     "int8_settings": accuracy.int8_settings,
+    "phone_files": phone.phone_files,
+    "mnn_int8": phone.mnn_int8,
     "recipes": training.recipes,
     "bench_train": speed.bench_train,
     "operators": speed.operators,

@@ -28,6 +28,7 @@ MAIN = {
     "explanations",
     "security",
     "architecture",
+    "phone",
 }
 CHINESE_ONLY = {"terms"}  # pages of docs/cn without a twin
 TWINS = {
