@@ -28,8 +28,10 @@ DEMO = ("mobilenext_x0_35.digits", "mobilenext_x0_35.tiny20", "ssdlite320_mobile
 def report(path: Path) -> None:
     """Draw the head of the page that `mobilenext quickstart` writes."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "mobilenext", "quickstart", "-o", f"{folder}/quickstart"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        # In that folder, since the page shows the command.
+        subprocess.run(
+            [sys.executable, "-m", "mobilenext", "quickstart"], check=True, stdout=subprocess.DEVNULL, cwd=folder
+        )
         page = next(Path(folder).rglob("report.html"))
         with browser() as driver:
             driver.get(page.as_uri())
