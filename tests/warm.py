@@ -195,7 +195,7 @@ def serve(descriptor: int, kernels: bool, files_of_networks: str | None) -> NoRe
     """Carry out the commands that come from a socket, until it is closed."""
     while "" in sys.path:
         sys.path.remove("")  # the working folder, which the installed command does not search
-    _import()
+    of_paddle = _import()
     if kernels:
         load_kernels()
     patches = contextlib.ExitStack()  # to the end of this process
@@ -203,8 +203,7 @@ def serve(descriptor: int, kernels: bool, files_of_networks: str | None) -> NoRe
         patches.enter_context(writing_once(Path(files_of_networks)))
     latency = importlib.import_module("mobilenext.evaluation.latency")
     latency.measure_latency.__defaults__ = (1,)  # as few runs as it takes; evaluations in pytest's process take all
-    threads = Path("/proc/self/task")
-    assert not threads.is_dir() or len(list(threads.iterdir())) == 1
+    assert _threads() == of_paddle
     with socket.socket(fileno=descriptor) as requests:
         while True:
             text, descriptors, _, _ = socket.recv_fds(requests, 1 << 20, 64)
@@ -230,17 +229,29 @@ def _ended() -> bool:
         return False
 
 
-def _import() -> None:
-    """Import what most commands do; not ONNX Runtime, nor Vega, which start threads that a copy would not have."""
+def _threads() -> int:
+    tasks = Path("/proc/self/task")
+    return len(list(tasks.iterdir())) if tasks.is_dir() else 1
+
+
+def _import() -> int:
+    """Import what most commands do; not ONNX Runtime, nor Vega, which start threads that a copy would not have.
+
+    Returns:
+        The threads after the import of Paddle: 1, and one more with Paddle 2.6, which a copy can do without.
+    """
     import warnings
 
     warnings.filterwarnings("ignore", message="No ccache found")
+    importlib.import_module("paddle")
+    threads = _threads()
     for name in _IMPORTED:
         importlib.import_module(name)
     for name in _IMPORTED_IF_INSTALLED:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     warnings.resetwarnings()
+    return threads
 
 
 def load_kernels() -> None:
