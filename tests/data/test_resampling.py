@@ -314,6 +314,12 @@ def test_a_file_that_others_may_have_written_is_not_loaded(copied: Path) -> None
         machine_code.load(copied)
 
 
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "code.o")
+    with pytest.raises(NoMachineCode, match=r"code\.o"):
+        machine_code.load(tmp_path / "code.o")
+
+
 def test_only_one_process_compiles(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from filelock import FileLock
 

@@ -27,7 +27,6 @@ from typing import Any, NamedTuple
 import numpy.typing as npt
 
 from mobilenext.errors import OutputError
-from mobilenext.files import FileProblem, read_bounded
 from mobilenext.machine.environment import processor
 from mobilenext.machine.home import cache_folder
 
@@ -79,18 +78,24 @@ def read_code(path: Path) -> bytes:
         NoMachineCode: there is none, other users may have written it, or it is damaged.
     """
     try:
-        status = path.stat()
-        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or status.st_uid not in (os.getuid(), 0):
-            raise NoMachineCode(f"other users may have written {path}; delete it, or set MOBILENEXT_HOME")
-        content = read_bounded(path, _LARGEST_BYTES, "the machine code of a few loops")
+        with path.open("rb", opener=_without_waiting) as file:
+            status = os.fstat(file.fileno())  # of the file that is read, whatever stands under its name by now
+            others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or status.st_uid not in (os.getuid(), 0)
+            if others or not stat.S_ISREG(status.st_mode):
+                raise NoMachineCode(f"other users may have written {path}; delete it, or set MOBILENEXT_HOME")
+            content = file.read(_LARGEST_BYTES + 1)
     except FileNotFoundError:
         raise NoMachineCode("the loops have not been compiled yet") from None
-    except (OSError, FileProblem) as error:
+    except OSError as error:
         raise NoMachineCode(f"{path}: {error}") from error
     checksum, sealed = content[:_SUM_BYTES], content[_SUM_BYTES:]
     if hashlib.sha256(sealed).digest() != checksum:
         raise NoMachineCode(f"{path} is damaged; delete it")
     return sealed
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe would let the process wait for a writer
 
 
 def load(path: Path) -> Loops:
