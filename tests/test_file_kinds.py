@@ -179,7 +179,7 @@ def test_what_is_given_as_an_image(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="this is the folder of a training run"):
         list(find_images([tmp_path]))
     (tmp_path / "page.jpg").write_bytes(b"<!DOCTYPE html><html>")
-    with pytest.raises(ImageError, match=r"begins with b'<!DOCTYPE ht': an HTML or XML page\. Convert it"):
+    with pytest.raises(ImageError, match=r'begins with "<!DOCTYPE ht" and is an HTML or XML page\. Convert it'):
         read_image(tmp_path / "page.jpg")
 
 

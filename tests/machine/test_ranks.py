@@ -343,17 +343,9 @@ def carry_out(commands: dict[str, list[str]], folder: Path, two: Two) -> dict[st
 
 def one_of_two_with_commands(listed: Path) -> int:
     """What each process does for `carry_out`; it predicts by itself, which saves starting two workers each time."""
-    from in_process import Here
+    from in_process import Pool
     from mobilenext.cli import main
     from mobilenext.evaluation import collecting, latency, pipeline, run
-
-    class Pool(Here):
-        workers = 1
-
-        def __init__(self, *_: Any, **__: Any) -> None: ...
-
-        def map(self, function: Any, items: Any) -> Any:
-            return map(function, items)
 
     for module in (collecting, run):
         module.WorkerPool = Pool  # type: ignore[assignment,misc]

@@ -78,7 +78,8 @@ def read_code(path: Path) -> bytes:
         NoMachineCode: there is none, other users may have written it, or it is damaged.
     """
     try:
-        with path.open("rb", opener=_without_waiting) as file:
+        # A pipe would let the process wait for somebody who writes.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             status = os.fstat(file.fileno())  # of the file that is read, whatever stands under its name by now
             others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or status.st_uid not in (os.getuid(), 0)
             if others or not stat.S_ISREG(status.st_mode):
@@ -92,10 +93,6 @@ def read_code(path: Path) -> bytes:
     if hashlib.sha256(sealed).digest() != checksum:
         raise NoMachineCode(f"{path} is damaged; delete it")
     return sealed
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a pipe would let the process wait for a writer
 
 
 def load(path: Path) -> Loops:
