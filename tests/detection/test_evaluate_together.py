@@ -44,6 +44,7 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.long  # the same of classification, and of rows that a journal has kept, is quick
 def test_two_processes_give_the_precision_of_one(warm_commands: WarmCommands, cells: Path, tmp_path: Path) -> None:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))

@@ -136,6 +136,7 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+@pytest.mark.long  # the same of classification is quick
 def test_two_processes_compute_what_one_does(begin: Begin, data: Path, backbone: Path, tmp_path: Path) -> None:
     """With batch norms over all processes; those of a single cell amplify the rounding of the first step."""
     words = (data, *RECIPE, "--backbone", backbone)
