@@ -68,8 +68,10 @@ def measure_photos(folder: Path, rounds: int = 3) -> dict[str, Any]:
         for name, of_photo in times.items():
             milliseconds.setdefault(name, []).append(of_photo)
     means = {name: float(np.median(values, axis=1).mean()) for name, values in milliseconds.items()}
+    source = origin()
     return {
-        **origin(),
+        **source,
+        "command": source["command"].replace(str(folder), folder.name),  # no path of one machine
         "folder": folder.name,
         "images": len(paths),
         "mean_pixels": round(pixels / len(paths)),

@@ -268,7 +268,7 @@ def main() -> None:
     variants = [name for name in VARIANTS if available_cores() > 1 or not name.startswith("two")]
     rows = [row for name in CASES for row in measure_case(name, variants, options)]
     torch = rows[-1].get("torch")
-    command = {**origin(), "command": origin()["command"].replace(str(options.peer_python), "PYTHON")}
+    command = {**origin(), "command": origin()["command"].replace(options.peer_python or "PYTHON", "PYTHON")}
     result = {
         "rows": rows,
         "warm_up_steps": WARM_UP,

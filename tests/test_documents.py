@@ -39,6 +39,12 @@ def commands(document: Path, program: str) -> Iterator[str]:
                 yield found[1]
 
 
+def test_results_name_no_path_of_one_machine() -> None:
+    for file in sorted((ROOT / "results").glob("*.json")):
+        commands = re.findall(r'"command": "([^"]*)"', file.read_text(encoding="utf-8"))
+        assert [command for command in commands if re.search(r"(^|[ =])/", command)] == [], file.name
+
+
 def test_tables_are_made_from_the_results() -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "update_tables.py"), "--check"], capture_output=True, text=True
