@@ -24,7 +24,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -44,6 +43,7 @@ from mobilenext.runtime import RuntimeSpec, open_runtime
 from mobilenext.sources.choice import choose
 from mobilenext.sources.find import find_subject
 from mobilenext.sources.prepare import prepare
+from process_memory import MemoryOfTree
 from result_tables import evaluation_table
 
 BATCH, LOADER_WORKERS = 32, 2
@@ -138,29 +138,6 @@ def inference_alone(weights: Path, runtime: str) -> dict[str, float]:
             list(pool.map(partial(_infer, spec), [1] * choice.workers))  # starts the processes
             means = list(pool.map(partial(_infer, spec), [100] * choice.workers))
     return {"milliseconds": statistics.mean(means)}
-
-
-class MemoryOfTree(threading.Thread):
-    """The largest sum of proportional set sizes of a process and its descendants, in MiB (Linux)."""
-
-    def __init__(self, pid: int) -> None:
-        super().__init__(daemon=True)
-        self.pid, self.peak_mib = pid, 0.0
-
-    def run(self) -> None:
-        while Path(f"/proc/{self.pid}").exists():
-            self.peak_mib = max(self.peak_mib, self._now(self.pid) / 1024)
-            time.sleep(0.2)
-
-    def _now(self, pid: int) -> int:
-        try:
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-            size = sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-            tasks = Path(f"/proc/{pid}/task").iterdir()
-            children = " ".join((task / "children").read_text() for task in tasks).split()
-        except OSError:
-            return 0
-        return size + sum(self._now(int(child)) for child in children)
 
 
 def evaluate(data: Path, weights: Path, runtime: str) -> dict[str, Any]:

@@ -84,3 +84,24 @@ def operator_table(result: Mapping[str, Any]) -> str:
             shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in list(row["operators"].items())[:5])
             lines.append([row["case"], row["variant"], shares])
     return table(["network", "step", "operators"], lines)
+
+
+def scale_table(result: Mapping[str, Any]) -> str:
+    """Time and memory of evaluations of ImageNet's size; a part that was left out has no row."""
+    names = {
+        "whole": "one command",
+        "resumed": "killed in the middle, resumed",
+        "launched": "processes of the launcher",
+    }
+    rows = []
+    for part, name in names.items():
+        if row := result.get(part):
+            title = f"{row['processes']} {name}" if part == "launched" else name
+            first = f"{row['first_row_seconds']:.1f} s" if "first_row_seconds" in row else "-"
+            minutes = f"{row['seconds'] / 60:.1f} min" + (" for the rest" if part == "resumed" else "")
+            memory = f"{row['peak_memory_mib']:.0f} MiB"
+            rows.append([title, f"{row['images']:,}", first, minutes, f"{row['images_per_second']:.1f}", memory])
+    if row := result.get("lines"):
+        first, memory = f"{row['first_row_seconds']:.1f} s", f"{row['peak_memory_mib']:.0f} MiB"
+        rows.append(["a long list, to its first image", f"{row['lines']:,}", first, "-", "-", memory])
+    return table(["evaluation", "images", "first image after", "whole", "images/s", "peak memory"], rows)
