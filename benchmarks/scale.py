@@ -69,6 +69,8 @@ class Command:
     output: Path
     began: float
     memory: MemoryOfTree
+    lines_read: int = 0  # of the journal
+    bytes_read: int = 0
 
     @classmethod
     def start(cls, data: Path, weights: Path, output: Path, *options: str, program: Sequence[str] = ()) -> Command:
@@ -89,6 +91,16 @@ class Command:
         except OSError:
             return 0
 
+    def rows(self) -> int:
+        """Return the rows of the journal, of which only what is new is read; its first line is none."""
+        if self.size() > self.bytes_read:
+            with (self.output / JOURNAL).open("rb") as file:
+                file.seek(self.bytes_read)
+                content = file.read()
+            self.bytes_read += len(content)
+            self.lines_read += content.count(b"\n")
+        return max(0, self.lines_read - 1)
+
     def wait_for(self, condition: Callable[[], bool]) -> float:
         """Wait until something is so; return the seconds since the start."""
         while not condition():
@@ -101,7 +113,7 @@ class Command:
         """Return the seconds until the journal has a row beside its first line, or beside what it had before."""
         if before:
             return self.wait_for(lambda: self.size() > before)
-        return self.wait_for(lambda: self.size() > 0 and (self.output / JOURNAL).read_bytes().count(b"\n") > 1)
+        return self.wait_for(lambda: self.rows() > 0)
 
     def kill(self) -> None:
         """Kill all its processes at once."""
@@ -147,10 +159,9 @@ def resumed(data: Path, weights: Path, folder: Path) -> dict[str, Any]:
     half = sum(1 for _ in (data / "val_list.txt").open()) // 2
     command = Command.start(data, weights, output)
     fresh = command.first_row()
-    row_bytes = 60  # of a line, about; the exact number of lines is counted below
-    command.wait_for(lambda: command.size() > half * row_bytes and _lines(output) > half)
+    command.wait_for(lambda: command.rows() > half)
     command.kill()
-    kept, size = _lines(output), command.size()
+    kept, size = command.rows(), command.size()
     again = Command.start(data, weights, output, "--resume")
     first = again.first_row(before=size)
     return {
@@ -160,11 +171,6 @@ def resumed(data: Path, weights: Path, folder: Path) -> dict[str, Any]:
         "first_row_seconds": first,
         "fresh_first_row_seconds": fresh,
     }
-
-
-def _lines(output: Path) -> int:
-    """Return the rows of a journal."""
-    return (output / JOURNAL).read_bytes().count(b"\n") - 1
 
 
 def launched(data: Path, weights: Path, folder: Path) -> dict[str, Any]:

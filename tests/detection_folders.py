@@ -36,7 +36,7 @@ def a_row(
         for place, (corners, label) in enumerate(truth)
     )
     path = name or f"images/{index}.png"
-    image = BoxedImage(index, Path(path), path, *size, boxes, index + 1)
+    image = BoxedImage(index, path, path, *size, boxes, index + 1)
     corners = np.array([box for box, _, _ in detections], np.float64).reshape(-1, 4)
     labels = np.array([label for _, label, _ in detections], np.int64)
     return row_of(image, corners, labels, np.array([score for _, _, score in detections], np.float64), error)

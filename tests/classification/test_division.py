@@ -63,7 +63,7 @@ def test_a_class_is_drawn_alike_whatever_the_others_are(photos: Path) -> None:
 
 def test_a_repeated_image_is_on_one_side(tmp_path: Path) -> None:
     paths = [tmp_path / f"{number}.png" for number in range(6)]
-    records = [LabelledImage(index, paths[index % 6], f"{index % 6}.png", index % 2) for index in range(24)]
+    records = [LabelledImage(index, str(paths[index % 6]), f"{index % 6}.png", index % 2) for index in range(24)]
     training, validation = divide(
         LabelledDataset(tmp_path, "list", None, tuple(records), None, 24, ()), tmp_path, 0.4, 0
     )
@@ -73,7 +73,7 @@ def test_a_repeated_image_is_on_one_side(tmp_path: Path) -> None:
 
 
 def test_nothing_to_divide(tmp_path: Path) -> None:
-    records = tuple(LabelledImage(index, tmp_path / f"{index}", f"{index}", index) for index in range(3))
+    records = tuple(LabelledImage(index, str(tmp_path / f"{index}"), f"{index}", index) for index in range(3))
     with pytest.raises(DatasetError, match="no class has two images"):
         divide(LabelledDataset(tmp_path, "list", None, records, None, 3, ()), tmp_path, 0.5, 0)
 

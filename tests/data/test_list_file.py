@@ -25,7 +25,7 @@ def read(root: Path, text: str | bytes, name: str = "list.txt", **options: objec
 
 
 def pairs(listed: ListedImages) -> list[tuple[str, int]]:
-    assert all(path.is_file() for path, _, _ in listed.images)
+    assert all(Path(path).is_file() for path, _, _ in listed.images)
     return [(name, label) for _, name, label in listed.images]
 
 
@@ -90,7 +90,7 @@ def test_lines_as_programs_write_them(tmp_path: Path, lines: str) -> None:
     tree(tmp_path, *FILES)
     (tmp_path / "imgs").mkdir()
     listed = read(tmp_path, lines)
-    assert [(path.resolve().name, label) for path, _, label in listed.images] == EXPECTED
+    assert [(Path(path).resolve().name, label) for path, _, label in listed.images] == EXPECTED
     assert listed.class_names is None
 
 
@@ -233,7 +233,7 @@ def test_another_case_is_an_error_that_names_the_file(tmp_path: Path) -> None:
 def test_other_spellings_of_a_name(tmp_path: Path, name: str, note: str) -> None:
     tree(tmp_path, "sub/a 1.jpg", "sub/a 1.txt")
     listed = read(tmp_path, f"{name.format(root=tmp_path.name)} 5\n")
-    assert [(path, label) for path, _, label in listed.images] == [(tmp_path / "sub/a 1.jpg", 5)]
+    assert [(path, label) for path, _, label in listed.images] == [(str(tmp_path / "sub/a 1.jpg"), 5)]
     assert note in "".join(listed.notes)
 
 
@@ -261,6 +261,20 @@ def test_repeated_lines(tmp_path: Path) -> None:
     for repeats in (False, True):
         message = refused(tmp_path, "a.jpg 1\na.jpg 2\n", repeats=repeats)
         assert "line 2: 'a.jpg 2': the same file as in line 1, where its label is 1" in message
+
+
+@pytest.mark.parametrize("again", ["./sub/a.jpg", "sub//a.jpg", "sub/./a.jpg", ".//sub/././a.jpg", "{root}/sub//a.jpg"])
+def test_another_way_to_write_a_name_is_the_same_file(tmp_path: Path, again: str) -> None:
+    tree(tmp_path, "sub/a.jpg", "sub/.a.jpg")
+    lines = f"sub/a.jpg 1\nsub/.a.jpg 1\n{again.format(root=tmp_path)} 1\n"
+    assert "line 3: " in (message := refused(tmp_path, lines))
+    assert "the same file as in line 1; each may be listed once" in message
+
+
+@pytest.mark.parametrize("name", ["1:2.jpg", "é:a.jpg", "a:b.jpg", ".hidden.jpg"])
+def test_names_that_look_like_something_else(tmp_path: Path, name: str) -> None:
+    tree(tmp_path, name)
+    assert pairs(read(tmp_path, f"{name} 3\n")) == [(name, 3)]
 
 
 def test_a_file_whose_name_begins_like_a_comment(tmp_path: Path) -> None:

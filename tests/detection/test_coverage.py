@@ -16,7 +16,7 @@ from mobilenext.models.detector_form import FORMS, Form
 
 def boxed(*boxes: tuple[tuple[float, float, float, float], int], size: int = 320) -> BoxedDataset:
     """Return one picture with boxes: corners and labels."""
-    record = BoxedImage(0, Path("a.jpg"), "a.jpg", size, size, tuple(Box(*box) for box in boxes), "a")
+    record = BoxedImage(0, "a.jpg", "a.jpg", size, size, tuple(Box(*box) for box in boxes), "a")
     return BoxedDataset(Path(), "voc", None, (record,), ("cell", "dot"), 1, ())
 
 
@@ -66,7 +66,7 @@ def test_advice_names_sizes_that_match_more() -> None:
 
 
 def test_boxes_that_are_not_trained_on_do_not_count() -> None:
-    record = BoxedImage(0, Path("a"), "a", 320, 320, (Box((0, 0, 9, 9), 1, difficult=True),), "a")
+    record = BoxedImage(0, "a", "a", 320, 320, (Box((0, 0, 9, 9), 1, difficult=True),), "a")
     assert coverage_lines(BoxedDataset(Path(), "voc", None, (record,), ("cell",), 1, ()), FORMS["voc"]) == []
 
 

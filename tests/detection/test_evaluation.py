@@ -55,7 +55,7 @@ def scaled(fractions: list[float], size: list[int] = SIZE) -> list[float]:
 
 
 def image(index: int, *boxes: Box) -> BoxedImage:
-    return BoxedImage(index, Path(f"{index}.jpg"), f"{index}.jpg", 640, 480, boxes, 10 * index)
+    return BoxedImage(index, f"{index}.jpg", f"{index}.jpg", 640, 480, boxes, 10 * index)
 
 
 RECORDS = (

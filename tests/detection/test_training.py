@@ -100,7 +100,7 @@ def job(form: Form, *records: BoxedImage, batch_size: int = 4) -> DetectionJob:
 
 
 def picture(index: int, *boxes: Box) -> BoxedImage:
-    return BoxedImage(index, Path(f"{index}.png"), f"{index}.png", 100, 80, boxes, index)
+    return BoxedImage(index, f"{index}.png", f"{index}.png", 100, 80, boxes, index)
 
 
 def batch_of(form: Form, boxes: list[np.ndarray], labels: list[np.ndarray], of: DetectionJob) -> Batch:

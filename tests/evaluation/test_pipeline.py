@@ -58,7 +58,7 @@ def records(tmp_path: Path) -> list[LabelledImage]:
         path = tmp_path / f"{index}.png"
         color = tuple(np.random.default_rng(index).integers(0, 256, 3).tolist())
         Image.new("RGB", (8, 8), color).save(path)
-        images.append(LabelledImage(index, path, path.name, index % 3))
+        images.append(LabelledImage(index, str(path), path.name, index % 3))
     images[4].path.write_bytes(b"damaged")
     return images
 

@@ -41,7 +41,7 @@ def write(folder: Path, broken: tuple[int, ...] = ()) -> tuple[Record, ...]:
         Image.fromarray(pixels_of(number)).save(path)
         if number in broken:
             path.write_bytes(path.read_bytes()[:90])
-        records.append(Record(number, path, path.name, number))
+        records.append(Record(number, str(path), path.name, number))
     return tuple(records)
 
 

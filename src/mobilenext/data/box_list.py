@@ -92,12 +92,12 @@ def _read_pairs(root: Path, path: Path, lines: Sequence[tuple[int, str]]) -> Ann
                 raise NotFound("expected an image and its XML file")
             picture, name = finder.find(names[0])
             xml, _ = finder.find(names[1])
-            file = read_voc_file(xml)
+            file = read_voc_file(Path(xml))
         except (NotFound, XmlProblem) as problem:
             annotations.problems.append(f"{place}: {line[:80]}: {problem}")
             continue
         annotations.problems += [f"{names[1]}: {problem}" for problem in file.problems]
-        annotations.items.append(Annotation(names[1], picture, name, name, file.size, tuple(file.objects)))
+        annotations.items.append(Annotation(names[1], Path(picture), name, name, file.size, tuple(file.objects)))
     annotations.notes = finder.notes()
     return annotations
 
@@ -125,14 +125,14 @@ def _read_table(root: Path, path: Path, lines: Sequence[tuple[int, str]]) -> Ann
     else:
         lines = lines[1:]
     finder, annotations = Finder(root, path), Annotations()
-    pictures: dict[Path, _Picture] = {}
+    pictures: dict[str, _Picture] = {}
     for number, line in lines:
         cells = [cell.strip() for cell in _cells(line, delimiter)]
         cells += [""] * (max(columns.values()) + 1 - len(cells))
         row = {name: cells[place] for name, place in columns.items()}
         try:
             file, name = finder.find(row["image"])
-            picture = pictures.setdefault(file, _Picture(file, name, number))
+            picture = pictures.setdefault(file, _Picture(Path(file), name, number))
             _add(picture, row)
         except (NotFound, _LineProblem) as problem:
             annotations.problems.append(f"{path.name}: line {number}: {line[:80]}: {problem}")

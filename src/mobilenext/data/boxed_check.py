@@ -39,7 +39,7 @@ class BoxCheck:
         size = self._size(annotation)
         boxes = (self._box(annotation, box, size) for box in annotation.objects)
         return BoxedImage(
-            index, annotation.path, annotation.name, *(size or (0, 0)), tuple(box for box in boxes if box),
+            index, str(annotation.path), annotation.name, *(size or (0, 0)), tuple(box for box in boxes if box),
             annotation.image_id,
         )  # fmt: skip
 

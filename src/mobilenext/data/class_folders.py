@@ -35,7 +35,7 @@ def open_class_folders(root: Path, folder: Path) -> LabelledDataset:
         if label is None:
             problems.append(f"{name}: an image outside the class folders, so without a class")
         else:
-            records.append(LabelledImage(len(records), path, name, label))
+            records.append(LabelledImage(len(records), str(path), name, label))
     problems += [
         f"{path.relative_to(root).as_posix()}: a link to {path.readlink()}, which is not there"
         for path in listing.others

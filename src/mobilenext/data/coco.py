@@ -98,7 +98,7 @@ def read_coco(root: Path, folder: Path, path: Path, part: str = "") -> Annotatio
             reader.problems.append(f"{reader.source}: {name}: {problem}")
         else:
             source = f"{reader.source}: {name}"
-            reader.items.append(Annotation(source, picture, relative, image_id, size, tuple(objects[image_id])))
+            reader.items.append(Annotation(source, Path(picture), relative, image_id, size, tuple(objects[image_id])))
     return Annotations(reader.items, reader.problems, finder.notes(), {n: number for number, n in names.items()})
 
 

@@ -21,8 +21,10 @@ Nothing else is left out: whatever does not fit is collected over the whole data
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Iterable
+import gc
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mobilenext.data.class_folders import check_class_folders, open_class_folders
@@ -205,10 +207,23 @@ def _with_notes(dataset: LabelledDataset, notes: Iterable[str]) -> LabelledDatas
     return dataclasses.replace(dataset, notes=(*notes, *dataset.notes))
 
 
+@contextlib.contextmanager
+def _paused_collection() -> Iterator[None]:
+    """Let Python look for no cycles: among a million new records, all in use, it takes a fifth of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def _open_list(root: Path, list_file: Path, num_classes: int | None, *, repeats: bool = False) -> LabelledDataset:
-    listed = read_list(root, list_file, num_classes, repeats=repeats)
-    records = [LabelledImage(index, *line) for index, line in enumerate(listed.images)]
+    with _paused_collection():
+        listed = read_list(root, list_file, num_classes, repeats=repeats)
+        records = [LabelledImage(index, *image) for index, image in enumerate(listed.images)]
     return LabelledDataset(
         root, "list", list_file, tuple(records), listed.class_names, len(records), (), listed.notes,
-        unreadable=refusals(record.path for record in records),
+        unreadable=refusals(record.file for record in records),
     )  # fmt: skip

@@ -28,7 +28,7 @@ from mobilenext.file_kinds import kind_of
 class ListedImages:
     """What a list holds."""
 
-    images: tuple[tuple[Path, str, int], ...]  # path, name relative to the root or as written, label
+    images: tuple[tuple[str, str, int], ...]  # path, name relative to the root or as written, label
     class_names: tuple[str, ...] | None  # where the list has names in place of numbers: those of the labels
     repeats: int  # lines whose image an earlier line has
     notes: tuple[str, ...]  # how the list was understood, where that is not plain
@@ -49,10 +49,10 @@ def read_list(root: Path, list_file: Path, num_classes: int | None = None, *, re
         raise DatasetError(f"{list_file}: the list is empty; expected an image's name and its label on each line")
     class_names = _class_names(parsed.rows)
     label_of = {name: label for label, name in enumerate(class_names)}
-    images: list[tuple[Path, str, int]] = []
+    images: list[tuple[str, str, int]] = []
     problems: list[str] = []
     labels: set[int] = set()
-    first: dict[Path, tuple[int, int]] = {}  # line and label
+    first: dict[str, tuple[int, int]] = {}  # line and label
     again = 0
     for row in parsed.rows:
         try:
@@ -126,7 +126,7 @@ def _check_label(label: int, num_classes: int | None) -> None:
         raise _LineProblem(f"the label {label} is too large; with {num_classes} classes they run 0..{num_classes - 1}")
 
 
-def _check_repeat(path: Path, label: int, first: dict[Path, tuple[int, int]], repeats: bool) -> None:
+def _check_repeat(path: str, label: int, first: dict[str, tuple[int, int]], repeats: bool) -> None:
     line, label_there = first.get(path, (0, label))
     if label_there != label:
         raise _LineProblem(f"the same file as in line {line}, where its label is {label_there}")

@@ -76,8 +76,10 @@ class Finder:
             return False
         return True
 
-    def find(self, name: str, *, count: bool = True) -> tuple[Path, str]:
-        """Return the file, and its name relative to the root, or as it was written if it is elsewhere.
+    def find(self, name: str, *, count: bool = True) -> tuple[str, str]:
+        """Return the path of the file, and its name relative to the root, or as it was written if it is elsewhere.
+
+        Two names of one file, such as ``a.jpg`` and ``./a.jpg``, have the same path.
 
         Raises:
             NotFound: there is none.
@@ -90,7 +92,7 @@ class Finder:
                 folder, _, last = path.rpartition("/")
                 is_file = self._listing(folder or "/").get(last)
                 if is_file:
-                    return Path(path), self._relative(path, spelling)
+                    return _plain(path), self._relative(path, spelling)
                 is_folder = is_folder or is_file is not None
         if is_folder:
             raise NotFound("this is not a file; expected an image file")
@@ -99,10 +101,10 @@ class Finder:
             actual = self._in_form(path, _nfc)
             if actual is not None:
                 self.spellings["in another Unicode form"] += count
-                return Path(actual), self._relative(path, name)
+                return _plain(actual), self._relative(path, name)
         for how, path in self._other_spellings(name):
             self.spellings[how] += count
-            return Path(path), self._relative(path, path)
+            return _plain(path), self._relative(path, path)
         for path in self._paths(name):
             actual = self._in_form(path, _folded)
             if actual is not None:
@@ -123,7 +125,7 @@ class Finder:
         return [root / name for name in of_part + [name for name in names if is_filler(name)]]
 
     def _paths(self, name: str) -> list[str]:
-        if name.startswith("/") or PureWindowsPath(name).drive:
+        if name.startswith("/") or _has_drive(name):
             return [] if self._inside and not name.startswith(self._root) else [name]
         return [f"{base}/{name}" for base in self._bases]
 
@@ -148,12 +150,12 @@ class Finder:
                     yield "by adding the suffix of the only image of that name", f"{folder}/{images[0]}"
         if _URL.match(name):
             yield from self._moved("/" + unquote(name.partition("://")[2]))
-        elif name.startswith("/") or PureWindowsPath(name).drive:
+        elif name.startswith("/") or _has_drive(name):
             yield from self._moved(name)
 
     def _moved(self, name: str) -> Iterator[tuple[str, str]]:
         """Yield the ends of an absolute path of another computer, to be looked up below the data set, longest first."""
-        kind = PureWindowsPath if PureWindowsPath(name).drive else PurePosixPath
+        kind = PureWindowsPath if _has_drive(name) else PurePosixPath
         parts = kind(name).parts
         cuts: Sequence[int] = range(1, len(parts))
         if self._elsewhere is not None:
@@ -210,6 +212,16 @@ class Finder:
             except (OSError, ValueError):  # no such folder, or the name of none: nothing is in it
                 self._folders[folder] = {}
         return self._folders[folder]
+
+
+def _has_drive(name: str) -> bool:
+    """Return whether an absolute path has a drive of Windows, a letter or a server; the slow question comes last."""
+    return (name[1:3] in (":\\", ":/") or name.startswith(("\\\\", "//"))) and bool(PureWindowsPath(name).drive)
+
+
+def _plain(path: str) -> str:
+    """Return a path without the parts that name no other file: ``a//b`` and ``a/./b`` are ``a/b``."""
+    return str(Path(path)) if "//" in path or "/." in path else path
 
 
 def _stem(name: str) -> str:

@@ -17,8 +17,9 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import PurePath
+from typing import NamedTuple
 
 from mobilenext.data.list_tasks import (
     NUMBER,
@@ -56,9 +57,8 @@ _EXCELS_SEPARATOR = re.compile(r"sep=[;,|\t]?", re.IGNORECASE)
 _BOXES = re.compile(r"(\w+)(?: \d+){4}(?: \1(?: \d+){4})*")  # ImageNet on Kaggle: the class and its boxes
 
 
-@dataclass(frozen=True)
-class Row:
-    """One image of a list, as it is written."""
+class Row(NamedTuple):
+    """One image of a list, as it is written; a tuple, which is made faster than a dataclass."""
 
     number: int  # of the line, from 1
     line: str
@@ -221,7 +221,7 @@ def _without_boxes(rows: Rows) -> Rows:
         return rows
     labels = [match[1] for match in matches if match]
     return Rows(
-        [replace(row, label=label) for row, label in zip(rows.rows, labels, strict=True)],
+        [row._replace(label=label) for row, label in zip(rows.rows, labels, strict=True)],
         [*rows.notes, "behind the labels of the list are boxes, which do not count"],
     )
 

@@ -22,8 +22,13 @@ class Record:
     """One image of a data set."""
 
     index: int  # position in the data set, from 0
-    path: Path  # where the file is
+    file: str  # where it is; a text, as a million of them take a third of the time of as many paths
     name: str  # how it is shown and stored: relative to the root if it lies below it, with slashes
+
+    @property
+    def path(self) -> Path:
+        """Return where the file is."""
+        return Path(self.file)
 
     def line(self) -> str:
         """Return the text that stands for this record in the digest: everything that decides a result but pixels."""

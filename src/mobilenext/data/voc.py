@@ -220,10 +220,10 @@ def _read_ids(annotations: Annotations, root: Path, folder: Path, prefix: str, i
             annotations.problems.append(f"{source}: its picture: {problem}")
             continue
         image_id = f"{prefix}{name}"
-        annotations.items.append(Annotation(source, picture, relative, image_id, file.size, tuple(file.objects)))
+        annotations.items.append(Annotation(source, Path(picture), relative, image_id, file.size, tuple(file.objects)))
 
 
-def _find_picture(finder: Finder, name: str, filename: str) -> tuple[Path, str]:
+def _find_picture(finder: Finder, name: str, filename: str) -> tuple[str, str]:
     """Return the picture of an annotation's name or, where there is none, the one that the annotation names."""
     try:
         return finder.find(name)
