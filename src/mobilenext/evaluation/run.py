@@ -31,6 +31,7 @@ from mobilenext.machine.ranks import Ranks
 from mobilenext.origin import now, origin
 from mobilenext.runs.journal import Journal
 from mobilenext.runs.result import EvaluationResult
+from mobilenext.runs.setups import require_same
 from mobilenext.sources.choice import Choice, choose
 from mobilenext.sources.find import find_subject, task_of
 from mobilenext.sources.options import Execution, Scoring, Selection, Source, split_options, take_options
@@ -91,6 +92,7 @@ def evaluate(
             trial = Trial(task, prepared, dataset, _with_fixed_batch(choice, execution, prepared), answering)
             warnings = _introduce(trial, data, subject.path)
             ranks, setup = Ranks(), trial.setup()
+            require_same(ranks, setup)
             # All processes keep a journal of all rows; that of the first one can be resumed.
             folder = Path(output) if output is not None and ranks.first else scratch / "output"
             if resume and (finished := _finished(folder, setup, ranks)) is not None:

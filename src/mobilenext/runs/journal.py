@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 from mobilenext import tasks
 from mobilenext.errors import DataError, OutputError, UsageError
 from mobilenext.json_files import Unfit, check, lines_of, optional, parse, read_json_lines, record, text
+from mobilenext.runs.setups import changes
 
 JOURNAL, PREDICTIONS, RESULT, LOG = "journal.jsonl", "predictions.jsonl", "result.json", "evaluate.log"
 ReadRow = Callable[[Any, int], Any]  # the row number N of a task from JSON; raises Unfit
@@ -160,7 +161,7 @@ class Journal:
                 check(value, {"digest": text(), "setup": optional(record({}))}, f"{name}: line 1", remedy=_REMEDY)
                 if value["digest"] != digest:
                     raise UsageError(
-                        f"{self.path} belongs to another evaluation:\n{_changes(value.get('setup'), self._setup)}\n"
+                        f"{self.path} belongs to another evaluation:\n{changes(value.get('setup'), self._setup)}\n"
                         "Repeat its options to go on with it, or choose another output folder."
                     )
             else:
@@ -196,13 +197,6 @@ class Journal:
         """Delete the journal: the evaluation is finished and its files are written."""
         self.path.unlink(missing_ok=True)  # before it is closed, which lets others in
         self.close()
-
-
-def _changes(before: Any, now: Mapping[str, Any]) -> str:
-    """Return a line for each field of the setup that differs."""
-    before = before if isinstance(before, dict) else {}
-    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    return "\n".join(f"  {name}: {before.get(name)!r} there, {now.get(name)!r} now" for name in names)
 
 
 def _output_error(folder: Path, error: OSError) -> OutputError:

@@ -47,8 +47,12 @@ _ROW = record({"event": text(), "global_step": whole(0), "epoch": optional(whole
 
 def config_digest(config: Mapping[str, Any]) -> str:
     """Return a checksum of everything that decides what a run computes."""
-    compared = {name: value for name, value in config.items() if name not in NOT_COMPARED}
-    return hashlib.sha256(json.dumps(compared, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(deciding(config), sort_keys=True).encode()).hexdigest()
+
+
+def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of ``run.json`` that decides what a run computes."""
+    return {name: value for name, value in config.items() if name not in NOT_COMPARED}
 
 
 def read_config(folder: Path, fields: Fields | None = None, *, remedy: str = REMEDY) -> dict[str, Any]:

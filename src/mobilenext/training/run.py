@@ -26,7 +26,8 @@ from mobilenext.machine.pool import WorkerPool, available_cores
 from mobilenext.machine.process_environment import openmp_threads, prepare_process
 from mobilenext.machine.ranks import Ranks, launched_here
 from mobilenext.machine.stopping import defer_signals, keep_handlers
-from mobilenext.runs.run_folder import BEST, CHECKPOINT, CONFIG, RESULT, RunFolder, read_config
+from mobilenext.runs.run_folder import BEST, CHECKPOINT, CONFIG, RESULT, RunFolder, deciding, read_config
+from mobilenext.runs.setups import require_same
 from mobilenext.runs.training_run import read_run
 from mobilenext.runtime import resolve_device
 from mobilenext.training.feeding import Feeder, fits_in_memory
@@ -158,6 +159,7 @@ def _run(plan: Plan, folder: Path, execution: Execution, *, resume: bool) -> dic
         if files and not resume:
             files.check_new()
         ranks.wait()  # no process may begin in a folder that the first one refuses
+        require_same(ranks, deciding(plan.config))
         workers = _workers(plan, execution)
         pool = stack.enter_context(WorkerPool(workers)) if workers else None
         loop, compiled = _make_loop(plan, ranks, files, pool, execution)
