@@ -57,6 +57,7 @@ BLOCKS: dict[str, Callable[[], str]] = {  # by the name in the document's marks
     "quantization": lambda: quantization_table([load("tiny20_int8.json"), load("nips17_int8.json")]),
     "precision": accuracy.precision,
     "int8_settings": accuracy.int8_settings,
+    "int8_processors": speed.int8_processors,
     "phone_files": phone.phone_files,
     "mnn_int8": phone.mnn_int8,
     "recipes": training.recipes,

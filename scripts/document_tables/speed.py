@@ -162,3 +162,48 @@ def search_step() -> str:
         f"{cells['peak_memory_mib']['order 2']:,} MiB with order 2."
     )
     return table(["step", "time", "ratio"], rows) + "\n\n" + note
+
+
+def int8_processors() -> str:
+    """Return what int8 gains with and without instructions for it, first without."""
+    rows = []
+    detector = load("bccd_int8.json")
+    rows.append(
+        [
+            f"{detector['model']}, ONNX Runtime",
+            *(f"{side['map_percent']:.2f} % mAP" for side in (detector["fp32"], detector["int8"])),
+            *(f"{side['bytes'] / 1e6:.2f} MB" for side in (detector["fp32"], detector["int8"])),
+            "-",
+            "-",
+        ]
+    )
+    fp32, int8 = load("mnn_int8.json")["rows"]
+    images = load("mnn_int8.json")["images"]
+    rows.append(
+        [
+            "mobilenext_x0_35, 64 px, MNN",
+            *(f"{100 * row['correct_top1'] / images:.2f} %" for row in (fp32, int8)),
+            *(f"{row['bytes'] / 1e6:.2f} MB" for row in (fp32, int8)),
+            *(f"{row['processor_ms']:.2f} ms" for row in (fp32, int8)),
+        ]
+    )
+    for file in ("tiny20_int8.json", "nips17_int8.json"):
+        report = load(file)
+        sides = (report["fp32"], report["int8"])
+        rows.append(
+            [
+                f"{report['model']}, {report['preprocessing']['image_size']} px, ONNX Runtime",
+                *(f"{side['top1_percent']:.2f} %" for side in sides),
+                *(f"{side['bytes'] / 1e6:.2f} MB" for side in sides),
+                *(f"{side['latency_ms']['median']:.2f} ms" for side in sides),
+            ]
+        )
+    bench = {
+        row["network"]: row["median_ms"]
+        for row in load("bench_int8.json")["rows"]
+        if (row["threads"], row["runtime"]) == (1, "onnxruntime")
+    }
+    times = [f"{bench[name]:.2f} ms" for name in ("x1_0_fp32", "x1_0_int8")]
+    rows.append(["mobilenext_x1_0, 224 px, ONNX Runtime", "-", "-", "-", "-", *times])
+    heading = ["network", "score, fp32", "score, int8", "size, fp32", "size, int8", "time, fp32", "time, int8"]
+    return table(heading, rows)
