@@ -12,9 +12,12 @@ orphans (prctl(2), PR_SET_CHILD_SUBREAPER), and while a worker is started that i
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import fcntl
+import importlib
 import json
+import multiprocessing.context
 import os
 import runpy
 import signal
@@ -26,6 +29,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
+from loky.backend import context as loky_context
 from loky.backend import fork_exec as loky_start
 
 from mobilenext.machine.process_environment import compute_environment
@@ -34,6 +38,12 @@ WORKER = "loky.backend.popen_loky_posix"
 _ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER
 # What libraries read when they are loaded. A worker with other values is started as loky does it.
 _READ_ONCE = ("OMP_", "KMP_", "MKL_", "OPENBLAS_", "GOTO_", "MALLOC_", "LD_", "FLAGS_", "GLOG_")
+
+# scikit-learn imports joblib, whose copy of loky then takes the place of loky in all pools of the process, and would
+# start their workers by itself. It does so once, when it is imported.
+with contextlib.suppress(ImportError):
+    importlib.import_module("joblib.externals.loky")
+    multiprocessing.context._concrete_contexts["loky"] = loky_context.ctx_loky  # type: ignore[attr-defined]
 
 Start = Callable[[Sequence[str], Sequence[int], Mapping[str, str] | None], int]
 start_afresh: Start = loky_start.fork_exec

@@ -18,6 +18,7 @@ import pytest
 import mobilenext as package
 from in_process import run_in_one_copy
 from mobilenext.cli import main
+from mobilenext.export.images import FEWEST
 from mobilenext.machine.packages import installed
 from warm import WarmCommands
 
@@ -158,15 +159,15 @@ def test_evaluate_json(mobilenext: Run, world: World, tmp_path: Path) -> None:
     assert list(here.iterdir()) == [], "no output was asked for"
 
 
-def test_export_and_use_it(mobilenext: Run, world: World, tmp_path: Path) -> None:
+def test_export_and_use_it(mobilenext: Run, world: World, few_images: Path, tmp_path: Path) -> None:
     out = tmp_path / "exported"
     done = mobilenext(
-        "export", "--weights", world.weights, *SMALL, "--format", "paddle-legacy", "-o", out, "--images",
-        world.data / "imgs", "--json",
+        "export", "--weights", world.weights, *SMALL, "--format", "paddle-legacy", "-o", out, "--images", few_images,
+        "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     parity = json.loads(done.stdout)
-    assert (parity["images"], [row["equal_top1"] for row in parity["runtimes"].values()]) == (24, [24])
+    assert (parity["images"], [row["equal_top1"] for row in parity["runtimes"].values()]) == (FEWEST, [FEWEST])
     assert "| against Paddle on real images" in done.stderr
     done = mobilenext("evaluate", world.data, "--exported", out, "--workers", 1, "--json")
     assert json.loads(done.stdout)["correct_top1"] == world.correct(1), done.stderr

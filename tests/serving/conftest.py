@@ -70,12 +70,12 @@ def expected(digits: list[Path], files_of_networks: Path) -> list[dict[str, Any]
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same network as an exported folder, named "folder"."""
+def exported(digits: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same network as an exported folder, named "folder", which was compared on the twelve digits."""
     from mobilenext.exporting import export_model
 
     output = tmp_path_factory.mktemp("exported") / "folder"
-    export_model(output, model=DIGITS)
+    export_model(output, model=DIGITS, images=digits)
     return output
 
 
