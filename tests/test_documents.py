@@ -79,6 +79,14 @@ def test_every_command_is_understood(document: Path) -> None:
         assert f"\n{target}: " in (ROOT / "Makefile").read_text(), command
 
 
+@pytest.mark.parametrize("name", ["photos", "boxes", "cn/photos", "cn/boxes"])
+def test_a_guide_installs_what_its_commands_need(name: str) -> None:
+    text = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    (extras,) = re.findall(r"`pip install '\.\[([a-z,]+)\]'`", text)
+    verbs = set(re.findall(r"mobilenext ([a-z]+) ", text))
+    assert {"cpu", *({"train", "serve", "report"} & verbs)} <= set(extras.split(","))
+
+
 def test_the_readmes_have_commands() -> None:
     for name in ("README.md", "README_cn.md"):
         assert len(list(commands(ROOT / name, "mobilenext"))) >= 6

@@ -115,7 +115,7 @@ def test_classes_of_one_data_set_have_one_name(tmp_path: Path) -> None:
     assert "class 0" not in content
     other = run(tmp_path / "c", {2: 0}, data={"folder": "elsewhere"})
     content = text_of(reported([folders[1], other], tmp_path / "r2.html"))
-    assert "The runs are of different images" in content
+    assert "The runs are on different data" in content
     assert "class 0" in content, "of other data nobody knows the names"
 
 

@@ -39,7 +39,7 @@ def head(inputs: Inputs) -> list[Part]:
 def _of_evaluations(runs: Sequence[Reported], task: Task) -> Paragraph:
     metric, measured = task.metric, [task.presentation.measured(run.result) for run in runs]
     if len({_data(run) for run in runs}) > 1:
-        text = "The runs are of different images: their numbers are not those of one question, and none is the best."
+        text = "The runs are on different data: their numbers cannot be compared."
         return Paragraph([f"{counted(len(runs), 'evaluation')}. {text}"], "lede")
     latencies = [run.result["latency"]["median"] for run in runs]
     of = f"{counted(runs[0].result['images'], 'image')} of "
