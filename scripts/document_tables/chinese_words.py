@@ -232,6 +232,7 @@ CELLS = {  # cells of the other rows; a cell without an entry stays as it is, un
     "none": "无",
     "none published": "未公布",
     "none stated by the authors": "作者未注明",
+    "not evaluated: no images here": "未评估（无图像）",
     "order 1 in PyTorch {}, {}": "PyTorch {} 的 order 1（一阶），{}",
     "our counts of PyTorch's logits": "由 PyTorch 的 logits 统计的正确数",
     "our counts of our logits": "由本实现的 logits 统计的正确数",
