@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mobilenext.errors import ImageError, WorkerDied
+from mobilenext.machine import pool
 from mobilenext.machine.pool import Report, WorkerPool, available_cores
 
 pytestmark = pytest.mark.usefixtures("fresh_workers")  # as users have them
@@ -133,6 +134,26 @@ def test_a_report_that_is_just_being_written(tmp_path: Path) -> None:
     for text in ("", "3", "3 x"):
         (tmp_path / "progress").write_text(text)
         assert report.read() is None
+
+
+def test_workers_of_launched_processes_have_different_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two pools, as those of two processes of Paddle's launcher on this machine; each worker has cores of its own."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        pytest.skip("one core cannot be divided")
+    launched = {"PADDLE_TRAINERS_NUM": "2", "PADDLE_LOCAL_SIZE": "2", "PADDLE_TRAINER_ENDPOINTS": "host:1,host:2"}
+    for name, value in launched.items():
+        monkeypatch.setenv(name, value)
+    names = [pool._name_of_claims() for _ in range(2)]
+    assert names[0] == names[1]
+    with WorkerPool(1, threads=1) as first, WorkerPool(1, threads=1) as second:
+        bound = [each.call(os.sched_getaffinity, 0) for each in (first, second)]
+    assert [len(own) for own in bound] == [1, 1]
+    assert not bound[0] & bound[1]
+    monkeypatch.setenv("PADDLE_TRAINER_ENDPOINTS", "host:3,host:4")
+    assert pool._name_of_claims() != names[0], "another run on this machine"
+    monkeypatch.setenv("PADDLE_LOCAL_SIZE", "1")
+    assert pool._name_of_claims() != pool._name_of_claims(), "pools of processes that nobody launched together"
 
 
 def test_available_cores() -> None:

@@ -91,8 +91,7 @@ def evaluate(
             dataset = task.evaluation.fit_data(whole, prepared).first(selection.get("limit"))
             trial = Trial(task, prepared, dataset, _with_fixed_batch(choice, execution, prepared), answering)
             warnings = _introduce(trial, data, subject.path)
-            ranks, setup = Ranks(), trial.setup()
-            require_same(ranks, setup)
+            require_same(ranks := Ranks(), setup := trial.setup())
             # All processes keep a journal of all rows; that of the first one can be resumed.
             folder = Path(output) if output is not None and ranks.first else scratch / "output"
             if resume and (finished := _finished(folder, setup, ranks)) is not None:

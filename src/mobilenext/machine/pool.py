@@ -8,6 +8,7 @@ module, so that a script needs no ``if __name__ == "__main__"``.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import secrets
@@ -28,6 +29,7 @@ from loky.backend import resource_tracker
 from loky.process_executor import ProcessPoolExecutor
 
 from mobilenext.errors import OutputError, WorkerDied
+from mobilenext.machine.ranks import launched_here
 from mobilenext.machine.stopping import GROUP_SIGNALS, block_signals
 from mobilenext.machine.temporary import scratch_folder, worker_environment
 
@@ -77,8 +79,18 @@ def _start(parent: int, pool: str, threads: int | None) -> None:
         _claim_cores(pool, threads)
 
 
+def _name_of_claims() -> str:
+    """Return a number, in hexadecimal, that no other pool has but those of the same launcher on this machine.
+
+    With numbers of their own, workers of two launched processes would bind themselves to the same core.
+    """
+    if launched_here() > 1:
+        return hashlib.sha256(os.environ.get("PADDLE_TRAINER_ENDPOINTS", "").encode()).hexdigest()[:16]
+    return secrets.token_hex(8)
+
+
 def _claim_cores(pool: str, threads: int) -> None:
-    """Bind this process to that number of cores which no other worker of the pool has; if all are taken, stay unbound.
+    """Bind this process to that number of cores which no other worker of `pool` has; if all are taken, stay unbound.
 
     Some inference engines bind themselves to the first cores that they may use, so that two processes of one thread
     share one core while the other is idle. A worker that may use its own cores only cannot be bound to another's.
@@ -136,7 +148,7 @@ class WorkerPool:
                 self._executor = ProcessPoolExecutor(
                     max_workers=workers,
                     initializer=_start,
-                    initargs=(os.getpid(), secrets.token_hex(8), threads),
+                    initargs=(os.getpid(), _name_of_claims(), threads),
                     env={**worker_environment(), **(environment or {})},
                 )
         except (OSError, ImportError) as error:  # ImportError: this Python has no semaphores at all
