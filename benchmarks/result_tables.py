@@ -104,4 +104,4 @@ def scale_table(result: Mapping[str, Any]) -> str:
     if row := result.get("lines"):
         first, memory = f"{row['first_row_seconds']:.1f} s", f"{row['peak_memory_mib']:.0f} MiB"
         rows.append(["a long list, to its first image", f"{row['lines']:,}", first, "-", "-", memory])
-    return table(["evaluation", "images", "first image after", "whole", "images/s", "peak memory"], rows)
+    return table(["evaluation", "images", "first image after", "whole run", "images/s", "peak memory"], rows)

@@ -60,10 +60,13 @@ class Search:
 
 
 def blocks(model: str, size: int, batch: int) -> tuple[Calls, dict[str, Any]]:
-    """Return what is timed of a search over the blocks of a model, and nothing to say."""
+    """Return what is timed of a search over the blocks of a model, and how much a path that is drawn computes."""
     from mobilenext.models import build_network
     from mobilenext.models.block_search import BlockSearchNetwork
+    from mobilenext.models.cards import known_model
+    from mobilenext.models.sandglass import plan_blocks
     from mobilenext.search.architect import frozen
+    from mobilenext.search.cost import count_costs
     from mobilenext.search.recipes import RECIPES
     from mobilenext.training.stepper import add_gradients
 
@@ -94,7 +97,17 @@ def blocks(model: str, size: int, batch: int) -> tuple[Calls, dict[str, Any]]:
     def training_step(step: int) -> Any:
         return plain.descent(train, step, 0.01)
 
-    return {"training step": training_step, "single path": single_path, "clear": clear, "search step": search_step}, {}
+    card = known_model(model)
+    assert card is not None
+    costs = count_costs(plan_blocks(card.arguments["width"]), "mult_adds", size, classes)
+    drawn = costs.expected(network.alphas).item() / costs.total([0] * len(costs.choices))  # before the alphas change
+    calls: Calls = {
+        "training step": training_step,
+        "single path": single_path,
+        "clear": clear,
+        "search step": search_step,
+    }
+    return calls, {"path_mult_adds": round(drawn, 3)}
 
 
 def cells(channels: int, cells: int, size: int, batch: int, beginning: Path) -> tuple[Calls, dict[str, Any]]:

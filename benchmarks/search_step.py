@@ -15,7 +15,8 @@ Blocks: of a MobileNeXt, in turns, step by step:
     single path     forwards and backwards through one path of the super-network that was drawn: no optimizer
     search step     as `mobilenext search --space blocks` makes it: a step of the alphas, and one of the weights
 
-Paths differ in cost, so the means over the steps are compared. Each side is a process with one thread; the seconds are
+Paths differ in cost, so the means over the steps are compared; how many mult-adds a path has beside the model, on
+average over all paths, is stored. Each side is a process with one thread; the seconds are
 those of it on its core, so that other programs on the machine hardly count.
 """
 
@@ -129,6 +130,7 @@ def measure_blocks(model: str, size: int, batch: int, steps: int) -> dict[str, A
     names = ("training step", "single path", "clear", "search step")
     seconds: dict[str, list[float]] = {name: [] for name in names}
     with ours("blocks", model, size, batch) as side:
+        facts = side.facts
         for _ in range(WARM_UP + steps):
             for name in names:
                 seconds[name].append(side.step(name)["processor_seconds"])
@@ -142,7 +144,7 @@ def measure_blocks(model: str, size: int, batch: int, steps: int) -> dict[str, A
     return {
         "model": model, "image_size": size, "batch": batch, "classes": CLASSES, "steps": steps,
         "mean_seconds": {name: round(mean, 4) for name, mean in means.items()},
-        "ratios": ratios, "standard_errors": errors,
+        "ratios": ratios, "standard_errors": errors, **facts,
     }  # fmt: skip
 
 

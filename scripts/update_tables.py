@@ -36,6 +36,7 @@ BLOCKS: dict[str, Callable[[], str]] = {  # by the name in the document's marks
     "reproduced": accuracy.reproduced,
     "bench": speed.bench,
     "photos": speed.photos,
+    "scale": speed.scale,
     "sensitivity": accuracy.sensitivity,
     "goldens": accuracy.goldens,
     "tipc_models": tipc.tipc_models,

@@ -43,6 +43,12 @@ NOTES = {  # lines below and beside the tables
         "{} 张 JPEG 照片的均值，平均每张 {} 像素，单核时间，{}，Pillow {}；相差 {} 个字节。"
         "加载循环占每个进程 {} ms，编译需 {} s，只需一次。"
     ),
+    "{} at {} pixels, {}, {} cores of {}, Paddle {}. Memory of all processes: {} MiB in the second tenth of the run, "
+    "{} MiB in the last. Killed after {} images, whose journal has {} MiB; a fresh start has its first image after {} "
+    "s.": (
+        "{}，{} 像素，{}，{} 核 {}，Paddle {}。全部进程的内存：运行的第二个十分之一时段为 {} MiB，最后一个为 {} MiB。"
+        "在第 {} 张图像之后被终止，此时的逐行日志为 {} MiB；重新开始时第一张图像在 {} s 之后。"
+    ),
     "{} cores of {}, Paddle {}; a few epochs on 160 digits, or of the detector on 32 pictures with digits.": (
         "{} 核，{}，Paddle {}；在 160 张数字图像上训练几轮，检测模型则用 32 张含数字的图片。"
     ),

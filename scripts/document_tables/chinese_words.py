@@ -42,6 +42,9 @@ HEADS = {  # heads of columns; a name or a number needs no entry
     "detector": "检测模型",
     "different answers": "不同的预测结果数",
     "environment": "环境",
+    "evaluation": "评估",
+    "first image after": "第一张图像",
+    "whole run": "全程",
     "epochs": "轮数",
     "equal boxes": "一致的检测框",
     "equal predictions": "一致的预测",
@@ -181,6 +184,11 @@ HEADS = {  # heads of columns; a name or a number needs no entry
 }
 
 CELLS = {  # cells of the other rows; a cell without an entry stays as it is, unless it is a sentence
+    "one command": "一条命令",
+    "killed in the middle, resumed": "中途终止后恢复",
+    "{} processes of the launcher": "启动器的 {} 个进程",
+    "a long list, to its first image": "很长的列表，到第一张图像为止",
+    "{} min for the rest": "其余部分 {} min",
     "MobileNeXt {}, priors from {} px": "MobileNeXt {}，先验框从 {} px 起",
     "MobileNetV2 {}, priors from {} px": "MobileNetV2 {}，先验框从 {} px 起",
     "PyTorch, float32, moves by": "PyTorch，float32，变动",

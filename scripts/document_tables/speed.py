@@ -14,7 +14,7 @@ from mobilenext.models.published import Published
 from mobilenext.report.names import runtime_of
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
-from result_tables import evaluation_table, operator_table, photo_table, plain_table, training_speed_table
+from result_tables import evaluation_table, operator_table, photo_table, plain_table, scale_table, training_speed_table
 
 _SERVED = ("requests_per_second", "p50_ms", "p99_ms")
 
@@ -40,6 +40,21 @@ def photos() -> str:
         f"takes {result['loading_ms']:.0f} ms of a process, compiling them {result['compiling_s']:.1f} s, once."
     )
     return photo_table(result) + "\n\n" + note
+
+
+def scale() -> str:
+    """Return time and memory of evaluations of ImageNet's size."""
+    result = load("bench_scale.json")
+    where, whole, resumed = result["environment"], result["whole"], result["resumed"]
+    peaks = whole["peak_memory_mib_by_tenth"]
+    note = (
+        f"{result['model']} at {result['image_size']} pixels, {whole['runtime']}, {where['cores']} cores of "
+        f"{where['processor']}, Paddle {where['paddlepaddle']}. Memory of all processes: {peaks[1]:.0f} MiB in the "
+        f"second tenth of the run, {peaks[-1]:.0f} MiB in the last. Killed after {resumed['rows_kept']:,} images, "
+        f"whose journal has {resumed['journal_mib']:.1f} MiB; a fresh start has its first image after "
+        f"{resumed['fresh_first_row_seconds']:.1f} s."
+    )
+    return scale_table(result) + "\n\n" + note
 
 
 def family() -> str:
