@@ -26,7 +26,7 @@ class Gathered(Ranks):
         return self._contents
 
 
-def test_the_same_setup() -> None:
+def test_the_same_setup_is_accepted() -> None:
     require_same(Gathered(SETUP, SETUP, SETUP), SETUP)
 
 
