@@ -86,6 +86,25 @@ def operator_table(result: Mapping[str, Any]) -> str:
     return table(["network", "step", "operators"], lines)
 
 
+def start_up_table(result: Mapping[str, Any]) -> str:
+    """Seconds of commands, beside those of another version where one was measured, and of an evaluation's stages."""
+    medians = result["medians"]
+    before = medians.get("before", {})
+    names = {
+        "evaluate": f"`evaluate`, {result['data']['images']} images",
+        "predict": "`predict`, one image by an exported file",
+        "help": "`--help`",
+    }
+    rows = [
+        [name, f"{medians['now'][verb]:.2f} s", f"{before[verb]:.2f} s" if before else "-",
+         f"{medians['now'][verb] / before[verb]:.2f}" if before else "-"]
+        for verb, name in names.items()
+    ]  # fmt: skip
+    commands = table(["from the shell to the end", "seconds", "the version before", "of the version before"], rows)
+    stages = [[name, f"{seconds:.2f} s"] for name, seconds in medians["stages"].items()]
+    return commands + "\n\n" + table(["stage of that evaluation", "seconds"], stages)
+
+
 def scale_table(result: Mapping[str, Any]) -> str:
     """Time and memory of evaluations of ImageNet's size; a part that was left out has no row."""
     names = {

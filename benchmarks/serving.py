@@ -5,9 +5,10 @@ python benchmarks/serving.py --rounds 1 --seconds 2 -o FILE
 
 MobileNeXt x1.0, freshly initialised, exported to ONNX at 224 pixels, is served by the installed command, with the
 default limits. Clients are threads of one other process that keep a connection each and send a JPEG of 500 x 375
-pixels as soon as the last one is answered. Server and clients share the cores. The limits are measured between the
-rounds while the server is idle, one process for each core as in an evaluation: the network alone, and decoding,
-preprocessing and the network.
+pixels as soon as the last one is answered. Server and clients share the cores: the processor time of the clients is
+measured, and taken off the cores that the limit has. The limits are measured between the rounds while the server is
+idle, one process for each core as in an evaluation: the network alone, and all that an answer needs, called in turn
+(parsing the request, decoding it in a bounded process as the server does, preprocessing, the network, the answer).
 """
 
 from __future__ import annotations
@@ -29,18 +30,22 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import h11
 import numpy as np
 from PIL import Image
 
 from mobilenext.data.images import decode_image
+from mobilenext.data.resampling import LOADING_PAYS, begin
 from mobilenext.machine.environment import environment
 from mobilenext.machine.pool import available_cores
 from mobilenext.machine.process_environment import FAST_PROCESS
 from mobilenext.origin import origin
 from mobilenext.runtime import open_runtime
+from mobilenext.serving.limits import Limits
 from mobilenext.sources.choice import Choice
 from mobilenext.sources.find import find_subject
 from mobilenext.sources.prepare import prepare
+from mobilenext.tasks import find_task
 
 MODEL = "mobilenext_x1_0"
 CLIENTS = (1, 8, 64)
@@ -121,38 +126,59 @@ def load(port: int, clients: int, seconds: float, content: bytes, requests: int 
                 statuses[response.status] += 1
         connection.close()
 
-    began = time.perf_counter()
+    began, processor_began = time.perf_counter(), time.process_time()
     threads = [threading.Thread(target=ask) for _ in range(clients)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    took = time.perf_counter() - began
+    took, processor = time.perf_counter() - began, time.process_time() - processor_began
     ordered = sorted(times)
     return {
         "clients": clients,
         "requests": len(times),
         "requests_per_second": len(times) / took,
+        "cores_of_clients": processor / took,
         "p50_ms": 1e3 * statistics.median(ordered),
         "p99_ms": 1e3 * ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))],
         "statuses": {str(status): count for status, count in sorted(statuses.items())},
     }
 
 
+def _parsed(request: bytes) -> bytes:
+    """Return the body of a request, by the parser that the server uses."""
+    connection, body = h11.Connection(h11.SERVER), b""
+    connection.receive_data(request)
+    while not isinstance(event := connection.next_event(), h11.EndOfMessage):
+        if isinstance(event, h11.Data):
+            body += event.data
+    return body
+
+
 def _alone(exported: Path, seconds: float, stages: str, start: Any, results: Any) -> None:
     """One process: how many images in a time. `stages` is network, or all."""
     with tempfile.TemporaryDirectory() as folder:
         prepared = prepare(find_subject(exported=exported), Path(folder), Choice())
-        network = open_runtime(prepared.spec)
-        preprocessing, content = prepared.record.preprocessing, photo()
-        batch = preprocessing(decode_image(content))[None]
-        network.predict(batch)
+        network, record, limits = open_runtime(prepared.spec), prepared.record, Limits()
+        task = find_task(record.task)
+        options = {**task.options_of({}), "sizes": [(500, 375)], "names": [None]}
+        head = "POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
+        request = (head % len(photo())).encode() + photo()
+        begin(LOADING_PAYS, record.preprocessing.interpolation, record.preprocessing.image_size)
+
+        def batch() -> Any:
+            image = decode_image(_parsed(request), apply_orientation=True, limits=limits.image, wait_s=limits.timeout_s)
+            return record.preprocessing.normalize(record.preprocessing.pixels(image))[None]
+
+        ready = batch()
+        network.predict(ready)
         start.wait()
         done, until = 0, time.perf_counter() + seconds
         while time.perf_counter() < until:
             if stages == "all":
-                batch = preprocessing(decode_image(content, apply_orientation=True))[None]
-            network.predict(batch)
+                task.evaluation.answer(tuple(network.predict(batch())), record, options)
+            else:
+                network.predict(ready)
             done += 1
         results.put(done / seconds)
 

@@ -37,6 +37,7 @@ BLOCKS: dict[str, Callable[[], str]] = {  # by the name in the document's marks
     "bench": speed.bench,
     "photos": speed.photos,
     "scale": speed.scale,
+    "start_up": speed.start_up,
     "sensitivity": accuracy.sensitivity,
     "goldens": accuracy.goldens,
     "tipc_models": tipc.tipc_models,

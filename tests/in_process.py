@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,9 @@ class Here:
 
     def call(self, function: Any, *arguments: Any) -> Any:
         return function(*arguments)
+
+    def start(self, function: Any, *arguments: Any) -> Any:
+        return partial(function, *arguments)
 
     def call_watched(self, function: Any, *arguments: Any, scratch: Path, progress: Any) -> Any:
         return function(*arguments, progress or (lambda done, total: None))

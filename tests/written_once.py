@@ -51,10 +51,10 @@ def writing_once(folder: Path) -> Iterator[None]:
 
 
 def _once(write: Write, folder: Path) -> Write:
-    def write_or_copy(network: Network, file: Path, image_size: int) -> None:
-        kept = folder / _digest(network, file.suffix, image_size)
+    def write_or_copy(network: Network, file: Path, image_size: int, **options: bool) -> None:
+        kept = folder / _digest(network, file.suffix, image_size, options)
         if not kept.is_dir():
-            write(network, file, image_size)
+            write(network, file, image_size, **options)
             _keep([file, file.with_suffix(".pdiparams")], kept)
             return
         for written in kept.iterdir():
@@ -74,9 +74,9 @@ def _keep(files: list[Path], folder: Path) -> None:
         shutil.rmtree(scratch)
 
 
-def _digest(network: Network, suffix: str, image_size: int) -> str:
-    """All that decides what is written: layers, weights, names of the outputs, format and size."""
-    digest = hashlib.sha256(f"{type(network)} {network} {network.outputs} {suffix} {image_size}".encode())
+def _digest(network: Network, suffix: str, image_size: int, options: dict[str, bool]) -> str:
+    """All that decides what is written: layers, weights, names of the outputs, format, size and options."""
+    digest = hashlib.sha256(f"{type(network)} {network} {network.outputs} {suffix} {image_size} {options}".encode())
     for name, tensor in network.state_dict().items():
         digest.update(f"{name} {tensor.shape}".encode() + tensor.numpy().tobytes())
     return digest.hexdigest()

@@ -38,6 +38,10 @@ NOTES = {  # lines below and beside the tables
     "Medians of {} rounds on {} cores, {}, Paddle {}; the single image with one thread.": (
         "{} 轮的中位数，{} 核，{}，Paddle {}；单张图像使用一个线程。"
     ),
+    "Medians of {} interleaved rounds, {} cores of {}, Paddle {}. Stages are timed one after the other; in the command "
+    "some overlap, and processes start.": (
+        "{} 轮交替测量的中位数，{} 核，{}，Paddle {}。各阶段依次计时；在命令中有些阶段同时进行，另需启动进程。"
+    ),
     "Means of {} JPEG photos of {} pixels on average, in time of one core, {}, Pillow {}; {} bytes differ. Loading the "
     "loops takes {} ms of a process, compiling them {} s, once.": (
         "{} 张 JPEG 照片的均值，平均每张 {} 像素，单核时间，{}，Pillow {}；相差 {} 个字节。"
@@ -67,12 +71,13 @@ NOTES = {  # lines below and beside the tables
     "Medians of {} rounds, {}, Paddle {}; one thread where it does not say two.": (
         "{} 轮的中位数，{}，Paddle {}；未注明两个线程或进程的均为一个线程。"
     ),
-    "Without a server the same cores decode, preprocess and predict {} images/s, and predict {} that are ready: the "
-    "limits. Medians of {} interleaved rounds of {} s, {} cores of {}, ONNX Runtime {}; the clients share the cores. "
-    "Other work was running: the load average was {} before the rounds.": (
-        "不经服务时，同样的核每秒可完成 {} 张图像的解码、预处理和推理；若图像已准备好，每秒可推理 {} 张：这就是上限。"
-        "{} 轮交替测量的中位数，每轮 {} 秒，{} 核，{}，ONNX Runtime {}；客户端与服务共用这些核。测量时有其他任务，"
-        "之前的平均负载为 {}。"
+    "Without a server the same cores parse, decode, preprocess and predict {} images/s, the limit, and predict {} that "
+    "are ready. The clients share the cores: what they take of them is taken off the limit. Medians of {} interleaved "
+    "rounds of {} s, {} cores of {}, ONNX Runtime {}; load average before the rounds {}.": (
+        "不经服务时，同样的核每秒可完成 {} 张图像的解析、解码、预处理和推理，这就是上限；"
+        "若图像已准备好，每秒可推理 {} 张。"
+        "客户端与服务共用这些核，其占用部分已从上限中扣除。{} 轮交替测量的中位数，每轮 {} 秒，{} 核，{}，"
+        "ONNX Runtime {}；测量之前的平均负载为 {}。"
     ),
     "Memory after every 500 of 2,000 requests: {} MiB.": "共 2,000 次请求，每 500 次之后的内存：{} MiB。",
     "Seconds of the process on a core of {}, one thread; the computer had other work. Of cells the median of {} "

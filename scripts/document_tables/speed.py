@@ -14,9 +14,17 @@ from mobilenext.models.published import Published
 from mobilenext.report.names import runtime_of
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
-from result_tables import evaluation_table, operator_table, photo_table, plain_table, scale_table, training_speed_table
+from result_tables import (
+    evaluation_table,
+    operator_table,
+    photo_table,
+    plain_table,
+    scale_table,
+    start_up_table,
+    training_speed_table,
+)
 
-_SERVED = ("requests_per_second", "p50_ms", "p99_ms")
+_SERVED = ("requests_per_second", "p50_ms", "p99_ms", "cores_of_clients")
 
 
 def bench() -> str:
@@ -55,6 +63,18 @@ def scale() -> str:
         f"{resumed['fresh_first_row_seconds']:.1f} s."
     )
     return scale_table(result) + "\n\n" + note
+
+
+def start_up() -> str:
+    """Return the seconds of commands from the shell to their end."""
+    result = load("bench_start_up.json")
+    where = result["environment"]
+    note = (
+        f"Medians of {len(result['rounds'])} interleaved rounds, {where['cores']} cores of {where['processor']}, "
+        f"Paddle {where['paddlepaddle']}. Stages are timed one after the other; in the command some overlap, and "
+        "processes start."
+    )
+    return start_up_table(result) + "\n\n" + note
 
 
 def family() -> str:
@@ -126,23 +146,25 @@ def operators() -> str:
 def serving() -> str:
     """Return requests a second of the demo server, and their share of what the same cores do without it."""
     result = load("bench_serving.json")
-    limits = result["limits_images_per_second"]
+    limits, where = result["limits_images_per_second"], result["environment"]
     whole, network = (statistics.median(limit[stages] for limit in limits) for stages in ("all", "network"))
     cells = []
     for batch, clients in dict.fromkeys((row["max_batch"], row["clients"]) for row in result["rows"]):
         rows = [row for row in result["rows"] if (row["max_batch"], row["clients"]) == (batch, clients)]
-        rate, p50, p99 = (statistics.median(row[name] for row in rows) for name in _SERVED)
+        rate, p50, p99, cores = (statistics.median(row[name] for row in rows) for name in _SERVED)
         failed = sum(row["requests"] - row["statuses"].get("200", 0) for row in rows)
-        counts = [f"{rate:.1f}", f"{100 * rate / whole:.0f} %", f"{p50:.0f}", f"{p99:.0f}", str(failed)]
+        of_limit = rate / (whole * (1 - cores / where["cores"]))
+        counts = [f"{rate:.1f}", f"{cores:.2f}", f"{100 * of_limit:.0f} %", f"{p50:.0f}", f"{p99:.0f}", str(failed)]
         cells.append([str(batch), str(clients), *counts])
-    heading = ["`--max-batch`", "clients", "requests/s", "of the limit", "p50, ms", "p99, ms", "refused"]
-    where, memory = result["environment"], result["memory_mib_every_500_requests"]
+    heading = ["`--max-batch`", "clients", "requests/s", "cores of the clients", "of the limit", "p50, ms", "p99, ms"]
+    heading.append("refused")
+    memory = result["memory_mib_every_500_requests"]
     note = (
-        f"Without a server the same cores decode, preprocess and predict {whole:.1f} images/s, and predict "
-        f"{network:.1f} that are ready: the limits. Medians of {len(limits)} interleaved rounds of "
-        f"{result['seconds']:g} s, {where['cores']} cores of {where['processor']}, "
-        f"ONNX Runtime {where['onnxruntime']}; the clients share the cores. Other work was running: the load average "
-        f"was {where['load_average'][0]} before the rounds.\n\n"
+        f"Without a server the same cores parse, decode, preprocess and predict {whole:.1f} images/s, the limit, and "
+        f"predict {network:.1f} that are ready. The clients share the cores: what they take of them is taken off the "
+        f"limit. Medians of {len(limits)} interleaved rounds of {result['seconds']:g} s, {where['cores']} cores of "
+        f"{where['processor']}, ONNX Runtime {where['onnxruntime']}; load average before the rounds "
+        f"{where['load_average'][0]}.\n\n"
         f"Memory after every 500 of 2,000 requests: {', '.join(f'{mib:.0f}' for mib in memory)} MiB."
     )
     return table(heading, cells) + "\n\n" + note

@@ -84,6 +84,9 @@ def test_written_graph(model: str, options: dict[str, Any], tmp_path: Path, capf
             [session.run(["logits"], {"image": BATCH[i : i + size]})[0] for i in range(0, len(BATCH), size)]
         )
         assert np.abs(found - expected).max() <= 2e-4 * expected.std()
+    write_onnx(network, tmp_path / "as_converted.onnx", 64, simplified=False)
+    as_converted = onnxruntime.InferenceSession(str(tmp_path / "as_converted.onnx"), providers=["CPUExecutionProvider"])
+    assert np.array_equal(as_converted.run(["logits"], {"image": BATCH})[0], found), "it is simplified when opened"
 
 
 def test_batch_norms_are_read_back() -> None:

@@ -27,7 +27,7 @@ class Box:
     area: float | None = None  # that the annotation states; None: that of the box
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class BoxedImage(Record):
     """One image with the objects in it."""
 

@@ -11,6 +11,7 @@ All lines are checked before anything is raised, so that a list can be repaired 
 from __future__ import annotations
 
 import unicodedata
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,20 +53,20 @@ def read_list(root: Path, list_file: Path, num_classes: int | None = None, *, re
     images: list[tuple[str, str, int]] = []
     problems: list[str] = []
     labels: set[int] = set()
-    first: dict[str, tuple[int, int]] = {}  # line and label
+    first = _FirstLines()
     again = 0
-    for row in parsed.rows:
+    parsed.rows.reverse()
+    while parsed.rows:  # each is dropped when it is read: a million of them take a third of a gigabyte
+        row = parsed.rows.pop()
         try:
             label = label_of[_nfc(row.label)] if class_names and row.problem is None else _label_of(row)
             labels.add(label)
             _check_label(label, None if class_names else num_classes)
             path, name = finder.find(row.name)
-            _check_repeat(path, label, first, repeats)
+            again += first.is_repeat(path, label, row.number, repeats)
         except (_LineProblem, NotFound) as problem:
             problems.append(f"line {row.number}: {shortened(row.line)}: {problem}")
         else:
-            again += path in first
-            first.setdefault(path, (row.number, label))
             images.append((path, name, label))
     if problems:
         hint = ""
@@ -126,9 +127,28 @@ def _check_label(label: int, num_classes: int | None) -> None:
         raise _LineProblem(f"the label {label} is too large; with {num_classes} classes they run 0..{num_classes - 1}")
 
 
-def _check_repeat(path: str, label: int, first: dict[str, tuple[int, int]], repeats: bool) -> None:
-    line, label_there = first.get(path, (0, label))
-    if label_there != label:
-        raise _LineProblem(f"the same file as in line {line}, where its label is {label_there}")
-    if line and not repeats:
-        raise _LineProblem(f"the same file as in line {line}; each may be listed once, but in a training list")
+class _FirstLines:
+    """The first line of each file and its label."""
+
+    def __init__(self) -> None:
+        self._positions: dict[str, int] = {}  # in the two below, which take less memory than as many pairs
+        self._lines = array("q")
+        self._labels: list[int] = []  # of any size
+
+    def is_repeat(self, path: str, label: int, line: int, repeats: bool) -> bool:
+        """Return whether a line before has the file; remember this one if none has.
+
+        Raises:
+            _LineProblem: one has, with another label, or where there may be no `repeats`.
+        """
+        position = self._positions.setdefault(path, len(self._lines))
+        if position == len(self._lines):
+            self._lines.append(line)
+            self._labels.append(label)
+            return False
+        first, label_there = self._lines[position], self._labels[position]
+        if label_there != label:
+            raise _LineProblem(f"the same file as in line {first}, where its label is {label_there}")
+        if not repeats:
+            raise _LineProblem(f"the same file as in line {first}; each may be listed once, but in a training list")
+        return True

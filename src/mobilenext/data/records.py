@@ -17,7 +17,7 @@ from mobilenext.data.listing import ignored_notes, is_leftover_name
 _Dataset = TypeVar("_Dataset", bound="Dataset")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # of which a data set may have a million
 class Record:
     """One image of a data set."""
 
@@ -35,7 +35,7 @@ class Record:
         return self.name
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LabelledImage(Record):
     """One image with its class."""
 

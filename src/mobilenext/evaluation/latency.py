@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from mobilenext.data import Dataset, Preprocessing, pixels_of, read_image
+from mobilenext.data import Preprocessing, read_image
 from mobilenext.data.check import size_problems
 from mobilenext.data.resampling import begin
 from mobilenext.errors import ImageError
@@ -24,27 +23,44 @@ WARM_UP_RUNS = 10
 LATENCY_IMAGES = 20  # whose reading and preprocessing is timed
 
 
-def measure_latency(
-    spec: RuntimeSpec, preprocessing: Preprocessing, images: Sequence[Path], runs: int = RUNS
-) -> dict[str, Any]:
+class Reading(NamedTuple):
+    """What reading and preprocessing images took, and their sizes."""
+
+    seconds: list[float]
+    sizes: list[tuple[int, int]]  # width and height, of each image
+
+
+def time_reading(preprocessing: Preprocessing, images: Sequence[Path]) -> Reading:
+    """Time reading and preprocessing in this process, of the first LATENCY_IMAGES files that can be read."""
+    reading = Reading([], [])
+    for path in images:
+        if len(reading.sizes) == LATENCY_IMAGES:
+            break
+        try:
+            image = read_image(path)
+            preprocessing(image)
+        except ImageError:
+            continue  # the evaluation reports it
+        reading.sizes.append(image.size)
+        reading.seconds.extend(_timed(lambda path=path: preprocessing(read_image(path)), 0, 3))  # type: ignore[misc]
+    return reading
+
+
+def measure_latency(spec: RuntimeSpec, image_size: int, runs: int = RUNS) -> dict[str, Any]:
     """Measure the milliseconds for one image at batch 1 in this process.
 
     Args:
         spec: a prepared network.
-        preprocessing: of its weights.
-        images: readable files whose reading and preprocessing is timed, one after the other.
+        image_size: pixels, of its square images.
         runs: of the network, after warming up; at least 30.
 
     Returns:
-        ``median``, ``p10``, ``p90`` of the network, every call in ``samples_ms``, and ``preprocessing_median``; with
-        runs, threads and runtime.
+        ``median``, ``p10``, ``p90``, every call in ``samples_ms``, runs, threads and runtime.
     """
-    size = preprocessing.image_size
-    image = np.random.default_rng(0).standard_normal((1, 3, size, size), dtype=np.float32)
+    image = np.random.default_rng(0).standard_normal((1, 3, image_size, image_size), dtype=np.float32)
     runtime = open_runtime(spec)
     # The output is copied to the host, which waits for a GPU too.
     network = _timed(lambda: runtime.predict(image), WARM_UP_RUNS, max(30, runs))
-    pixels = [_timed(lambda path=path: preprocessing(read_image(path)), 1, 3) for path in images]  # type: ignore[misc]
     return {
         "median": _ms(np.median(network)),
         "p10": _ms(np.percentile(network, 10)),
@@ -54,8 +70,6 @@ def measure_latency(
         "batch_size": 1,
         "threads": spec.threads,
         "runtime": spec.describe(),
-        "preprocessing_median": _ms(np.median(np.concatenate(pixels))) if pixels else None,
-        "preprocessing_images": len(pixels),
     }
 
 
@@ -110,31 +124,19 @@ def interleaved_latency(
 
 def latency_of_trial(single: WorkerPool, trial: Trial, ranks: Ranks) -> tuple[dict[str, Any], list[str]]:
     """Return the latency for the result, and remarks on image sizes; the first process measures for all."""
-    prepared = trial.prepared
-    preprocessing = prepared.record.preprocessing
-    paths = _readable_images(trial.dataset, preprocessing) if ranks.first else []
-    if ranks.first:
-        # As in the workers.
-        single.call(begin, trial.images_of_worker, preprocessing.interpolation, preprocessing.image_size)
-    latency = single.call(measure_latency, prepared.spec, preprocessing, paths) if ranks.first else None
-    latency = ranks.from_first(latency)
-    remarks = size_problems([_size_of(path) for path in paths], preprocessing)
+    measured = ranks.from_first(_measure(single, trial) if ranks.first else None)
+    latency, sizes = measured
+    remarks = size_problems(sizes, trial.prepared.record.preprocessing)
     return {"latency_ms": latency["median"], "latency": latency}, remarks
 
 
-def _readable_images(dataset: Dataset, preprocessing: Preprocessing) -> list[Path]:
-    """Return the first images that can be read, for timing; the evaluation reports what is wrong with the others."""
-    paths = []
-    for record in dataset.records[: 2 * LATENCY_IMAGES]:
-        try:
-            pixels_of(record.path, preprocessing)
-        except ImageError:
-            continue
-        paths.append(record.path)
-    return paths[:LATENCY_IMAGES]
-
-
-def _size_of(path: Path) -> tuple[int, int]:
-    """Return width and height of an image that has been read before, from its header."""
-    with Image.open(path) as image:
-        return image.size
+def _measure(single: WorkerPool, trial: Trial) -> tuple[dict[str, Any], list[tuple[int, int]]]:
+    """Measure in a process where nothing else runs: the network, then reading; return also the sizes of the images."""
+    preprocessing = trial.prepared.record.preprocessing
+    single.call(begin, trial.images_of_worker, preprocessing.interpolation, preprocessing.image_size)  # as in workers
+    latency = single.call(measure_latency, trial.prepared.spec, preprocessing.image_size)
+    paths = [record.path for record in trial.dataset.records[: 2 * LATENCY_IMAGES]]
+    reading = single.call(time_reading, preprocessing, paths)
+    latency["preprocessing_median"] = _ms(np.median(reading.seconds)) if reading.seconds else None
+    latency["preprocessing_images"] = len(reading.sizes)
+    return latency, reading.sizes

@@ -82,12 +82,14 @@ def evaluate(
     _check(output, unreadable, resume, selection)
     choice, subject = choose(execution, workers), find_subject(**source)
     task = task_of_file(task_of(subject), subject.path)
-    answering, whole = task.options_of(scoring), _open(task, data, selection, choice, unreadable)
+    answering = task.options_of(scoring)
     with watched_scratch_folder(output) as scratch, workers_of(choice) as pool:
-        pool.begin(import_all)
         # A process of its own prepares: this one stays small, and the latency is measured while nothing else runs.
         with WorkerPool(1, choice.environment()) as single:
-            prepared = single.call(prepare, subject, scratch, choice)
+            preparing = single.start(prepare, subject, scratch, choice)
+            whole = _open(task, data, selection, choice, unreadable)  # problems of the data do not wait
+            pool.begin(import_all)
+            prepared = preparing()
             dataset = task.evaluation.fit_data(whole, prepared).first(selection.get("limit"))
             trial = Trial(task, prepared, dataset, _with_fixed_batch(choice, execution, prepared), answering)
             warnings = _introduce(trial, data, subject.path)
@@ -135,7 +137,7 @@ def _check(output: str | os.PathLike[str] | None, unreadable: str, resume: bool,
 
 
 def _open(task: Task, data: str | os.PathLike[str], selection: Selection, choice: Choice, unreadable: str) -> Dataset:
-    """Open the data, before the network is prepared: that takes longer, and problems of the data should not wait.
+    """Open the data, and look at the files already where unreadable ones stop the evaluation.
 
     Raises:
         DatasetError: problems of the data set. ImageError: formats that are not read, among the images selected.

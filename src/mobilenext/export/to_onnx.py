@@ -28,8 +28,15 @@ OPSET = 13  # the first with quantization per channel
 SHAPE_OPERATORS = frozenset({"Shape", "Reshape", "Identity", "Gather"})
 
 
-def write_onnx(network: Network, onnx_file: Path, image_size: int) -> None:
+def write_onnx(network: Network, onnx_file: Path, image_size: int, *, simplified: bool = True) -> None:
     """Write a network (evaluation mode): input ``image`` [batch, 3, S, S], outputs with the names that it gives them.
+
+    Args:
+        network: its batch norms should be folded.
+        onnx_file: is written.
+        image_size: pixels, of the square images.
+        simplified: False leaves the graph as the converter makes it, with constants as nodes. ONNX Runtime and OpenVINO
+            simplify what they open themselves; converters need it done, and loading onnxslim takes a second.
 
     Raises:
         CheckFailed: the converter fails, or its graph is not that of the network.
@@ -41,11 +48,15 @@ def write_onnx(network: Network, onnx_file: Path, image_size: int) -> None:
     epsilons = used_epsilons(network)
     model = convert(network, image_size)
     check_batch_norms(model, epsilons)
-    onnx.save(simplify(model, network.outputs, network.shape_operators), onnx_file)
+    if simplified:
+        model = simplify(model, network.shape_operators)
+    name_tensors(model, network.outputs)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, onnx_file)
 
 
 def convert(network: nn.Layer, image_size: int) -> onnx.ModelProto:
-    """Return the graph that paddle2onnx makes of the network, before simplification."""
+    """Return the graph that paddle2onnx makes of the network; `write_onnx` checks it."""
     import onnx
     import paddle2onnx
 
@@ -60,9 +71,7 @@ def convert(network: nn.Layer, image_size: int) -> onnx.ModelProto:
             )
         if not target.is_file() or not target.stat().st_size:
             raise CheckFailed(f"paddle2onnx wrote nothing; it said: {''.join(messages)[-500:].strip() or 'nothing'}")
-        model = onnx.load(str(target))
-    onnx.checker.check_model(model, full_check=True)
-    return model
+        return onnx.load(str(target))
 
 
 def used_epsilons(network: nn.Layer) -> list[float]:
@@ -104,21 +113,34 @@ def check_batch_norms(model: onnx.ModelProto, epsilons: Sequence[float]) -> None
         )
 
 
-def simplify(model: onnx.ModelProto, outputs: Sequence[str], allowed: Collection[str] = ()) -> onnx.ModelProto:
-    """Fold constants, remove identities, and name the tensors.
+def simplify(model: onnx.ModelProto, allowed: Collection[str] = ()) -> onnx.ModelProto:
+    """Return the graph with constants folded and without identities.
 
     Args:
-        model: is changed.
-        outputs: their names from now on; the input is ``image``. Each has the free dimension ``batch``.
+        model: may be changed.
         allowed: those of SHAPE_OPERATORS that the graph may keep.
 
     Raises:
         CheckFailed: another one is left.
     """
-    import onnx
     import onnxslim
 
     model = onnxslim.slim(model)
+    left = sorted({node.op_type for node in model.graph.node} & SHAPE_OPERATORS - set(allowed))
+    if left:
+        raise CheckFailed(
+            f"the simplified ONNX graph still has {', '.join(left)}; another version of onnxslim may help"
+        )
+    return model
+
+
+def name_tensors(model: onnx.ModelProto, outputs: Sequence[str]) -> None:
+    """Name the input ``image`` and the outputs as asked, each with the free dimension ``batch``, and number the nodes.
+
+    Args:
+        model: is changed.
+        outputs: their names from now on.
+    """
     names = {value.name: name for value, name in zip(model.graph.output, outputs, strict=True)}
     rename_tensors(model, {model.graph.input[0].name: "image", **names})
     for value in (*model.graph.input, *model.graph.output):
@@ -126,14 +148,7 @@ def simplify(model: onnx.ModelProto, outputs: Sequence[str], allowed: Collection
     for index, node in enumerate(model.graph.node):
         node.name = f"{node.op_type.lower()}_{index}"
     del model.graph.value_info[:]  # sizes of every tensor in between, with the converter's names for the batch
-    left = sorted({node.op_type for node in model.graph.node} & SHAPE_OPERATORS - set(allowed))
-    if left:
-        raise CheckFailed(
-            f"the simplified ONNX graph still has {', '.join(left)}; another version of onnxslim may help"
-        )
     model.doc_string = ""
-    onnx.checker.check_model(model, full_check=True)
-    return model
 
 
 def rename_tensors(model: onnx.ModelProto, names: dict[str, str]) -> None:

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from mobilenext.models.network import Network
 
 
-def write_format(network: Network, name: str, folder: Path, image_size: int, graph: Path | None = None) -> str:
+# Runtimes of these formats simplify a graph when they open it, to the same operators; the others' converters do not.
+SIMPLIFIED_WHEN_OPENED = frozenset({"onnx", "openvino"})
+
+
+def write_format(
+    network: Network, name: str, folder: Path, image_size: int, graph: Path | None = None, *, kept: bool = True
+) -> str:
     """Write a network (evaluation mode) into `folder` and return the name of the model file.
 
     Args:
@@ -23,6 +29,7 @@ def write_format(network: Network, name: str, folder: Path, image_size: int, gra
         folder: exists.
         image_size: pixels, of the square images.
         graph: where the ONNX file goes that formats other than Paddle's are made from; None: it is not kept.
+        kept: False for files that are opened at once and never read by people: they take less time to write.
 
     Raises:
         UsageError, MissingDependency: as `check_format`. CheckFailed: a converter fails.
@@ -38,7 +45,7 @@ def write_format(network: Network, name: str, folder: Path, image_size: int, gra
 
     with scratch_folder() as scratch:
         onnx_file = graph or scratch / "network.onnx"
-        write_onnx(network, onnx_file, image_size)
+        write_onnx(network, onnx_file, image_size, simplified=kept or name not in SIMPLIFIED_WHEN_OPENED)
         convert_onnx(name, onnx_file, folder / file, image_size, network.outputs)
     return file
 

@@ -172,8 +172,17 @@ class WorkerPool:
 
     def call(self, function: Callable[..., R], *arguments: Any) -> R:
         """Run one call in a worker and return its result. Exceptions come back as they were raised."""
-        with _deaths():
-            result: R = self._submit(function, *arguments).result()
+        return self.start(function, *arguments)()
+
+    def start(self, function: Callable[..., R], *arguments: Any) -> Callable[[], R]:
+        """Begin one call in a worker; return a function that waits for it, and does as `call` does."""
+        with _deaths():  # an earlier call's, too
+            future = self._submit(function, *arguments)
+
+        def result() -> R:
+            with _deaths():
+                return future.result()
+
         return result
 
     def call_watched(

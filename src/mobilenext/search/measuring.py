@@ -206,7 +206,7 @@ class _Files:
         fold_batch_norms(network)
         target = self.folder / name
         target.mkdir()
-        write_format(network, resolve_runtime(self.runtime, "auto", "cpu")[0].format, target, size)
+        write_format(network, resolve_runtime(self.runtime, "auto", "cpu")[0].format, target, size, kept=False)
 
 
 def _times(specs: _Files, networks: Sequence[tuple[str, int]], samples: int) -> list[float]:

@@ -102,7 +102,7 @@ def prepare_weights(weights: Weights, folder: Path, choice: Choice) -> Prepared:
             check_format(name)
             target = folder / name
             target.mkdir(parents=True, exist_ok=True)
-            write_format(network, name, target, weights.preprocessing.image_size)
+            write_format(network, name, target, weights.preprocessing.image_size, kept=False)
             written[name] = target
         return ModelFile(written[name], FORMATS[name].file, "image", network.outputs)
 
