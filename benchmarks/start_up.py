@@ -37,16 +37,14 @@ SOURCE = Path(__file__).parents[1] / "src"
 COMMANDS = ("evaluate", "predict", "help")
 
 
-def first_image(data: Path) -> Path:
+def export_weights(weights: Path, data: Path, folder: Path) -> Path:
+    """Export the weights, compared on the first images; return one of these."""
     from mobilenext.data import open_dataset
-
-    return open_dataset(data).records[0].path
-
-
-def export_weights(weights: Path, folder: Path) -> None:
     from mobilenext.exporting import export_model
 
-    export_model(folder, weights=str(weights), format="onnx", images=[])
+    images = [record.path for record in open_dataset(data, limit=8).records]
+    export_model(folder, weights=str(weights), format="onnx", images=images)
+    return images[0]
 
 
 def seconds_of(source: Path, words: list[str], log: Path) -> float:
@@ -123,8 +121,7 @@ def main() -> None:
         folder, weights = Path(name), Path(name) / "random.pdparams"
         with WorkerPool(1) as single:  # this process stays small
             single.call(save_random_weights, weights)
-            single.call(export_weights, weights, folder / "exported")
-            photo = single.call(first_image, options.data)
+            photo = single.call(export_weights, weights, options.data, folder / "exported")
         for number in range(-1, options.rounds):
             row: dict[str, Any] = {}
             for version, source in versions.items():

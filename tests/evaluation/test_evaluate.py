@@ -219,7 +219,7 @@ def test_unreadable_images(world: World, damaged: Path, tmp_path: Path) -> None:
     # Nothing was finished, so nothing hinders a new start in the same folder.
     result = evaluate(damaged, **options, unreadable="wrong")
     assert (result["images"], result["unreadable"]) == (len(world.labels), 2)
-    assert result["latency"]["runs"] >= 100  # in a process of `warm` it would be fewer
+    assert result["latency"]["runs"] >= 50  # in a process of `warm` it would be fewer
     right = [best[0] == label for best, label in zip(world.ranking(), world.labels, strict=True)]
     assert result["correct_top1"] == sum(right) - right[5] - right[9]
     rows = predictions(tmp_path / "out")

@@ -18,7 +18,7 @@ from mobilenext.machine.pool import WorkerPool
 from mobilenext.machine.ranks import Ranks
 from mobilenext.runtime import RuntimeSpec, open_runtime
 
-RUNS = 100
+RUNS = 50
 WARM_UP_RUNS = 10
 LATENCY_IMAGES = 20  # whose reading and preprocessing is timed
 
@@ -42,7 +42,7 @@ def time_reading(preprocessing: Preprocessing, images: Sequence[Path]) -> Readin
         except ImageError:
             continue  # the evaluation reports it
         reading.sizes.append(image.size)
-        reading.seconds.extend(_timed(lambda path=path: preprocessing(read_image(path)), 0, 3))  # type: ignore[misc]
+        reading.seconds.extend(_timed(lambda path=path: preprocessing(read_image(path)), 0, 2))  # type: ignore[misc]
     return reading
 
 

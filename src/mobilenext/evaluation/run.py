@@ -15,6 +15,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ from mobilenext.origin import now, origin
 from mobilenext.runs.journal import Journal
 from mobilenext.runs.result import EvaluationResult
 from mobilenext.runs.setups import require_same
+from mobilenext.runtime import likely_runtime
 from mobilenext.sources.choice import Choice, choose
 from mobilenext.sources.find import find_subject, task_of
 from mobilenext.sources.options import Execution, Scoring, Selection, Source, split_options, take_options
@@ -88,7 +90,7 @@ def evaluate(
         with WorkerPool(1, choice.environment()) as single:
             preparing = single.start(prepare, subject, scratch, choice)
             whole = _open(task, data, selection, choice, unreadable)  # problems of the data do not wait
-            pool.begin(import_all)
+            pool.begin(partial(import_all, likely_runtime(choice.runtime) if choice.device == "cpu" else None))
             prepared = preparing()
             dataset = task.evaluation.fit_data(whole, prepared).first(selection.get("limit"))
             trial = Trial(task, prepared, dataset, _with_fixed_batch(choice, execution, prepared), answering)

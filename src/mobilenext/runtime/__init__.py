@@ -4,10 +4,10 @@ A network is first written in a format (``mobilenext.export``), then opened from
 processes (``open_runtime``). The module of an engine is imported when it is chosen.
 """
 
-from mobilenext.runtime.choice import Candidate, check_precision, resolve_device, resolve_runtime
+from mobilenext.runtime.choice import Candidate, check_precision, likely_runtime, resolve_device, resolve_runtime
 from mobilenext.runtime.form import Form
 from mobilenext.runtime.interface import Runtime
-from mobilenext.runtime.opening import open_runtime
+from mobilenext.runtime.opening import import_runtime, open_runtime
 from mobilenext.runtime.table import (
     AUTOMATIC,
     ENGINES,
@@ -30,6 +30,8 @@ __all__ = [
     "RuntimeCard",
     "RuntimeSpec",
     "check_precision",
+    "import_runtime",
+    "likely_runtime",
     "open_runtime",
     "resolve_device",
     "resolve_runtime",

@@ -86,6 +86,13 @@ def resolve_runtime(
     return candidates
 
 
+def likely_runtime(runtime: str) -> str:
+    """Return the name of the runtime that a network, of which nothing is known yet, will probably have on a CPU."""
+    if runtime != "auto":
+        return runtime
+    return next((name for name in AUTOMATIC if installed(RUNTIMES[name].package)), "paddle")
+
+
 def _automatic(engine: str, device: str, formats: Collection[str] | None) -> tuple[str, ...]:
     if engine != "auto":
         return ("paddle-inference",)
