@@ -56,6 +56,20 @@ def test_only_what_differs_is_listed(tmp_path: Path) -> None:
     assert differences(runs[::2]) == {}
 
 
+def test_long_values_are_told_apart_in_a_short_line(tmp_path: Path) -> None:
+    """An architecture's list of blocks fills a screen."""
+    blocks = [{"in_channels": 16, "hidden_channels": 8, "stride": stride} for stride in (1, 2) * 10]
+    runs = [
+        read_run(a_run(tmp_path / name, architecture={"blocks": of_run}))
+        for name, of_run in (("a", blocks), ("b", blocks[::-1]), ("c", blocks[:2]), ("d", blocks))
+    ]
+    (line,) = [line for line in comparison_lines(runs) if line.startswith("differs: architecture.blocks: ")]
+    values = line.removeprefix("differs: architecture.blocks: ").split("; ")
+    assert [value.partition(" (")[0] for value in values] == ["20 entries", "20 entries", "2 entries"]
+    assert [value.rpartition(" (")[2] for value in values] == ["a, d)", "b)", "c)"]
+    assert len(line) < 200
+
+
 def test_runs_on_other_data_are_not_compared(tmp_path: Path) -> None:
     runs = [
         read_run(a_run(tmp_path / f"{name}{seed}", 50 + seed, seed=seed, data={"val_sha256": name * 64}))

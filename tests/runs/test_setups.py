@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from mobilenext.errors import UsageError
 from mobilenext.machine.ranks import Ranks
-from mobilenext.runs.setups import require_same
+from mobilenext.runs.setups import changes, require_same
 
 SETUP = {"data_sha256": "1f", "images": 50_000, "preprocessing": {"image_size": 224, "mean": [0.5, 0.1, 1 / 3]}}
 
@@ -55,3 +56,11 @@ def test_another_setup_in_any_process_is_refused(place: int, field: str, value: 
     assert shown in str(refused.value)
     assert "images: 50000" not in str(refused.value) or field == "images", "what is the same is not shown"
     assert "same data, weights and options" in str(refused.value)
+
+
+def test_long_values_are_not_written_out() -> None:
+    before, now = ({"architecture": {"blocks": [{"stride": stride}] * 40}} for stride in (1, 2))
+    line = changes(before, now)
+    assert len(line) < 120
+    (there, other) = re.findall(r"1 entry \(sha256 ([0-9a-f]{8})\)", line)
+    assert there != other

@@ -11,6 +11,7 @@ from typing import Any
 
 from mobilenext.errors import UsageError
 from mobilenext.recipe import HEADER
+from mobilenext.runs.setups import shortened
 from mobilenext.runs.training_run import KINDS, TrainingRun
 from mobilenext.statistics import welch
 from mobilenext.task import Metric, Task
@@ -115,8 +116,10 @@ def is_checksum(field: str) -> bool:
 
 
 def value_text(value: Any) -> str:
-    """Return a value of the configuration as text, a checksum by its first digits."""
-    return value[:8] if isinstance(value, str) and len(value) == 64 else str(value)
+    """Return a value of the configuration as text: a checksum by its first digits, a long list by its size."""
+    if isinstance(value, str):
+        return value[:8] if len(value) == 64 else value
+    return shortened(value, longest=80)
 
 
 def names_of(runs: Sequence[TrainingRun]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +16,17 @@ def changes(before: Any, now: Mapping[str, Any], places: tuple[str, str] = ("the
     before = before if isinstance(before, dict) else {}
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     first, second = places
-    return "\n".join(f"  {name}: {before.get(name)!r} {first}, {now.get(name)!r} {second}" for name in names)
+    return "\n".join(
+        f"  {name}: {shortened(before.get(name))} {first}, {shortened(now.get(name))} {second}" for name in names
+    )
+
+
+def shortened(value: Any, longest: int = 200) -> str:
+    """Return a JSON value as Python writes it; a long list or record by its size, and a digest that tells it apart."""
+    if not isinstance(value, list | tuple | dict) or len(repr(value)) <= longest:
+        return repr(value)
+    digest = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    return f"{len(value)} {'entry' if len(value) == 1 else 'entries'} (sha256 {digest[:8]})"
 
 
 def require_same(ranks: Ranks, setup: Mapping[str, Any]) -> None:

@@ -1,4 +1,7 @@
-"""Find the network that the options of a call name: weights of a model here, an exported folder, or a foreign file."""
+"""Find the network that the options of a call name: weights of a model here, an exported folder, or a foreign file.
+
+The readers of weights are imported when there are weights to read: an exported folder needs none of them.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,11 @@ from mobilenext.file_kinds import other_kind
 from mobilenext.models import split_tag
 from mobilenext.runtime.paddle_files import find_program
 from mobilenext.sources.options import Labels, Source
-from mobilenext.weights.metadata import stored_task
-from mobilenext.weights.pretrained import locate, sample_of
-from mobilenext.weights.read import read_weights, with_suffix
-from mobilenext.weights.record import Weights
 
 if TYPE_CHECKING:
     from typing import Unpack
+
+    from mobilenext.weights.record import Weights
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ def find_subject(**source: Unpack[Source]) -> Subject:
     if exported is None and onnx is None:
         if output is not None:
             raise UsageError("output_name was given without onnx or exported: weights have one output")
+        from mobilenext.weights.pretrained import locate
+
         model = source.get("model")
         return Subject(
             locate(model, source.get("weights")), "weights", split_tag(model)[0] if model else None,
@@ -90,6 +93,8 @@ def weights_of(subject: Subject) -> Weights:
     Raises:
         WeightsError: they cannot be read, or are of another model.
     """
+    from mobilenext.weights.read import read_weights
+
     return read_weights(
         subject.path,
         model=subject.model,
@@ -107,6 +112,8 @@ def sample_for(**source: Unpack[Source]) -> Path:
     Raises:
         UsageError: it has none. Else as `find_subject` and `weights_of`.
     """
+    from mobilenext.weights.pretrained import sample_of
+
     subject = find_subject(**source)
     sample = sample_of(weights_of(subject).published) if subject.kind == "weights" else None
     if sample is None:
@@ -123,5 +130,8 @@ def task_of(subject: Subject) -> str | None:
         DataError: the sidecar of an exported folder is damaged.
     """
     if subject.kind == "weights":
+        from mobilenext.weights.metadata import stored_task
+        from mobilenext.weights.read import with_suffix
+
         return stored_task(with_suffix(subject.path))
     return read_sidecar(subject.path, check_files=False).record.task if subject.kind == "exported" else None

@@ -6,14 +6,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mobilenext.data.coco_classes import COCO_CLASSES
 from mobilenext.data.labels import imagenet_labels
 from mobilenext.data.preprocessing import Preprocessing
 from mobilenext.models import DETECTION, MODELS
 from mobilenext.models.published import WeightsCard
-from mobilenext.weights.naming import Array, Entry
+
+if TYPE_CHECKING:
+    from mobilenext.weights.naming import Array, Entry
 
 FORMAT = "mobilenext weights 1"
 CLASSIFICATION = "classification"  # is not written: files without a task are of classification
