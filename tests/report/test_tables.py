@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from evaluation_folders import write_evaluation
 from mobilenext.machine.environment import environment
 from mobilenext.report.names import runtime_of
-from mobilenext.report.sections import bench_table, how_run
+from mobilenext.report.sections import bench_table, flat, how_run
 from mobilenext.runs.bench import Bench
 from mobilenext.runs.evaluation import read_evaluation
 from mobilenext.runs.tables import result_table
@@ -83,3 +84,12 @@ def test_the_verdict_is_rounded_like_the_table_above_it() -> None:
     assert "98.66 %" in lines[-1]
     assert "-0.00 points" in lines[-1]
     assert "98.664" not in lines[-1]
+
+
+def test_nested_lists_of_a_configuration_stay_short() -> None:
+    blocks = [{"in_channels": 16, "stride": 1}] * 20
+    facts = flat({"model": "a", "architecture": {"blocks": blocks, "widths": [1, 2], "pairs": [[1, 2]], "none": []}})
+    assert re.fullmatch(r"20 entries \(sha256 [0-9a-f]{8}\)", facts.pop("architecture.blocks"))
+    assert facts == {
+        "model": "a", "architecture.widths": "1, 2", "architecture.pairs": "[[1, 2]]", "architecture.none": "none"
+    }  # fmt: skip

@@ -14,6 +14,7 @@ from mobilenext.presentation import Measured, Reported
 from mobilenext.report.names import network_name, published_of, runtime_of
 from mobilenext.runs.bench import Bench
 from mobilenext.runs.comparison import comparison
+from mobilenext.runs.setups import shortened
 from mobilenext.runs.training_run import TrainingRun
 from mobilenext.task import Task
 
@@ -232,6 +233,8 @@ def flat(facts: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     for key, value in facts.items():
         if isinstance(value, dict):
             values |= flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+            values[prefix + key] = shortened(value)  # the blocks of an architecture would fill the page
         elif isinstance(value, list):
             values[prefix + key] = ", ".join(map(str, value)) or "none"
         else:
