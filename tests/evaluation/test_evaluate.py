@@ -21,7 +21,7 @@ from mobilenext.data import Preprocessing, open_dataset, pixels_of
 from mobilenext.data.digits import write_digits
 from mobilenext.errors import DatasetError, ImageError, OutputError, UsageError
 from mobilenext.evaluation import collecting, run
-from mobilenext.evaluation.latency import measure_latency
+from mobilenext.evaluation.latency import LATENCY_IMAGES, measure_latency, time_reading
 from mobilenext.evaluation.outcome import write_outcome
 from mobilenext.evaluation.pipeline import ChunkWork, predict_records
 from mobilenext.machine.pool import WorkerPool
@@ -230,6 +230,18 @@ def test_unreadable_images(world: World, damaged: Path, tmp_path: Path) -> None:
         assert (rows[index]["top5"], rows[index]["scores"], rows[index]["loss"]) == ([], [], None)
     others = [row for row in rows if "error" not in row]
     assert [row["top5"] for row in others] == [b[:5] for i, b in enumerate(world.ranking()) if i not in (5, 9)]
+
+
+def test_reading_is_timed_with_images_that_can_be_read(world: World, damaged: Path) -> None:
+    paths = [damaged / name for name in world.names]
+    reading = time_reading(Preprocessing(**SMALL), paths)
+    readable = [path for index, path in enumerate(paths) if index not in (5, 9)][:LATENCY_IMAGES]
+    for path, size in zip(readable, reading.sizes, strict=True):
+        with Image.open(path) as image:
+            assert image.size == size
+    assert len(reading.seconds) == 2 * len(readable)
+    assert min(reading.seconds) > 0
+    assert time_reading(Preprocessing(**SMALL), [paths[5]]) == ([], [])
 
 
 def test_every_image_error_names_its_file(damaged: Path, world: World) -> None:

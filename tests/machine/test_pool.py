@@ -51,6 +51,19 @@ def test_nothing_in_nothing_out() -> None:
         assert list(pool.map(str, [])) == []
 
 
+def test_a_started_call_works_while_its_caller_does() -> None:
+    def fail_later() -> None:
+        time.sleep(0.2)
+        raise ImageError("a.jpg: empty")
+
+    with WorkerPool(1) as pool:
+        pool.call(os.getpid)
+        process, failure = pool.start(os.getpid), pool.start(fail_later)
+        assert process() != os.getpid()
+        with pytest.raises(ImageError, match=r"a\.jpg: empty"):
+            failure()
+
+
 def test_call_and_environment() -> None:
     with WorkerPool(1, {"MOBILENEXT_TEST": "a value"}) as pool:
         assert pool.call(divmod, 17, 5) == (3, 2)

@@ -13,6 +13,7 @@ from mobilenext.runtime import (
     Candidate,
     check_precision,
     choice,
+    likely_runtime,
     resolve_device,
     resolve_runtime,
 )
@@ -136,3 +137,20 @@ def test_every_runtime_has_an_extra_and_a_module() -> None:
     for card in RUNTIMES.values():
         assert card.extra in extras
         assert (Path(runtime.__file__).parent / f"{card.module}.py").is_file()
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        ({"onnxruntime", "openvino", "paddle"}, "onnxruntime"),
+        ({"openvino", "paddle"}, "openvino"),
+        ({"paddle"}, "paddle-inference"),
+        (set(), "paddle"),
+    ],
+)
+def test_the_likely_runtime_is_the_first_that_is_installed(
+    there: set[str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mobilenext.runtime.choice.installed", there.__contains__)
+    assert likely_runtime("auto") == expected
+    assert likely_runtime("ncnn") == "ncnn"
