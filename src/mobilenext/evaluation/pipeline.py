@@ -19,7 +19,7 @@ from mobilenext.data.resampling import begin
 from mobilenext.errors import ImageError
 from mobilenext.machine.pool import WorkerPool
 from mobilenext.machine.ranks import Ranks
-from mobilenext.runtime import Runtime, RuntimeSpec, import_runtime, open_runtime
+from mobilenext.runtime import Runtime, RuntimeSpec, open_runtime
 from mobilenext.task import Evaluation, Facts
 
 ROUND = 64  # images of each worker of each process, before processes exchange their rows
@@ -87,12 +87,6 @@ def _size(path: Path) -> int | None:
 def _read_and_predict(work: ChunkWork, records: Sequence[Record]) -> list[Any]:
     assert work.spec is not None
     return _predict(work, _open_once(work.spec), _read(work, records))
-
-
-def import_all(runtime: str | None) -> None:
-    """Import a runtime, if any: a worker that gets this call has imported what it needs for the next ones."""
-    if runtime is not None:
-        import_runtime(runtime)
 
 
 def warm_up(work: ChunkWork) -> None:

@@ -23,11 +23,11 @@ from mobilenext.data import Dataset
 from mobilenext.data.resampling import expect
 from mobilenext.errors import UsageError
 from mobilenext.evaluation.collecting import Progress, collect_rows, refuse_unreadable, workers_of
+from mobilenext.evaluation.importing import import_in_turn
 from mobilenext.evaluation.latency import latency_of_trial
 from mobilenext.evaluation.outcome import Trial, finished_result, write_outcome
-from mobilenext.evaluation.pipeline import import_all
 from mobilenext.machine.environment import environment
-from mobilenext.machine.pool import WorkerPool, watched_scratch_folder
+from mobilenext.machine.pool import WorkerPool, available_cores, watched_scratch_folder
 from mobilenext.machine.ranks import Ranks
 from mobilenext.origin import now, origin
 from mobilenext.runs.journal import Journal
@@ -84,19 +84,17 @@ def evaluate(
     _check(output, unreadable, resume, selection)
     choice, subject = choose(execution, workers), find_subject(**source)
     task = task_of_file(task_of(subject), subject.path)
-    answering = task.options_of(scoring)
     with watched_scratch_folder(output) as scratch, workers_of(choice) as pool:
-        # A process of its own prepares: this one stays small, and the latency is measured while nothing else runs.
+        # Another process prepares: this one stays small, and the latency is measured while nothing else runs.
         with WorkerPool(1, choice.environment()) as single:
             preparing = single.start(prepare, subject, scratch, choice)
-            whole = _open(task, data, selection, choice, unreadable)  # problems of the data do not wait
-            pool.begin(partial(import_all, likely_runtime(choice.runtime) if choice.device == "cpu" else None))
+            answering, whole = task.options_of(scoring), _open(task, data, selection, choice, unreadable)
+            _begin_imports(pool, choice, scratch)
             prepared = preparing()
             dataset = task.evaluation.fit_data(whole, prepared).first(selection.get("limit"))
             trial = Trial(task, prepared, dataset, _with_fixed_batch(choice, execution, prepared), answering)
             warnings = _introduce(trial, data, subject.path)
             require_same(ranks := Ranks(), setup := trial.setup())
-            # All processes keep a journal of all rows; that of the first one can be resumed.
             folder = Path(output) if output is not None and ranks.first else scratch / "output"
             if resume and (finished := _finished(folder, setup, ranks)) is not None:
                 return EvaluationResult(finished)
@@ -111,6 +109,12 @@ def evaluate(
         if ranks.first:
             write_outcome(folder, journal, result, task.evaluation.files(evaluated))
     return EvaluationResult(result)
+
+
+def _begin_imports(pool: WorkerPool, choice: Choice, scratch: Path) -> None:
+    """Let the workers import, while the network is prepared, what they will need."""
+    runtime = likely_runtime(choice.runtime) if choice.device == "cpu" else None
+    pool.begin(partial(import_in_turn, scratch / "imports.lock", runtime, available_cores()))
 
 
 def _task_fields(task: Task, evaluated: Evaluated) -> dict[str, Any]:
