@@ -64,6 +64,16 @@ def test_a_started_call_works_while_its_caller_does() -> None:
             failure()
 
 
+def test_an_idle_worker_ends_and_another_takes_its_place() -> None:
+    with WorkerPool(1, idle_s=0.3) as pool:
+        first = pool.call(os.getpid)
+        until = time.monotonic() + 30
+        while Path(f"/proc/{first}").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        assert not Path(f"/proc/{first}").exists()
+        assert pool.call(os.getpid) != first
+
+
 def test_call_and_environment() -> None:
     with WorkerPool(1, {"MOBILENEXT_TEST": "a value"}) as pool:
         assert pool.call(divmod, 17, 5) == (3, 2)

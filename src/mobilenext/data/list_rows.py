@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import csv
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -137,7 +138,7 @@ def _is_comment(line: str, is_file: IsFile) -> bool:
 
 def _usual(number: int, line: str, is_file: IsFile) -> Row:
     name, label = cut(line)
-    label = unquoted(label)
+    label = sys.intern(unquoted(label))  # a few different ones in all lines
     if not name:
         return Row(number, line, name, label, f"no label; {EXAMPLE}")
     if not INTEGER.fullmatch(label):

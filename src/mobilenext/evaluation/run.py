@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from mobilenext.sources.options import EvaluationOptions
 
 log = logging.getLogger(__name__)
+IDLE_S = 1.0  # opening a long list takes longer, and does not need the memory that Paddle takes
 
 
 def evaluate(
@@ -86,7 +87,7 @@ def evaluate(
     task = task_of_file(task_of(subject), subject.path)
     with watched_scratch_folder(output) as scratch, workers_of(choice) as pool:
         # Another process prepares: this one stays small, and the latency is measured while nothing else runs.
-        with WorkerPool(1, choice.environment()) as single:
+        with WorkerPool(1, choice.environment(), idle_s=IDLE_S) as single:
             preparing = single.start(prepare, subject, scratch, choice)
             answering, whole = task.options_of(scoring), _open(task, data, selection, choice, unreadable)
             _begin_imports(pool, choice, scratch)

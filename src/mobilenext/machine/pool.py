@@ -136,17 +136,24 @@ class Report:
 class WorkerPool:
     """A context manager over `workers` processes, each with `environment` added to the caller's.
 
-    With `threads`, each process is bound to that many cores of its own, as long as there are cores left.
+    With `threads`, each process is bound to that many cores of its own, as long as there are cores left. With `idle_s`,
+    a process that has had nothing to do for so many seconds ends and frees its memory; the next call starts another.
     """
 
     def __init__(
-        self, workers: int, environment: Mapping[str, str] | None = None, *, threads: int | None = None
+        self,
+        workers: int,
+        environment: Mapping[str, str] | None = None,
+        *,
+        threads: int | None = None,
+        idle_s: float | None = None,
     ) -> None:
         self.workers = workers
         try:
             with block_signals(GROUP_SIGNALS):
                 self._executor = ProcessPoolExecutor(
                     max_workers=workers,
+                    timeout=idle_s,
                     initializer=_start,
                     initargs=(os.getpid(), _name_of_claims(), threads),
                     env={**worker_environment(), **(environment or {})},
