@@ -51,6 +51,31 @@ def test_everybody_gets_their_own_answer() -> None:
     run(scenario)
 
 
+def test_answers_are_finished_in_the_networks_thread_and_fail_alone() -> None:
+    async def scenario() -> None:
+        network = Network(waits=True)
+        batcher = Batcher([network], max_batch=3)
+        batcher.start()
+
+        def finish(rows: tuple[np.ndarray, ...]) -> tuple[float, str]:
+            if rows[1] == 6:
+                raise ValueError("of this image")
+            return float(rows[1]), threading.current_thread().name
+
+        asked = [asyncio.ensure_future(batcher.predict(image(number), finish)) for number in range(4)]
+        await asyncio.sleep(0.05)
+        network.go.set()
+        first, failed, *others = await asyncio.gather(*asked, return_exceptions=True)
+        assert sorted(network.calls) == [1, 3]
+        assert isinstance(failed, ValueError)
+        assert [value for value, _ in (first, *others)] == [0, 12, 18]
+        assert all(name.startswith("network") for _, name in (first, *others))
+        assert (await batcher.predict(image(5), finish))[0] == 30
+        await batcher.stop()
+
+    run(scenario)
+
+
 def test_what_waits_is_taken_together_up_to_the_limit() -> None:
     async def scenario() -> None:
         network = Network(waits=True)

@@ -1,7 +1,7 @@
 """Batch concurrent requests: a bounded queue, and one task for each opened copy of the network.
 
 A task takes the images that wait, up to `max_batch`, and waits up to `max_wait_ms` for more. Everything but the call
-itself happens on the event loop, so there is nothing to lock.
+and what is made of its outputs happens on the event loop, so there is nothing to lock.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -19,11 +20,18 @@ from mobilenext.arrays import Floats, Outputs
 from mobilenext.runtime import Runtime
 from mobilenext.serving.problems import Problem
 
+Finish: TypeAlias = Callable[[Outputs], Any]  # from a row of each output to an answer
+
+
+def _as_they_are(rows: Outputs) -> Outputs:
+    return rows
+
 
 @dataclass
 class _Waiting:
     image: Floats  # [3, S, S], normalized
-    answer: asyncio.Future[Outputs]  # a row of each output
+    finish: Finish
+    answer: asyncio.Future[Any]
     since: float = field(default_factory=time.perf_counter)
 
 
@@ -75,15 +83,18 @@ class Batcher:
         self._queue.clear()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def predict(self, image: Floats) -> Outputs:
-        """Return the row of each output for a normalized image [3, S, S]. Cancelling removes it from the queue.
+    async def predict(self, image: Floats, finish: Finish = _as_they_are) -> Any:
+        """Return what `finish` makes of the row of each output for a normalized image [3, S, S].
+
+        It is called in the network's thread, as handing rows to another one takes longer than most answers. Cancelling
+        removes the image from the queue.
 
         Raises:
-            Problem: 503 when the queue is full. Else what the network raises.
+            Problem: 503 when the queue is full. Else what the network or `finish` raises.
         """
         if len(self._queue) >= self._max_queue:
             raise Problem(503, f"{len(self._queue)} images wait for this model, its limit; try again", retry_after=1)
-        waiting = _Waiting(image, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(image, finish, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         self._arrived.set()
         return await waiting.answer
@@ -93,9 +104,8 @@ class Batcher:
         while True:
             batch = await self._next()
             began = time.perf_counter()
-            images = np.stack([request.image for request in batch])  # [N, 3, S, S]
             try:
-                outputs = await loop.run_in_executor(self._threads, network.predict, images)  # each [N, ...]
+                seconds, answers = await loop.run_in_executor(self._threads, _call, network, batch)
             except Exception as error:
                 for request in batch:
                     if not request.answer.done():
@@ -107,10 +117,14 @@ class Batcher:
                         request.answer.set_exception(Problem(503, "the server is stopping", retry_after=5))
                 raise
             if self._observe is not None:
-                self._observe(len(batch), time.perf_counter() - began, [began - request.since for request in batch])
-            for request, *rows in zip(batch, *outputs, strict=True):
-                if not request.answer.done():
-                    request.answer.set_result(tuple(rows))
+                self._observe(len(batch), seconds, [began - request.since for request in batch])
+            for request, answer in zip(batch, answers, strict=True):
+                if request.answer.done():
+                    continue
+                if isinstance(answer, Exception):
+                    request.answer.set_exception(answer)
+                else:
+                    request.answer.set_result(answer)
 
     async def _next(self) -> list[_Waiting]:
         """Return at least one request that has not been given up."""
@@ -133,3 +147,19 @@ class Batcher:
                 if batch:
                     return batch
                 until = 0.0
+
+
+def _call(network: Runtime, batch: Sequence[_Waiting]) -> tuple[float, list[Any]]:
+    """Return the seconds of the network, and the answer of each request or the exception that finishing it raised."""
+    first = batch[0].image[None]  # [1, 3, S, S]; one image is not copied
+    images = first if len(batch) == 1 else np.stack([request.image for request in batch])
+    began = time.perf_counter()
+    outputs = network.predict(images)  # each [N, ...]
+    seconds = time.perf_counter() - began
+    answers: list[Any] = []
+    for request, *rows in zip(batch, *outputs, strict=True):
+        try:
+            answers.append(request.finish(tuple(rows)))
+        except Exception as error:
+            answers.append(error)
+    return seconds, answers

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from mobilenext.arrays import Floats
+from mobilenext.arrays import Floats, Outputs
 from mobilenext.data.image_claims import container
 from mobilenext.data.images import decode_image
 from mobilenext.data.preprocessing import Pixels, Preprocessing
@@ -158,10 +158,13 @@ class Service:
         until = time.monotonic() + self.limits.timeout_s
         pixels, image, size = await _in(self._decoders, self._read, upload.content, model.record.preprocessing, until)
         self.metrics.stages.labels("decode").observe(time.perf_counter() - began)
-        outputs = tuple(row[None] for row in await self._queues[model.name].predict(image))  # each [1, ...]
-        # Boxes of thousands of priors take milliseconds, in which the event loop can answer others.
         options = {**options, "sizes": [size], "names": [upload.name]}
-        (fields,) = await _in(self._decoders, model.task.evaluation.answer, outputs, model.record, options)
+
+        def answer(rows: Outputs) -> Mapping[str, Any]:
+            (fields,) = model.task.evaluation.answer(tuple(row[None] for row in rows), model.record, options)
+            return fields
+
+        fields = await self._queues[model.name].predict(image, answer)
         self.metrics.images.labels(model.name).inc()
         return Answer(model, pixels, fields)
 
