@@ -31,15 +31,17 @@ EAGER = ("--runtime", "paddle")  # nothing is exported first
 MODELS = 41
 
 
-def test_help_and_version(mobilenext: Run) -> None:
+def test_help_and_version(mobilenext: Run, capsys: pytest.CaptureFixture[str]) -> None:
     done = mobilenext("--help")
     assert done.returncode == 0
     for verb in (
         *("list", "convert", "evaluate", "predict", "check-data", "quickstart", "info", "train", "export"),
-        *("report", "explain", "diagram", "serve"),
+        *("report", "explain", "diagram", "serve", "search", "quantize", "bench", "compare", "recipes"),
     ):
         assert verb in done.stdout.split()
-        assert mobilenext(verb, "--help").stdout.startswith(f"usage: mobilenext {verb} ")
+        assert main((verb, "--help")) == 0
+        assert capsys.readouterr().out.startswith(f"usage: mobilenext {verb} ")
+    assert mobilenext("evaluate", "--help").stdout.startswith("usage: mobilenext evaluate ")
     assert mobilenext("--version").stdout == f"mobilenext {package.__version__}\n"
 
 

@@ -116,7 +116,11 @@ def exports(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Callabl
     return exported
 
 
-@pytest.mark.parametrize(("format", "name"), [*((format, "voc") for format in FORMATS), ("onnx", "coco")])
+@pytest.mark.parametrize(
+    ("format", "name"),
+    # What is different of coco is the decoder, which a test below runs for both.
+    [*((format, "voc") for format in FORMATS), pytest.param("onnx", "coco", marks=pytest.mark.long)],
+)
 def test_every_format(format: str, name: str, exports: Callable[[str, str], Exported]) -> None:
     """All boxes of all pictures are Paddle's; ONNX and OpenVINO have a second model that gives them, of any batch."""
     exported, form = exports(format, name), FORMS[name].replace(image_size=SIZE)
