@@ -33,6 +33,19 @@ def test_no_two_names_overlap(seed: int) -> None:
         assert beside or one[3] <= other[2] or other[3] <= one[2]
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_no_name_hides_a_node(seed: int) -> None:
+    draw = random.Random(seed)
+    edges = [(draw.choice(OPERATORS), source) for node in range(4) for source in draw.sample(range(2 + node), 2)]
+    _, _, nodes, *_, labels = drawn_cell("normal", edges).spec["layer"]
+    (left, right), (low, high) = (labels["encoding"][axis]["scale"]["domain"] for axis in "xy")
+    for label in labels["data"]["values"]:
+        for node in nodes["data"]["values"]:
+            across = abs(label["x"] - node["x"]) / (right - left) * 290
+            up = abs(label["y"] - node["y"]) / (high - low) * 340
+            assert across > 5.5 * len(label["name"]) / 2 or up > 5, (label["name"], node["name"])
+
+
 def test_edges_of_one_operator_have_one_color() -> None:
     edges = [("skip_connect", 0), ("sep_conv_3x3", 1)] * 4
     _, lines, *_ = drawn_cell("reduce", edges).spec["layer"]

@@ -1,6 +1,6 @@
 """The drawing of a cell: its two inputs on the left, the nodes from left to right, its output on the right.
 
-Every edge has its operator's color and its operator's name, set where it covers no other name.
+Every edge has its operator's color and its operator's name, set where it covers no other name, and no dot of a node.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ PLACES = [(0.0, 1.0), (0.0, -1.0)] + [(1.5 * (node + 1), _HEIGHTS[INPUTS + node]
 PLACES.append((1.5 * (NODES + 1), 0.0))
 ACROSS, UP = (-1.4, 8.3), (-1.35, 1.45)  # what the chart shows, in the unit of the places
 # A name is placed for the narrowest chart, that of a phone: in a wider one, names lie only further apart.
-WIDTH, HEIGHT, LETTER, LINE = 290, 360, 5.6, 12  # pixels
+WIDTH, HEIGHT, LETTER, LINE, DOT = 290, 360, 5.6, 12, 14  # pixels
+NAME_BEFORE_DOT = 10  # how much worse it is to cover a name
 ROUNDS = 4
 _SHARES = sorted((place / 40 for place in range(5, 36)), key=lambda share: abs(share - 0.5))  # where on an edge
 
@@ -47,9 +48,13 @@ class Box:
 
 def box_of(text: str, place: tuple[float, float], above: float = 0.0) -> Box:
     """Return the box of a text whose middle is `above` pixels over a place."""
+    return _box(place, LETTER * len(text), above)
+
+
+def _box(place: tuple[float, float], width: float, above: float = 0.0) -> Box:
     (left, right), (low, high) = ACROSS, UP
     x = (place[0] - left) / (right - left) * WIDTH
-    return Box(x, (high - place[1]) / (high - low) * HEIGHT - above, LETTER * len(text))
+    return Box(x, (high - place[1]) / (high - low) * HEIGHT - above, width)
 
 
 def drawn_cell(kind: str, edges: Sequence[tuple[str, int]]) -> Chart:
@@ -107,13 +112,15 @@ def _layers(
 def placed(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the names of edges at the places on them where they cover least of the names before them."""
     names = [box_of(name, place, above=16) for name, place in zip(_NAMES, PLACES, strict=True)]
+    dots = [_box(place, DOT) for place in PLACES]
     points: dict[int, tuple[float, float]] = {}
     boxes: dict[int, Box] = {}
 
     def covered(edge: int, place: tuple[float, float]) -> float:
         box = box_of(lines[edge]["name"], place)
         others = [other for number, other in boxes.items() if number != edge]
-        return sum(box.covers(other) for other in [*names, *others]) + 5 * LINE * box.outside
+        of_names = sum(box.covers(other) for other in [*names, *others]) + 5 * LINE * box.outside
+        return NAME_BEFORE_DOT * of_names + sum(box.covers(dot) for dot in dots)
 
     longest = sorted(range(len(lines)), key=lambda edge: -len(lines[edge]["name"]))
     for edge in longest * ROUNDS:  # the first round sets each name, the others move it away from those set later
@@ -126,10 +133,10 @@ def placed(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _candidates(line: dict[str, Any]) -> list[tuple[float, float]]:
-    """Return places for the name of an edge: on it, else a line above or below; its middle first."""
+    """Return places for the name of an edge: on it, else a line or two above or below; its middle first."""
     rise = LINE / HEIGHT * (UP[1] - UP[0])
     return [
         (line["x"] + share * (line["x2"] - line["x"]), line["y"] + share * (line["y2"] - line["y"]) + above * rise)
-        for above in (0, 1, -1)
+        for above in (0, 1, -1, 2, -2)
         for share in _SHARES
     ]
