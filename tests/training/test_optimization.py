@@ -281,6 +281,20 @@ def test_the_warm_up_ends_at_the_decay() -> None:
         assert average.tensors["weight"].item() == pytest.approx(kept, rel=1e-6)
 
 
+def test_the_average_is_paddles_interpolation_to_the_bit() -> None:
+    paddle.seed(0)
+    layer = nn.Linear(37, 23)
+    average = Average(layer, 0.9998, warmup=False)
+    expected = {name: tensor.clone() for name, tensor in average.tensors.items()}
+    for step in range(3):
+        for name, tensor in layer.state_dict().items():
+            tensor.set_value(paddle.randn(tensor.shape))
+            expected[name].lerp_(tensor, 1 - 0.9998)
+        average.update(step)
+    for name, tensor in average.tensors.items():
+        assert tensor.numpy().tobytes() == expected[name].numpy().tobytes()
+
+
 def normed() -> nn.Layer:
     paddle.seed(2)
     return nn.Sequential(nn.Conv2D(3, 4, 3), nn.BatchNorm2D(4))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -57,10 +58,12 @@ class Ranks:
         # All processes have the same parameters in the same order, and the same of them have a gradient: only so do
         # the parts of the sum belong together.
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        flat = paddle.concat([gradient.reshape([-1]) for gradient in gradients])
+        shapes = [gradient.shape for gradient in gradients]
+        flat = paddle.concat([gradient.flatten() for gradient in gradients])
         self._all_reduce(flat)
-        for gradient, part in zip(gradients, flat.split([gradient.size for gradient in gradients]), strict=True):
-            gradient.set_value(part.reshape(gradient.shape))
+        parts = flat.split([math.prod(shape) for shape in shapes])  # Tensor.size takes as long as copying
+        for gradient, part, shape in zip(gradients, parts, shapes, strict=True):
+            gradient.copy_(part.reshape_(shape), False)
 
     def sum(self, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Return the sum of the numbers [K] over the processes, in float64, which is exact for counts below 2**53."""

@@ -129,7 +129,9 @@ class Average:
         with paddle.no_grad():
             for name, tensor in self._network.state_dict().items():
                 if name not in self._frozen:  # average = decay * average + (1 - decay) * weight
-                    self.tensors[name].lerp_(tensor, 1 - decay)
+                    average = self.tensors[name]
+                    # What lerp_ computes, to the bit; on a CPU that takes five times as long.
+                    average.add_((tensor - average).scale_(1 - decay))
 
     def restore(self, state: Arrays) -> None:
         """Take over what was stored."""
