@@ -35,8 +35,9 @@ from PIL import Image
 
 from mobilenext.data import Preprocessing, open_dataset, read_image
 from mobilenext.data.resampling import LOADING_PAYS, begin
+from mobilenext.machine.cores import available_cores
 from mobilenext.machine.environment import environment
-from mobilenext.machine.pool import WorkerPool, available_cores
+from mobilenext.machine.pool import WorkerPool
 from mobilenext.machine.process_environment import compute_environment
 from mobilenext.origin import origin
 from mobilenext.runtime import RuntimeSpec, open_runtime

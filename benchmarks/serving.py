@@ -36,8 +36,8 @@ from PIL import Image
 
 from mobilenext.data.images import decode_image
 from mobilenext.data.resampling import LOADING_PAYS, begin
+from mobilenext.machine.cores import available_cores
 from mobilenext.machine.environment import environment
-from mobilenext.machine.pool import available_cores
 from mobilenext.machine.process_environment import FAST_PROCESS
 from mobilenext.origin import origin
 from mobilenext.runtime import open_runtime

@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from evaluation import save_random_weights
+from mobilenext.machine.cores import available_cores
 from mobilenext.machine.environment import environment
-from mobilenext.machine.pool import WorkerPool, available_cores
+from mobilenext.machine.pool import WorkerPool
 from mobilenext.machine.process_environment import compute_environment
 from mobilenext.origin import origin
 from result_tables import start_up_table

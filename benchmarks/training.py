@@ -34,8 +34,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from mobilenext.machine.cores import available_cores
 from mobilenext.machine.environment import environment
-from mobilenext.machine.pool import available_cores
 from mobilenext.machine.process_environment import compute_environment
 from mobilenext.origin import origin
 from result_tables import training_speed_table

@@ -226,7 +226,7 @@ def measured(values: Mapping[str, Any]) -> Measured:
 
 PRESENTATION = Presentation(check_counts=CHECK, measured=measured)
 METRIC = Metric("mean_error", "", larger_is_better=False, display="mean error", field="mean_error")
-TASK = Task(NAME, METRIC, training=TRAINING, evaluation=EVALUATION, presentation=PRESENTATION)
+TASK = Task(NAME, METRIC, EVALUATION, lambda: TRAINING, lambda: PRESENTATION)
 tasks.register(NAME, TASK)
 
 

@@ -11,19 +11,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from mobilenext.arrays import Outputs
-from mobilenext.comparable import Comparison
 from mobilenext.errors import UsageError
-from mobilenext.job import Training
 from mobilenext.json_files import Unfit
-from mobilenext.presentation import Presentation
 
 if TYPE_CHECKING:
     import os
 
+    from mobilenext.comparable import Comparison
     from mobilenext.data import Dataset
     from mobilenext.data.check import DataCheck
     from mobilenext.export.post_processing import PostProcessing
+    from mobilenext.job import Training
     from mobilenext.json_files import Check, Fields
+    from mobilenext.presentation import Presentation
     from mobilenext.sources.prepare import Prepared
     from mobilenext.weights.record import WeightsRecord
 
@@ -180,12 +180,28 @@ class Task:
 
     name: str
     metric: Metric
-    training: Training
     evaluation: Evaluation
-    presentation: Presentation
+    # Functions that import these parts: a prediction needs none of them, and they are most of a task's modules.
+    load_training: Callable[[], Training]
+    load_presentation: Callable[[], Presentation]
+    load_data_check: Callable[[], DataCheck] | None = None  # None: its data cannot be checked in advance
     export: Export = Export()
-    data_check: DataCheck | None = None  # None: there is no check of its data before anything is computed
     comparison: Comparison | None = None  # of answers in the logs of test drivers; None: there is none
+
+    @property
+    def training(self) -> Training:
+        """How networks of the task are trained."""
+        return self.load_training()
+
+    @property
+    def presentation(self) -> Presentation:
+        """How runs and answers of the task are shown."""
+        return self.load_presentation()
+
+    @property
+    def data_check(self) -> DataCheck | None:
+        """The check of its data before anything is computed, if there is one."""
+        return self.load_data_check() if self.load_data_check else None
 
     def options_of(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options of an answer that have a value.

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from mobilenext.classification.metrics import Prediction
 from mobilenext.data import LabelledImage, Preprocessing
 from mobilenext.evaluation import pipeline
-from mobilenext.evaluation.pipeline import ChunkWork, predict_records, predict_together
+from mobilenext.evaluation.pipeline import CHUNK, ChunkWork, divide, predict_records, predict_together
 from mobilenext.runtime import RuntimeSpec
 from mobilenext.tasks import find_task
 
@@ -84,6 +86,18 @@ def test_rows_are_in_order_and_an_unreadable_image_has_one(records: list[Labelle
     means = [np.asarray(Image.open(r.path)).mean(axis=(0, 1)) for r in records if r.index != 4]
     mean, std = np.array(job.preprocessing.mean), np.array(job.preprocessing.std)
     assert [row.top5[0] for row in rows if not row.error] == [int(((m / 255 - mean) / std).argmax()) for m in means]
+
+
+@given(st.integers(0, 500), st.integers(1, 70), st.integers(1, 9))
+def test_chunks_are_whole_batches_and_the_last_are_small(images: int, batch_size: int, workers: int) -> None:
+    records: Any = range(images)
+    chunks = divide(records, batch_size, workers)
+    assert [index for chunk in chunks for index in chunk] == list(records)
+    sizes = [len(chunk) for chunk in chunks]
+    assert all(size % batch_size == 0 for size in sizes[:-1])
+    assert sizes == sorted(sizes, reverse=True)
+    assert max(sizes, default=0) < CHUNK + batch_size
+    assert not sizes or sizes[-1] <= batch_size
 
 
 def test_two_processes_get_the_rows_of_one(records: list[LabelledImage], job: ChunkWork) -> None:

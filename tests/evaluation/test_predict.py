@@ -186,7 +186,8 @@ def drawing(predict: Callable[..., Rows], monkeypatch: pytest.MonkeyPatch) -> Ca
         return drawn
 
     task = find_task()
-    task = replace(task, presentation=replace(task.presentation, draw=draw))
+    presentation = replace(task.presentation, draw=draw)
+    task = replace(task, load_presentation=lambda: presentation)
     monkeypatch.setattr(module, "task_of_file", lambda *_: task)
     return predict
 

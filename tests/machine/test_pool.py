@@ -13,7 +13,8 @@ import pytest
 
 from mobilenext.errors import ImageError, WorkerDied
 from mobilenext.machine import pool
-from mobilenext.machine.pool import Report, WorkerPool, available_cores
+from mobilenext.machine.cores import available_cores
+from mobilenext.machine.pool import Report, WorkerPool
 
 pytestmark = pytest.mark.usefixtures("fresh_workers")  # as users have them
 

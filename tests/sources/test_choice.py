@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from mobilenext.errors import UsageError
-from mobilenext.machine.pool import available_cores
+from mobilenext.machine.cores import available_cores
 from mobilenext.sources.choice import Choice, choose, choose_one
 
 

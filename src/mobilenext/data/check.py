@@ -18,7 +18,8 @@ from mobilenext.data.layouts import LIST_NAME, TRAIN_LIST
 from mobilenext.data.parts import find_layout, find_list
 from mobilenext.data.problems import PROBLEMS_SHOWN, unreadable_text
 from mobilenext.errors import DataError, ImageError, UsageError
-from mobilenext.machine.pool import WorkerPool, available_cores
+from mobilenext.machine.cores import available_cores
+from mobilenext.machine.pool import WorkerPool
 
 CHUNK = 32
 SEARCH_SECONDS = 60

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-from mobilenext.data.check import DataCheck
-from mobilenext.detection.checking import OPTIONS, check_data, recognizes
+from typing import TYPE_CHECKING
+
 from mobilenext.detection.comparable import COMPARISON
 from mobilenext.detection.evaluation import EVALUATION, METRIC
 from mobilenext.detection.export import EXPORT
-from mobilenext.detection.presentation import PRESENTATION
-from mobilenext.detection.training import TRAINING
 from mobilenext.task import Task
 
-DATA_CHECK = DataCheck(check=check_data, options=OPTIONS, recognizes=recognizes)
+if TYPE_CHECKING:
+    from mobilenext.data.check import DataCheck
+    from mobilenext.job import Training
+    from mobilenext.presentation import Presentation
+
+
+def _training() -> Training:
+    from mobilenext.detection.training import TRAINING
+
+    return TRAINING
+
+
+def _presentation() -> Presentation:
+    from mobilenext.detection.presentation import PRESENTATION
+
+    return PRESENTATION
+
+
+def _data_check() -> DataCheck:
+    from mobilenext.data.check import DataCheck
+    from mobilenext.detection.checking import OPTIONS, check_data, recognizes
+
+    return DataCheck(check=check_data, options=OPTIONS, recognizes=recognizes)
+
+
 TASK = Task(
-    "detection",
-    METRIC,
-    training=TRAINING,
-    evaluation=EVALUATION,
-    presentation=PRESENTATION,
-    export=EXPORT,
-    data_check=DATA_CHECK,
-    comparison=COMPARISON,
+    "detection", METRIC, EVALUATION, _training, _presentation, _data_check, export=EXPORT, comparison=COMPARISON
 )

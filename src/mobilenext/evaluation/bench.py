@@ -18,9 +18,10 @@ import numpy as np
 from mobilenext.errors import CheckFailed, MissingDependency, UsageError, refuse_unknown
 from mobilenext.evaluation.bench_networks import BenchNetwork, Networks, images_for, networks_of, write_images
 from mobilenext.evaluation.timing import ROUNDS, Answering, Timed, Timing, gemm_gmacs, time_in_turns
+from mobilenext.machine.cores import available_cores
 from mobilenext.machine.environment import environment
 from mobilenext.machine.packages import installed
-from mobilenext.machine.pool import WorkerPool, available_cores, watched_scratch_folder
+from mobilenext.machine.pool import WorkerPool, watched_scratch_folder
 from mobilenext.machine.process_environment import compute_environment
 from mobilenext.machine.stopping import Stop
 from mobilenext.origin import now, origin

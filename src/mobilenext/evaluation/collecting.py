@@ -13,7 +13,8 @@ from mobilenext.data.problems import raise_unreadable
 from mobilenext.errors import DataError, UsageError
 from mobilenext.evaluation.outcome import Trial
 from mobilenext.evaluation.pipeline import ChunkWork, predict_together, warm_up
-from mobilenext.machine.pool import WorkerPool, available_cores
+from mobilenext.machine.cores import available_cores
+from mobilenext.machine.pool import WorkerPool
 from mobilenext.machine.ranks import Ranks, launched_here
 from mobilenext.runs.journal import Journal
 from mobilenext.sources.choice import Choice

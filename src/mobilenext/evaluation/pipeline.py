@@ -13,17 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from mobilenext.arrays import Floats, Outputs
 from mobilenext.data import Preprocessing, Record, pixels_of
 from mobilenext.data.resampling import begin
 from mobilenext.errors import ImageError
 from mobilenext.machine.pool import WorkerPool
 from mobilenext.machine.ranks import Ranks
-from mobilenext.runtime import Runtime, RuntimeSpec, open_runtime
+from mobilenext.runtime import Runtime, RuntimeSpec, open_runtime, outputs_of
 from mobilenext.task import Evaluation, Facts
 
 ROUND = 64  # images of each worker of each process, before processes exchange their rows
-CHUNK = 8  # images handed to a worker at a time; more would make a small data set uneven, less costs messages
+CHUNK = 8  # images handed to a worker at a time: more would make a journal late, fewer cost messages
 
 
 @dataclass(frozen=True)
@@ -70,12 +69,6 @@ def _predict(work: ChunkWork, runtime: Runtime, images: Sequence[tuple[Record, A
     return [replace(rows[record.index], bytes=_size(record.path)) for record, _ in images]
 
 
-def outputs_of(runtime: Runtime, batch: Floats, *, flip: bool) -> Outputs:
-    """Return the outputs [N, ...] for a batch [N, 3, S, S]; with `flip`, those for the mirrored images behind them."""
-    outputs = tuple(runtime.predict(batch))
-    return outputs + tuple(runtime.predict(np.ascontiguousarray(batch[..., ::-1]))) if flip else outputs
-
-
 def _size(path: Path) -> int | None:
     """Return the bytes of a file; None for a link to nowhere, which counts as unreadable."""
     try:
@@ -98,11 +91,23 @@ def warm_up(work: ChunkWork) -> None:
         _open_once(work.spec).predict(np.zeros((1, 3, size, size), np.float32))
 
 
+def divide(records: Sequence[Record], batch_size: int, workers: int) -> list[Sequence[Record]]:
+    """Return the records in chunks of whole batches: of about `CHUNK`, and of fewer at the end.
+
+    So all workers end at about the same time: with chunks of 8 images one may have 8 left when the others are done.
+    """
+    chunks, start = [], 0
+    while start < len(records):
+        share = min(CHUNK, (len(records) - start) / (2 * workers))
+        size = math.ceil(share / batch_size) * batch_size
+        chunks.append(records[start : start + size])
+        start += size
+    return chunks
+
+
 def predict_records(pool: WorkerPool, work: ChunkWork, records: Sequence[Record]) -> Iterator[list[Any]]:
     """Yield rows for all `records`, in their order, a chunk at a time."""
-    # Whole batches: a chunk of 8 records at batch size 3 would end with a batch of 2.
-    size = math.ceil(CHUNK / work.batch_size) * work.batch_size
-    chunks = [records[start : start + size] for start in range(0, len(records), size)]
+    chunks = divide(records, work.batch_size, pool.workers)
     assert work.spec is not None
     if work.spec.device == "cpu":
         yield from pool.map(partial(_read_and_predict, work), chunks)

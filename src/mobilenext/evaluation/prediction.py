@@ -21,9 +21,8 @@ from mobilenext.data.preprocessing import Pixels, Preprocessing
 from mobilenext.data.resampling import LOADING_PAYS, expect
 from mobilenext.errors import ImageError, UsageError
 from mobilenext.evaluation.pictures import Pictures, picture_paths
-from mobilenext.evaluation.pipeline import outputs_of
 from mobilenext.machine.temporary import scratch_folder
-from mobilenext.runtime import open_runtime
+from mobilenext.runtime import open_runtime, outputs_of
 from mobilenext.sources.choice import choose_one
 from mobilenext.sources.find import find_subject, task_of
 from mobilenext.sources.options import Answering, split_options, take_options

@@ -26,8 +26,9 @@ from mobilenext.evaluation.collecting import Progress, collect_rows, refuse_unre
 from mobilenext.evaluation.importing import import_in_turn
 from mobilenext.evaluation.latency import latency_of_trial
 from mobilenext.evaluation.outcome import Trial, finished_result, write_outcome
+from mobilenext.machine.cores import available_cores
 from mobilenext.machine.environment import environment
-from mobilenext.machine.pool import WorkerPool, available_cores, watched_scratch_folder
+from mobilenext.machine.pool import WorkerPool, watched_scratch_folder
 from mobilenext.machine.ranks import Ranks
 from mobilenext.origin import now, origin
 from mobilenext.runs.journal import Journal

@@ -74,15 +74,17 @@ def progress_bar(share: str | None = None, unit: str = " images") -> Iterator[An
     Yields:
         A function of the work done, the work in all and what counts for the share.
     """
-    from tqdm import tqdm
-
     bar: Any = None
 
     def show(done: int, total: int, counted: int | None = 0) -> None:
         nonlocal bar
+        if total == 1:
+            return  # it has no speed and no time left
         if bar is None or bar.total != total or done < bar.n:  # the first call tells what a resumed run has already
             if bar is not None:
                 bar.close()
+            from tqdm import tqdm
+
             bar = tqdm(total=total, initial=done, unit=unit, delay=2, disable=None, dynamic_ncols=True, file=sys.stderr)
         if share and done and counted is not None:
             bar.set_postfix_str(f"{share} {percent_text(100 * counted / done)}", refresh=False)

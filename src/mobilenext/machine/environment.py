@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mobilenext.machine.pool import available_cores
+from mobilenext.machine.cores import available_cores
 from mobilenext.version import __version__
 
 PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "numpy", "pillow", "safetensors", "loky")

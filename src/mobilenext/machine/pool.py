@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from loky import cpu_count, process_executor
+from loky import process_executor
 from loky.backend import resource_tracker
 from loky.process_executor import ProcessPoolExecutor
 
@@ -36,11 +36,6 @@ from mobilenext.machine.temporary import scratch_folder, worker_environment
 T = TypeVar("T")
 R = TypeVar("R")
 _LOOK_S = 0.2  # between two looks at how far a call is
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use, by its affinity and by a container's quota."""
-    return int(cpu_count())
 
 
 def _end_with(parent: int) -> None:

@@ -6,7 +6,7 @@ processes (``open_runtime``). The module of an engine is imported when it is cho
 
 from mobilenext.runtime.choice import Candidate, check_precision, likely_runtime, resolve_device, resolve_runtime
 from mobilenext.runtime.form import Form
-from mobilenext.runtime.interface import Runtime
+from mobilenext.runtime.interface import Runtime, outputs_of
 from mobilenext.runtime.opening import import_runtime, open_runtime
 from mobilenext.runtime.table import (
     AUTOMATIC,
@@ -33,6 +33,7 @@ __all__ = [
     "import_runtime",
     "likely_runtime",
     "open_runtime",
+    "outputs_of",
     "resolve_device",
     "resolve_runtime",
 ]

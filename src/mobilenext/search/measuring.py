@@ -23,9 +23,10 @@ import numpy as np
 
 from mobilenext.errors import CheckFailed, UsageError
 from mobilenext.evaluation.timing import ROUNDS, Timed, time_in_turns
+from mobilenext.machine.cores import available_cores
 from mobilenext.machine.environment import environment, processor
 from mobilenext.machine.packages import installed, require_paddle
-from mobilenext.machine.pool import WorkerPool, available_cores, watched_scratch_folder
+from mobilenext.machine.pool import WorkerPool, watched_scratch_folder
 from mobilenext.machine.process_environment import compute_environment
 from mobilenext.models import ModelCard, find_model
 from mobilenext.models.block_plan import BlockPlan

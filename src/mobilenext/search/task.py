@@ -86,4 +86,6 @@ TRAINING = dataclasses.replace(
     verb="search",
 )
 PRESENTATION = dataclasses.replace(CLASSIFICATION.presentation, run_nouns=("search", "searches"), trained=sections)
-TASK = dataclasses.replace(CLASSIFICATION, name=NAME, training=TRAINING, presentation=PRESENTATION)
+TASK = dataclasses.replace(
+    CLASSIFICATION, name=NAME, load_training=lambda: TRAINING, load_presentation=lambda: PRESENTATION
+)

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from mobilenext.errors import UsageError, refuse_unknown
+from mobilenext.machine.cores import available_cores
 from mobilenext.machine.packages import require
-from mobilenext.machine.pool import available_cores, watched_scratch_folder
+from mobilenext.machine.pool import watched_scratch_folder
 from mobilenext.machine.process_environment import FAST_PROCESS
 from mobilenext.serving.front import LOCAL, Front
 from mobilenext.sources.find import Subject, find_subject

@@ -17,7 +17,7 @@ from mobilenext.data.images import decode_image
 from mobilenext.data.preprocessing import Pixels, Preprocessing
 from mobilenext.data.resampling import LOADING_PAYS, begin
 from mobilenext.errors import UsageError
-from mobilenext.machine.pool import available_cores
+from mobilenext.machine.cores import available_cores
 from mobilenext.serving.batching import Batcher
 from mobilenext.serving.limits import Gate, Limits
 from mobilenext.serving.metrics import Metrics

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mobilenext.errors import UsageError
-from mobilenext.machine.pool import available_cores
+from mobilenext.machine.cores import available_cores
 from mobilenext.machine.process_environment import compute_environment
 from mobilenext.machine.ranks import launched_here
 from mobilenext.runtime import resolve_device

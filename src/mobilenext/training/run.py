@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 from mobilenext.data.problems import raise_unreadable
 from mobilenext.errors import UsageError, refuse_unknown
 from mobilenext.job import Feed, Setup
+from mobilenext.machine.cores import available_cores
 from mobilenext.machine.environment import environment
 from mobilenext.machine.packages import require_paddle
-from mobilenext.machine.pool import WorkerPool, available_cores
+from mobilenext.machine.pool import WorkerPool
 from mobilenext.machine.process_environment import openmp_threads, prepare_process
 from mobilenext.machine.ranks import Ranks, launched_here
 from mobilenext.machine.stopping import defer_signals, keep_handlers
