@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import sys
+import traceback
 from pathlib import Path
 from typing import NoReturn
 
+import paddle
 import pytest
 
 from mobilenext.export.to_paddle import write_paddle
@@ -31,3 +34,21 @@ def test_no_source_is_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         network.eval()
         write_paddle(network, tmp_path / f"{size}.pdmodel", size)
         assert (tmp_path / f"{size}.pdiparams").is_file()
+
+
+@pytest.mark.parametrize("limit", [None, 7])
+def test_no_stack_is_recorded_and_tracebacks_are_whole_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int | None
+) -> None:
+    def save(*_: object) -> NoReturn:
+        assert list(traceback.extract_stack()) == []  # as Paddle asks for each operator
+        raise OSError("the disk is full")
+
+    if limit is not None:
+        monkeypatch.setattr(sys, "tracebacklimit", limit, raising=False)
+    monkeypatch.setattr(paddle.jit, "save", save)
+    network = build_network("mobilenext_x0_35", num_classes=2)
+    network.eval()
+    with pytest.raises(OSError, match="the disk is full"):
+        write_paddle(network, tmp_path / "network.json", 32)
+    assert getattr(sys, "tracebacklimit", None) == limit

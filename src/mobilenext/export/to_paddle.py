@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,12 +29,29 @@ def write_paddle(network: paddle.nn.Layer, model_file: Path, image_size: int) ->
     newer = hasattr(paddle, "pir_utils") and hasattr(paddle.pir_utils, "OldIrGuard")
     if model_file.suffix == ".json" and not newer:
         raise UsageError(f"Paddle {paddle.__version__} does not write .json models; use --format paddle-legacy")
-    with contextlib.nullcontext() if model_file.suffix == ".json" else _older_format():
+    with _without_call_stacks(), contextlib.nullcontext() if model_file.suffix == ".json" else _older_format():
         shape = InputSpec([None, 3, image_size, image_size], "float32", "image")
         static = paddle.jit.to_static(network, input_spec=[shape], full_graph=True)
         paddle.jit.save(static, str(model_file.with_suffix("")))
-        if model_file.suffix == ".pdmodel":
-            _remove_call_stacks(model_file)
+    if model_file.suffix == ".pdmodel":
+        _remove_call_stacks(model_file)
+
+
+@contextlib.contextmanager
+def _without_call_stacks() -> Iterator[None]:
+    """Let Paddle record no files and lines for the operators that it creates, which takes half of the time of a save.
+
+    It asks Python's ``traceback`` for the stack of each. A traceback that is printed after this is whole.
+    """
+    limit = getattr(sys, "tracebacklimit", None)
+    sys.tracebacklimit = 0
+    try:
+        yield
+    finally:
+        if limit is None:
+            del sys.tracebacklimit
+        else:
+            sys.tracebacklimit = limit
 
 
 def _remove_call_stacks(model_file: Path) -> None:
