@@ -13,12 +13,14 @@ import warnings
 from collections.abc import Callable
 
 from mobilenext.errors import MobileNeXtError
-from mobilenext.machine.stopping import Stop, handle_signals, leave, threads_at_work
+from mobilenext.machine.stopping import Stop, handle_signals, leave
 from mobilenext.machine.streams import lost_results, open_streams, replace_missing
 
 
 def guarded(call: Callable[[], int], *, own_process: bool = True) -> int:
     """Run a command and return its exit code; an exception becomes a sentence on standard error.
+
+    In a process of its own it does not return: the process ends with that code.
 
     Args:
         call: the command, which returns its exit code.
@@ -41,7 +43,7 @@ def guarded(call: Callable[[], int], *, own_process: bool = True) -> int:
     if error := lost_results():
         print(f"mobilenext: standard output cannot be written: {error.strerror or error}", file=sys.stderr)
         code = code or 3
-    if own_process and threads_at_work():
+    if own_process:
         leave(code)
     return code
 

@@ -136,15 +136,11 @@ def first_signal() -> int:
     return _requests.number
 
 
-def threads_at_work() -> bool:
-    """Return whether there are threads that Python would wait for at its end, however long they take."""
-    return any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())
-
-
 def leave(code: int) -> NoReturn:
     """End this process without waiting for threads that are still at work, but run what is registered for the end."""
     # sys.exit would join all threads that are no daemons, such as one that decodes a huge image for a request that has
-    # been given up. os._exit skips the exit functions and the flushing, so both are done here.
+    # been given up, and take a fifth of a second to tear the modules down. os._exit skips the exit functions and the
+    # flushing, so both are done here.
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
