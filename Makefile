@@ -53,11 +53,13 @@ test: checks
 test-long: checks
 	$(PYTEST) $(TWO) -m "long or not long"
 
-# The loops of training are compiled meanwhile: else several processes of the tests would do it, each for itself.
+# The loops of training are compiled meanwhile: else several processes of the tests would do it, each for itself. So is
+# the bytecode: where the environment forbids Python to write it, each process would compile all modules again.
 checks: setup
 	@$(MAKE) --no-print-directory --jobs=2 lint types loops
 
 loops: setup
+	$(BIN)/python -m compileall -qq src tests || true
 	PYTHONPATH=tests $(BIN)/python -W ignore -c "from warm import load_kernels; load_kernels()"
 
 gate: setup
