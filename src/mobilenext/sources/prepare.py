@@ -12,6 +12,7 @@ from mobilenext.errors import CheckFailed, UsageError
 from mobilenext.export import FORMATS
 from mobilenext.export.sidecar import read_sidecar
 from mobilenext.machine.environment import processor
+from mobilenext.machine.packages import require_paddle
 from mobilenext.models import MODELS
 from mobilenext.runtime import RUNTIMES, Candidate, RuntimeSpec, check_precision, resolve_runtime
 from mobilenext.runtime.form import Form
@@ -69,6 +70,7 @@ def _prepare(subject: Subject, folder: Path, choice: Choice) -> Prepared:
 
 def prepare_weights(weights: Weights, folder: Path, choice: Choice) -> Prepared:
     """Do the same as `prepare` for weights that have been read."""
+    require_paddle()
     from mobilenext.export.folding import fold_batch_norms
     from mobilenext.export.formats import check_format
     from mobilenext.export.writing import write_format
