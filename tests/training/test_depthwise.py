@@ -214,15 +214,40 @@ def test_nan_stays_in_its_channel_where_the_last_vector_is_not_full() -> None:
         assert np.unique(np.argwhere(np.isnan(array))[:, 1 if array.shape[0] == 2 else 0]).tolist() == [2]
 
 
-def test_where_no_folder_may_be_written_to_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def announcement(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """The log of a process that has compiled nothing."""
+    caplog.set_level("INFO", "mobilenext")
+    monkeypatch.setattr(depthwise_kernels._announcement, "done", False)
+    monkeypatch.setattr(depthwise_kernels._announcement, "often", "once on this computer")
+    return caplog
+
+
+def double(number):  # type: ignore[no-untyped-def]
+    return 2 * number
+
+
+def test_where_no_folder_may_be_written_to_nothing_is_kept(
+    monkeypatch: pytest.MonkeyPatch, announcement: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [])
-
-    def double(number):  # type: ignore[no-untyped-def]
-        return 2 * number
-
+    monkeypatch.setattr(double, "__module__", depthwise_kernels.__name__)
     with pytest.raises(RuntimeError, match="no locator"):
         numba.njit(cache=True)(double)
     assert depthwise_kernels.compiled(double)(21) == 42
+    lines = ["compiling the loops of training, in each run, as no cache can be written: about a minute"]
+    assert announcement.messages == lines
+
+
+def test_compiling_is_announced_once_and_only_that_of_training(
+    monkeypatch: pytest.MonkeyPatch, announcement: pytest.LogCaptureFixture
+) -> None:
+    numba.njit(double)(21)
+    assert announcement.messages == []
+    monkeypatch.setattr(double, "__module__", depthwise_kernels.__name__)
+    function = numba.njit(double)
+    assert (function(21), function(2.5)) == (42, 5.0)
+    assert announcement.messages == ["compiling the loops of training, once on this computer: about a minute"]
 
 
 def test_an_array_keeps_the_memory_of_its_tensor() -> None:

@@ -11,16 +11,39 @@ Small maps (2 x 2 in the last stage at 64 pixels) are put behind one another, so
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba import njit
+from numba.core import event
+
+log = logging.getLogger(__name__)
 
 SCRATCH = 2048  # float32 values of one map in the scratch memory: all of it stays in the first-level cache
 
 # Sums may be reordered (that is what vectors need), but NaN and infinity must stay what they are.
 OPTIONS = {"fastmath": {"contract", "reassoc", "nsz", "arcp"}, "nogil": True, "error_model": "numpy"}
+
+
+class _Announcement(event.Listener):  # type: ignore[misc]
+    """Logs why the first step of a process takes so long. What the cache has is not compiled, and not announced."""
+
+    done = False
+    often = "once on this computer"
+
+    def on_start(self, event: event.Event) -> None:
+        if not self.done and event.data["dispatcher"].py_func.__module__.startswith(str(__package__)):
+            self.done = True
+            log.info("compiling the loops of training, %s: about a minute", self.often)
+
+    def on_end(self, event: event.Event) -> None:
+        pass
+
+
+_announcement = _Announcement()
+event.register("numba:compile", _announcement)
 
 
 def compiled(function: Callable[..., Any]) -> Any:
@@ -32,6 +55,7 @@ def compiled(function: Callable[..., Any]) -> Any:
     try:
         return njit(cache=True, **OPTIONS)(function)
     except RuntimeError:  # no folder for a cache may be written to: each process compiles
+        _announcement.often = "in each run, as no cache can be written"
         return njit(**OPTIONS)(function)
 
 

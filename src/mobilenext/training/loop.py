@@ -250,10 +250,14 @@ class Loop:
             return "There is no checkpoint yet."
         return f"The last good checkpoint is kept in {self.folder.checkpoint}."
 
-    def _moment(self) -> Moment:
-        position, passes = self.position, self.stepper.passes
-        left = passes(position.global_step, self.total_steps) * position.train_seconds / passes(0, position.global_step)
-        return Moment(position.epoch, position.step, position.global_step, self._last_rate(), left)
+    def _moment(self, seconds_left: float = 0.0) -> Moment:
+        position = self.position
+        return Moment(position.epoch, position.step, position.global_step, self._last_rate(), seconds_left)
+
+    def _seconds_left(self) -> float:
+        """Return the seconds of training to come at the speed of this window; the very first step compiles loops."""
+        done, window, passes = self.position.global_step, self.position.window, self.stepper.passes
+        return passes(done, self.total_steps) * window.seconds / passes(done - window.steps, done)
 
     def _write_row(self) -> None:
         """Close the window: a row of the log for the steps since the last one."""
@@ -263,7 +267,7 @@ class Loop:
         if self._is_off(position.window):
             loss = position.window.loss / position.window.images
             raise self._diverged(f"is {loss:.2f}, where guessing has {self.job.chance:.2f}")
-        self.log.steps(self._moment(), position.window)
+        self.log.steps(self._moment(self._seconds_left()), position.window)
         position.in_epoch.add(position.window)
         position.window = self._no_sums()
 
