@@ -166,7 +166,8 @@ def test_a_run_that_validates_rarely_and_measures_a_step_first(
             mobilenext.train(data, output=tmp_path / name, model=MODEL, task="brightness", settings=settings, workers=0)
         # The second run is the one that measures a step.
         assert any("to expect:" in message for message in caplog.messages) == (name == "other")
-        monkeypatch.setitem(tasks._REGISTERED, "brightness", dataclasses.replace(brightness.TASK, training=training))
+        task = dataclasses.replace(brightness.TASK, load_training=lambda: training)
+        monkeypatch.setitem(tasks._REGISTERED, "brightness", task)
     plain, other = (read_run(tmp_path / name) for name in ("plain", "other"))
     assert [row["val"] is not None for row in plain.epochs] == [True, True, True]
     assert [row["val"] is not None for row in other.epochs] == [False, True, True]  # the last epoch always

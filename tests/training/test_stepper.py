@@ -70,7 +70,7 @@ class OffsetJob(brightness.BrightnessJob):
 MODEL = "mobilenext_x0_35"
 TASK = dataclasses.replace(
     brightness.TASK, name=NAME,
-    training=dataclasses.replace(brightness.TRAINING, stepper=OffsetStep, job=OffsetJob),
+    load_training=lambda: dataclasses.replace(brightness.TRAINING, stepper=OffsetStep, job=OffsetJob),
 )  # fmt: skip
 
 

@@ -250,14 +250,11 @@ class Loop:
             return "There is no checkpoint yet."
         return f"The last good checkpoint is kept in {self.folder.checkpoint}."
 
-    def _moment(self, seconds_left: float = 0.0) -> Moment:
-        position = self.position
-        return Moment(position.epoch, position.step, position.global_step, self._last_rate(), seconds_left)
-
-    def _seconds_left(self) -> float:
-        """Return the seconds of training to come at the speed of this window; the very first step compiles loops."""
-        done, window, passes = self.position.global_step, self.position.window, self.stepper.passes
-        return passes(done, self.total_steps) * window.seconds / passes(done - window.steps, done)
+    def _moment(self) -> Moment:
+        position, window, passes = self.position, self.position.window, self.stepper.passes
+        done = position.global_step  # the rest at the speed of this window: the very first step also compiles loops
+        left = passes(done, self.total_steps) * window.seconds / max(1, passes(done - window.steps, done))
+        return Moment(position.epoch, position.step, done, self._last_rate(), left)
 
     def _write_row(self) -> None:
         """Close the window: a row of the log for the steps since the last one."""
@@ -267,7 +264,7 @@ class Loop:
         if self._is_off(position.window):
             loss = position.window.loss / position.window.images
             raise self._diverged(f"is {loss:.2f}, where guessing has {self.job.chance:.2f}")
-        self.log.steps(self._moment(self._seconds_left()), position.window)
+        self.log.steps(self._moment(), position.window)
         position.in_epoch.add(position.window)
         position.window = self._no_sums()
 
@@ -284,8 +281,7 @@ class Loop:
         report = self.stepper.finish_epoch(position.epoch)
         self.log.epoch(self._moment(), position.in_epoch, summaries, report)
         position.final = summaries or position.final
-        position.epoch += 1
-        position.step = 0
+        position.epoch, position.step = position.epoch + 1, 0
         position.in_epoch = self._no_sums()
         self.save()
         if self.finished and position.epoch < self.total_epochs and not self.stepper.done:
