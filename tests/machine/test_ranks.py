@@ -401,6 +401,7 @@ def test_two_processes_validate_the_weights_that_they_keep(together: Together) -
         assert final[kind]["loss"] == pytest.approx(counts["loss"], abs=4e-6), kind  # rounded to 1e-6
 
 
+@pytest.mark.long  # one process that is stopped: tests/training/test_loop.py
 def test_two_processes_that_are_stopped_end_alike(together: Together, tmp_path: Path, two: Two, both: Both) -> None:
     folder, whole = tmp_path / "run", together.folder / "as many"
     options = ("--max-unreadable", 2, "--workers", 0)

@@ -255,6 +255,7 @@ def found_by_float(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.long  # its steps one by one: above; the command: test_quantize.py
 @pytest.mark.usefixtures("short_latency")
 def test_the_command(found_by_float: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Calibrated, measured and written: the folder's two models agree, and it loses what the report says."""

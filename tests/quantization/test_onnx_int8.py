@@ -122,6 +122,7 @@ def test_layers_that_stay_float(digits: Digits, tmp_path: Path) -> None:
         int8.quantize(digits.file, tmp_path / "x.onnx", digits.ranges, ["conv_1000"])
 
 
+@pytest.mark.long
 def test_the_layer_that_loses_most(digits: Digits, tmp_path: Path) -> None:
     """One weight a thousand times the others of its channel leaves those no precision."""
     model = onnx.load(str(digits.file))
