@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib.metadata
 import importlib.util
 import io
 import logging
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 from mobilenext.errors import MissingDependency
+from mobilenext.machine.collection import paused_collection
 from mobilenext.machine.home import provide_home
 from mobilenext.machine.stopping import keep_handlers
 
@@ -51,8 +51,8 @@ def require_paddle() -> None:
     root = logging.getLogger()
     level = root.level
     try:
-        # It has a remark on every number of threads but one.
-        with keep_handlers(), contextlib.redirect_stderr(io.StringIO()), _without_collection():
+        # It has a remark on every number of threads but one. Looking for garbage takes a tenth of the time.
+        with keep_handlers(), contextlib.redirect_stderr(io.StringIO()), paused_collection():
             import paddle  # noqa: F401
     except ModuleNotFoundError as error:
         raise MissingDependency(
@@ -60,15 +60,3 @@ def require_paddle() -> None:
         ) from error
     finally:
         root.setLevel(level)
-
-
-@contextlib.contextmanager
-def _without_collection() -> Iterator[None]:
-    """Let Python not look for garbage: it would do so again and again in what is imported, a tenth of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
