@@ -23,7 +23,6 @@ import re
 import shlex
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -135,9 +134,9 @@ class Walk:
             self._done(command, started, 0, log)
             self.run(request.replace("curl ", "curl -sS --fail-with-body ", 1))
         finally:
-            server.send_signal(signal.SIGINT)
+            server.send_signal(signal.SIGTERM)
             code = server.wait(SERVER_S)
-        if code not in (0, 130):
+        if code not in (0, 128 + signal.SIGTERM, -signal.SIGTERM):
             raise SystemExit(f"the server ended with exit code {code}")
 
     def _done(self, command: str, started: float, code: int, output: str) -> None:
@@ -167,8 +166,9 @@ def walk(road: Road, folder: Path, options: argparse.Namespace) -> dict[str, Any
     for command in code[first : first + road.commands]:
         step(traveller, command, code)
     rows = [{**row, "command": row["command"].replace(str(ROOT), "ADDRESS")} for row in traveller.rows]
+    minutes = round(sum(row["seconds"] for row in rows) / 60, 1)
     return {
-        "page": road.page, "words": words_of(before + part), "minutes": round(sum(row["seconds"] for row in rows) / 60, 1),
+        "page": road.page, "words": words_of(before + part), "minutes": minutes,
         "environment_mb": int(size.stdout.split()[0]), "added": options.add, "commands": rows,
         **origin(), "environment": environment(),
     }  # fmt: skip
@@ -213,4 +213,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -32,9 +32,11 @@ from mobilenext.serving.schema import (
     Class,
     Detections,
     Health,
+    ModelName,
     Models,
     Overlay,
     Prediction,
+    PredictionQuery,
     ProblemDetails,
     problems,
 )
@@ -70,20 +72,7 @@ ABOUT = """Images in; classes and heat maps, or objects in boxes, out. An image 
 a form; it is decoded in memory, turned upright by its EXIF orientation, and forgotten. Errors are
 `application/problem+json`."""
 
-ModelName = Annotated[str | None, Query(max_length=200, description="A name of /v1/models; default: the first.")]
-TopK = Annotated[
-    int, Query(ge=1, le=1000, description="The number of classes to return, at most as many as the model has.")
-]
-# Of a detector. Lower scores than the first bound are noise, and suppressing many thousands of boxes takes seconds.
-ScoreThreshold = Annotated[
-    float | None, Query(ge=0.01, le=1, description="Return objects with a higher score only (detectors).")
-]
-IouThreshold = Annotated[
-    float | None,
-    Query(ge=0, le=1, description="Of two objects of a class that overlap by more, return the better (detectors)."),
-]
-MaxDetections = Annotated[int | None, Query(ge=1, le=1000, description="Return the best objects only (detectors).")]
-Clip = Annotated[bool | None, Query(description="Cut boxes at the edges of the image; default: true (detectors).")]
+ModelQuery = Annotated[ModelName, Query()]
 ClassId = Annotated[int | None, Query(ge=0, le=10**6, description="Explain this class; default: the first.")]
 SampleNumber = Annotated[int, Query(ge=0, le=10**6, description="Which of the model's samples, from 0.")]
 UPLOAD = (400, 404, 408, 413, 415, 422, 429, 503, 504)
@@ -130,31 +119,18 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
 
     @app.post(
         "/v1/predict", response_model=Prediction | Detections, responses=problems(*UPLOAD, 409),
-        openapi_extra=IMAGE_BODY, tags=["images"],
+        openapi_extra=IMAGE_BODY | {"parameters": PredictionQuery.described()}, tags=["images"],
     )  # fmt: skip
-    async def predict(
-        request: Request,
-        model: ModelName = None,
-        topk: TopK = 5,
-        overlay: Annotated[bool, Query(description="Add the heat map of the first class.")] = False,
-        score_threshold: ScoreThreshold = None,
-        iou_threshold: IouThreshold = None,
-        max_detections: MaxDetections = None,
-        clip: Clip = None,
-    ) -> Any:
+    async def predict(request: Request) -> Response:
         """Return the best classes of an image or, of a detector, the objects in it."""
+        query = PredictionQuery.read(request.query_params)
         with service.gate.enter(_client(request)):
-            chosen = service.model(model)
-            values = {
-                "topk": topk, "score_threshold": score_threshold, "iou_threshold": iou_threshold,
-                "max_detections": max_detections, "clip": clip,
-            }  # fmt: skip
-            sent = {name: value for name, value in values.items() if name in request.query_params}
-            options = service.options_of(chosen, sent)
-            if overlay:
+            chosen = service.model(query.model)
+            options = service.options_of(chosen, query.options())
+            if query.overlay:
                 service.require_heat_map(chosen)
             answer, began = await answered(request, chosen, options)
-            shown = await service.heat_map(answer, None, _overlay(answer.best_class)) if overlay else None
+            shown = await service.heat_map(answer, None, _overlay(answer.best_class)) if query.overlay else None
             return _response(answer, round(1e3 * (time.perf_counter() - began), 2), shown)
 
     @app.post(
@@ -162,7 +138,7 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
         responses=_picture("What the network saw, with the heat over it.", "image/png")
         | problems(*UPLOAD, 409),
     )  # fmt: skip
-    async def explain(request: Request, model: ModelName = None, class_id: ClassId = None) -> Response:
+    async def explain(request: Request, model: ModelQuery = None, class_id: ClassId = None) -> Response:
         """Draw where in the image the score of a class comes from (Grad-CAM)."""
         with service.gate.enter(_client(request)):
             chosen = service.model(model)
@@ -172,14 +148,14 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
             return Response(picture, media_type="image/png")
 
 
-def _response(answer: Answer, milliseconds: float, shown: Overlay | None) -> Any:
+def _response(answer: Answer, milliseconds: float, shown: Overlay | None) -> Response:
     """Return a prediction of a classifier; of another task the fields of its answer, between the model and the time."""
     model, fields = answer.model, answer.fields
     if model.task.name != DEFAULT:
         content = {"model": model.name, "task": model.task.name, **fields, "milliseconds": milliseconds}
         return JSONResponse(content)
     labels = model.record.labels
-    return Prediction(
+    prediction = Prediction(
         model=model.name,
         classes=[
             Class(id=number, score=score, label=labels[number] if labels else None)
@@ -188,6 +164,7 @@ def _response(answer: Answer, milliseconds: float, shown: Overlay | None) -> Any
         milliseconds=milliseconds,
         overlay=shown,
     )
+    return Response(prediction.model_dump_json(), media_type="application/json")
 
 
 def _picture(description: str, *kinds: str) -> dict[int | str, dict[str, Any]]:
@@ -213,7 +190,7 @@ def _add_facts(app: FastAPI, service: Service) -> None:
         "/v1/sample", response_class=Response, tags=["facts"],
         responses=_picture("The sample.", "image/jpeg", "image/png") | problems(404, 422),
     )  # fmt: skip
-    async def sample(model: ModelName = None, number: SampleNumber = 0) -> Response:
+    async def sample(model: ModelQuery = None, number: SampleNumber = 0) -> Response:
         """Return a picture that a model comes with, to try it; ``samples`` of its card says how many there are."""
         chosen = service.model(model)
         count = samples_of(chosen.record)

@@ -68,7 +68,7 @@ class Front:
 
     def trusts(self, address: str) -> bool:
         """Return whether this is the address of a proxy that was named."""
-        parsed = _address(address)
+        parsed = _address(address) if self.proxies else None
         return parsed is not None and any(parsed in network for network in self.proxies)
 
     def client(self, peer: str, headers: Headers) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field, ValidationError
+from starlette.datastructures import QueryParams
 
 IMAGE_BODY: dict[str, Any] = {
     "requestBody": {
@@ -22,6 +24,59 @@ IMAGE_BODY: dict[str, Any] = {
         },
     }
 }
+
+
+ModelName = Annotated[str | None, Field(max_length=200, description="A name of /v1/models; default: the first.")]
+
+
+class PredictionQuery(BaseModel):
+    """The parameters of a prediction in the address.
+
+    FastAPI would read each for itself, which takes as long as everything else that it does for a request.
+    """
+
+    model: ModelName = None
+    topk: int = Field(
+        5, ge=1, le=1000, description="The number of classes to return, at most as many as the model has."
+    )
+    overlay: bool = Field(False, description="Add the heat map of the first class.")
+    # Of a detector. Lower scores than the first bound are noise, and suppressing many thousands of boxes takes seconds.
+    score_threshold: float | None = Field(
+        None, ge=0.01, le=1, description="Return objects with a higher score only (detectors)."
+    )
+    iou_threshold: float | None = Field(
+        None, ge=0, le=1, description="Of two objects of a class that overlap by more, return the better (detectors)."
+    )
+    max_detections: int | None = Field(None, ge=1, le=1000, description="Return the best objects only (detectors).")
+    clip: bool | None = Field(None, description="Cut boxes at the edges of the image; default: true (detectors).")
+
+    @classmethod
+    def read(cls, query: QueryParams) -> PredictionQuery:
+        """Return the parameters of a request; of one that is named twice the last.
+
+        Raises:
+            RequestValidationError: a value of another kind, or out of its range.
+        """
+        try:
+            return cls.model_validate(dict(query))
+        except ValidationError as error:
+            faults = [{**fault, "loc": ("query", *fault["loc"])} for fault in error.errors()]
+            raise RequestValidationError(faults) from error
+
+    @classmethod
+    def described(cls) -> list[dict[str, Any]]:
+        """Return the parameters as OpenAPI describes them."""
+        parameters = []
+        for name, schema in cls.model_json_schema()["properties"].items():
+            if schema["default"] is None:
+                del schema["default"]
+            described = {"description": schema["description"], "schema": schema}
+            parameters.append({"name": name, "in": "query", "required": False, **described})
+        return parameters
+
+    def options(self) -> dict[str, Any]:
+        """Return the options of the answer that the request names."""
+        return {name: getattr(self, name) for name in self.model_fields_set - {"model", "overlay"}}
 
 
 class ProblemDetails(BaseModel):

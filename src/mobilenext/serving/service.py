@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -85,7 +86,7 @@ class Service:
         """Refuse what still waits and end the threads, without waiting for what they compute."""
         self.ready = False
         for queue in self._queues.values():
-            await queue.stop()
+            queue.stop()
         for threads in (self._decoders, self._explaining):
             threads.shutdown(wait=False, cancel_futures=True)
 
@@ -118,7 +119,12 @@ class Service:
         Raises:
             ImageError: it cannot be decoded. Problem: 503 queue full, 504 too late.
         """
-        return await self._in_time(self._predict(upload, model, options))
+        self._require_format(upload.content)
+        answer: Future[Answer] = Future()
+        until = time.monotonic() + self.limits.timeout_s
+        decoding = self._decoders.submit(self._decode, upload, model, options, until, answer)
+        decoding.add_done_callback(lambda ended: ended.cancelled() and answer.cancel())  # the server stops
+        return await self._in_time(asyncio.wrap_future(answer))
 
     async def heat_map(self, answer: Answer, class_id: int | None, draw: Callable[[Pixels, Floats], T]) -> T:
         """Return the drawing that `draw` makes of the picture and the heat map [S, S] of a class.
@@ -152,21 +158,27 @@ class Service:
         if model.open_heat_map is None:
             raise Problem(409, model.no_heat_map)
 
-    async def _predict(self, upload: Upload, model: ServedModel, options: Mapping[str, Any]) -> Answer:
-        self._require_format(upload.content)
+    def _decode(
+        self, upload: Upload, model: ServedModel, options: Mapping[str, Any], until: float, answer: Future[Answer]
+    ) -> None:
+        """Decode an image, in a thread for that, and put it into the model's queue; the network's thread answers."""
+        if answer.cancelled():  # its client waits no longer
+            return
         began = time.perf_counter()
-        until = time.monotonic() + self.limits.timeout_s
-        pixels, image, size = await _in(self._decoders, self._read, upload.content, model.record.preprocessing, until)
-        self.metrics.stages.labels("decode").observe(time.perf_counter() - began)
-        options = {**options, "sizes": [size], "names": [upload.name]}
+        try:
+            pixels, image, size = self._read(upload.content, model.record.preprocessing, until)
+            self.metrics.stages.labels("decode").observe(time.perf_counter() - began)
+            wanted = {**options, "sizes": [size], "names": [upload.name]}
 
-        def answer(rows: Outputs) -> Mapping[str, Any]:
-            (fields,) = model.task.evaluation.answer(tuple(row[None] for row in rows), model.record, options)
-            return fields
+            def answered(rows: Outputs) -> Answer:
+                (fields,) = model.task.evaluation.answer(tuple(row[None] for row in rows), model.record, wanted)
+                self.metrics.images.labels(model.name).inc()
+                return Answer(model, pixels, fields)
 
-        fields = await self._queues[model.name].predict(image, answer)
-        self.metrics.images.labels(model.name).inc()
-        return Answer(model, pixels, fields)
+            self._queues[model.name].put(image, answered, answer)
+        except Exception as error:
+            with contextlib.suppress(InvalidStateError):
+                answer.set_exception(error)
 
     def _require_format(self, content: bytes) -> None:
         """Raise Problem, 415, for a format of images that this server does not read."""
