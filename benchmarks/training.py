@@ -12,6 +12,8 @@ to_static     settings with paddle.jit.to_static
 bf16          settings in mixed precision (Paddle on a CPU says that it has no effect)
 two threads   train with two threads
 two processes train with two processes of one thread, each half of the batch, gradients added up
+two processes, double batch
+              the same with a whole batch each, so twice the images in a step: what most ports' `batch_size` means
 PyTorch       its eager step with memory kept, without the moving average (`benchmarks/peer_mobilenext.py`)
 channels_last the same with that memory format, which is its fastest here
 
@@ -44,7 +46,18 @@ CASES = {
     "x0_35 at 64": {"model": "mobilenext_x0_35", "width": 0.35, "size": 64, "batch": 128, "classes": 20},
     "x1_0 at 224": {"model": "mobilenext_x1_0", "width": 1.0, "size": 224, "batch": 16, "classes": 1000},
 }
-VARIANTS = ("plain", "settings", "depthwise", "train", "to_static", "bf16", "two threads", "two processes")
+VARIANTS = (
+    "plain",
+    "settings",
+    "depthwise",
+    "train",
+    "to_static",
+    "bf16",
+    "two threads",
+    "two processes",
+    "two processes, double batch",
+)
+PROCESSES = {"two processes": 2, "two processes, double batch": 2}
 PEERS = {"PyTorch": "contiguous", "channels_last": "channels_last"}  # memory formats
 PEER = Path(__file__).with_name("peer_mobilenext.py")
 WARM_UP, STEPS = 2, 5
@@ -90,7 +103,12 @@ def plain_step(case: dict[str, Any], variant: str) -> tuple[Any, Any]:
     return network, step
 
 
-def train_step(case: dict[str, Any]) -> tuple[Any, Any]:
+def images_of(case: dict[str, Any], variant: str) -> int:
+    """The images of a step, over all processes."""
+    return int(case["batch"]) * (2 if variant == "two processes, double batch" else 1)
+
+
+def train_step(case: dict[str, Any], variant: str) -> tuple[Any, Any]:
     """The network, and the step of `mobilenext train`."""
     import dataclasses
 
@@ -111,11 +129,11 @@ def train_step(case: dict[str, Any]) -> tuple[Any, Any]:
     network = build_network(case["model"], num_classes=case["classes"])
     accelerate(network)
     network.train()
-    recipe = dataclasses.replace(RECIPES["tiny"], batch_size=case["batch"])
+    recipe = dataclasses.replace(RECIPES["tiny"], batch_size=images_of(case, variant))
     job = ClassificationJob(recipe, recipe.preprocessing, case["classes"])
     stepper = GradientStep(Setup(recipe, job, ranks, Feed(0, recipe.batch_size)), network)
     average = Average(network, recipe.ema_decay, warmup=recipe.ema_warmup, frozen=frozen_tensors(network))
-    batch = random_batch(case, case["batch"] // ranks.world)
+    batch = random_batch(case, recipe.batch_size // ranks.world)
     done = 0
 
     def step() -> None:
@@ -133,7 +151,7 @@ def measure(case: dict[str, Any], variant: str) -> dict[str, Any]:
 
     warnings.filterwarnings("ignore")
     plain = variant in ("plain", "settings", "depthwise", "to_static", "bf16")
-    network, step = plain_step(case, variant) if plain else train_step(case)
+    network, step = plain_step(case, variant) if plain else train_step(case, variant)
     for _ in range(WARM_UP):
         step()
     seconds = []
@@ -184,7 +202,7 @@ def run_peer(python: str, case_name: str, variant: str) -> dict[str, Any]:
 
 def run(case_name: str, variant: str) -> dict[str, Any]:
     """A variant in its own process or processes."""
-    world = 2 if variant == "two processes" else 1
+    world = PROCESSES.get(variant, 1)
     threads = 2 if variant == "two threads" else 1
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -203,7 +221,7 @@ def run(case_name: str, variant: str) -> dict[str, Any]:
     if any(process.returncode for process in processes):
         raise SystemExit(f"{case_name}, {variant}: failed")
     first: dict[str, Any] = json.loads(outputs[0].decode().splitlines()[-1])
-    first["images_per_second"] = CASES[case_name]["batch"] / statistics.median(first.pop("seconds"))
+    first["images_per_second"] = images_of(CASES[case_name], variant) / statistics.median(first.pop("seconds"))
     return first
 
 
@@ -264,7 +282,7 @@ def main() -> None:
         case_name, variant = options.part
         part(case_name, variant, options.cores)
         return
-    variants = [name for name in VARIANTS if available_cores() > 1 or not name.startswith("two")]
+    variants = [name for name in VARIANTS if available_cores() > 1 or name not in (*PROCESSES, "two threads")]
     rows = [row for name in CASES for row in measure_case(name, variants, options)]
     torch = rows[-1].get("torch")
     command = {**origin(), "command": origin()["command"].replace(options.peer_python or "PYTHON", "PYTHON")}

@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Callable
 
-from document_tables import accuracy, detection, experiments, phone, speed, tipc, training
+from document_tables import accuracy, detection, experiments, phone, roads, speed, tipc, training
 from document_tables.chinese import chinese
 from document_tables.results import ROOT, load
 from gradient_confusion import confusion_table
@@ -48,6 +48,7 @@ BLOCKS: dict[str, Callable[[], str]] = {  # by the name in the document's marks
     "reproduction_losses": accuracy.reproduction_losses,
     "reproduction_variances": accuracy.reproduction_variances,
     "family": speed.family,
+    "roads": roads.roads,
     "bench_note": lambda: bench_note(load("bench_batch1.json")),
     "bench_batch1": lambda: speed.by_runtime(load("bench_batch1.json")["rows"], network_name, "batch 1"),
     "bench_batch32": lambda: speed.by_runtime(load("bench_batch32.json")["rows"], network_name, "batch 32"),

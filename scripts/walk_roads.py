@@ -91,6 +91,17 @@ def words_of(text: str) -> int:
     return len(re.findall(r"[一-鿿]|[^\W一-鿿]+(?:['’.-][^\W一-鿿]+)*", prose))
 
 
+def commands_of(road: Road) -> tuple[str, list[str], list[str], int]:
+    """Return the installing command, those of the road, all code of its page's section, and the words to its end."""
+    text = text_of(ROOT / road.page)
+    before, part = ("", text) if road.section is None else text.split(f"\n## {road.section}\n")
+    part = part if road.section is None else part.split("\n## ")[0]
+    code = code_of(part)
+    installing = next(line for line in code_of(text) if line.startswith(road.install))
+    first = next(index for index, line in enumerate(code) if line.startswith(road.begin))
+    return installing, code[first : first + road.commands], code, words_of(before + part)
+
+
 class Walk:
     """One reader: a folder with the clone, an environment, and what the commands have taken so far."""
 
@@ -148,11 +159,7 @@ class Walk:
 
 def walk(road: Road, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Walk a road in a folder; return what is written of it."""
-    text = text_of(ROOT / road.page)
-    before, part = ("", text) if road.section is None else text.split(f"\n## {road.section}\n")
-    part = part if road.section is None else part.split("\n## ")[0]
-    code, installing = code_of(part), code_of(text)
-    first = next(index for index, line in enumerate(code) if line.startswith(road.begin))
+    installing, commands, code, words = commands_of(road)
     traveller = Walk(folder, dict(addition.split("=", 1) for addition in options.add))
     traveller.run(f"git clone --quiet {shlex.quote(str(ROOT))} clone", ".")
     (folder / "work").mkdir()
@@ -161,14 +168,14 @@ def walk(road: Road, folder: Path, options: argparse.Namespace) -> dict[str, Any
     if road.checkpoint:
         (folder / "work" / road.checkpoint).symlink_to(Path(options.checkpoint).resolve())
     traveller.run("python3 -m venv .venv", "clone")
-    traveller.run(next(line for line in installing if line.startswith(road.install)), "clone")
+    traveller.run(installing, "clone")
     size = subprocess.run(["du", "-sm", folder / "clone" / ".venv"], capture_output=True, text=True, check=True)
-    for command in code[first : first + road.commands]:
+    for command in commands:
         step(traveller, command, code)
     rows = [{**row, "command": row["command"].replace(str(ROOT), "ADDRESS")} for row in traveller.rows]
     minutes = round(sum(row["seconds"] for row in rows) / 60, 1)
     return {
-        "page": road.page, "words": words_of(before + part), "minutes": minutes,
+        "page": road.page, "words": words, "minutes": minutes,
         "environment_mb": int(size.stdout.split()[0]), "added": options.add, "commands": rows,
         **origin(), "environment": environment(),
     }  # fmt: skip

@@ -4,6 +4,10 @@ The terms are those of docs/cn/terms.md.
 """
 
 HEADS = {  # heads of columns; a name or a number needs no entry
+    "you have": "您有",
+    "you want": "您想要",
+    "begin with": "从这里开始",
+    "takes, with installation": "用时，含安装",
     "% saved": "节省 %",
     "AP, difference to Paddle": "与 Paddle 的 AP 之差",
     "AP (COCO)": "AP（COCO）",
@@ -190,6 +194,24 @@ HEADS = {  # heads of columns; a name or a number needs no entry
 }
 
 CELLS = {  # cells of the other rows; a cell without an entry stays as it is, unless it is a sentence
+    "ILSVRC2012 and `val_list.txt`": "ILSVRC2012 与 `val_list.txt`",
+    "the accuracy and latency table": "精度与时延表",
+    "[Evaluation](#evaluation)": "[模型评估](#模型评估)",
+    "photos in a folder for each class": "按类别分文件夹的照片",
+    "a classifier in int8 and a small server": "int8 分类模型和一个小型服务",
+    "[From photos to a server](docs/photos.md)": "[从照片到服务](docs/cn/photos.md)",
+    "pictures with boxes": "带标注框的图片",
+    "a detector": "检测模型",
+    "[From boxes to a detector](docs/boxes.md)": "[从标注框到检测模型](docs/cn/boxes.md)",
+    "an interest in the block": "对沙漏块原理的兴趣",
+    "to try the paper's claim in minutes": "用几分钟验证论文的结论",
+    "[the notebook](docs/sandglass.ipynb), then [paper and code](docs/paper_and_code.md)": (
+        "[笔记本](docs/sandglass.ipynb)，然后读[代码与论文](docs/cn/paper_and_code.md)"
+    ),
+    "{} commands, {} min": "{} 条命令，{} 分钟",
+    "{} commands, {} min ({} images)": "{} 条命令，{} 分钟（{} 张图像）",
+    "{} commands, {} min ({} photos)": "{} 条命令，{} 分钟（{} 张照片）",
+    "{} commands, {} min ({} pictures, {} of {} epochs)": "{0} 条命令，{1} 分钟（{2} 张图片，全部 {4} 轮中的 {3} 轮）",
     "one command": "一条命令",
     "killed in the middle, resumed": "中途终止后恢复",
     "{} processes of the launcher": "启动器的 {} 个进程",
@@ -249,6 +271,8 @@ CELLS = {  # cells of the other rows; a cell without an entry stays as it is, un
     "losses of {} step, {}, formula weights": "{} 步的损失，{}，公式生成的权重",
     "losses of {} steps, {}, trained weights": "{} 步的损失，{}，训练所得的权重",
     "mAP {} % on {} images": "{1} 张图像，mAP {0} %",
+    "{} released weights, ImageNet-1k": "已发布的 {} 份权重，ImageNet-1k",
+    "{} % to {} %": "{} % 至 {} %",
     "mobilenext_x0_35, tiny20, {}, converted from PyTorch": "mobilenext_x0_35，tiny20，{}，由 PyTorch 权重转换",
     "mobilenext_x0_35, tiny20, {}, trained here": "mobilenext_x0_35，tiny20，{}，自行训练",
     "matching, one picture": "匹配，单张图像",
@@ -302,6 +326,7 @@ CELLS = {  # cells of the other rows; a cell without an entry stays as it is, un
     "training step of {} at {} px, {} pictures": "{} 的训练步，{} px，{} 张图像",
     "training step of {}, {} px, {} images": "{} 的训练步，{} px，{} 张图像",
     "two processes": "两个进程",
+    "two processes, double batch": "两个进程，各用完整批次",
     "two threads": "两个线程",
     "usual loop": "常见循环",
     "weights": "权重",

@@ -220,6 +220,15 @@ def test_no_table_needs_a_scroll_bar(report: Path, opened: Open) -> None:
     assert opened(report).execute_script(SCROLLING) == []
 
 
+def test_the_values_of_charts_need_none_either(report: Path, opened: Open) -> None:
+    """With two runs beside each other; the matrix of 60 classes alone is wider than the page."""
+    driver = opened(report)
+    opening = """const values = [...document.querySelectorAll('#calibration figure details, #latency figure details')];
+        values.forEach(details => details.open = true); return values.length"""
+    assert driver.execute_script(opening) > 4
+    assert driver.execute_script(SCROLLING) == []
+
+
 def test_a_phone_shows_the_first_run_and_the_names_of_the_others(report: Path, opened: Open) -> None:
     states = "return [...document.querySelectorAll('#calibration .run')].map(run => run.open)"
     phone = opened(report, 390)
