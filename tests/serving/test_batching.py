@@ -241,3 +241,45 @@ def test_many_threads_put_and_none_is_lost() -> None:
     assert got == list(range(800))
     assert sum(sum(network.calls) for network in networks) == 800
     batcher.stop()
+
+
+def test_one_of_two_networks_waits_for_a_batch() -> None:
+    async def scenario() -> None:
+        networks = [Network(), Network()]
+        batcher = Batcher(networks, max_batch=2, max_wait_ms=60_000)
+        batcher.start()
+        await asyncio.sleep(0.05)
+        asked = []
+        for number in range(2):
+            asked.append(asyncio.ensure_future(ask(batcher, image(number))))
+            await asyncio.sleep(0.05)
+        await asyncio.gather(*asked)
+        assert sorted(networks[0].calls + networks[1].calls) == [2]
+        batcher.stop()
+
+    run(scenario)
+
+
+def test_images_that_were_given_up_take_no_place_in_a_batch() -> None:
+    async def scenario() -> None:
+        network = Network(waits=True)
+        batcher = Batcher([network], max_batch=2, max_queue=8)
+        batcher.start()
+        first = asyncio.ensure_future(ask(batcher, image(0)))
+        await asyncio.sleep(0.05)
+        given_up = [asyncio.ensure_future(ask(batcher, image(number))) for number in range(3)]
+        kept = [asyncio.ensure_future(ask(batcher, image(number))) for number in (7, 8)]
+        await asyncio.sleep(0.01)
+        for task in given_up:
+            task.cancel()
+        await asyncio.sleep(0.01)
+        network.go.set()
+        await asyncio.gather(first, *kept)
+        assert network.calls == [1, 2]
+        late: Future[Any] = Future()
+        late.cancel()
+        batcher.put(image(9), rows, late)
+        assert batcher.waiting == 0
+        batcher.stop()
+
+    run(scenario)

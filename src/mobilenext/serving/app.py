@@ -29,10 +29,11 @@ from mobilenext.serving.samples import sample as sample_file
 from mobilenext.serving.samples import samples_of
 from mobilenext.serving.schema import (
     IMAGE_BODY,
+    LONGEST_MODEL,
+    MODEL,
     Class,
     Detections,
     Health,
-    ModelName,
     Models,
     Overlay,
     Prediction,
@@ -72,7 +73,7 @@ ABOUT = """Images in; classes and heat maps, or objects in boxes, out. An image 
 a form; it is decoded in memory, turned upright by its EXIF orientation, and forgotten. Errors are
 `application/problem+json`."""
 
-ModelQuery = Annotated[ModelName, Query()]
+ModelName = Annotated[str | None, Query(max_length=LONGEST_MODEL, description=MODEL)]
 ClassId = Annotated[int | None, Query(ge=0, le=10**6, description="Explain this class; default: the first.")]
 SampleNumber = Annotated[int, Query(ge=0, le=10**6, description="Which of the model's samples, from 0.")]
 UPLOAD = (400, 404, 408, 413, 415, 422, 429, 503, 504)
@@ -92,8 +93,8 @@ def create_app(models: Sequence[ServedModel], limits: Limits | None = None, *, f
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
-        await service.start()
         try:
+            await service.start()
             yield
         finally:
             await service.stop()
@@ -138,7 +139,7 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
         responses=_picture("What the network saw, with the heat over it.", "image/png")
         | problems(*UPLOAD, 409),
     )  # fmt: skip
-    async def explain(request: Request, model: ModelQuery = None, class_id: ClassId = None) -> Response:
+    async def explain(request: Request, model: ModelName = None, class_id: ClassId = None) -> Response:
         """Draw where in the image the score of a class comes from (Grad-CAM)."""
         with service.gate.enter(_client(request)):
             chosen = service.model(model)
@@ -190,7 +191,7 @@ def _add_facts(app: FastAPI, service: Service) -> None:
         "/v1/sample", response_class=Response, tags=["facts"],
         responses=_picture("The sample.", "image/jpeg", "image/png") | problems(404, 422),
     )  # fmt: skip
-    async def sample(model: ModelQuery = None, number: SampleNumber = 0) -> Response:
+    async def sample(model: ModelName = None, number: SampleNumber = 0) -> Response:
         """Return a picture that a model comes with, to try it; ``samples`` of its card says how many there are."""
         chosen = service.model(model)
         count = samples_of(chosen.record)

@@ -1,8 +1,7 @@
 """Batch concurrent requests: a bounded queue, and a thread for each opened copy of the network.
 
-A thread takes the images that wait, up to `max_batch`, and waits up to `max_wait_ms` for more. The thread that decoded
-an image puts it here, and the network's thread answers it: the event loop, which has the requests of all to read, is
-asked for nothing in between.
+A network's thread takes the images that wait, up to `max_batch`, and waits up to `max_wait_ms` for more. The threads
+that decode put images into the queue, and the network's thread answers: the event loop has no part in it.
 """
 
 from __future__ import annotations
@@ -57,9 +56,10 @@ class Batcher:
         self._max_wait = max_wait_ms / 1e3
         self._max_queue = max_queue
         self._observe = observe
+        self._collecting = threading.Lock()  # of the thread that collects a batch: two would share what comes
         self._changed = threading.Condition()  # with the lock of the queue
         self._queue: deque[_Waiting] = deque()
-        self._open: set[Future[Any]] = set()  # answers that are not set yet; each leaves by itself when it is
+        self._open: set[Future[Any]] = set()  # answers that are not set yet
         self._stopping = False
 
     @property
@@ -82,15 +82,20 @@ class Batcher:
                 answer.set_exception(_stopping())
 
     def put(self, image: Floats, finish: Finish, answer: Future[Any]) -> None:
-        """Have `answer` set to what `finish` makes of the row of each output for a normalized image [3, S, S].
+        """Add an image to the queue.
 
-        It is called in the network's thread, as handing rows to another one takes longer than most answers. An answer
-        that is cancelled before a network has its image is not computed. What the network or `finish` raises becomes
-        the answer's exception.
+        Args:
+            image: [3, S, S], normalized.
+            finish: makes an answer of the row of each output. It is called in the network's thread, as handing rows to
+                another thread takes longer than most answers.
+            answer: is set to what `finish` returns, or to what it or the network raises. When it is cancelled before a
+                network takes the image, the image is not computed.
 
         Raises:
             Problem: 503 when the queue is full, or the server stops.
         """
+        if answer.cancelled():
+            return
         with self._changed:
             if self._stopping:
                 raise _stopping()
@@ -99,50 +104,52 @@ class Batcher:
                     503, f"{len(self._queue)} images wait for this model, its limit; try again", retry_after=1
                 )
             self._open.add(answer)
-            answer.add_done_callback(self._open.discard)
+            answer.add_done_callback(self._open.discard)  # when it is set or cancelled
             self._queue.append(_Waiting(image, finish, answer))
             self._changed.notify()
 
     def _work(self, network: Runtime) -> None:
         while batch := self._next():
-            began = time.perf_counter()
             try:
-                seconds = self._call(network, batch)
+                self._answer(network, batch)
             except Exception as error:
                 for request in batch:
                     with contextlib.suppress(InvalidStateError):
                         request.answer.set_exception(error)
-            else:
-                if self._observe is not None:
-                    self._observe(len(batch), seconds, [began - request.since for request in batch])
 
     def _next(self) -> list[_Waiting]:
         """Return at least one request that has not been given up; when the server stops, none."""
         batch: list[_Waiting] = []
-        until = 0.0
-        with self._changed:
+        until: float | None = None  # the batch waits for more
+        with self._collecting, self._changed:
             while not self._stopping:
                 batch = [request for request in batch if not request.answer.cancelled()]
                 while self._queue and len(batch) < self._max_batch:
-                    batch.append(self._queue.popleft())
+                    if not (request := self._queue.popleft()).answer.cancelled():
+                        batch.append(request)
                 now = time.perf_counter()
-                until = (until or now + self._max_wait) if batch else 0.0
-                if len(batch) == self._max_batch or (batch and now >= until):
+                if not batch:
+                    until = None
+                elif until is None:
+                    until = now + self._max_wait
+                if until is not None and (len(batch) == self._max_batch or now >= until):
                     # From here on nobody can give up: the network computes it.
                     batch = [request for request in batch if request.answer.set_running_or_notify_cancel()]
                     if batch:
                         return batch
                 else:
-                    self._changed.wait(until - now if batch else None)
+                    self._changed.wait(None if until is None else until - now)
         return []
 
-    def _call(self, network: Runtime, batch: Sequence[_Waiting]) -> float:
-        """Answer each request, or set the exception that finishing it raised; return the seconds of the network."""
+    def _answer(self, network: Runtime, batch: Sequence[_Waiting]) -> None:
+        """Set each answer, or the exception that finishing it raised."""
+        began = time.perf_counter()
         first = batch[0].image[None]  # [1, 3, S, S]; one image is not copied
         images = first if len(batch) == 1 else np.stack([request.image for request in batch])
-        began = time.perf_counter()
         outputs = network.predict(images)  # each [N, ...]
-        seconds = time.perf_counter() - began
+        if self._observe is not None:
+            seconds = time.perf_counter() - began
+            self._observe(len(batch), seconds, [began - request.since for request in batch])
         for request, *rows in zip(batch, *outputs, strict=True):
             with contextlib.suppress(InvalidStateError):  # it was answered when the server stopped
                 try:
@@ -151,7 +158,6 @@ class Batcher:
                     request.answer.set_exception(error)
                 else:
                     request.answer.set_result(answer)
-        return seconds
 
 
 def _stopping() -> Problem:

@@ -1,8 +1,8 @@
-"""The answers, as /openapi.json describes them."""
+"""The parameters and the answers, as /openapi.json describes them."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
@@ -26,16 +26,17 @@ IMAGE_BODY: dict[str, Any] = {
 }
 
 
-ModelName = Annotated[str | None, Field(max_length=200, description="A name of /v1/models; default: the first.")]
+MODEL = "A name of /v1/models; default: the first."
+LONGEST_MODEL = 200  # characters of a name
 
 
 class PredictionQuery(BaseModel):
-    """The parameters of a prediction in the address.
+    """The parameters of a prediction, in the address.
 
-    FastAPI would read each for itself, which takes as long as everything else that it does for a request.
+    Read as parameters of the function, one by one, they would take FastAPI as long as all else that it does.
     """
 
-    model: ModelName = None
+    model: str | None = Field(None, max_length=LONGEST_MODEL, description=MODEL)
     topk: int = Field(
         5, ge=1, le=1000, description="The number of classes to return, at most as many as the model has."
     )
@@ -52,7 +53,7 @@ class PredictionQuery(BaseModel):
 
     @classmethod
     def read(cls, query: QueryParams) -> PredictionQuery:
-        """Return the parameters of a request; of one that is named twice the last.
+        """Return the parameters of a request. If one is given twice, the last value counts.
 
         Raises:
             RequestValidationError: a value of another kind, or out of its range.

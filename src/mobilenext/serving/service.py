@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
+from anyio import fail_after
 
 from mobilenext.arrays import Floats, Outputs
 from mobilenext.data.image_claims import container
@@ -120,11 +123,9 @@ class Service:
             ImageError: it cannot be decoded. Problem: 503 queue full, 504 too late.
         """
         self._require_format(upload.content)
-        answer: Future[Answer] = Future()
-        until = time.monotonic() + self.limits.timeout_s
-        decoding = self._decoders.submit(self._decode, upload, model, options, until, answer)
-        decoding.add_done_callback(lambda ended: ended.cancelled() and answer.cancel())  # the server stops
-        return await self._in_time(asyncio.wrap_future(answer))
+        answer = await self._in_time(self._answered(upload, model, options))
+        self.metrics.images.labels(model.name).inc()
+        return answer
 
     async def heat_map(self, answer: Answer, class_id: int | None, draw: Callable[[Pixels, Floats], T]) -> T:
         """Return the drawing that `draw` makes of the picture and the heat map [S, S] of a class.
@@ -158,27 +159,30 @@ class Service:
         if model.open_heat_map is None:
             raise Problem(409, model.no_heat_map)
 
+    async def _answered(self, upload: Upload, model: ServedModel, options: Mapping[str, Any]) -> Answer:
+        answer: Future[Answer] = Future()
+        decoding = self._decoders.submit(self._decode, upload, model, options, time.monotonic(), answer)
+        decoding.add_done_callback(partial(_pass_on, answer))
+        try:
+            return await asyncio.wrap_future(answer)
+        finally:
+            del answer, decoding  # an exception would keep them, and with them the upload
+
     def _decode(
-        self, upload: Upload, model: ServedModel, options: Mapping[str, Any], until: float, answer: Future[Answer]
+        self, upload: Upload, model: ServedModel, options: Mapping[str, Any], asked: float, answer: Future[Answer]
     ) -> None:
         """Decode an image, in a thread for that, and put it into the model's queue; the network's thread answers."""
         if answer.cancelled():  # its client waits no longer
             return
-        began = time.perf_counter()
-        try:
-            pixels, image, size = self._read(upload.content, model.record.preprocessing, until)
-            self.metrics.stages.labels("decode").observe(time.perf_counter() - began)
-            wanted = {**options, "sizes": [size], "names": [upload.name]}
+        pixels, image, size = self._read(upload.content, model.record.preprocessing, asked + self.limits.timeout_s)
+        self.metrics.stages.labels("decode").observe(time.monotonic() - asked)
+        wanted = {**options, "sizes": [size], "names": [upload.name]}
 
-            def answered(rows: Outputs) -> Answer:
-                (fields,) = model.task.evaluation.answer(tuple(row[None] for row in rows), model.record, wanted)
-                self.metrics.images.labels(model.name).inc()
-                return Answer(model, pixels, fields)
+        def finished(rows: Outputs) -> Answer:
+            (fields,) = model.task.evaluation.answer(tuple(row[None] for row in rows), model.record, wanted)
+            return Answer(model, pixels, fields)
 
-            self._queues[model.name].put(image, answered, answer)
-        except Exception as error:
-            with contextlib.suppress(InvalidStateError):
-                answer.set_exception(error)
+        self._queues[model.name].put(image, finished, answer)
 
     def _require_format(self, content: bytes) -> None:
         """Raise Problem, 415, for a format of images that this server does not read."""
@@ -206,12 +210,23 @@ class Service:
 
     async def _in_time(self, call: Awaitable[T]) -> T:
         try:
-            return await asyncio.wait_for(call, self.limits.timeout_s)
-        except asyncio.TimeoutError as error:
+            with fail_after(self.limits.timeout_s):
+                return await call
+        except TimeoutError as error:
             raise self._too_late() from error
 
     def _too_late(self) -> Problem:
         return Problem(504, f"no answer within {self.limits.timeout_s:g} s; try again later", retry_after=2)
+
+
+def _pass_on(answer: Future[Answer], decoding: Future[None]) -> None:
+    """Fail an answer whose image was not decoded; without the local variables of the frames, the upload among them."""
+    if decoding.cancelled():  # the server stops
+        answer.cancel()
+    elif error := decoding.exception():
+        traceback.clear_frames(error.__traceback__)
+        with contextlib.suppress(InvalidStateError):  # given up, or the server stops
+            answer.set_exception(error if isinstance(error, Exception) else RuntimeError(repr(error)))
 
 
 async def _in(threads: ThreadPoolExecutor, function: Callable[..., T], *arguments: object) -> T:

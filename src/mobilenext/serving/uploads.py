@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
+from anyio import fail_after, move_on_after
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
@@ -39,8 +39,9 @@ async def read_upload(request: Request, limits: Limits) -> Upload:
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     try:
-        body = await asyncio.wait_for(_bounded(request, limits.max_body_bytes), limits.timeout_s)
-    except asyncio.TimeoutError as error:
+        with fail_after(limits.timeout_s):
+            body = await _bounded(request, limits.max_body_bytes)
+    except TimeoutError as error:
         raise Problem(408, f"the upload was not complete after {limits.timeout_s:g} s", close=True) from error
     except ClientDisconnect as error:
         raise Problem(400, "the upload was broken off", close=True) from error
@@ -79,8 +80,8 @@ async def _bounded(request: Request, limit: int) -> bytes:
         else:
             return b"".join(chunks)
     chunks.clear()
-    with contextlib.suppress(asyncio.TimeoutError, ClientDisconnect):
-        await asyncio.wait_for(_drop(stream, 4 * limit), DRAIN_S)
+    with contextlib.suppress(ClientDisconnect), move_on_after(DRAIN_S):
+        await _drop(stream, 4 * limit)
     raise Problem(413, f"the upload has more than {limit:,} bytes, the limit; shrink the image", close=True)
 
 

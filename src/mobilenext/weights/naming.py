@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobilenext.errors import WeightsError
+from mobilenext.machine.packages import require_paddle
 from mobilenext.models import FORMS, MODELS, Form, build_network
 from mobilenext.models.cards import CELLS, VARIANT
 from mobilenext.models.detector_form import LEVELS, MOST_RATIOS
@@ -124,7 +125,12 @@ def _family(names: Iterable[str]) -> str:
 @lru_cache(maxsize=2 * len(MODELS))
 def _entries_by_name(model: str, num_classes: int, form: Form | None, auxiliary: bool) -> tuple[Entry, ...]:
     """Return the entries of a network, which has to be built for it: kept."""
-    return entries_of(build_network(model, num_classes=num_classes, form=form, auxiliary=auxiliary), training=auxiliary)
+    require_paddle()
+    from paddle import LazyGuard
+
+    with LazyGuard():  # of names and shapes alone: no tensor is filled
+        network = build_network(model, num_classes=num_classes, form=form, auxiliary=auxiliary)
+    return entries_of(network, training=auxiliary)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="fastapi is not installed: the extra serve")
+from mobilenext.errors import ImageError
+from mobilenext.serving.limits import Limits
+from mobilenext.serving.metrics import Metrics
+from mobilenext.serving.problems import Problem
+from mobilenext.serving.service import Service
+from mobilenext.serving.uploads import Upload
+
+
+@pytest.mark.parametrize("fault", ["damaged", "full", "late"])
+def test_a_request_that_fails_leaves_no_upload_in_memory(
+    models: list[Any], digits: list[Path], monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """Without the collector of cycles, which would come late: it counts objects, and an upload is one of 10 MB."""
+
+    async def scenario() -> None:
+        exported = next(model for model in models if model.open_heat_map is None)
+        service = Service([exported], Limits(timeout_s=0.5 if fault == "late" else 60), Metrics())
+        await service.start()
+        (queue,) = service._queues.values()
+        if fault == "full":
+            monkeypatch.setattr(queue, "_max_queue", 0)
+        if fault == "late":
+            monkeypatch.setattr(queue, "put", lambda *_: None)
+        content = b"no image" if fault == "damaged" else digits[0].read_bytes()
+        gc.collect()
+        gc.disable()
+        try:
+            upload = Upload(content, None)
+            alive = weakref.ref(upload)
+            with pytest.raises(ImageError if fault == "damaged" else Problem):
+                await service.predict(upload, exported, service.options_of(exported, {}))
+            del upload
+            for _ in range(100):  # the thread that decoded may be on its way out
+                if alive() is None:
+                    break
+                await asyncio.sleep(0.05)
+            assert alive() is None
+        finally:
+            gc.enable()
+            await service.stop()
+
+    asyncio.run(asyncio.wait_for(scenario(), 300))
