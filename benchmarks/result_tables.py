@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 from typing import Any
 
@@ -74,6 +75,17 @@ def training_speed_table(result: Mapping[str, Any]) -> str:
         for row in result["rows"]
     ]
     return table(["network", "step", "images/s", "times the plain loop", "times train"], rows)
+
+
+def two_processes_table(result: Mapping[str, Any]) -> str:
+    """Images/s of two processes, how many times one process that is, and which share of two trainings apart."""
+    limits = {row["case"]: row["rounds"] for row in result["rows"] if row["variant"] == "two trainings"}
+    rows = []
+    for row in result["rows"]:
+        shares = [rate / limit for rate, limit in zip(row["rounds"], limits.get(row["case"], ()), strict=False)]
+        share = f"{statistics.median(shares):.2f}" if shares else "-"
+        rows.append([row["case"], row["variant"], f"{row['images_per_second']:.1f}", f"{row['over_train']:.2f}", share])
+    return table(["network", "step", "images/s", "times train", "times two trainings"], rows)
 
 
 def operator_table(result: Mapping[str, Any]) -> str:

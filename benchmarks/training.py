@@ -1,6 +1,7 @@
 """Speed of a training step on a CPU: forward, backward and optimiser, interleaved with a plain Paddle loop and PyTorch.
 
     python benchmarks/training.py [--peer-python PYTHON] [--rounds 3] [-o results/bench_train.json]
+    python benchmarks/training.py --only train "two processes" "two processes, double batch" "two trainings" -o FILE
 
 PYTHON is the interpreter of an environment that has PyTorch; nothing else of the project needs it.
 
@@ -14,6 +15,7 @@ two threads   train with two threads
 two processes train with two processes of one thread, each half of the batch, gradients added up
 two processes, double batch
               the same with a whole batch each, so twice the images in a step: what most ports' `batch_size` means
+two trainings train twice at the same time, apart from each other: what two cores give at best; with --only
 PyTorch       its eager step with memory kept, without the moving average (`benchmarks/peer_mobilenext.py`)
 channels_last the same with that memory format, which is its fastest here
 
@@ -40,24 +42,15 @@ from mobilenext.machine.cores import available_cores
 from mobilenext.machine.environment import environment
 from mobilenext.machine.process_environment import compute_environment
 from mobilenext.origin import origin
-from result_tables import training_speed_table
+from result_tables import training_speed_table, two_processes_table
 
 CASES = {
     "x0_35 at 64": {"model": "mobilenext_x0_35", "width": 0.35, "size": 64, "batch": 128, "classes": 20},
     "x1_0 at 224": {"model": "mobilenext_x1_0", "width": 1.0, "size": 224, "batch": 16, "classes": 1000},
 }
-VARIANTS = (
-    "plain",
-    "settings",
-    "depthwise",
-    "train",
-    "to_static",
-    "bf16",
-    "two threads",
-    "two processes",
-    "two processes, double batch",
-)
-PROCESSES = {"two processes": 2, "two processes, double batch": 2}
+PROCESSES = ("two processes", "two processes, double batch")
+VARIANTS = ("plain", "settings", "depthwise", "train", "to_static", "bf16", "two threads", *PROCESSES)
+APART = "two trainings"
 PEERS = {"PyTorch": "contiguous", "channels_last": "channels_last"}  # memory formats
 PEER = Path(__file__).with_name("peer_mobilenext.py")
 WARM_UP, STEPS = 2, 5
@@ -104,7 +97,7 @@ def plain_step(case: dict[str, Any], variant: str) -> tuple[Any, Any]:
 
 
 def images_of(case: dict[str, Any], variant: str) -> int:
-    """The images of a step, over all processes."""
+    """The images of a step, over all processes that take it together."""
     return int(case["batch"]) * (2 if variant == "two processes, double batch" else 1)
 
 
@@ -155,7 +148,7 @@ def measure(case: dict[str, Any], variant: str) -> dict[str, Any]:
     for _ in range(WARM_UP):
         step()
     seconds = []
-    for _ in range(STEPS):
+    for _ in range(3 * STEPS if variant == APART else STEPS):  # they begin and end at different times
         started = time.perf_counter()
         step()
         seconds.append(time.perf_counter() - started)
@@ -202,7 +195,7 @@ def run_peer(python: str, case_name: str, variant: str) -> dict[str, Any]:
 
 def run(case_name: str, variant: str) -> dict[str, Any]:
     """A variant in its own process or processes."""
-    world = PROCESSES.get(variant, 1)
+    world = 2 if variant in (*PROCESSES, APART) else 1
     threads = 2 if variant == "two threads" else 1
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -210,7 +203,7 @@ def run(case_name: str, variant: str) -> dict[str, Any]:
     processes = []
     for rank in range(world):
         setting = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
-        if world > 1:
+        if world > 1 and variant != APART:
             setting |= {
                 "PADDLE_TRAINER_ID": str(rank), "PADDLE_TRAINERS_NUM": str(world), "PADDLE_DISTRI_BACKEND": "gloo",
                 "PADDLE_CURRENT_ENDPOINT": str(rank), "PADDLE_MASTER": f"127.0.0.1:{port}",
@@ -220,9 +213,11 @@ def run(case_name: str, variant: str) -> dict[str, Any]:
     outputs = [process.communicate()[0] for process in processes]
     if any(process.returncode for process in processes):
         raise SystemExit(f"{case_name}, {variant}: failed")
-    first: dict[str, Any] = json.loads(outputs[0].decode().splitlines()[-1])
-    first["images_per_second"] = images_of(CASES[case_name], variant) / statistics.median(first.pop("seconds"))
-    return first
+    results: list[dict[str, Any]] = [json.loads(output.decode().splitlines()[-1]) for output in outputs]
+    counted = results if variant == APART else results[:1]
+    images = images_of(CASES[case_name], variant)
+    rate = sum(images / statistics.median(result["seconds"]) for result in counted)
+    return {**{key: value for key, value in results[0].items() if key != "seconds"}, "images_per_second": rate}
 
 
 def part(case_name: str, variant: str, cores: list[int]) -> None:
@@ -256,7 +251,7 @@ def measure_case(case_name: str, variants: list[str], options: argparse.Namespac
             "variant": variant,
             "images_per_second": round(statistics.median(own), 2),
             "rounds": [round(rate, 2) for rate in own],
-            "over_plain": median_ratio(own, rates["plain"]),
+            "over_plain": median_ratio(own, rates["plain"]) if "plain" in rates else None,
             "over_train": median_ratio(own, rates["train"]),
             "operators": rounds[-1][variant].get("operators"),
             **({"torch": rounds[-1][variant]["torch"]} if variant in PEERS else {}),
@@ -274,6 +269,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer-python", metavar="PYTHON", help="interpreter of an environment with PyTorch")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--only", nargs="+", choices=(*VARIANTS, APART), default=VARIANTS, metavar="VARIANT", help="of ours"
+    )
     parser.add_argument("-o", "--output", type=Path, default=Path("results/bench_train.json"))
     parser.add_argument("--part", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--cores", nargs=2, type=int, help=argparse.SUPPRESS)
@@ -282,7 +280,11 @@ def main() -> None:
         case_name, variant = options.part
         part(case_name, variant, options.cores)
         return
-    variants = [name for name in VARIANTS if available_cores() > 1 or name not in (*PROCESSES, "two threads")]
+    if "train" not in options.only:
+        parser.error("--only needs train, which the others are compared with")
+    variants = [
+        name for name in options.only if available_cores() > 1 or name not in (*PROCESSES, APART, "two threads")
+    ]
     rows = [row for name in CASES for row in measure_case(name, variants, options)]
     torch = rows[-1].get("torch")
     command = {**origin(), "command": origin()["command"].replace(options.peer_python or "PYTHON", "PYTHON")}
@@ -296,7 +298,7 @@ def main() -> None:
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(result, indent=1) + "\n")
-    print(training_speed_table(result))
+    print(training_speed_table(result) if "plain" in variants else two_processes_table(result))
 
 
 if __name__ == "__main__":

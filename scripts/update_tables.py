@@ -65,6 +65,7 @@ BLOCKS: dict[str, Callable[[], str]] = {  # by the name in the document's marks
     "mnn_int8": phone.mnn_int8,
     "recipes": training.recipes,
     "bench_train": speed.bench_train,
+    "two_processes": speed.two_processes,
     "operators": speed.operators,
     "serving": speed.serving,
     "search_step": speed.search_step,

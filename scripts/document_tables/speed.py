@@ -22,6 +22,7 @@ from result_tables import (
     scale_table,
     start_up_table,
     training_speed_table,
+    two_processes_table,
 )
 
 _SERVED = ("requests_per_second", "p50_ms", "p99_ms", "cores_of_clients")
@@ -136,6 +137,11 @@ def bench_train() -> str:
         "one thread where it does not say two."
     )
     return training_speed_table({"rows": rows}) + "\n\n" + note
+
+
+def two_processes() -> str:
+    """Return what two processes gain, beside two trainings apart."""
+    return two_processes_table(load("bench_train_two.json"))
 
 
 def operators() -> str:
