@@ -169,13 +169,13 @@ class Service:
             del answer, decoding  # an exception would keep them, and with them the upload
 
     def _decode(
-        self, upload: Upload, model: ServedModel, options: Mapping[str, Any], asked: float, answer: Future[Answer]
+        self, upload: Upload, model: ServedModel, options: Mapping[str, Any], start: float, answer: Future[Answer]
     ) -> None:
         """Decode an image, in a thread for that, and put it into the model's queue; the network's thread answers."""
         if answer.cancelled():  # its client waits no longer
             return
-        pixels, image, size = self._read(upload.content, model.record.preprocessing, asked + self.limits.timeout_s)
-        self.metrics.stages.labels("decode").observe(time.monotonic() - asked)
+        pixels, image, size = self._read(upload.content, model.record.preprocessing, start + self.limits.timeout_s)
+        self.metrics.stages.labels("decode").observe(time.monotonic() - start)
         wanted = {**options, "sizes": [size], "names": [upload.name]}
 
         def finished(rows: Outputs) -> Answer:
