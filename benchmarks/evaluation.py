@@ -213,9 +213,9 @@ def repeated(data: Path, times: int, folder: Path) -> Path:
     """A data set that has each image of another so many times, as links."""
     (folder / "imgs").mkdir()
     with (folder / "val_list.txt").open("w") as file:
-        for time_over in range(times):
+        for turn in range(times):
             for record in open_dataset(data).records:
-                name = f"{time_over}_{record.index}{record.path.suffix}"
+                name = f"{turn}_{record.index}{record.path.suffix}"
                 (folder / "imgs" / name).symlink_to(record.path.resolve())
                 file.write(f"{name} {record.label}\n")
     return folder

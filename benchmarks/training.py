@@ -270,8 +270,9 @@ def main() -> None:
     parser.add_argument("--peer-python", metavar="PYTHON", help="interpreter of an environment with PyTorch")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
-        "--only", nargs="+", choices=(*VARIANTS, APART), default=VARIANTS, metavar="VARIANT", help="of ours"
-    )
+        "--only", nargs="+", choices=(*VARIANTS, APART), default=VARIANTS, metavar="VARIANT",
+        help="our variants to measure (default: all but two trainings)",
+    )  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, default=Path("results/bench_train.json"))
     parser.add_argument("--part", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--cores", nargs=2, type=int, help=argparse.SUPPRESS)
@@ -282,9 +283,7 @@ def main() -> None:
         return
     if "train" not in options.only:
         parser.error("--only needs train, which the others are compared with")
-    variants = [
-        name for name in options.only if available_cores() > 1 or name not in (*PROCESSES, APART, "two threads")
-    ]
+    variants = [name for name in options.only if available_cores() > 1 or not name.startswith("two")]
     rows = [row for name in CASES for row in measure_case(name, variants, options)]
     torch = rows[-1].get("torch")
     command = {**origin(), "command": origin()["command"].replace(options.peer_python or "PYTHON", "PYTHON")}

@@ -43,10 +43,13 @@ class Road:
     """Where the commands of a road are written.
 
     Args:
-        page: the document; section: it is read to the end of this one, which has the commands; None: all of it.
-        data: the name that the page gives to the reader's data.
+        page: the document.
+        data: the name that the page gives to the reader's data; empty: none are needed.
         install: how the installing command begins.
-        begin: how the first command begins; so many follow it.
+        begin: how the first command of the road begins.
+        commands: how many there are.
+        section: that has the commands, and to whose end the page is read; None: the whole page.
+        checkpoint: the name that the page gives to the reader's checkpoint, if one is needed.
     """
 
     page: str
@@ -102,16 +105,16 @@ def commands_of(road: Road) -> tuple[str, list[str], list[str], int]:
     return installing, code[first : first + road.commands], code, words_of(before + part)
 
 
-class Walk:
-    """One reader: a folder with the clone, an environment, and what the commands have taken so far."""
+class Reader:
+    """Runs commands in a folder with the clone and its environment, and keeps what each took."""
 
     def __init__(self, folder: Path, additions: dict[str, str]) -> None:
         self.folder, self.additions = folder, additions
         self.rows: list[dict[str, Any]] = []
         (folder / "home").mkdir()
         kept = {"LANG": "C.UTF-8", "PATH": f"{folder}/clone/.venv/bin:{os.environ['PATH']}"}
-        proxies = {name: value for name, value in os.environ.items() if re.match(r"(?i)(pip_|.*_proxy$|ssl_)", name)}
-        self.variables = {**proxies, **kept, "HOME": str(folder / "home")}
+        network = {name: value for name, value in os.environ.items() if re.match(r"(?i)(pip_|.*_proxy$|ssl_)", name)}
+        self.variables = {**network, **kept, "HOME": str(folder / "home")}
         self.output = ""  # of the last command
 
     def run(self, command: str, inside: str = "work", *, may_fail: bool = False) -> int:
@@ -160,19 +163,19 @@ class Walk:
 def walk(road: Road, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Walk a road in a folder; return what is written of it."""
     installing, commands, code, words = commands_of(road)
-    traveller = Walk(folder, dict(addition.split("=", 1) for addition in options.add))
-    traveller.run(f"git clone --quiet {shlex.quote(str(ROOT))} clone", ".")
+    reader = Reader(folder, dict(addition.split("=", 1) for addition in options.add))
+    reader.run(f"git clone --quiet {shlex.quote(str(ROOT))} clone", ".")
     (folder / "work").mkdir()
     if road.data:
         (folder / "work" / road.data).symlink_to(Path(options.data).resolve())
     if road.checkpoint:
         (folder / "work" / road.checkpoint).symlink_to(Path(options.checkpoint).resolve())
-    traveller.run("python3 -m venv .venv", "clone")
-    traveller.run(installing, "clone")
+    reader.run("python3 -m venv .venv", "clone")
+    reader.run(installing, "clone")
     size = subprocess.run(["du", "-sm", folder / "clone" / ".venv"], capture_output=True, text=True, check=True)
     for command in commands:
-        step(traveller, command, code)
-    rows = [{**row, "command": row["command"].replace(str(ROOT), "ADDRESS")} for row in traveller.rows]
+        step(reader, command, code)
+    rows = [{**row, "command": row["command"].replace(str(ROOT), "ADDRESS")} for row in reader.rows]
     minutes = round(sum(row["seconds"] for row in rows) / 60, 1)
     return {
         "page": road.page, "words": words, "minutes": minutes,
@@ -181,22 +184,22 @@ def walk(road: Road, folder: Path, options: argparse.Namespace) -> dict[str, Any
     }  # fmt: skip
 
 
-def step(traveller: Walk, command: str, code: list[str]) -> None:
-    """Walk one command of a page, as a reader does who is at a terminal."""
+def step(reader: Reader, command: str, code: list[str]) -> None:
+    """Run one command of a page, or what the page says in its place."""
     if command.startswith("jupyter notebook "):
         notebook = f"../clone/{command.split()[-1]}"
-        traveller.run(f"jupyter nbconvert --to notebook --execute --output-dir . {notebook}")
+        reader.run(f"jupyter nbconvert --to notebook --execute --output-dir . {notebook}")
     elif command.startswith("mobilenext quantize"):
-        if traveller.run(command, may_fail=True) and NO_INT8 not in traveller.output:
+        if reader.run(command, may_fail=True) and NO_INT8 not in reader.output:
             raise SystemExit("quantize failed")
     elif command.startswith("mobilenext serve"):
-        if traveller.rows[-1]["exit_code"]:  # without int8: the export that the page names for this case
+        if reader.rows[-1]["exit_code"]:  # without int8: the export that the page names for this case
             exporting = next(index for index, line in enumerate(code) if line.startswith("mobilenext export"))
-            traveller.run(code[exporting])
+            reader.run(code[exporting])
             command = code[exporting + 1]
-        traveller.serve(command, next(line for line in code if line.startswith("curl")))
+        reader.serve(command, next(line for line in code if line.startswith("curl")))
     else:
-        traveller.run(command)
+        reader.run(command)
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from walk_roads import NO_INT8, ROADS, ROOT, Walk, code_of, commands_of, step, text_of, words_of
+from walk_roads import NO_INT8, ROADS, ROOT, Reader, code_of, commands_of, step, text_of, words_of
 
 
 @pytest.mark.parametrize(
@@ -39,18 +39,18 @@ def test_words_are_counted_outside_code() -> None:
 
 def test_a_command_that_fails_ends_the_walk(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
-    walk = Walk(tmp_path, {"train": "--set epochs=1"})
-    assert walk.run("echo $HOME") == 0
-    assert walk.output == f"{tmp_path}/home\n"
+    reader = Reader(tmp_path, {"train": "--set epochs=1"})
+    assert reader.run("echo $HOME") == 0
+    assert reader.output == f"{tmp_path}/home\n"
     with pytest.raises(SystemExit, match="exit code 3: exit 3"):
-        walk.run("exit 3")
-    assert walk.run("exit 3", may_fail=True) == 3
-    assert [row["exit_code"] for row in walk.rows] == [0, 3, 3]
+        reader.run("exit 3")
+    assert reader.run("exit 3", may_fail=True) == 3
+    assert [row["exit_code"] for row in reader.rows] == [0, 3, 3]
 
 
 @pytest.mark.parametrize("has_int8", [True, False])
 def test_without_int8_the_export_of_the_page_takes_its_place(tmp_path: Path, has_int8: bool) -> None:
-    class Recorded(Walk):
+    class Recorded(Reader):
         def run(self, command: str, inside: str = "work", *, may_fail: bool = False) -> int:
             code = 2 if command.startswith("mobilenext quantize") and not has_int8 else 0
             self.output = f"{NO_INT8} avx512_vnni" if code else ""
@@ -60,12 +60,12 @@ def test_without_int8_the_export_of_the_page_takes_its_place(tmp_path: Path, has
         def serve(self, command: str, request: str) -> None:
             self.rows.append({"command": command, "exit_code": 0, "request": request})
 
-    walk = Recorded(tmp_path, {})
+    reader = Recorded(tmp_path, {})
     _, commands, code, _ = commands_of(ROADS["photos"])
     for command in commands:
-        step(walk, command, code)
-    done = [" ".join(row["command"].split()[:2]) for row in walk.rows]
+        step(reader, command, code)
+    done = [" ".join(row["command"].split()[:2]) for row in reader.rows]
     exporting = [] if has_int8 else ["mobilenext export"]
     assert done[2:] == ["mobilenext quantize", *exporting, "mobilenext serve"]
-    assert walk.rows[-1]["command"].endswith("int8/photos" if has_int8 else "exported/photos")
-    assert walk.rows[-1]["request"].startswith("curl --data-binary @photos/")
+    assert reader.rows[-1]["command"].endswith("int8/photos" if has_int8 else "exported/photos")
+    assert reader.rows[-1]["request"].startswith("curl --data-binary @photos/")

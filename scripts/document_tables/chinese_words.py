@@ -211,8 +211,10 @@ CELLS = {  # cells of the other rows; a cell without an entry stays as it is, un
     ),
     "{} commands, {} min": "{} 条命令，{} 分钟",
     "{} commands, {} min ({} images)": "{} 条命令，{} 分钟（{} 张图像）",
-    "{} commands, {} min ({} photos)": "{} 条命令，{} 分钟（{} 张照片）",
-    "{} commands, {} min ({} pictures, {} of {} epochs)": "{0} 条命令，{1} 分钟（{2} 张图片，全部 {4} 轮中的 {3} 轮）",
+    "{} commands, {} min ({} photos, without int8)": "{} 条命令，{} 分钟（{} 张照片，无 int8）",
+    "{} commands, {} min ({} pictures, {} of {} epochs, without int8)": (
+        "{0} 条命令，{1} 分钟（{2} 张图片，全部 {4} 轮中的 {3} 轮，无 int8）"
+    ),
     "one command": "一条命令",
     "killed in the middle, resumed": "中途终止后恢复",
     "{} processes of the launcher": "启动器的 {} 个进程",

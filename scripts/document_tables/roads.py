@@ -25,6 +25,9 @@ def roads() -> str:
     """Return the table of the roads with their commands and minutes, from `git clone` on."""
     rows = []
     for name, road in load("roads.json").items():
-        time = f"{len(road['commands'])} commands, {max(1, round(road['minutes']))} min"
-        rows.append([*READERS[name], f"{time} ({SIZES[name]})" if name in SIZES else time])
+        size = [SIZES[name]] if name in SIZES else []
+        if any(command["exit_code"] for command in road["commands"]):  # the page's way without int8 was taken
+            size.append("without int8")
+        time = f"{len(road['commands'])} commands, {round(road['minutes'])} min"
+        rows.append([*READERS[name], f"{time} ({', '.join(size)})" if size else time])
     return table(["you have", "you want", "begin with", "takes, with installation"], rows)
