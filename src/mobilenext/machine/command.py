@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable
 
 from mobilenext.errors import MobileNeXtError
+from mobilenext.machine.late_imports import import_late
 from mobilenext.machine.stopping import Stop, handle_signals, leave
 from mobilenext.machine.streams import lost_results, open_streams, replace_missing
 
@@ -29,6 +30,7 @@ def guarded(call: Callable[[], int], *, own_process: bool = True) -> int:
     if own_process:
         open_streams()
         handle_signals()
+        import_late()
     replace_missing()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold bytes that are no text

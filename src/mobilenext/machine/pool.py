@@ -29,6 +29,7 @@ from loky.backend import resource_tracker
 from loky.process_executor import ProcessPoolExecutor
 
 from mobilenext.errors import OutputError, WorkerDied
+from mobilenext.machine.late_imports import import_late
 from mobilenext.machine.ranks import launched_here
 from mobilenext.machine.stopping import GROUP_SIGNALS, block_signals
 from mobilenext.machine.temporary import scratch_folder, worker_environment
@@ -68,6 +69,7 @@ def _start(parent: int, pool: str, threads: int | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Where psutil is installed loky would replace a process that has grown by 300 MB, and what it has opened with it.
     process_executor._USE_PSUTIL = False
+    import_late()
     if os.name == "posix":
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     if threads is not None and hasattr(os, "sched_setaffinity"):

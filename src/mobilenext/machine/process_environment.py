@@ -24,8 +24,19 @@ _MMAP_MAX, _TRIM_THRESHOLD, _TOP_PAD = -4, -1, -2
 
 
 def compute_environment(threads: int) -> dict[str, str]:
-    """Return the variables of a process that computes with `threads` threads."""
-    return {**FAST_PROCESS, **{f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL", "OPENBLAS")}}
+    """Return the variables of a new process that computes with `threads` threads."""
+    threads_of = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL", "OPENBLAS")}
+    return {**FAST_PROCESS, "GLIBC_TUNABLES": _with_huge_pages(os.environ.get("GLIBC_TUNABLES", "")), **threads_of}
+
+
+def _with_huge_pages(tunables: str) -> str:
+    """Return the settings of the GNU C library, with the one for memory in pages of 2 MiB unless there is one.
+
+    A network's weights and activations are some 30 MB: in pages of 4 KiB, looking up their addresses takes a twentieth
+    of the time. The library reads the setting once, when a process starts; those that do not know it ignore it.
+    """
+    name = "glibc.malloc.hugetlb"
+    return tunables if name in tunables else ":".join(filter(None, (tunables, f"{name}=1")))
 
 
 def openmp_threads() -> int:
