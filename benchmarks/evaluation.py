@@ -3,25 +3,24 @@
     python benchmarks/evaluation.py DATA [--rounds 3] [--times 5] [-o results/bench_evaluation.json]
 
 evaluate        `mobilenext evaluate` with each runtime: images/s, latency, peak memory of all its processes, and the
-                share of what the cores could do at best: one image in the time of inference and of preprocessing,
-                each measured alone in the same round, on all cores at once
+                share of what the cores could do at best: one image in the time of inference and of preprocessing
 inference       the network alone on all cores at once, a process for each, by the same runtimes
+preprocessing   reading and preprocessing all images, in as many processes as evaluate uses: images/s, and the mean time
 plain loop      what other ports do: Paddle eager, batch 32, two paddle.io.DataLoader workers, the same preprocessing
                 by Pillow alone
-preprocessing   reading and preprocessing all images, in as many processes as evaluate uses: images/s, and the mean time
 eager latency   one image, Paddle eager
 
 DATA is evaluated `--times` over, by links to its images: of a run of two seconds, the first and the last images, when
-some cores have no work, are a tenth. Weights are random: they do not change the speed. Starting up is left out of all
-rates. Every part runs in a process of its own, in turn, for as many rounds as asked; medians and the ratio of every
-round are written.
+some cores have no work, are a tenth. Inference and preprocessing are measured before and after each evaluation, and the
+means count: a machine that is shared changes its speed within a minute. Weights are random: they do not change the
+speed. Starting up is left out of all rates. Every part runs in a process of its own, in turn, for as many rounds as
+asked; medians and the ratio of every round are written.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -132,15 +131,21 @@ def _infer(spec: RuntimeSpec, runs: int) -> float:
     return 1000 * (time.perf_counter() - started) / runs
 
 
-def inference_alone(weights: Path, runtime: str) -> dict[str, float]:
-    choice = choose({"runtime": runtime})
-    with tempfile.TemporaryDirectory() as folder:
-        with WorkerPool(1, choice.environment()) as single:
-            spec = single.call(prepare, find_subject(weights=weights), Path(folder), choice).spec
-        with WorkerPool(choice.workers, choice.environment(), threads=1) as pool:
-            list(pool.map(partial(_infer, spec), [1] * choice.workers))  # starts the processes
-            means = list(pool.map(partial(_infer, spec), [100] * choice.workers))
-    return {"milliseconds": statistics.mean(means)}
+def prepare_runtimes(weights: Path, folder: Path) -> dict[str, RuntimeSpec]:
+    """Return the network as each runtime opens it."""
+    specs = {}
+    for name in RUNTIMES:
+        choice = choose({"runtime": name})
+        with WorkerPool(1, choice.environment()) as single:  # this process stays small
+            specs[name] = single.call(prepare, find_subject(weights=weights), folder / name, choice).spec
+    return specs
+
+
+def inference_alone(spec: RuntimeSpec) -> float:
+    """Return the mean milliseconds of one image, on all cores at once."""
+    with WorkerPool(available_cores(), compute_environment(1), threads=1) as pool:
+        list(pool.map(partial(_infer, spec), [1] * pool.workers))  # starts the processes
+        return statistics.mean(pool.map(partial(_infer, spec), [100] * pool.workers))
 
 
 def evaluate(data: Path, weights: Path, runtime: str) -> dict[str, Any]:
@@ -158,32 +163,42 @@ def evaluate(data: Path, weights: Path, runtime: str) -> dict[str, Any]:
     }
 
 
-def part_of_its_own(data: Path, weights: Path, name: str, *options: str) -> dict[str, float]:
-    """Run a part in a process of its own."""
-    command = [sys.executable, __file__, str(data), "--part", name, "--weights", str(weights), *options]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, env={**os.environ}).stdout
+def plain_of_its_own(data: Path, weights: Path) -> dict[str, float]:
+    """Run the plain loop in a process of its own."""
+    command = [sys.executable, __file__, str(data), "--plain", str(weights)]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
     result: dict[str, float] = json.loads(output.decode().splitlines()[-1])
     return result
 
 
-def run_rounds(data: Path, number_of_rounds: int) -> list[dict[str, Any]]:
+def evaluate_beside_its_parts(data: Path, weights: Path, spec: RuntimeSpec) -> dict[str, Any]:
+    """Return what `evaluate` measures, and its share of the best possible, which is measured before and after it."""
+    inference, preprocessing = [inference_alone(spec)], [preprocessing_alone(data)]
+    row = evaluate(data, weights, spec.runtime)
+    preprocessing.append(preprocessing_alone(data))
+    inference.append(inference_alone(spec))
+    row["inference_ms"] = statistics.mean(inference)
+    for key in ("milliseconds", "images_per_second"):
+        row[f"preprocessing_{key}"] = statistics.mean(one[key] for one in preprocessing)
+    alone_ms = row["inference_ms"] + row["preprocessing_milliseconds"]
+    return row | {"share_of_best": row["images_per_second"] * alone_ms / (1000 * available_cores())}
+
+
+def run_rounds(data: Path, repeated_data: Path, number_of_rounds: int) -> list[dict[str, Any]]:
     """Run every part once in each round, each in a process of its own."""
     rounds = []
-    with tempfile.TemporaryDirectory() as folder:
-        weights = Path(folder) / "random.pdparams"
-        save_random_weights(weights)
+    with tempfile.TemporaryDirectory() as name:
+        folder, weights = Path(name), Path(name) / "random.pdparams"
+        with WorkerPool(1) as single:
+            single.call(save_random_weights, weights)
+        specs = prepare_runtimes(weights, folder)
         # Compiled once on a machine: the first long evaluation would do it in the background.
         subprocess.run([sys.executable, "-m", "mobilenext.data.resampling_compiler"], check=True)
         for number in range(number_of_rounds):
-            one: dict[str, Any] = {name: evaluate(data, weights, name) for name in RUNTIMES}
-            for name in ("plain", "preprocessing"):
-                one[name] = part_of_its_own(data, weights, name)
-            for name in RUNTIMES:
-                inference = part_of_its_own(data, weights, "inference", "--runtime", name)
-                alone_ms = inference["milliseconds"] + one["preprocessing"]["milliseconds"]
-                one[name]["inference_ms"] = inference["milliseconds"]
-                one[name]["preprocessing_ms"] = one["preprocessing"]["milliseconds"]
-                one[name]["share_of_best"] = one[name]["images_per_second"] * alone_ms / (1000 * available_cores())
+            one: dict[str, Any] = {
+                name: evaluate_beside_its_parts(repeated_data, weights, spec) for name, spec in specs.items()
+            }
+            one["plain"] = plain_of_its_own(data, weights)
             rounds.append(one)
             print(f"round {number + 1}: {one}", file=sys.stderr)
     return rounds
@@ -204,7 +219,7 @@ def row_of(rounds: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
         "share_of_best": median(rounds, name, "share_of_best", 3),
         "latency_ms": median(rounds, name, "latency_ms", 3),
         "inference_ms": median(rounds, name, "inference_ms", 3),
-        "preprocessing_ms": median(rounds, name, "preprocessing_ms", 3),
+        "preprocessing_ms": median(rounds, name, "preprocessing_milliseconds", 3),
         "peak_memory_mib": max(one[name]["peak_memory_mib"] for one in rounds),
     }
 
@@ -229,29 +244,21 @@ def main() -> None:
         "--times", type=int, default=1, help="how many times over the images are evaluated (default: 1)"
     )
     parser.add_argument("-o", "--output", type=Path, default=Path("results/bench_evaluation.json"))
-    parser.add_argument("--part", choices=("plain", "preprocessing", "inference"), help=argparse.SUPPRESS)
-    parser.add_argument("--runtime", default=RUNTIMES[0], help=argparse.SUPPRESS)
-    parser.add_argument("--weights", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--plain", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.part:
-        parts = {
-            "plain": lambda: plain_loop(options.data, options.weights),
-            "preprocessing": lambda: preprocessing_alone(options.data),
-            "inference": lambda: inference_alone(options.weights, options.runtime),
-        }
-        print(json.dumps(parts[options.part]()))
+    if options.plain:
+        print(json.dumps(plain_loop(options.data, options.plain)))
         return
 
     with tempfile.TemporaryDirectory() as name:
-        data = repeated(options.data, options.times, Path(name))
-        rounds = run_rounds(data, options.rounds)
+        rounds = run_rounds(options.data, repeated(options.data, options.times, Path(name)), options.rounds)
     summary = {
         "model": "mobilenext_x1_0",
         "image_size": 224,
         "data": {"folder": options.data.name, "images": len(open_dataset(options.data)), "times": options.times},
         "rows": [row_of(rounds, name) for name in RUNTIMES],
         "plain_loop_images_per_second": median(rounds, "plain", "images_per_second"),
-        "preprocessing_images_per_second": median(rounds, "preprocessing", "images_per_second"),
+        "preprocessing_images_per_second": median(rounds, RUNTIMES[0], "preprocessing_images_per_second"),
         "eager_latency_ms": median(rounds, "plain", "latency_ms"),
         "rounds": rounds,
         **origin(),

@@ -6,9 +6,10 @@ python benchmarks/serving.py --rounds 1 --seconds 2 -o FILE
 MobileNeXt x1.0, freshly initialised, exported to ONNX at 224 pixels, is served by the installed command, with the
 default limits. Clients are threads of one other process that keep a connection each and send a JPEG of 500 x 375
 pixels as soon as the last one is answered. Server and clients share the cores: the processor time of the clients is
-measured, and taken off the cores that the limit has. The limits are measured between the rounds while the server is
-idle, one process for each core as in an evaluation: the network alone, and all that an answer needs, called in turn
-(parsing the request, decoding it in a bounded process as the server does, preprocessing, the network, the answer).
+measured, and taken off the cores that the limit has. The limit is what one process for each core does while the server
+is idle: all that an answer needs, called in turn (parsing the request, decoding it in a bounded process as the server
+does, preprocessing, the network, the answer). It is measured before and after each measurement of the server, for half
+as long: a machine that is shared changes its speed within a minute.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -155,8 +157,8 @@ def _parsed(request: bytes) -> bytes:
     return body
 
 
-def _alone(exported: Path, seconds: float, stages: str, start: Any, results: Any) -> None:
-    """One process: how many images in a time. `stages` is network, or all."""
+def _alone(exported: Path, requests: Connection) -> None:
+    """One process of the limit: answer `(stages, seconds)` with images a second; `stages` is network, or all."""
     with tempfile.TemporaryDirectory() as folder:
         prepared = prepare(find_subject(exported=exported), Path(folder), Choice())
         network, record, limits = open_runtime(prepared.spec), prepared.record, Limits()
@@ -172,72 +174,99 @@ def _alone(exported: Path, seconds: float, stages: str, start: Any, results: Any
 
         ready = batch()
         network.predict(ready)
-        start.wait()
-        done, until = 0, time.perf_counter() + seconds
-        while time.perf_counter() < until:
-            if stages == "all":
-                task.evaluation.answer(tuple(network.predict(batch())), record, options)
-            else:
-                network.predict(ready)
-            done += 1
-        results.put(done / seconds)
+        requests.send(0.0)
+        while order := requests.recv():
+            stages, seconds = order
+            done, began = 0, time.perf_counter()
+            while time.perf_counter() < began + seconds:
+                if stages == "all":
+                    task.evaluation.answer(tuple(network.predict(batch())), record, options)
+                else:
+                    network.predict(ready)
+                done += 1
+            requests.send(done / (time.perf_counter() - began))
 
 
-def limit(exported: Path, seconds: float, stages: str) -> float:
-    """Images a second of one process for each core, without a server."""
-    context = multiprocessing.get_context("spawn")
-    cores = available_cores()
-    start, results = context.Barrier(cores), context.Queue()
-    arguments = (exported, seconds, stages, start, results)
-    workers = [context.Process(target=_alone, args=arguments) for _ in range(cores)]
-    for worker in workers:
-        worker.start()
-    rate = sum(results.get() for _ in workers)
-    for worker in workers:
-        worker.join()
-    return float(rate)
+class Limit:
+    """One process for each core that does without a server what the server does; it waits between two measurements."""
+
+    def __init__(self, exported: Path) -> None:
+        context = multiprocessing.get_context("spawn")
+        pairs = [context.Pipe() for _ in range(available_cores())]
+        self._ends = [own for own, _ in pairs]
+        self._processes = [context.Process(target=_alone, args=(exported, other)) for _, other in pairs]
+        for process in self._processes:
+            process.start()
+        for end in self._ends:
+            end.recv()
+
+    def images_per_second(self, stages: str, seconds: float) -> float:
+        for end in self._ends:
+            end.send((stages, seconds))
+        return float(sum(end.recv() for end in self._ends))
+
+    def stop(self) -> None:
+        for end in self._ends:
+            end.send(None)
+        for process in self._processes:
+            process.join()
+
+
+def measure(servers: dict[int, Server], limit: Limit, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return a row for each server and number of clients of each round, with the limit before and after it."""
+    rows: list[dict[str, Any]] = []
+    content = photo()
+    for server in servers.values():
+        load(server.port, 8, 2, content)  # warm
+    for number in range(options.rounds):
+        before = limit.images_per_second("all", options.seconds / 2)
+        for size, server in servers.items():
+            for clients in CLIENTS:
+                row = load(server.port, clients, options.seconds, content)
+                after = limit.images_per_second("all", options.seconds / 2)
+                rows.append(
+                    {"round": number, "max_batch": size, **row, "limit_images_per_second": (before + after) / 2}
+                )
+                print(rows[-1], flush=True)
+                before = after
+    return rows
+
+
+def memory_of(server: Server) -> list[float]:
+    """Return the memory before requests, and after each quarter of them."""
+    memory = [server.memory_mib()]
+    for _ in range(4):
+        load(server.port, 8, 600, photo(), MEMORY_REQUESTS // 4)
+        memory.append(server.memory_mib())
+    return [round(value, 1) for value in memory]
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("-o", "--output", default="results/bench_serving.json")
-    options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--seconds", type=float, default=8)
+    options.add_argument("--rounds", type=int, default=8)
+    options.add_argument("--seconds", type=float, default=4)
     arguments = options.parse_args()
     os.environ.update(FAST_PROCESS | {"OMP_NUM_THREADS": "1"})
-    content = photo()
-    rows: list[dict[str, Any]] = []
-    limits: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as name:
         exported = export_fresh(Path(name))
+        where, limit = environment(), Limit(exported)
         servers = {size: Server(exported, size) for size in BATCHES}
         try:
-            for server in servers.values():
-                load(server.port, 8, 2, content)  # warm
-            where = environment()
-            for number in range(arguments.rounds):
-                limits.append({stages: limit(exported, arguments.seconds / 2, stages) for stages in ("network", "all")})
-                print(limits[-1], flush=True)
-                for size, server in servers.items():
-                    for clients in CLIENTS:
-                        row = load(server.port, clients, arguments.seconds, content)
-                        rows.append({"round": number, "max_batch": size, **row})
-                        print(rows[-1], flush=True)
-            server = servers[BATCHES[0]]
-            memory = [server.memory_mib()]
-            for _ in range(4):
-                load(server.port, 8, 600, content, MEMORY_REQUESTS // 4)
-                memory.append(server.memory_mib())
+            rows = measure(servers, limit, arguments)
+            network = limit.images_per_second("network", arguments.seconds)
+            memory = memory_of(servers[BATCHES[0]])
         finally:
+            limit.stop()
             for server in servers.values():
                 server.stop()
     result = {
         "model": MODEL,
-        "image": {"format": "JPEG", "size": [500, 375], "bytes": len(content)},
+        "image": {"format": "JPEG", "size": [500, 375], "bytes": len(photo())},
         "seconds": arguments.seconds,
-        "limits_images_per_second": limits,
+        "network_images_per_second": network,
         "rows": rows,
-        "memory_mib_every_500_requests": [round(value, 1) for value in memory],
+        "memory_mib_every_500_requests": memory,
         "load_average_after": [round(value, 2) for value in os.getloadavg()],
         **origin(),
         "environment": where,

@@ -152,14 +152,17 @@ def operators() -> str:
 def serving() -> str:
     """Return requests a second of the demo server, and their share of what the same cores do without it."""
     result = load("bench_serving.json")
-    limits, where = result["limits_images_per_second"], result["environment"]
-    whole, network = (statistics.median(limit[stages] for limit in limits) for stages in ("all", "network"))
+    where = result["environment"]
+    whole = statistics.median(row["limit_images_per_second"] for row in result["rows"])
     cells = []
     for batch, clients in dict.fromkeys((row["max_batch"], row["clients"]) for row in result["rows"]):
         rows = [row for row in result["rows"] if (row["max_batch"], row["clients"]) == (batch, clients)]
         rate, p50, p99, cores = (statistics.median(row[name] for row in rows) for name in _SERVED)
         failed = sum(row["requests"] - row["statuses"].get("200", 0) for row in rows)
-        of_limit = rate / (whole * (1 - cores / where["cores"]))
+        of_limit = statistics.median(
+            row["requests_per_second"] / row["limit_images_per_second"] / (1 - row["cores_of_clients"] / where["cores"])
+            for row in rows
+        )
         counts = [f"{rate:.1f}", f"{cores:.2f}", f"{100 * of_limit:.0f} %", f"{p50:.0f}", f"{p99:.0f}", str(failed)]
         cells.append([str(batch), str(clients), *counts])
     heading = ["`--max-batch`", "clients", "requests/s", "cores of the clients", "of the limit", "p50, ms", "p99, ms"]
@@ -167,8 +170,9 @@ def serving() -> str:
     memory = result["memory_mib_every_500_requests"]
     note = (
         f"Without a server the same cores parse, decode, preprocess and predict {whole:.1f} images/s, the limit, and "
-        f"predict {network:.1f} that are ready. The clients share the cores: what they take of them is taken off the "
-        f"limit. Medians of {len(limits)} interleaved rounds of {result['seconds']:g} s, {where['cores']} cores of "
+        f"predict {result['network_images_per_second']:.1f} that are ready. The limit is measured before and after "
+        "each measurement of the server. The clients share the cores: what they take of them is taken off the limit. "
+        f"Medians of {len(rows)} interleaved rounds of {result['seconds']:g} s, {where['cores']} cores of "
         f"{where['processor']}, ONNX Runtime {where['onnxruntime']}; load average before the rounds "
         f"{where['load_average'][0]}.\n\n"
         f"Memory after every 500 of 2,000 requests: {', '.join(f'{mib:.0f}' for mib in memory)} MiB."

@@ -120,25 +120,6 @@ def test_a_batch_lingers_for_more_but_not_for_ever() -> None:
     run(scenario)
 
 
-def test_a_full_queue_refuses() -> None:
-    async def scenario() -> None:
-        network = Network(waits=True)
-        batcher = Batcher([network], max_queue=2)
-        batcher.start()
-        asked = [asyncio.ensure_future(ask(batcher, image(0)))]
-        await asyncio.sleep(0.05)  # it is in the network now
-        asked += [asyncio.ensure_future(ask(batcher, image(number))) for number in (1, 2)]
-        await asyncio.sleep(0.01)
-        with pytest.raises(Problem) as refused:
-            await ask(batcher, image(3))
-        assert (refused.value.status, refused.value.headers["Retry-After"]) == (503, "1")
-        network.go.set()
-        assert len(await asyncio.gather(*asked)) == 3
-        batcher.stop()
-
-    run(scenario)
-
-
 def test_who_has_given_up_is_not_computed() -> None:
     async def scenario() -> None:
         network = Network(waits=True)
@@ -224,7 +205,7 @@ def test_who_gives_up_while_a_batch_waits_for_more_is_left_out() -> None:
 
 def test_many_threads_put_and_none_is_lost() -> None:
     networks = [Network(), Network()]
-    batcher = Batcher(networks, max_batch=2, max_queue=1000)
+    batcher = Batcher(networks, max_batch=2)
     batcher.start()
     answers: list[list[Future[Any]]] = [[Future() for _ in range(100)] for _ in range(8)]
 
@@ -263,7 +244,8 @@ def test_one_of_two_networks_waits_for_a_batch() -> None:
 def test_images_that_were_given_up_take_no_place_in_a_batch() -> None:
     async def scenario() -> None:
         network = Network(waits=True)
-        batcher = Batcher([network], max_batch=2, max_queue=8)
+        taken: list[int] = []
+        batcher = Batcher([network], max_batch=2, taken=taken.append)
         batcher.start()
         first = asyncio.ensure_future(ask(batcher, image(0)))
         await asyncio.sleep(0.05)
@@ -276,10 +258,29 @@ def test_images_that_were_given_up_take_no_place_in_a_batch() -> None:
         network.go.set()
         await asyncio.gather(first, *kept)
         assert network.calls == [1, 2]
+        assert sum(taken) == 6  # those that were given up have left the queue, too
         late: Future[Any] = Future()
         late.cancel()
-        batcher.put(image(9), rows, late)
-        assert batcher.waiting == 0
+        assert batcher.put(image(9), rows, late) is False
+        assert batcher.put(image(9), rows, Future()) is True
+        batcher.stop()
+
+    run(scenario)
+
+
+def test_a_batch_that_waits_for_more_has_left_the_queue() -> None:
+    """So that the images that would fill it are decoded."""
+
+    async def scenario() -> None:
+        taken: list[int] = []
+        batcher = Batcher([Network()], max_batch=3, max_wait_ms=60_000, taken=taken.append)
+        batcher.start()
+        asked = [asyncio.ensure_future(ask(batcher, image(number))) for number in range(2)]
+        while sum(taken) < 2:
+            await asyncio.sleep(0.01)
+        asked.append(asyncio.ensure_future(ask(batcher, image(2))))
+        await asyncio.gather(*asked)
+        assert sum(taken) == 3
         batcher.stop()
 
     run(scenario)

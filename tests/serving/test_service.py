@@ -17,7 +17,7 @@ from mobilenext.serving.service import Service
 from mobilenext.serving.uploads import Upload
 
 
-@pytest.mark.parametrize("fault", ["damaged", "full", "late"])
+@pytest.mark.parametrize("fault", ["damaged", "stopping", "late", "behind"])
 def test_a_request_that_fails_leaves_no_upload_in_memory(
     models: list[Any], digits: list[Path], monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
@@ -25,13 +25,15 @@ def test_a_request_that_fails_leaves_no_upload_in_memory(
 
     async def scenario() -> None:
         exported = next(model for model in models if model.open_heat_map is None)
-        service = Service([exported], Limits(timeout_s=0.5 if fault == "late" else 60), Metrics())
+        service = Service([exported], Limits(timeout_s=0.5 if fault in ("late", "behind") else 60), Metrics())
         await service.start()
-        (queue,) = service._queues.values()
-        if fault == "full":
-            monkeypatch.setattr(queue, "_max_queue", 0)
+        (queue,), (feed,) = service._queues.values(), service._feeds.values()
+        if fault == "stopping":
+            queue.stop()
         if fault == "late":
-            monkeypatch.setattr(queue, "put", lambda *_: None)
+            monkeypatch.setattr(queue, "put", lambda *_, **__: True)
+        if fault == "behind":
+            monkeypatch.setattr(feed, "_places", 0)
         content = b"no image" if fault == "damaged" else digits[0].read_bytes()
         gc.collect()
         gc.disable()

@@ -1,4 +1,4 @@
-"""Batch concurrent requests: a bounded queue, and a thread for each opened copy of the network.
+"""Batch concurrent requests: a queue, and a thread for each opened copy of the network.
 
 A network's thread takes the images that wait, up to `max_batch`, and waits up to `max_wait_ms` for more. The threads
 that decode put images into the queue, and the network's thread answers: the event loop has no part in it.
@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -29,7 +29,7 @@ class _Waiting:
     image: Floats  # [3, S, S], normalized
     finish: Finish
     answer: Future[Any]
-    since: float = field(default_factory=time.perf_counter)
+    since: float  # when it began to wait, of time.perf_counter
 
 
 class Batcher:
@@ -38,7 +38,7 @@ class Batcher:
     Args:
         networks: copies of it, each of which is called by one thread.
         max_batch: images a call; max_wait_ms: how long one that is not full waits for more.
-        max_queue: images that may wait; another one is answered 503.
+        taken: called with a number of images that have left the queue, to be computed or because they were given up.
         observe: called after each call with its images, its seconds, and the seconds that each image had waited.
     """
 
@@ -48,23 +48,19 @@ class Batcher:
         *,
         max_batch: int = 1,
         max_wait_ms: float = 0.0,
-        max_queue: int = 64,
+        taken: Callable[[int], None] = lambda _: None,
         observe: Callable[[int, float, list[float]], None] | None = None,
     ) -> None:
         self._networks = networks
         self._max_batch = max_batch
         self._max_wait = max_wait_ms / 1e3
-        self._max_queue = max_queue
+        self._taken = taken
         self._observe = observe
         self._collecting = threading.Lock()  # of the thread that collects a batch: two would share what comes
         self._changed = threading.Condition()  # with the lock of the queue
         self._queue: deque[_Waiting] = deque()
         self._open: set[Future[Any]] = set()  # answers that are not set yet
         self._stopping = False
-
-    @property
-    def waiting(self) -> int:
-        return len(self._queue)
 
     def start(self) -> None:
         """Start the threads."""
@@ -81,8 +77,8 @@ class Batcher:
             with contextlib.suppress(InvalidStateError):  # it was set just now
                 answer.set_exception(_stopping())
 
-    def put(self, image: Floats, finish: Finish, answer: Future[Any]) -> None:
-        """Add an image to the queue.
+    def put(self, image: Floats, finish: Finish, answer: Future[Any], *, waited_s: float = 0.0) -> bool:
+        """Add an image to the queue; return whether it is there, which it is not when its answer is cancelled.
 
         Args:
             image: [3, S, S], normalized.
@@ -90,23 +86,21 @@ class Batcher:
                 another thread takes longer than most answers.
             answer: is set to what `finish` returns, or to what it or the network raises. When it is cancelled before a
                 network takes the image, the image is not computed.
+            waited_s: seconds that it has waited already, for the figures.
 
         Raises:
-            Problem: 503 when the queue is full, or the server stops.
+            Problem: 503 when the server stops.
         """
         if answer.cancelled():
-            return
+            return False
         with self._changed:
             if self._stopping:
                 raise _stopping()
-            if len(self._queue) >= self._max_queue:
-                raise Problem(
-                    503, f"{len(self._queue)} images wait for this model, its limit; try again", retry_after=1
-                )
             self._open.add(answer)
             answer.add_done_callback(self._open.discard)  # when it is set or cancelled
-            self._queue.append(_Waiting(image, finish, answer))
+            self._queue.append(_Waiting(image, finish, answer, time.perf_counter() - waited_s))
             self._changed.notify()
+        return True
 
     def _work(self, network: Runtime) -> None:
         while batch := self._next():
@@ -124,9 +118,12 @@ class Batcher:
         with self._collecting, self._changed:
             while not self._stopping:
                 batch = [request for request in batch if not request.answer.cancelled()]
+                before = len(self._queue)
                 while self._queue and len(batch) < self._max_batch:
                     if not (request := self._queue.popleft()).answer.cancelled():
                         batch.append(request)
+                if len(self._queue) < before:
+                    self._taken(before - len(self._queue))  # at once: a batch that waits for more needs them decoded
                 now = time.perf_counter()
                 if not batch:
                     until = None

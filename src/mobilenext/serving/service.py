@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -23,6 +21,7 @@ from mobilenext.data.resampling import LOADING_PAYS, begin
 from mobilenext.errors import UsageError
 from mobilenext.machine.cores import available_cores
 from mobilenext.serving.batching import Batcher
+from mobilenext.serving.feed import Feed
 from mobilenext.serving.limits import Gate, Limits
 from mobilenext.serving.metrics import Metrics
 from mobilenext.serving.models import HeatMap, ServedModel
@@ -58,10 +57,12 @@ class Service:
         self.metrics = metrics
         self.ready = False
         # Each thread waits for a process that decodes. More than cores: a few images that take long keep no other out.
-        self._decoders = ThreadPoolExecutor(max(4, 2 * available_cores()), "decode")
+        self._decoding_threads = max(4, 2 * available_cores())
+        self._decoders = ThreadPoolExecutor(self._decoding_threads, "decode")
         self._image_limits = limits.image
         self._explaining = ThreadPoolExecutor(1, "heat-map")  # Paddle's gradients belong to one thread
         self._heat_maps: dict[str, HeatMap] = {}
+        self._feeds: dict[str, Feed] = {}
         self._queues: dict[str, Batcher] = {}
         metrics.watch(lambda: self.gate.inside)
 
@@ -69,15 +70,17 @@ class Service:
         """Open the queues and use everything once, so that the first client does not wait for late imports."""
         blank = png(np.zeros((8, 8, 3), np.uint8))
         for model in self.models.values():
-            queue = Batcher(
+            # What the threads hold, and for each copy of the network one call more than it computes.
+            soon = self._decoding_threads + len(model.networks) * (1 + self.limits.max_batch)
+            feed = self._feeds[model.name] = Feed(self._decoders, soon)
+            queue = self._queues[model.name] = Batcher(
                 model.networks,
                 max_batch=self.limits.max_batch,
                 max_wait_ms=self.limits.max_wait_ms,
-                max_queue=self.limits.max_concurrency,
+                taken=feed.free,
                 observe=self.metrics.network_called,
             )
             queue.start()
-            self._queues[model.name] = queue
             preprocessing = model.record.preprocessing
             await _in(self._decoders, begin, LOADING_PAYS, preprocessing.interpolation, preprocessing.image_size)
             await _in(self._decoders, self._read, blank, preprocessing, time.monotonic() + START_S)
@@ -88,8 +91,8 @@ class Service:
     async def stop(self) -> None:
         """Refuse what still waits and end the threads, without waiting for what they compute."""
         self.ready = False
-        for queue in self._queues.values():
-            queue.stop()
+        for line in (*self._feeds.values(), *self._queues.values()):
+            line.stop()
         for threads in (self._decoders, self._explaining):
             threads.shutdown(wait=False, cancel_futures=True)
 
@@ -161,28 +164,32 @@ class Service:
 
     async def _answered(self, upload: Upload, model: ServedModel, options: Mapping[str, Any]) -> Answer:
         answer: Future[Answer] = Future()
-        decoding = self._decoders.submit(self._decode, upload, model, options, time.monotonic(), answer)
-        decoding.add_done_callback(partial(_pass_on, answer))
+        decode = partial(self._decode, upload, model, options, time.monotonic(), answer)
         try:
+            self._feeds[model.name].add(decode, answer)
             return await asyncio.wrap_future(answer)
         finally:
-            del answer, decoding  # an exception would keep them, and with them the upload
+            del answer, decode  # an exception would keep them, and with them the upload
 
     def _decode(
         self, upload: Upload, model: ServedModel, options: Mapping[str, Any], start: float, answer: Future[Answer]
-    ) -> None:
-        """Decode an image, in a thread for that, and put it into the model's queue; the network's thread answers."""
+    ) -> bool:
+        """Decode an image and put it into the model's queue; return whether it is there. The network's thread answers.
+
+        `start` is when its client began to wait.
+        """
         if answer.cancelled():  # its client waits no longer
-            return
+            return False
+        began = time.monotonic()
         pixels, image, size = self._read(upload.content, model.record.preprocessing, start + self.limits.timeout_s)
-        self.metrics.stages.labels("decode").observe(time.monotonic() - start)
+        self.metrics.stages.labels("decode").observe(time.monotonic() - began)
         wanted = {**options, "sizes": [size], "names": [upload.name]}
 
         def finished(rows: Outputs) -> Answer:
             (fields,) = model.task.evaluation.answer(tuple(row[None] for row in rows), model.record, wanted)
             return Answer(model, pixels, fields)
 
-        self._queues[model.name].put(image, finished, answer)
+        return self._queues[model.name].put(image, finished, answer, waited_s=began - start)
 
     def _require_format(self, content: bytes) -> None:
         """Raise Problem, 415, for a format of images that this server does not read."""
@@ -217,16 +224,6 @@ class Service:
 
     def _too_late(self) -> Problem:
         return Problem(504, f"no answer within {self.limits.timeout_s:g} s; try again later", retry_after=2)
-
-
-def _pass_on(answer: Future[Answer], decoding: Future[None]) -> None:
-    """Fail an answer whose image was not decoded; without the local variables of the frames, the upload among them."""
-    if decoding.cancelled():  # the server stops
-        answer.cancel()
-    elif error := decoding.exception():
-        traceback.clear_frames(error.__traceback__)
-        with contextlib.suppress(InvalidStateError):  # given up, or the server stops
-            answer.set_exception(error if isinstance(error, Exception) else RuntimeError(repr(error)))
 
 
 async def _in(threads: ThreadPoolExecutor, function: Callable[..., T], *arguments: object) -> T:
