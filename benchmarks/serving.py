@@ -30,9 +30,10 @@ import time
 from collections import Counter
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import h11
+import httptools
 import numpy as np
 from PIL import Image
 
@@ -149,12 +150,9 @@ def load(port: int, clients: int, seconds: float, content: bytes, requests: int 
 
 def _parsed(request: bytes) -> bytes:
     """Return the body of a request, by the parser that the server uses."""
-    connection, body = h11.Connection(h11.SERVER), b""
-    connection.receive_data(request)
-    while not isinstance(event := connection.next_event(), h11.EndOfMessage):
-        if isinstance(event, h11.Data):
-            body += event.data
-    return body
+    parts: list[bytes] = []
+    httptools.HttpRequestParser(SimpleNamespace(on_body=parts.append)).feed_data(request)
+    return b"".join(parts)
 
 
 def _alone(exported: Path, requests: Connection) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import threading
@@ -20,15 +21,21 @@ CLOCK = 0.4  # seconds, of every state
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
-    """/large answers much, /read reads the body first, /never does not answer; everything else answers at once."""
+    """/large answers much, /read reads the body first and answers its length and the number of headers, /late answers
+    late and /never not at all; everything else answers at once."""
     if scope["type"] != "http":
         return
     if scope["path"] == "/never":
         await asyncio.sleep(60)
-    if scope["path"] == "/read":
-        while (await receive()).get("more_body"):
-            pass
+    if scope["path"] == "/late":
+        await asyncio.sleep(CLOCK / 2)
     body = b"x" * (LONG if scope["path"] == "/large" else 3)
+    if scope["path"] == "/read":
+        size, more = 0, True
+        while more:
+            message = await receive()
+            size, more = size + len(message.get("body", b"")), message.get("more_body")
+        body = b"%d bytes, %d headers" % (size, len(scope["headers"]))
     await send(
         {"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(len(body)).encode())]}
     )
@@ -147,6 +154,18 @@ def test_a_connection_serves_many_requests(port: int) -> None:
         (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 200_000, 431),
         (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400),
+        (b"POST /read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n", 400),
+        (b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 400),
+        (b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n", 400),
+        (b"GET /" + b"y" * 100_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 30_000 + b"\r\n", 431),
     ],
 )
 def test_the_librarys_own_answers_are_problems_with_safe_headers(port: int, sent: bytes, status: int) -> None:
@@ -157,6 +176,82 @@ def test_the_librarys_own_answers_are_problems_with_safe_headers(port: int, sent
     assert b"content-type: application/problem+json" in head.lower()
     assert b"x-content-type-options: nosniff" in head.lower()
     assert json.loads(body)["status"] == status
+
+
+@pytest.mark.parametrize("part", [b"X: y\r\n" * 100, b"y" * 1000], ids=["headers", "one header"])
+def test_a_head_that_comes_in_parts_is_bounded_as_well(port: int, part: bytes) -> None:
+    sent = 0
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX: ")
+        with contextlib.suppress(ConnectionError):
+            while sent < 1 << 20:
+                connection.sendall(part)
+                sent += len(part)
+                time.sleep(0.001)
+    assert sent < 1 << 19
+
+
+@pytest.mark.parametrize(
+    ("sent", "answer"),
+    [
+        (b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", b"3 bytes, 2 headers"),
+        (
+            b"POST /read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            b"3 bytes, 2 headers",
+        ),
+        (  # a trailer is no header
+            b"POST /read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"1\r\na\r\n0\r\nHost: b\r\nX: y\r\n\r\n",
+            b"1 bytes, 2 headers",
+        ),
+        (  # as `curl --http2` sends it
+            b"POST /read HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+            b"HTTP2-Settings: AAMAAABk\r\nContent-Length: 3\r\n\r\nabc",
+            b"3 bytes, 4 headers",
+        ),
+        (b"GET http://a/read HTTP/1.1\r\nHost: a\r\n\r\n", b"0 bytes, 1 headers"),  # as a proxy may write it
+        (b"GET /read HTTP/1.0\r\n\r\n", b"0 bytes, 0 headers"),
+        (b"\r\nGET /read HTTP/1.1\r\nhost: a\r\n\r\n", b"0 bytes, 1 headers"),
+    ],
+)
+def test_forms_of_a_request(port: int, sent: bytes, answer: bytes) -> None:
+    for size in (1, len(sent)):  # bytes of a packet, about
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            for start in range(0, len(sent), size):
+                connection.sendall(sent[start : start + size])
+            assert ended(connection).endswith(b"\r\n\r\n" + answer)
+
+
+def test_a_wish_for_another_protocol_hides_no_request(port: int) -> None:
+    """The body is a body, and what follows it is the next request."""
+    wish = b"Connection: upgrade\r\nUpgrade: websocket\r\n"
+    body = b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n"
+    first = b"POST /read HTTP/1.1\r\nHost: a\r\n%sContent-Length: %d\r\n\r\n" % (wish, len(body)) + body
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall((first + b"GET /read HTTP/1.1\r\nHost: a\r\n" + wish + b"\r\n") * 2)
+        answers = ended(connection)
+    assert answers.count(b"HTTP/1.1 200 ") == 4
+    assert answers.count(b"%d bytes" % len(body)) == answers.count(b"\n0 bytes") == 2
+
+
+def test_requests_that_are_sent_at_once_are_answered_in_order_up_to_a_number(port: int) -> None:
+    most = protocol.MOST_PIPELINED + 1
+    for count in (3, most, 40):
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab" * count)
+            answers = ended(connection)
+        assert answers.count(b"2 bytes, 2 headers") == min(count, most)
+        assert answers.lower().count(b"connection: close") == (count > most)
+
+
+@pytest.mark.parametrize("path", [b"/", b"/late"])
+def test_a_whole_request_is_answered_though_other_bytes_follow(port: int, path: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: a\r\n\r\n\x16\x03\x01")
+        answer = ended(connection)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"connection: close" in answer.lower()
 
 
 def test_too_many_connections_are_503(port: int) -> None:

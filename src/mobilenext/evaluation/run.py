@@ -89,8 +89,10 @@ def evaluate(
     with watched_scratch_folder(output) as scratch, workers_of(choice) as pool:
         # Another process prepares: this one stays small, and the latency is measured while nothing else runs.
         with WorkerPool(1, choice.environment(), idle_s=IDLE_S) as single:
+            starting = single.start(str)
             preparing = single.start(prepare, subject, scratch, choice)
             answering, whole = task.options_of(scoring), _open(task, data, selection, choice, unreadable)
+            starting()  # the workers start after it: on few cores they would delay the process that all wait for
             _begin_imports(pool, choice, scratch)
             prepared = preparing()
             dataset = task.evaluation.fit_data(whole, prepared).first(selection.get("limit"))

@@ -7,16 +7,15 @@ import contextlib
 import logging
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from types import FrameType
 from typing import Any
 
-import h11
+import httptools
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from mobilenext.machine.stopping import is_second, replaceable_signals
 from mobilenext.serving.headers import SAFE
@@ -25,6 +24,8 @@ from mobilenext.serving.problems import problem_response
 
 HEAD_S = 10.0  # for the head of a request from its first byte, and for the first byte after an answer
 SENT_S = 10.0  # for an answer to be taken, and for a body that nobody reads to end
+MOST_HEAD = 1 << 16  # bytes of a head, and of its headers and trailers
+MOST_PIPELINED = 8  # requests of a connection that wait behind the one that is answered
 _REFUSALS = {
     400: "these bytes are no HTTP/1.1 request",
     431: "the head of the request is too large",
@@ -33,7 +34,7 @@ _REFUSALS = {
 log = logging.getLogger(__name__)
 
 
-def timed_protocol(limits: Limits) -> type[H11Protocol]:
+def timed_protocol(limits: Limits) -> type[HttpToolsProtocol]:
     """Return the protocol class of a server with these limits."""
 
     class Limited(TimedProtocol):
@@ -43,19 +44,29 @@ def timed_protocol(limits: Limits) -> type[H11Protocol]:
     return Limited
 
 
-class TimedProtocol(H11Protocol):
+class TimedProtocol(HttpToolsProtocol):
     """One connection; it is closed when the clock of the state that it is in runs out.
 
     waiting   for the first byte of a request: HEAD_S
     head      of which a part has come: HEAD_S
     request   from its head to its answer: request_s; the application has shorter clocks of its own
     leaving   answered, but the body has not ended or the answer has not been taken: SENT_S
+
+    The parser, llhttp, is fast and strict, and bounds nothing. Here are the bounds, and what RFC 9112 has a server
+    check beyond the grammar: one Host, and no transfer encoding but chunked.
     """
 
     most_connections = 512
     request_s = 30.0
     _state = ""
     _clock: asyncio.TimerHandle | None = None
+    _deaf = False  # bytes came that are no request
+    _status = 400  # of the answer to them
+    _part = ""  # of a message that comes: head, body
+    _heads = 0  # that have ended
+    _head_bytes = 0  # that have come of a head that has not ended
+    _header_bytes = 0  # of names and values
+    _hosts = 0  # headers of that name
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -64,14 +75,75 @@ class TimedProtocol(H11Protocol):
         self._enter("waiting", HEAD_S)
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        if self._deaf:
+            return
+        heads, body = self._heads, self._part == "body"
+        self._unset_keepalive_if_required()
+        self._parse(data)
+        if self._part == "head" and heads == self._heads and not body:  # all of it belongs to a head that has not ended
+            self._head_bytes += len(data)
+            if self._head_bytes > MOST_HEAD and not self._deaf:
+                self._status = 431
+                self.send_400_response("")
         if self._answering():
             self._enter("request", self.request_s)
         elif self._state == "waiting":
             self._enter("head", HEAD_S)
 
+    def _parse(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.send_400_response("")
+        except httptools.HttpParserUpgrade as upgrade:
+            # The parser takes what follows the head for another protocol. Here is none: the same head without the wish.
+            rest = data[upgrade.args[0] :]
+            lines = [b"%s %s HTTP/1.1" % (self.parser.get_method(), self.url)]
+            lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+            self.parser = httptools.HttpRequestParser(self)
+            self._parse(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._part, self._head_bytes, self._header_bytes, self._hosts = "head", 0, 0, 0
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._refuse_if(len(self.url) > MOST_HEAD, 431)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_bytes += len(name) + len(value)
+        self._refuse_if(self._header_bytes > MOST_HEAD, 431)
+        if self._part != "head":
+            return  # a trailer, behind a body: it is no header
+        if len(name) == 4 and name.lower() == b"host":
+            self._hosts += 1
+        elif len(name) == 17 and name.lower() == b"transfer-encoding":
+            self._refuse_if(value.strip().lower() != b"chunked", 501)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._part = "body"
+        self._heads += 1
+        version = self.parser.get_http_version()
+        self._refuse_if(version not in ("1.0", "1.1") or self._hosts > 1 or self._hosts < (version == "1.1"), 400)
+        self._refuse_if(len(self.pipeline) >= MOST_PIPELINED or self.parser.get_method() == b"CONNECT", 400)
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._part = ""
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
+    def _refuse_if(self, wrong: bool, status: int) -> None:
+        """Stop the parser: then `send_400_response` is called."""
+        if wrong:
+            self._status = status
+            raise ValueError(_REFUSALS[status])
+
     def on_response_complete(self) -> None:
-        whole = self.conn.their_state is not h11.SEND_BODY and not self.transport.get_write_buffer_size()
+        whole = not self.cycle.more_body and not self.transport.get_write_buffer_size()
         self._state = ""
         super().on_response_complete()  # which begins with the next request where that has come already
         if self._answering():
@@ -86,21 +158,19 @@ class TimedProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """Return the answer to bytes that are no request: 400, or what h11 says that fits better, such as 431."""
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and not (self.cycle and self.cycle.response_started):
-            status = getattr(sys.exc_info()[1], "error_status_hint", 400)  # it is called where h11's error is caught
-            self.transport.write(self._refusal(status, _REFUSALS.get(status, _REFUSALS[400])))
+        """Answer bytes that are no request, and read no further; whole requests before them are answered first."""
+        self._deaf = True
+        cycle = self.cycle  # of the last request
+        if self._answering():
+            if not cycle.more_body:
+                cycle.keep_alive = False  # the connection is closed behind its answer
+                return
+            cycle.disconnected = True  # for the application, which waits for the rest of the body
+            cycle.message_event.set()
+        if not (self._answering() and cycle.response_started) and not self.pipeline:
+            self.transport.write(_refusal(self._status, _REFUSALS[self._status]))
         self.transport.close()
         self._enter("leaving", SENT_S)
-
-    def _refusal(self, status: int, detail: str) -> bytes:
-        response = problem_response(status, detail, {**SAFE, "Connection": "close"})
-        events = (
-            h11.Response(status_code=status, headers=response.raw_headers, reason=HTTPStatus(status).phrase.encode()),
-            h11.Data(data=bytes(response.body)),
-            h11.EndOfMessage(),
-        )
-        return b"".join(self.conn.send(event) or b"" for event in events)
 
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
@@ -124,6 +194,13 @@ class TimedProtocol(H11Protocol):
             self.transport.close()
         else:  # what has not been taken by now is not going to be: close() would wait for it
             self.transport.abort()
+
+
+def _refusal(status: int, detail: str) -> bytes:
+    response = problem_response(status, detail, {**SAFE, "Connection": "close"})
+    lines = [b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode())]
+    lines += [name + b": " + value for name, value in response.raw_headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + bytes(response.body)
 
 
 async def _crowded(scope: Any, receive: Any, send: Any) -> None:

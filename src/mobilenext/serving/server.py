@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from mobilenext.serving.limits import Limits
 
-PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "fastapi_offline")
+PACKAGES = ("fastapi", "uvicorn", "httptools", "python_multipart", "prometheus_client", "fastapi_offline")
 BUNDLED = "mobilenext_x0_35.digits"
 BACKLOG = 256
 log = logging.getLogger(__name__)

@@ -91,8 +91,10 @@ class Service:
     async def stop(self) -> None:
         """Refuse what still waits and end the threads, without waiting for what they compute."""
         self.ready = False
-        for line in (*self._feeds.values(), *self._queues.values()):
-            line.stop()
+        for feed in self._feeds.values():
+            feed.stop()
+        for queue in self._queues.values():
+            queue.stop()
         for threads in (self._decoders, self._explaining):
             threads.shutdown(wait=False, cancel_futures=True)
 
