@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 
     from mobilenext.serving.models import ServedModel
 
-PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "fastapi_offline", "sklearn", "onnxruntime")
+PACKAGES = (
+    "fastapi",
+    "uvicorn",
+    "httptools",
+    "python_multipart",
+    "prometheus_client",
+    "fastapi_offline",
+    "sklearn",
+    "onnxruntime",
+)
 DIGITS = "mobilenext_x0_35.digits"
 
 

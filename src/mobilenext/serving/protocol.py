@@ -25,6 +25,7 @@ from mobilenext.serving.problems import problem_response
 HEAD_S = 10.0  # for the head of a request from its first byte, and for the first byte after an answer
 SENT_S = 10.0  # for an answer to be taken, and for a body that nobody reads to end
 MOST_HEAD = 1 << 16  # bytes of a head, and of its headers and trailers
+HEADER_BYTES = 32  # that each header counts beside its name and value: thousands of short ones take memory, too
 MOST_PIPELINED = 8  # requests of a connection that wait behind the one that is answered
 _REFUSALS = {
     400: "these bytes are no HTTP/1.1 request",
@@ -65,7 +66,7 @@ class TimedProtocol(HttpToolsProtocol):
     _part = ""  # of a message that comes: head, body
     _heads = 0  # that have ended
     _head_bytes = 0  # that have come of a head that has not ended
-    _header_bytes = 0  # of names and values
+    _header_bytes = 0  # of all headers and trailers
     _hosts = 0  # headers of that name
 
     def connection_made(self, transport: Any) -> None:
@@ -112,7 +113,7 @@ class TimedProtocol(HttpToolsProtocol):
         self._refuse_if(len(self.url) > MOST_HEAD, 431)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._header_bytes += len(name) + len(value)
+        self._header_bytes += len(name) + len(value) + HEADER_BYTES
         self._refuse_if(self._header_bytes > MOST_HEAD, 431)
         if self._part != "head":
             return  # a trailer, behind a body: it is no header
