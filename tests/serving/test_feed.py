@@ -111,6 +111,7 @@ def test_stopping_cancels_who_waits() -> None:
     threads.shutdown(wait=False, cancel_futures=True)
     decoding.go.set()
     late = decoding.add(feed, 9)
+    assert late.cancelled()
     feed.free(9)
     for answer in (*answers[1:], late):  # the first is being decoded
         with pytest.raises(CancelledError):

@@ -18,6 +18,7 @@ from mobilenext.serving.limits import Limits
 
 LONG = 8 << 20
 CLOCK = 0.4  # seconds, of every state
+CHUNKED = b"POST /read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -157,7 +158,7 @@ def test_a_connection_serves_many_requests(port: int) -> None:
         (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
         (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400),
-        (b"POST /read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n", 400),
+        (CHUNKED + b"3\r\nabc\r\nzz\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n", 400),
         (b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
@@ -178,11 +179,12 @@ def test_the_librarys_own_answers_are_problems_with_safe_headers(port: int, sent
     assert json.loads(body)["status"] == status
 
 
-@pytest.mark.parametrize("part", [b"X: y\r\n" * 100, b"y" * 1000], ids=["headers", "one header"])
-def test_a_head_that_comes_in_parts_is_bounded_as_well(port: int, part: bytes) -> None:
+@pytest.mark.parametrize("first", [b"GET / HTTP/1.1\r\nHost: a\r\nX: ", CHUNKED + b"0\r\nX: "], ids=["head", "trailer"])
+@pytest.mark.parametrize("part", [b"y\r\nX: " * 100, b"y" * 1000], ids=["headers", "one header"])
+def test_a_head_that_comes_in_parts_is_bounded_as_well(port: int, first: bytes, part: bytes) -> None:
     sent = 0
     with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX: ")
+        connection.sendall(first)
         with contextlib.suppress(ConnectionError):
             while sent < 1 << 20:
                 connection.sendall(part)
@@ -196,12 +198,11 @@ def test_a_head_that_comes_in_parts_is_bounded_as_well(port: int, part: bytes) -
     [
         (b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", b"3 bytes, 2 headers"),
         (
-            b"POST /read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            CHUNKED + b"3\r\nabc\r\n0\r\n\r\n",
             b"3 bytes, 2 headers",
         ),
         (  # a trailer is no header
-            b"POST /read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-            b"1\r\na\r\n0\r\nHost: b\r\nX: y\r\n\r\n",
+            CHUNKED + b"1\r\na\r\n0\r\nHost: b\r\nX: y\r\n\r\n",
             b"1 bytes, 2 headers",
         ),
         (  # as `curl --http2` sends it
@@ -210,7 +211,11 @@ def test_a_head_that_comes_in_parts_is_bounded_as_well(port: int, part: bytes) -
             b"3 bytes, 4 headers",
         ),
         (b"GET http://a/read HTTP/1.1\r\nHost: a\r\n\r\n", b"0 bytes, 1 headers"),  # as a proxy may write it
+        (b"GET http://a HTTP/1.1\r\nHost: a\r\n\r\n", b"xxx"),
+        (b"GET http://a?b=c HTTP/1.1\r\nHost: a\r\n\r\n", b"xxx"),
+        (b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", b"xxx"),
         (b"GET /read HTTP/1.0\r\n\r\n", b"0 bytes, 0 headers"),
+        (b"GET /read HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", b"0 bytes, 1 headers"),
         (b"\r\nGET /read HTTP/1.1\r\nhost: a\r\n\r\n", b"0 bytes, 1 headers"),
     ],
 )
@@ -245,13 +250,49 @@ def test_requests_that_are_sent_at_once_are_answered_in_order_up_to_a_number(por
 
 
 @pytest.mark.parametrize("path", [b"/", b"/late"])
-def test_a_whole_request_is_answered_though_other_bytes_follow(port: int, path: bytes) -> None:
+@pytest.mark.parametrize("before", [1, 3])
+@pytest.mark.parametrize("after", [b"\x16\x03\x01", CHUNKED + b"zz\r\n", CHUNKED + b"1\r\na\r\nzz\r\n"])
+def test_whole_requests_are_answered_though_other_bytes_follow(
+    port: int, path: bytes, before: int, after: bytes
+) -> None:
     with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: a\r\n\r\n\x16\x03\x01")
+        connection.sendall((b"GET " + path + b" HTTP/1.1\r\nHost: a\r\n\r\n") * before + after)
+        answers = ended(connection)
+    assert answers.startswith(b"HTTP/1.1 200 ")
+    assert answers.count(b"HTTP/1.1 200 ") == answers.count(b"HTTP/1.1 ") == before
+    assert answers.lower().count(b"connection: close") == 1
+
+
+def test_a_request_that_has_its_answer_gets_no_other(port: int) -> None:
+    """Its body is broken behind the answer: nothing but the end of the connection says so."""
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(CHUNKED.replace(b"/read", b"/"))
+        time.sleep(CLOCK / 4)
+        connection.sendall(b"zz\r\n")
+        answers = ended(connection)
+    assert answers.startswith(b"HTTP/1.1 200 ")
+    assert answers.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize("path", [b"/read", b"/late"])
+def test_a_trailer_may_close_the_connection(port: int, path: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(CHUNKED.replace(b"/read", path) + b"0\r\nConnection: close\r\n\r\n")
         answer = ended(connection)
     assert answer.startswith(b"HTTP/1.1 200 ")
-    assert answer.count(b"HTTP/1.1 ") == 1
     assert b"connection: close" in answer.lower()
+
+
+def test_a_connection_that_ends_takes_its_requests_along(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(b"GET /late HTTP/1.1\r\nHost: a\r\n\r\n" * 3 + CHUNKED)
+            time.sleep(CLOCK / 8)
+    time.sleep(3 * CLOCK)
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(b"GET /read HTTP/1.0\r\n\r\n")
+        assert ended(connection).endswith(b"0 bytes, 0 headers")
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_too_many_connections_are_503(port: int) -> None:

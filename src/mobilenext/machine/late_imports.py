@@ -69,7 +69,4 @@ class _LateModule(ModuleType):
                 except BaseException:
                     self.__dict__["_not_run"] = True  # the next use fails in the same way
                     raise
-        try:
-            return self.__dict__[name]
-        except KeyError:
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}") from None
+        return super().__getattribute__(name)  # or its own __getattr__

@@ -27,6 +27,7 @@ class Feed:
         self._threads = threads
         self._places = places
         self._lock = threading.Lock()
+        self._stopped = False
         self._waiting: dict[Future[Any], Callable[[], bool]] = {}  # in the order in which they came
 
     @property
@@ -44,6 +45,8 @@ class Feed:
         with self._lock:
             self._waiting[answer] = decode
         answer.add_done_callback(self._forget)
+        if self._stopped:
+            answer.cancel()
         self._begin()
 
     def free(self, places: int) -> None:
@@ -53,7 +56,8 @@ class Feed:
         self._begin()
 
     def stop(self) -> None:
-        """Cancel the answers of the uploads that wait."""
+        """Cancel the answers of the uploads that wait, and take no more."""
+        self._stopped = True
         for answer in list(self._waiting):
             answer.cancel()
 
@@ -65,16 +69,16 @@ class Feed:
         """Hand over as many uploads as there are places."""
         while True:
             with self._lock:
-                if not self._waiting or self._places < 1:
+                if not self._waiting or self._places < 1 or self._stopped:
                     return
                 answer = next(iter(self._waiting))
                 decode = self._waiting.pop(answer)
                 self._places -= 1
             try:
                 decoding = self._threads.submit(decode)
-            except RuntimeError:  # the server stops
+            except RuntimeError:  # the server has just stopped
                 answer.cancel()
-                continue
+                return
             decoding.add_done_callback(partial(self._decoded, answer))
 
     def _decoded(self, answer: Future[Any], decoding: Future[bool]) -> None:

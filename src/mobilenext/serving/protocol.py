@@ -15,7 +15,7 @@ from typing import Any
 
 import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from mobilenext.machine.stopping import is_second, replaceable_signals
 from mobilenext.serving.headers import SAFE
@@ -61,13 +61,15 @@ class TimedProtocol(HttpToolsProtocol):
     request_s = 30.0
     _state = ""
     _clock: asyncio.TimerHandle | None = None
+    _lost = False
     _deaf = False  # bytes came that are no request
     _status = 400  # of the answer to them
-    _part = ""  # of a message that comes: head, body
-    _heads = 0  # that have ended
-    _head_bytes = 0  # that have come of a head that has not ended
-    _header_bytes = 0  # of all headers and trailers
+    _part = ""  # of a message, that comes now: head, body, trailer; "" between two messages
+    _part_bytes = 0  # that have come of a head or a trailer
+    _steps = 0  # from part to part
+    _header_bytes = 0  # of all headers and trailers of a message
     _hosts = 0  # headers of that name
+    _answered: RequestResponseCycle | None = None  # the request that is answered; `cycle` is the last that has come
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -78,12 +80,13 @@ class TimedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
-        heads, body = self._heads, self._part == "body"
+        part, steps = self._part, self._steps
         self._unset_keepalive_if_required()
         self._parse(data)
-        if self._part == "head" and heads == self._heads and not body:  # all of it belongs to a head that has not ended
-            self._head_bytes += len(data)
-            if self._head_bytes > MOST_HEAD and not self._deaf:
+        # The parser keeps a field until it ends: all of these bytes may be of one that has not ended.
+        if self._part in ("head", "trailer") and self._steps - steps == (not part):
+            self._part_bytes += len(data)
+            if self._part_bytes > MOST_HEAD and not self._deaf:
                 self._status = 431
                 self.send_400_response("")
         if self._answering():
@@ -99,14 +102,16 @@ class TimedProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             # The parser takes what follows the head for another protocol. Here is none: the same head without the wish.
             rest = data[upgrade.args[0] :]
-            lines = [b"%s %s HTTP/1.1" % (self.parser.get_method(), self.url)]
+            version = self.parser.get_http_version().encode()
+            lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
             lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
             self.parser = httptools.HttpRequestParser(self)
             self._parse(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._part, self._head_bytes, self._header_bytes, self._hosts = "head", 0, 0, 0
+        self._enter_part("head")
+        self._header_bytes = self._hosts = 0
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -116,7 +121,7 @@ class TimedProtocol(HttpToolsProtocol):
         self._header_bytes += len(name) + len(value) + HEADER_BYTES
         self._refuse_if(self._header_bytes > MOST_HEAD, 431)
         if self._part != "head":
-            return  # a trailer, behind a body: it is no header
+            return  # it stands behind the body: it is no header
         if len(name) == 4 and name.lower() == b"host":
             self._hosts += 1
         elif len(name) == 17 and name.lower() == b"transfer-encoding":
@@ -124,18 +129,42 @@ class TimedProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._part = "body"
-        self._heads += 1
-        version = self.parser.get_http_version()
+        method, version = self.parser.get_method(), self.parser.get_http_version()
         self._refuse_if(version not in ("1.0", "1.1") or self._hosts > 1 or self._hosts < (version == "1.1"), 400)
-        self._refuse_if(len(self.pipeline) >= MOST_PIPELINED or self.parser.get_method() == b"CONNECT", 400)
-        if not self.parser.should_upgrade():
-            super().on_headers_complete()
+        self._refuse_if(len(self.pipeline) >= MOST_PIPELINED or method == b"CONNECT", 400)
+        self._enter_part("body")
+        self.url = _with_path(self.url)
+        if self.parser.should_upgrade():
+            return
+        answering = self._answering()
+        super().on_headers_complete()
+        if not answering:
+            self._answered = self.cycle
+
+    def on_chunk_header(self) -> None:
+        self._enter_part("trailer")  # if no body follows
+
+    def on_body(self, body: bytes) -> None:
+        if self._part != "body":
+            self._enter_part("body")
+        super().on_body(body)
+
+    def on_chunk_complete(self) -> None:
+        self._enter_part("body")
 
     def on_message_complete(self) -> None:
-        self._part = ""
-        if not self.parser.should_upgrade():
-            super().on_message_complete()
+        self._enter_part("")
+        if self.parser.should_upgrade():
+            return
+        super().on_message_complete()
+        if not self.parser.should_keep_alive():  # a trailer may say so, too
+            self.cycle.keep_alive = False
+            if self.cycle.response_complete:
+                self.transport.close()
+
+    def _enter_part(self, part: str) -> None:
+        self._part, self._part_bytes = part, 0
+        self._steps += 1
 
     def _refuse_if(self, wrong: bool, status: int) -> None:
         """Stop the parser: then `send_400_response` is called."""
@@ -145,9 +174,13 @@ class TimedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         whole = not self.cycle.more_body and not self.transport.get_write_buffer_size()
-        self._state = ""
+        following = self.pipeline[-1][0] if self.pipeline else None
         super().on_response_complete()  # which begins with the next request where that has come already
+        if self._lost:
+            return
+        self._state = ""
         if self._answering():
+            self._answered = following
             self._enter("request", self.request_s)
         elif whole and not self.transport.is_closing():
             self._enter("waiting", HEAD_S)
@@ -155,20 +188,32 @@ class TimedProtocol(HttpToolsProtocol):
             self._enter("leaving", SENT_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
         self._stop_clock()
+        for cycle in (self._answered, *(cycle for cycle, _ in self.pipeline)):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        self.pipeline.clear()
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
         """Answer bytes that are no request, and read no further; whole requests before them are answered first."""
         self._deaf = True
-        cycle = self.cycle  # of the last request
+        if self.pipeline and self.cycle.more_body:  # of the last request, which is broken
+            self.pipeline.popleft()
+            self.cycle = self.pipeline[0][0] if self.pipeline else self._answered or self.cycle
+        cycle = self.cycle
         if self._answering():
             if not cycle.more_body:
                 cycle.keep_alive = False  # the connection is closed behind its answer
                 return
             cycle.disconnected = True  # for the application, which waits for the rest of the body
             cycle.message_event.set()
-        if not (self._answering() and cycle.response_started) and not self.pipeline:
+            unanswered = not cycle.response_started
+        else:
+            unanswered = self._part in ("", "head")  # else it is the body of a request that has its answer
+        if unanswered:
             self.transport.write(_refusal(self._status, _REFUSALS[self._status]))
         self.transport.close()
         self._enter("leaving", SENT_S)
@@ -195,6 +240,17 @@ class TimedProtocol(HttpToolsProtocol):
             self.transport.close()
         else:  # what has not been taken by now is not going to be: close() would wait for it
             self.transport.abort()
+
+
+def _with_path(url: bytes) -> bytes:
+    """Return a target with a path: a proxy may write an address that has none, and OPTIONS may ask for `*`."""
+    if url == b"*":
+        return b"/"
+    scheme, separator, rest = url.partition(b"://")
+    if url.startswith(b"/") or not separator or b"/" in rest:
+        return url
+    authority, mark, query = rest.partition(b"?")
+    return scheme + separator + authority + b"/" + mark + query
 
 
 def _refusal(status: int, detail: str) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -68,6 +69,9 @@ class Service:
 
     async def start(self) -> None:
         """Open the queues and use everything once, so that the first client does not wait for late imports."""
+        together = threading.Barrier(self._decoding_threads)
+        threads = [_in(self._decoders, together.wait, START_S) for _ in range(self._decoding_threads)]
+        await asyncio.gather(*threads)  # they are all started now: where they cannot be, the server does not start
         blank = png(np.zeros((8, 8, 3), np.uint8))
         for model in self.models.values():
             # What the threads hold, and for each copy of the network one call more than it computes.
