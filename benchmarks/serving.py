@@ -6,10 +6,10 @@ python benchmarks/serving.py --rounds 1 --seconds 2 -o FILE
 MobileNeXt x1.0, freshly initialised, exported to ONNX at 224 pixels, is served by the installed command, with the
 default limits. Clients are threads of one other process that keep a connection each and send a JPEG of 500 x 375
 pixels as soon as the last one is answered. Server and clients share the cores: the processor time of the clients is
-measured, and taken off the cores that the limit has. The limit is what one process for each core does while the server
-is idle: all that an answer needs, called in turn (parsing the request, decoding it in a bounded process as the server
-does, preprocessing, the network, the answer). It is measured before and after each measurement of the server, for half
-as long: a machine that is shared changes its speed within a minute.
+measured, and taken off the cores that the limits have. A limit is what one process for each core, or one thread for
+each core in one process, does while the server is idle: all that an answer needs, called in turn (parsing the request,
+decoding it in a bounded process as the server does, preprocessing, the network, the answer). Both are measured before
+and after each measurement of the server, for half as long: a machine that is shared changes its speed within a minute.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,7 +44,7 @@ from mobilenext.machine.cores import available_cores
 from mobilenext.machine.environment import environment
 from mobilenext.machine.process_environment import FAST_PROCESS
 from mobilenext.origin import origin
-from mobilenext.runtime import open_runtime
+from mobilenext.runtime import Runtime, open_runtime
 from mobilenext.serving.limits import Limits
 from mobilenext.sources.choice import Choice
 from mobilenext.sources.find import find_subject
@@ -155,11 +156,11 @@ def _parsed(request: bytes) -> bytes:
     return b"".join(parts)
 
 
-def _alone(exported: Path, requests: Connection) -> None:
-    """One process of the limit: answer `(stages, seconds)` with images a second; `stages` is network, or all."""
+def _alone(exported: Path, threads: int, requests: Connection) -> None:
+    """One process of a limit: answer `(stages, seconds)` with images a second; `stages` is network, or all."""
     with tempfile.TemporaryDirectory() as folder:
         prepared = prepare(find_subject(exported=exported), Path(folder), Choice())
-        network, record, limits = open_runtime(prepared.spec), prepared.record, Limits()
+        networks, record, limits = [open_runtime(prepared.spec) for _ in range(threads)], prepared.record, Limits()
         task = find_task(record.task)
         options = {**task.options_of({}), "sizes": [(500, 375)], "names": [None]}
         head = "POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
@@ -170,11 +171,7 @@ def _alone(exported: Path, requests: Connection) -> None:
             image = decode_image(_parsed(request), apply_orientation=True, limits=limits.image, wait_s=limits.timeout_s)
             return record.preprocessing.normalize(record.preprocessing.pixels(image))[None]
 
-        ready = batch()
-        network.predict(ready)
-        requests.send(0.0)
-        while order := requests.recv():
-            stages, seconds = order
+        def work(network: Runtime, stages: str, seconds: float) -> float:
             done, began = 0, time.perf_counter()
             while time.perf_counter() < began + seconds:
                 if stages == "all":
@@ -182,17 +179,23 @@ def _alone(exported: Path, requests: Connection) -> None:
                 else:
                     network.predict(ready)
                 done += 1
-            requests.send(done / (time.perf_counter() - began))
+            return done / (time.perf_counter() - began)
+
+        ready = batch()
+        requests.send(0.0)
+        with ThreadPoolExecutor(threads) as pool:
+            while order := requests.recv():
+                requests.send(sum(pool.map(work, networks, *([value] * threads for value in order))))
 
 
 class Limit:
-    """One process for each core that does without a server what the server does; it waits between two measurements."""
+    """Processes that do without a server what the server does; they wait between two measurements."""
 
-    def __init__(self, exported: Path) -> None:
+    def __init__(self, exported: Path, processes: int, threads: int) -> None:
         context = multiprocessing.get_context("spawn")
-        pairs = [context.Pipe() for _ in range(available_cores())]
+        pairs = [context.Pipe() for _ in range(processes)]
         self._ends = [own for own, _ in pairs]
-        self._processes = [context.Process(target=_alone, args=(exported, other)) for _, other in pairs]
+        self._processes = [context.Process(target=_alone, args=(exported, threads, other)) for _, other in pairs]
         for process in self._processes:
             process.start()
         for end in self._ends:
@@ -210,21 +213,24 @@ class Limit:
             process.join()
 
 
-def measure(servers: dict[int, Server], limit: Limit, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return a row for each server and number of clients of each round, with the limit before and after it."""
+def measure(servers: dict[int, Server], limits: dict[str, Limit], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return a row for each server and number of clients of each round, with the limits before and after it."""
     rows: list[dict[str, Any]] = []
     content = photo()
     for server in servers.values():
         load(server.port, 8, 2, content)  # warm
+
+    def now() -> dict[str, float]:
+        return {name: limit.images_per_second("all", options.seconds / 2) for name, limit in limits.items()}
+
     for number in range(options.rounds):
-        before = limit.images_per_second("all", options.seconds / 2)
+        before = now()
         for size, server in servers.items():
             for clients in CLIENTS:
                 row = load(server.port, clients, options.seconds, content)
-                after = limit.images_per_second("all", options.seconds / 2)
-                rows.append(
-                    {"round": number, "max_batch": size, **row, "limit_images_per_second": (before + after) / 2}
-                )
+                after = now()
+                means = {name: (before[name] + after[name]) / 2 for name in limits}
+                rows.append({"round": number, "max_batch": size, **row, "limits_images_per_second": means})
                 print(rows[-1], flush=True)
                 before = after
     return rows
@@ -242,20 +248,22 @@ def memory_of(server: Server) -> list[float]:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("-o", "--output", default="results/bench_serving.json")
-    options.add_argument("--rounds", type=int, default=8)
+    options.add_argument("--rounds", type=int, default=6)
     options.add_argument("--seconds", type=float, default=4)
     arguments = options.parse_args()
     os.environ.update(FAST_PROCESS | {"OMP_NUM_THREADS": "1"})
     with tempfile.TemporaryDirectory() as name:
         exported = export_fresh(Path(name))
-        where, limit = environment(), Limit(exported)
+        where, cores = environment(), available_cores()
+        limits = {"processes": Limit(exported, cores, 1), "threads": Limit(exported, 1, cores)}
         servers = {size: Server(exported, size) for size in BATCHES}
         try:
-            rows = measure(servers, limit, arguments)
-            network = limit.images_per_second("network", arguments.seconds)
+            rows = measure(servers, limits, arguments)
+            network = limits["processes"].images_per_second("network", arguments.seconds)
             memory = memory_of(servers[BATCHES[0]])
         finally:
-            limit.stop()
+            for limit in limits.values():
+                limit.stop()
             for server in servers.values():
                 server.stop()
     result = {

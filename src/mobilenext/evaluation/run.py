@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -89,11 +89,9 @@ def evaluate(
     with watched_scratch_folder(output) as scratch, workers_of(choice) as pool:
         # Another process prepares: this one stays small, and the latency is measured while nothing else runs.
         with WorkerPool(1, choice.environment(), idle_s=IDLE_S) as single:
-            starting = single.start(str)
-            preparing = single.start(prepare, subject, scratch, choice)
+            starting, preparing = single.start(str), single.start(prepare, subject, scratch, choice)
             answering, whole = task.options_of(scoring), _open(task, data, selection, choice, unreadable)
-            starting()  # the workers start after it: on few cores they would delay the process that all wait for
-            _begin_imports(pool, choice, scratch)
+            _begin_imports(pool, choice, scratch, starting)
             prepared = preparing()
             dataset = task.evaluation.fit_data(whole, prepared).first(selection.get("limit"))
             trial = Trial(task, prepared, dataset, _with_fixed_batch(choice, execution, prepared), answering)
@@ -115,8 +113,12 @@ def evaluate(
     return EvaluationResult(result)
 
 
-def _begin_imports(pool: WorkerPool, choice: Choice, scratch: Path) -> None:
-    """Let the workers import, while the network is prepared, what they will need."""
+def _begin_imports(pool: WorkerPool, choice: Choice, scratch: Path, starting: Callable[[], object]) -> None:
+    """Let the workers import, while the network is prepared, what they will need.
+
+    They begin when `starting` returns, which waits for the process that prepares: on few cores they would delay it.
+    """
+    starting()
     runtime = likely_runtime(choice.runtime) if choice.device == "cpu" else None
     pool.begin(partial(import_in_turn, scratch / "imports.lock", runtime, available_cores()))
 
