@@ -71,14 +71,15 @@ NOTES = {  # lines below and beside the tables
     "Medians of {} rounds, {}, Paddle {}; one thread where it does not say two.": (
         "{} 轮的中位数，{}，Paddle {}；未注明两个线程或进程的均为一个线程。"
     ),
-    "Without a server the same cores parse, decode, preprocess and predict {} images/s, the limit, and predict {} that "
-    "are ready. The limit is measured before and after each measurement of the server. The clients share the cores: "
-    "what they take of them is taken off the limit. Medians of {} interleaved "
-    "rounds of {} s, {} cores of {}, ONNX Runtime {}; load average before the rounds {}.": (
-        "不经服务时，同样的核每秒可完成 {} 张图像的解析、解码、预处理和推理，这就是上限；"
-        "若图像已准备好，每秒可推理 {} 张。每次测量服务的前后都测量上限。"
-        "客户端与服务共用这些核，其占用部分已从上限中扣除。{} 轮交替测量的中位数，每轮 {} 秒，{} 核，{}，"
-        "ONNX Runtime {}；测量之前的平均负载为 {}。"
+    "Without a server two limits hold: one process for each core parses, decodes, preprocesses and predicts {} "
+    "images/s in all, and threads of one process, which share Python's lock, {}; of images that are ready the processes "
+    "predict {}. The limits are measured before and after each measurement of the server. The clients share the "
+    "cores: what they take of them is taken off. Medians of {} interleaved rounds of {} s, {} cores of {}, ONNX "
+    "Runtime {}; load average before the rounds {}.": (
+        "不经服务时有两个上限：每核一个进程，合计每秒可完成 {} 张图像的解析、解码、预处理和推理；"
+        "同一进程中每核一个线程（共用 Python 的锁），每秒 {} 张；若图像已准备好，各进程每秒可推理 {} 张。"
+        "每次测量服务的前后都测量这两个上限。客户端与服务共用这些核，其占用部分已从上限中扣除。"
+        "{} 轮交替测量的中位数，每轮 {} 秒，{} 核，{}，ONNX Runtime {}；测量之前的平均负载为 {}。"
     ),
     "Memory after every 500 of 2,000 requests: {} MiB.": "共 2,000 次请求，每 500 次之后的内存：{} MiB。",
     "Seconds of the process on a core of {}, one thread; the computer had other work. Of cells the median of {} "

@@ -153,26 +153,34 @@ def serving() -> str:
     """Return requests a second of the demo server, and their share of what the same cores do without it."""
     result = load("bench_serving.json")
     where = result["environment"]
-    whole = statistics.median(row["limit_images_per_second"] for row in result["rows"])
+    limits = [row["limits_images_per_second"] for row in result["rows"]]
+    processes, threads = (statistics.median(limit[kind] for limit in limits) for kind in ("processes", "threads"))
     cells = []
     for batch, clients in dict.fromkeys((row["max_batch"], row["clients"]) for row in result["rows"]):
         rows = [row for row in result["rows"] if (row["max_batch"], row["clients"]) == (batch, clients)]
         rate, p50, p99, cores = (statistics.median(row[name] for row in rows) for name in _SERVED)
         failed = sum(row["requests"] - row["statuses"].get("200", 0) for row in rows)
-        of_limit = statistics.median(
-            row["requests_per_second"] / row["limit_images_per_second"] / (1 - row["cores_of_clients"] / where["cores"])
-            for row in rows
-        )
-        counts = [f"{rate:.1f}", f"{cores:.2f}", f"{100 * of_limit:.0f} %", f"{p50:.0f}", f"{p99:.0f}", str(failed)]
+        of_limits = [
+            statistics.median(
+                row["requests_per_second"]
+                / row["limits_images_per_second"][kind]
+                / (1 - row["cores_of_clients"] / where["cores"])
+                for row in rows
+            )
+            for kind in ("processes", "threads")
+        ]
+        shares = [f"{100 * share:.0f} %" for share in of_limits]
+        counts = [f"{rate:.1f}", f"{cores:.2f}", *shares, f"{p50:.0f}", f"{p99:.0f}", str(failed)]
         cells.append([str(batch), str(clients), *counts])
-    heading = ["`--max-batch`", "clients", "requests/s", "cores of the clients", "of the limit", "p50, ms", "p99, ms"]
-    heading.append("refused")
+    heading = ["`--max-batch`", "clients", "requests/s", "cores of the clients", "of processes", "of threads"]
+    heading += ["p50, ms", "p99, ms", "refused"]
     memory = result["memory_mib_every_500_requests"]
     note = (
-        f"Without a server the same cores parse, decode, preprocess and predict {whole:.1f} images/s, the limit, and "
-        f"predict {result['network_images_per_second']:.1f} that are ready. The limit is measured before and after "
-        "each measurement of the server. The clients share the cores: what they take of them is taken off the limit. "
-        f"Medians of {len(rows)} interleaved rounds of {result['seconds']:g} s, {where['cores']} cores of "
+        f"Without a server two limits hold: one process for each core parses, decodes, preprocesses and predicts "
+        f"{processes:.1f} images/s in all, and threads of one process, which share Python's lock, {threads:.1f}; of "
+        f"images that are ready the processes predict {result['network_images_per_second']:.1f}. The limits are "
+        "measured before and after each measurement of the server. The clients share the cores: what they take of them is "
+        f"taken off. Medians of {len(rows)} interleaved rounds of {result['seconds']:g} s, {where['cores']} cores of "
         f"{where['processor']}, ONNX Runtime {where['onnxruntime']}; load average before the rounds "
         f"{where['load_average'][0]}.\n\n"
         f"Memory after every 500 of 2,000 requests: {', '.join(f'{mib:.0f}' for mib in memory)} MiB."
