@@ -72,9 +72,9 @@ NOTES = {  # lines below and beside the tables
         "{} 轮的中位数，{}，Paddle {}；未注明两个线程或进程的均为一个线程。"
     ),
     "Without a server two limits hold: one process for each core parses, decodes, preprocesses and predicts {} "
-    "images/s in all, and threads of one process, which share Python's lock, {}; of images that are ready the processes "
-    "predict {}. The limits are measured before and after each measurement of the server. The clients share the "
-    "cores: what they take of them is taken off. Medians of {} interleaved rounds of {} s, {} cores of {}, ONNX "
+    "images/s in all, and threads of one process, which share Python's lock, {}; of images that are ready the "
+    "processes predict {}. The limits are measured before and after each measurement of the server. The clients share "
+    "the cores: what they take of them is taken off. Medians of {} interleaved rounds of {} s, {} cores of {}, ONNX "
     "Runtime {}; load average before the rounds {}.": (
         "不经服务时有两个上限：每核一个进程，合计每秒可完成 {} 张图像的解析、解码、预处理和推理；"
         "同一进程中每核一个线程（共用 Python 的锁），每秒 {} 张；若图像已准备好，各进程每秒可推理 {} 张。"

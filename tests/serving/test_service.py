@@ -13,6 +13,7 @@ from mobilenext.errors import ImageError
 from mobilenext.serving.limits import Limits
 from mobilenext.serving.metrics import Metrics
 from mobilenext.serving.problems import Problem
+from mobilenext.serving.server import _kept
 from mobilenext.serving.service import Service
 from mobilenext.serving.uploads import Upload
 
@@ -53,3 +54,10 @@ def test_a_request_that_fails_leaves_no_upload_in_memory(
             await service.stop()
 
     asyncio.run(asyncio.wait_for(scenario(), 300))
+
+
+def test_the_collector_passes_over_what_stays_while_the_server_runs() -> None:
+    before = gc.get_freeze_count()
+    with _kept():
+        assert gc.get_freeze_count() > before + 10_000
+    assert gc.get_freeze_count() == 0
