@@ -4,7 +4,8 @@
     python benchmarks/search_calls.py blocks MODEL SIZE BATCH
 
 First it prints a line of JSON on itself; then, for each line of its input, it makes the step of that name, and prints
-another one: seconds, those of the processor, and the loss where there is one. Images are random and lie in memory.
+another one: seconds, those of the processor, and the loss where there is one; for `profile NAME`, the shares of the
+operators in a step. Images are random and lie in memory.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,9 @@ import numpy as np
 
 from mobilenext.machine.environment import peak_memory_mib
 from mobilenext.machine.process_environment import prepare_process
+from training import operators
 
+PROFILE = "profile "  # before the name of a step
 CLASSES = {"cells": 10, "blocks": 20}
 Calls = dict[str, Callable[[int], Any]]  # by name: functions of the number of the step, which may return sums of a step
 
@@ -164,8 +168,13 @@ def main() -> None:
         calls, facts = blocks(arguments[0], int(arguments[1]), int(arguments[2]))
     print(json.dumps(facts), flush=True)
     for number, line in enumerate(sys.stdin):
+        name = line.strip()
+        if name.startswith(PROFILE):
+            call = calls[name.removeprefix(PROFILE)]
+            print(json.dumps({"operators": operators(partial(call, number), paddle)}), flush=True)
+            continue
         started, of_process = time.perf_counter(), time.process_time()
-        sums = calls[line.strip()](number)
+        sums = calls[name](number)
         loss = float(sums[0][0] / sums[0][1]) if sums else None
         answer = {
             "seconds": time.perf_counter() - started,

@@ -108,6 +108,7 @@ def measure_cells(peer_python: str, rounds: int) -> dict[str, Any]:
                 steps = {name: side.step(name) for side, name in calls}
                 table.append({name: round(step["processor_seconds"], 4) for name, step in steps.items()})
                 print(f"round {number + 1}: {table[-1]}", file=sys.stderr, flush=True)
+            profile = search.step("profile order 1")["operators"]
             facts, version = search.facts, peer.facts["torch"]
             second_peak = steps["order 2"]["peak_memory_mib"]
     medians = {name: round(statistics.median(row[name] for row in table), 4) for name in table[0]}
@@ -118,7 +119,7 @@ def measure_cells(peer_python: str, rounds: int) -> dict[str, Any]:
     }
     return {
         "channels": CHANNELS, "cells": CELLS, "image_size": SIZE, "batch": BATCH, "operators": "darts",
-        **facts, "peak_memory_mib": {"order 1": peak, "order 2": second_peak},
+        **facts, "shares_of_operators": profile, "peak_memory_mib": {"order 1": peak, "order 2": second_peak},
         "first_losses": {side: [round(loss, 6) for loss in values] for side, values in shown.items()},
         "pytorch": version, "pytorch_format": best, "median_seconds": medians,
         "ratios": {name: round(statistics.median(values), 3) for name, values in ratios.items()}, "rounds": table,

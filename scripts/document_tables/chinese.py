@@ -89,6 +89,7 @@ NOTES = {  # lines below and beside the tables
         "PyTorch 耗时与本实现之比为 "
         "{}（{} 至 {}）。模块搜索为 {} 步的均值及其标准误差：每步抽取的路径不同。"
     ),
+    "Operators of a step of order 1: {}.": "order 1（一阶）一步中各算子所占的时间：{}。",
     "Memory of the cells' search: the rehearsal before the first step says {} MiB or more; the steps reach {} MiB with "
     "order 1 and {} MiB with order 2.": (
         "单元搜索的内存：第一步之前的试运行估计至少需要 {} MiB；实际各步在 order 1（一阶）时达到 {} MiB，"

@@ -208,6 +208,7 @@ def search_step() -> str:
         for step, ratio in network["ratios"].items():
             rows.append([f"{step} of its blocks", f"{means[step]:.2f} s", f"{ratio:.2f} +- {errors[step]:.2f}"])
     ratios = [row[form] / row["order 1"] for row in cells["rounds"]]
+    shares = ", ".join(f"`{name}` {100 * share:.0f} %" for name, share in cells["shares_of_operators"].items())
     note = (
         f"Seconds of the process on a core of {result['environment']['processor']}, one thread; the computer had other "
         f"work. Of cells the median of {len(ratios)} interleaved rounds; PyTorch's time over ours is "
@@ -215,7 +216,8 @@ def search_step() -> str:
         f"{result['blocks'][0]['steps']} steps, with its standard error: each draws another path.\n\n"
         f"Memory of the cells' search: the rehearsal before the first step says {cells['estimated_memory_mib']:,} MiB "
         f"or more; the steps reach {cells['peak_memory_mib']['order 1']:,} MiB with order 1 and "
-        f"{cells['peak_memory_mib']['order 2']:,} MiB with order 2."
+        f"{cells['peak_memory_mib']['order 2']:,} MiB with order 2.\n\n"
+        f"Operators of a step of order 1: {shares}."
     )
     return table(["step", "time", "ratio"], rows) + "\n\n" + note
 
