@@ -32,7 +32,7 @@ def compute_environment(threads: int) -> dict[str, str]:
 def _with_huge_pages(tunables: str) -> str:
     """Return the settings of the GNU C library, with the one for memory in pages of 2 MiB unless there is one.
 
-    A network's weights and activations are some 30 MB: in pages of 4 KiB, looking up their addresses takes a twentieth
+    A network's weights and activations are some 30 MB: in pages of 4 KiB, looking up their addresses takes some 3 %
     of the time. The library reads the setting once, when a process starts; those that do not know it ignore it.
     """
     name = "glibc.malloc.hugetlb"

@@ -84,7 +84,7 @@ class TimedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._parse(data)
         # The parser keeps a field until it ends: all of these bytes may be of one that has not ended.
-        if self._part in ("head", "trailer") and self._steps - steps == (not part):
+        if self._part in ("head", "trailer") and self._steps == steps + (0 if part else 1):
             self._part_bytes += len(data)
             if self._part_bytes > MOST_HEAD and not self._deaf:
                 self._status = 431
@@ -130,7 +130,8 @@ class TimedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         method, version = self.parser.get_method(), self.parser.get_http_version()
-        self._refuse_if(version not in ("1.0", "1.1") or self._hosts > 1 or self._hosts < (version == "1.1"), 400)
+        self._refuse_if(version not in ("1.0", "1.1"), 400)
+        self._refuse_if(self._hosts > 1 or (version == "1.1" and not self._hosts), 400)
         self._refuse_if(len(self.pipeline) >= MOST_PIPELINED or method == b"CONNECT", 400)
         self._enter_part("body")
         self.url = _with_path(self.url)

@@ -184,8 +184,8 @@ def serve(
 def _kept() -> Iterator[None]:
     """Let the collector of cycles pass over what has been imported and opened.
 
-    It stays for as long as the server runs. With many clients, looking through half a million objects again and again
-    would take a fiftieth of the time, and all answers wait for it.
+    It stays for as long as the server runs. With many clients, looking through all of it again and again would take a
+    fiftieth of the time, and all answers wait for it.
     """
     gc.collect()
     gc.freeze()
